@@ -1,0 +1,3 @@
+"""Asyncio client library for runc and other OCI runtimes."""
+
+__version__ = "0.1.0"
