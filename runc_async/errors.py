@@ -1,0 +1,426 @@
+"""What can go wrong, one class for each thing that a caller may want to tell apart.
+
+    RuncError
+    ├── RuncNotFound                    also FileNotFoundError: no such program
+    ├── RuncTimeout                     also TimeoutError: runc was stopped because its time was up
+    ├── ExitError                       the container's process ended with a code other than 0
+    ├── DecodeError                     also ValueError: output that can't be understood
+    ├── UnsupportedError                the runtime has no such command or option
+    │   └── UnsupportedUsage            ... and has said so itself; also InvalidUsage
+    └── CommandError                    runc ran, and failed
+        ├── ContainerNotFound
+        ├── ContainerExists
+        ├── InvalidContainerID          also ValueError
+        ├── ContainerStatusError        the container's status doesn't allow it
+        │   ├── ContainerNotRunning
+        │   ├── ContainerRunning
+        │   ├── ContainerPaused
+        │   └── ContainerNotPaused
+        ├── CorruptState                runc's own record of the container can't be read
+        ├── BundleNotFound
+        ├── InvalidSpec                 config.json or process.json asks for what can't be
+        ├── ExecutableError             the program of the process can't be executed
+        │   ├── ExecutableNotFound
+        │   ├── ExecutableDenied        also PermissionDenied
+        │   └── ExecFormatError
+        ├── HookError
+        ├── TerminalError
+        ├── InvalidSignal               also ValueError
+        ├── ResourceError               a limit can't be set
+        │   └── MemoryLimitTooLow
+        ├── CheckpointError             criu failed, or isn't there
+        ├── PermissionDenied
+        ├── InvalidUsage                runc didn't understand its command line
+        └── RuncCrashed                 runc panicked, or was killed
+
+A `CommandError` that is none of the classes below it says something that this library has no name for.
+
+Every error holds plain data, survives `pickle` and `copy`, and is one line of bounded length as a `str`. What runc and
+the container wrote is quoted there with its control characters escaped; the environment and the input of a process
+never appear. Neither do arguments, which may hold secrets: they are in `args`.
+"""
+
+# ruff: noqa: N818 - the names are what happened, as in "except ContainerNotFound"; an ending would say nothing more
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+from typing import Any
+
+import msgspec
+
+from .response import Response
+
+_MESSAGE_LIMIT = 1000
+_ID_LIMIT = 100
+_EXCERPT_LIMIT = 80
+
+
+def one_line(text: str, limit: int = _MESSAGE_LIMIT) -> str:
+    """Make a text that may be hostile fit for one line of a terminal or of a log.
+
+    Line ends become "; ". What isn't printable (control characters, escape sequences, marks that reverse the direction
+    of writing, lone surrogates) is written as a Python escape. Of a text longer than `limit` characters the middle is
+    left out, since runc says where in front and why at the end.
+    """
+    text = _shorten(text, 4 * limit)
+    lines = filter(None, map(str.strip, text.splitlines()))
+    return _shorten("".join(map(_printable, "; ".join(lines))), limit)
+
+
+def _shorten(text: str, limit: int) -> str:
+    """Leave out the middle of a text that is too long."""
+    if len(text) <= limit:
+        return text
+    half = (limit - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+def _printable(character: str) -> str:
+    """Escape a character that a terminal might act on."""
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def _rebuild(cls: type[RuncError], args: tuple[Any, ...]) -> RuncError:
+    """Make an error without calling its constructor; the attributes come after."""
+    error = cls.__new__(cls)
+    error.args = args
+    return error
+
+
+class LogRecord(msgspec.Struct, frozen=True):
+    """One record of the log that runc writes.
+
+    Attributes:
+        level: `error`, `warning`, `info`, `debug` ..., or None for a line that isn't a record.
+        msg: What it says, as it came: a message can have several lines and hold any character.
+        time: When, with its time zone; None if that isn't told or can't be understood.
+        error: The cause, where the runtime keeps it apart from the message.
+    """
+
+    level: str | None
+    msg: str
+    time: dt.datetime | None = None
+    error: str | None = None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the runtime failed with it: a warning also comes from calls that succeed."""
+        return self.level in {"error", "fatal", "panic"}
+
+
+class CleanupWarning(RuntimeWarning):
+    """Something couldn't be cleaned up in the time for it; the text names what is left behind."""
+
+
+class RuncError(Exception):
+    """The root of all errors of this library."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the attributes; constructors differ, and `args` isn't what they take."""
+        return _rebuild, (type(self), self.args), self.__dict__
+
+    def __repr__(self) -> str:
+        """Show the class and the sentence, not the arguments, which may hold secrets."""
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+class RuncNotFound(RuncError, FileNotFoundError):
+    """There is no such program.
+
+    Attributes:
+        command: What was looked for: a name or a path.
+        path: The directories that were searched, as in $PATH; None if `command` is a path.
+        errno: `errno.ENOENT`.
+        filename: The same as `command`.
+    """
+
+    def __init__(self, command: str, path: str | None = None) -> None:
+        super().__init__(errno.ENOENT, "No such file or directory", command)
+        self.command = command
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Call the constructor again: an OSError keeps `errno` and `filename` out of reach."""
+        return type(self), (self.command, self.path), self.__dict__
+
+    def __str__(self) -> str:
+        command = one_line(self.command)
+        if self.path is None:
+            return f"no runtime at {command!r}"
+        return f"no runtime {command!r} in $PATH ({one_line(self.path)!r})"
+
+
+class RuncTimeout(RuncError, TimeoutError):
+    """Runc didn't end in time and was stopped.
+
+    Attributes:
+        args: The argument vector, as in `CommandError`.
+        timeout: The limit, in seconds.
+        stdout: What had been printed until then.
+        stderr: Likewise.
+        container_id: The container that it acted on, if any.
+    """
+
+    args: tuple[str, ...]
+
+    def __init__(
+        self,
+        args: tuple[str, ...],
+        timeout: float,
+        stdout: bytes = b"",
+        stderr: bytes = b"",
+        container_id: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.args = args
+        self.timeout = timeout
+        self.stdout = stdout
+        self.stderr = stderr
+        self.container_id = container_id
+
+    def __str__(self) -> str:
+        return f"{_subject(self.container_id)}: stopped after {self.timeout:g} seconds"
+
+
+class ExitError(RuncError):
+    """The container's process ended with a code other than 0, or in a way that nobody can tell.
+
+    Attributes:
+        response: The whole result.
+        exit_code: The code; None if it is unknown.
+        container_id: The container, if it is known.
+    """
+
+    def __init__(self, response: Response, container_id: str | None = None) -> None:
+        super().__init__()
+        self.response = response
+        self.container_id = container_id
+
+    @property
+    def exit_code(self) -> int | None:
+        """The code; None if it is unknown."""
+        return self.response.exit_code
+
+    def __str__(self) -> str:
+        code = "an unknown code" if self.exit_code is None else f"code {self.exit_code}"
+        return f"{_subject(self.container_id)}: the process ended with {code}"
+
+
+class DecodeError(RuncError, ValueError):
+    """Output, or a document, that isn't what it should be.
+
+    Attributes:
+        message: What is wrong with it.
+        data: The bytes, all of them.
+    """
+
+    def __init__(self, message: str, data: bytes) -> None:
+        super().__init__(message)
+        self.message = message
+        self.data = data
+
+    def __str__(self) -> str:
+        excerpt = repr(self.data[:_EXCERPT_LIMIT])
+        more = f"... ({len(self.data)} bytes)" if len(self.data) > _EXCERPT_LIMIT else ""
+        return f"{one_line(self.message)}: {excerpt}{more}"
+
+
+class UnsupportedError(RuncError):
+    """The runtime has no such command or option.
+
+    Attributes:
+        what: What it doesn't have.
+        runtime: The runtime, by name or with its version.
+    """
+
+    def __init__(self, what: str, runtime: str = "the runtime") -> None:
+        super().__init__(what, runtime)
+        self.what = what
+        self.runtime = runtime
+
+    def __str__(self) -> str:
+        return f"{one_line(self.runtime)} has no {one_line(self.what)}"
+
+
+class CommandError(RuncError):
+    """Runc failed.
+
+    What a container's process ends with is no failure of runc's: see `ExitError`.
+
+    Attributes:
+        args: The argument vector that runc was started with, as in `Response`; empty if nothing was started.
+        exit_code: The exit code of runc, -n if signal n ended it; None if nothing was started, or if it is unknown.
+        stderr: What came on stderr, as far as it was captured.
+        log: The records of runc's log.
+        stdout: What came on stdout, as far as it was captured.
+        container_id: The container that it acted on, if any.
+        message: What runc said, made fit for one line.
+    """
+
+    args: tuple[str, ...]
+
+    def __init__(
+        self,
+        args: tuple[str, ...],
+        exit_code: int | None,
+        stderr: bytes = b"",
+        log: tuple[LogRecord, ...] = (),
+        *,
+        stdout: bytes = b"",
+        container_id: str | None = None,
+        message: str | None = None,
+    ) -> None:
+        RuncError.__init__(self)  # not the next in line, which is UnsupportedError for one class below
+        self.args = tuple(args)
+        self.exit_code = exit_code
+        self.stderr = stderr
+        self.log = log
+        self.stdout = stdout
+        self.container_id = container_id
+        self.message = one_line(message or _said(log, stderr)) or _ending(exit_code)
+
+    def __str__(self) -> str:
+        return f"{_subject(self.container_id)}: {self.message}"
+
+
+def _subject(container_id: str | None) -> str:
+    """Say what a sentence is about."""
+    return "runc" if container_id is None else f"container {one_line(container_id, _ID_LIMIT)!r}"
+
+
+def _said(log: tuple[LogRecord, ...], stderr: bytes) -> str:
+    """Return the last error of the log, else the last line of stderr."""
+    errors = [record.msg for record in log if record.is_error]
+    lines = stderr[-4 * _MESSAGE_LIMIT :].decode(errors="replace").strip().splitlines()
+    return (errors or lines or [""])[-1]
+
+
+def _ending(exit_code: int | None) -> str:
+    """Say how runc ended, of which nothing else is known."""
+    if exit_code is None:
+        return "failed without a word"
+    return f"killed by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code} without a word"
+
+
+class ContainerNotFound(CommandError):
+    """There is no container of that id under runc's root directory."""
+
+
+class ContainerExists(CommandError):
+    """There is a container of that id already."""
+
+
+class InvalidContainerID(CommandError, ValueError):
+    """The id can't be one: empty, `.`, `..`, or with a character other than letters, digits and `_+-.`.
+
+    Raised before anything is started (then `args` is empty and `exit_code` None), or after runc refused it.
+    """
+
+
+class ContainerStatusError(CommandError):
+    """The status of the container doesn't allow the command."""
+
+
+class ContainerNotRunning(ContainerStatusError):
+    """The command needs a running process, and the container is stopped.
+
+    Some commands say so of a paused or a created container as well.
+    """
+
+
+class ContainerRunning(ContainerStatusError):
+    """The command needs a container that doesn't run yet, or no longer."""
+
+
+class ContainerPaused(ContainerStatusError):
+    """The container is paused, and the command can't be done before it is resumed."""
+
+
+class ContainerNotPaused(ContainerStatusError):
+    """There is nothing to resume."""
+
+
+class CorruptState(CommandError):
+    """The runtime's own record of the container, in its root directory, can't be read."""
+
+
+class BundleNotFound(CommandError):
+    """The bundle's directory, its config.json or its root file system isn't there."""
+
+
+class InvalidSpec(CommandError):
+    """config.json or process.json is no valid document, or asks for what can't be had on this host."""
+
+
+class ExecutableError(CommandError):
+    """The program that the process should run can't be executed: execve(2) in the container failed."""
+
+
+class ExecutableNotFound(ExecutableError):
+    """There is no such program in the container's root file system (ENOENT)."""
+
+
+class ExecFormatError(ExecutableError):
+    """The program is no executable file for this machine (ENOEXEC): another architecture, or a script without `#!`."""
+
+
+class HookError(CommandError):
+    """A hook of config.json failed or couldn't be started."""
+
+
+class TerminalError(CommandError):
+    """A terminal can't be set up: no console socket where one is needed (or the reverse), or stdin is no terminal."""
+
+
+class InvalidSignal(CommandError, ValueError):
+    """The runtime knows no such signal."""
+
+
+class ResourceError(CommandError):
+    """A limit can't be set: the kernel refuses the value, or the host lacks the controller."""
+
+
+class MemoryLimitTooLow(ResourceError):
+    """The memory limit is below what is in use already, or what the runtime needs to start a container."""
+
+
+class CheckpointError(CommandError):
+    """A checkpoint or restore failed in criu, or there is no criu.
+
+    Attributes:
+        log_path: criu's log file as the runtime named it, absolute or relative to the work path; None if it named none.
+        log_tail: The end of that file, if it could be read.
+    """
+
+    log_path: str | None = None
+    log_tail: bytes = b""
+
+
+class PermissionDenied(CommandError):
+    """The runtime may not do this: it runs without the privileges for it, or a file belongs to somebody else."""
+
+
+class ExecutableDenied(ExecutableError, PermissionDenied):
+    """The program may not be executed (EACCES): no execute permission, or a directory."""
+
+
+class InvalidUsage(CommandError):
+    """The runtime didn't understand its command line."""
+
+
+class UnsupportedUsage(InvalidUsage, UnsupportedError):
+    """The runtime says itself that it has no such command or option: it is older than the call, or another one.
+
+    Attributes:
+        what: What it doesn't have.
+        runtime: The program's name.
+    """
+
+    what = "such command or option"
+    runtime = "the runtime"
+
+
+class RuncCrashed(CommandError):
+    """Runc broke down: a Go panic, or a signal ended it. What it was doing may be half done."""
