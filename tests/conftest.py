@@ -1,0 +1,137 @@
+"""Options, marks and checks of all tests."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import leaks
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+
+FOOTPRINT = pytest.StashKey[leaks.Footprint]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of this suite."""
+    parser.addoption(
+        "--require-runc",
+        action="store_true",
+        help="a test that needs runc or root and can't have it fails instead of being skipped",
+    )
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run a test marked `any_loop` on each kind of event loop, and the others on asyncio's own."""
+    del config
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.get_closest_marker("any_loop"):
+        uvloop = pytest.importorskip("uvloop")
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Take stock before a test's first fixture."""
+    item.stash[FOOTPRINT] = leaks.footprint()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail a test that leaves a child process, a zombie or a descriptor when its last fixture is gone.
+
+    A hook and not a fixture, because the event loop's own descriptors outlive every fixture. A fixture of a wider scope
+    must therefore hold neither across tests.
+    """
+    yield
+    before = item.stash[FOOTPRINT]
+    if leaks.left_since(before, patience=0):
+        gc.collect()  # what only waits for the collector is no leak: ResourceWarning is an error already
+    if left := leaks.left_since(before):
+        pytest.fail("left behind by the test:\n" + "\n".join(left), pytrace=False)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or with `--require-runc` fail, what can't run on this host."""
+    for mark, missing in MISSING.items():
+        if item.get_closest_marker(mark) and (reason := missing()):
+            if item.config.getoption("--require-runc") and mark != "criu":
+                pytest.fail(f"{reason} (--require-runc is given)", pytrace=False)
+            pytest.skip(reason)
+
+
+def missing_root() -> str | None:
+    """Say what is missing for a test that needs root."""
+    return None if os.geteuid() == 0 else "needs root"
+
+
+def missing_runc() -> str | None:
+    """Say what is missing for a test that runs containers."""
+    return missing_root() or (None if shutil.which("runc") else "needs runc in $PATH")
+
+
+def missing_criu() -> str | None:
+    """Say what is missing for a test of checkpoints; criu itself knows whether it suits the kernel."""
+    if shutil.which("criu") is None:
+        return "needs criu in $PATH"
+    check = subprocess.run(["criu", "check"], capture_output=True, text=True, check=False)  # noqa: S607 - from $PATH, as runc takes it
+    return f"criu check fails: {check.stderr.strip()}" if check.returncode else None
+
+
+MISSING = {"root": missing_root, "runc": missing_runc, "criu": missing_criu}
+
+
+@pytest.fixture(scope="session")
+def prefix() -> str:
+    """Return what the ids, paths and variables of this run, or of this xdist worker, begin with."""
+    return f"rat-{os.getpid()}-{secrets.token_hex(3)}-"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch(prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give this run a temporary directory of its own with a short path; see at the end that it is empty.
+
+    The path is short because sockets are made in it: a socket's path has at most 107 bytes. All children get a variable
+    that names the run, by which those that outlive it are found.
+    """
+    tmp_path_factory.getbasetemp()  # pytest's own directories stay where they were
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(directory))
+        patch.setenv("TMPDIR", str(directory))
+        patch.setenv("RUNC_ASYNC_TEST_RUN", prefix)
+        yield directory
+    left = [f"file {path}" for path in directory.iterdir()] + leaks.left_on_host(prefix)
+    shutil.rmtree(directory)
+    if left:
+        pytest.fail("left behind by the run:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def no_task_left(request: pytest.FixtureRequest) -> None:
+    """Fail an asynchronous test that leaves a task on its event loop."""
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("watched_tasks")
+
+
+@pytest.fixture
+async def watched_tasks() -> AsyncIterator[None]:
+    """Compare the event loop's tasks before and after the test and its own fixtures."""
+    before = asyncio.all_tasks()
+    yield
+    if left := asyncio.all_tasks() - before - {asyncio.current_task()}:
+        pytest.fail("tasks left behind by the test:\n" + "\n".join(map(repr, left)), pytrace=False)

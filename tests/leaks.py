@@ -1,0 +1,131 @@
+"""What a test run may leave behind on its machine, and how to find it.
+
+Every function here only looks. Those that take a `prefix` report what carries it, so that several test runs, and other
+people's containers, don't see each other; those without one report what belongs to the calling process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+class Footprint(NamedTuple):
+    """What the calling process holds at one moment."""
+
+    children: frozenset[str]
+    descriptors: frozenset[str]
+
+
+def footprint() -> Footprint:
+    """Take stock of the calling process: its children, zombies among them, and its descriptors."""
+    return Footprint(children=frozenset(children()), descriptors=frozenset(descriptors()))
+
+
+def left_since(before: Footprint, patience: float = 2.0) -> list[str]:
+    """Name what the calling process holds beyond `before`.
+
+    Threads and kernel workers close things a moment after the call that caused it, so a difference is looked at again
+    for `patience` seconds before it is believed.
+    """
+
+    def look() -> list[str]:
+        now = footprint()
+        return [
+            *(f"child process {child}" for child in sorted(now.children - before.children)),
+            *(f"descriptor {descriptor}" for descriptor in sorted(now.descriptors - before.descriptors)),
+        ]
+
+    return persisting(look, patience)
+
+
+def left_on_host(prefix: str, patience: float = 5.0) -> list[str]:
+    """Name the processes, mounts and cgroups of this machine that carry `prefix`."""
+
+    def look() -> list[str]:
+        return [
+            *(f"process {process}" for process in processes(prefix)),
+            *(f"mount {mount}" for mount in mounts(prefix)),
+            *(f"cgroup {cgroup}" for cgroup in cgroups(prefix)),
+        ]
+
+    return persisting(look, patience)
+
+
+def persisting(look: Callable[[], list[str]], patience: float) -> list[str]:
+    """Return what `look` still reports after `patience` seconds, or nothing as soon as it reports nothing."""
+    deadline = time.monotonic() + patience
+    while (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def children() -> Iterator[str]:
+    """Yield each child of the calling process as `pid name state`."""
+    me = str(os.getpid())
+    for directory in _process_directories():
+        with contextlib.suppress(OSError):
+            # The name is in brackets and may hold blanks and brackets itself.
+            name, _, rest = (directory / "stat").read_text().partition("(")[2].rpartition(")")
+            state, parent = rest.split()[:2]
+            if parent == me:
+                yield f"{directory.name} {name} {state}"
+
+
+def descriptors() -> Iterator[str]:
+    """Yield each open descriptor of the calling process as `number target`."""
+    for entry in os.listdir(PROC / "self" / "fd"):  # noqa: PTH208 - iterdir() would hold a descriptor of its own
+        with contextlib.suppress(OSError):
+            yield f"{entry} {os.readlink(PROC / 'self' / 'fd' / entry)}"  # noqa: PTH115 - targets are no paths
+
+
+def processes(prefix: str) -> Iterator[str]:
+    """Yield the processes whose environment or cgroup holds `prefix`, as `pid command`.
+
+    A process that was orphaned, or that a runtime set free, keeps the environment it was started with; one inside a
+    container is in a cgroup named after the container. Zombies are their parent's matter, and have no command.
+    """
+    for directory in _process_directories():
+        with contextlib.suppress(OSError):
+            carrier = (directory / "environ").read_bytes() + (directory / "cgroup").read_bytes()
+            command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if prefix.encode() in carrier and command:
+                yield f"{directory.name} {command.strip()}"
+
+
+def mounts(prefix: str, table: Path = PROC / "self" / "mountinfo") -> Iterator[str]:
+    """Yield the mount points in `table` whose line holds `prefix`."""
+    for line in table.read_text().splitlines():
+        if prefix in line:
+            yield line.split()[4]
+
+
+def cgroups(prefix: str, top: Path = CGROUPS, own: Path = PROC / "self" / "cgroup") -> Iterator[str]:
+    """Yield the cgroups whose name holds `prefix`, where runtimes make them.
+
+    That is below the root of a hierarchy, below the cgroup of the calling process (read from `own`) and in systemd's
+    slice, and nowhere else: criu, run by somebody else, may make copies of every cgroup on the machine.
+    """
+    paths = {line.split(":", 2)[2].lstrip("/") for line in own.read_text().splitlines()}
+    parents = {hierarchy / path for hierarchy in (top, *top.iterdir()) for path in ("", "system.slice", *paths)}
+    for parent in sorted(parents):
+        yield from (str(found) for found in parent.glob(f"*{prefix}*") if found.is_dir())
+
+
+def containers(root: Path) -> Iterator[str]:
+    """Yield the ids that a runtime keeps under its root directory."""
+    if root.is_dir():
+        yield from sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+
+
+def _process_directories() -> Iterator[Path]:
+    return (PROC / name for name in os.listdir(PROC) if name.isdecimal())  # noqa: PTH208 - as in descriptors()
