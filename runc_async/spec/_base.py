@@ -1,0 +1,85 @@
+"""What all objects of the runtime-spec have in common: a lossless way from JSON and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self, cast
+
+import msgspec
+
+from runc_async.errors import DecodeError
+from runc_async.spec._json import MAX_DOCUMENT, dump, parse
+from runc_async.spec._reader import EXTRA, Report, struct_reader
+from runc_async.spec._types import json_name
+
+
+class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, rename=json_name):
+    """An object of the runtime-spec; the base class of all the others.
+
+    Fields carry the specification's names in snake_case. A field that is None is absent from the document; zero,
+    false and the empty array are values and are written. The specification has no null, so that None can't mean
+    anything else.
+
+    Objects are mutable because a configuration is a document to edit, several levels deep:
+    ``spec.process.args = ["sh"]``. Nothing is checked on assignment; `runc_async.spec.validate` does on demand.
+    They compare by value, and work with `copy.deepcopy` and `msgspec.structs.replace`.
+
+    Attributes:
+        extra: Fields that this version of the specification does not name, by their JSON name, as plain values.
+            They are kept from `decode` to `encode`. A field that the specification names wins over one here.
+    """
+
+    extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+
+    @classmethod
+    def decode(cls, data: bytes | str, *, strict: bool = True, max_size: int = MAX_DOCUMENT) -> Self:
+        """Read an object from the text of a JSON document.
+
+        Args:
+            data: The document; bytes are UTF-8.
+            strict: Hold ranges, patterns and enumerations of the specification's JSON schema against the
+                document, and refuse null. False takes such values as they are, for documents that a runtime
+                accepts all the same (such as a ``rootfsPropagation`` of ``rslave``); null is then absent, and
+                written again unless the field is set. JSON types and required fields are checked in any case.
+            max_size: How many bytes the document may have; 16 MiB unless told.
+
+        Raises:
+            DecodeError: If the bytes are no JSON document (not UTF-8, a repeated key, NaN, too long ...) or not
+                the document of such an object. The message names the first place, and how many more there are.
+        """
+        report = Report(strict=strict)
+        found = struct_reader(cls)(parse(data, max_size), "$", report)
+        if report.violations:
+            first, more = report.violations[0], len(report.violations) - 1
+            raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
+            raise DecodeError(f"{first} (and {more} more)" if more else str(first), raw)
+        return cast("Self", found)
+
+    def encode(self, *, indent: int | None = None) -> bytes:
+        """Give the JSON document of this object, in UTF-8.
+
+        Args:
+            indent: Spaces per level for a document that people read; None gives the shortest.
+
+        Raises:
+            ValueError: If a value has no JSON form: NaN, Infinity, text that is not Unicode.
+            TypeError: If a field holds an object that JSON has no form for.
+        """
+        return dump(self.to_builtins(), indent)
+
+    def to_builtins(self) -> dict[str, Any]:
+        """Give this object as plain dictionaries, lists and scalars, with the specification's own names."""
+        names = zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True)
+        values = ((key, getattr(self, name)) for name, key in names if name != EXTRA)
+        known = {key: _plain(value) for key, value in values if value is not None}
+        return known | {key: _plain(value) for key, value in self.extra.items() if key not in known}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SpecObject):
+        return value.to_builtins()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in cast("list[Any]", value)]
+    return value

@@ -1,0 +1,104 @@
+"""JSON text to plain values and back, where nothing is ambiguous and nothing is dropped."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, Final, NoReturn
+
+from runc_async.errors import DecodeError
+from runc_async.spec._violation import Violation, is_array, is_object, join_path
+
+MAX_DOCUMENT: Final = 16 * 1024 * 1024
+"""How large a document may be by default, in bytes."""
+
+# What an error keeps of a document that is over the limit: enough to recognise it by.
+_KEPT: Final = 4096
+
+
+class _Repeating(dict[str, Any]):
+    """A JSON object in which a key stands more than once."""
+
+    key: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    keys = [key for key, _ in pairs]
+    repeating = _Repeating(found)
+    repeating.key = next(key for index, key in enumerate(keys) if key in keys[:index])
+    return repeating
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"number out of range: {text}")
+    return number
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _repeated_keys(value: Any, path: str) -> Iterator[Violation]:
+    if is_object(value):
+        if isinstance(value, _Repeating):
+            yield Violation(path=path, expected="each key once", actual=f"{json.dumps(value.key)} again")
+        for key, item in value.items():
+            yield from _repeated_keys(item, join_path(path, key))
+    elif is_array(value):
+        for index, item in enumerate(value):
+            yield from _repeated_keys(item, f"{path}[{index}]")
+
+
+def _text(data: bytes | str, limit: int) -> tuple[str, bytes]:
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
+    if len(raw) > limit:
+        raise DecodeError(f"a document of {len(raw)} bytes is over the limit of {limit}", raw[:_KEPT])
+    try:
+        return raw.decode("utf-8"), raw
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"not UTF-8 at byte {error.start}", raw) from None
+
+
+def parse(data: bytes | str, limit: int = MAX_DOCUMENT) -> Any:
+    """Turn the text of a JSON document into plain values.
+
+    Args:
+        data: The document; bytes are UTF-8.
+        limit: How many bytes it may have.
+
+    Raises:
+        DecodeError: If it is too long, no UTF-8, no JSON (NaN and Infinity are none), holds half of a surrogate
+            pair or a number beyond a double's range, or has a key twice in one object.
+    """
+    text, raw = _text(data, limit)
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_float=_number, parse_constant=_refuse_constant)
+        # An escaped half of a surrogate pair is JSON by its grammar, but no text: it could not be written again.
+        if "\\u" in text:
+            dump(value)
+        repeated = next(_repeated_keys(value, "$"), None)
+    except ValueError as error:
+        raise DecodeError(f"not a JSON document: {error}", raw) from None
+    except RecursionError:
+        raise DecodeError("not a JSON document: nested too deeply", raw) from None
+    if repeated is not None:
+        raise DecodeError(str(repeated), raw)
+    return value
+
+
+def dump(value: Any, indent: int | None = None) -> bytes:
+    """Give the UTF-8 text of a plain value.
+
+    Raises:
+        ValueError: If it holds NaN, Infinity or half of a surrogate pair.
+        TypeError: If it holds what JSON has no form for.
+    """
+    separators = (",", ": ") if indent else (",", ":")
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+    return text.encode("utf-8")

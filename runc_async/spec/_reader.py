@@ -1,0 +1,174 @@
+"""Plain values to structs, with every violation on the way noted and none of the fields lost.
+
+A reader is compiled once for each struct from its annotations. msgspec's own decoder is not used: it drops
+fields that it does not know, stops at the first violation and has no bounds beyond an int64.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+import msgspec
+from msgspec import inspect
+
+from runc_async.spec._violation import Violation, describe, is_array, is_object, join_path
+
+EXTRA: Final = "extra"
+"""The field of a struct that holds what the specification does not name."""
+
+SHAPE: Final = "shape"
+"""Metadata of a plain mapping: the struct whose constraints it has to meet."""
+
+
+class Report:
+    """Collects the violations of one reading.
+
+    Attributes:
+        strict: Whether ranges, patterns, enumerations and nulls are held against the document.
+        violations: What was found, in the order of the document.
+    """
+
+    def __init__(self, *, strict: bool) -> None:
+        self.strict = strict
+        self.violations: list[Violation] = []
+
+    def add(self, path: str, expected: str, actual: str) -> None:
+        """Note a violation."""
+        self.violations.append(Violation(path=path, expected=expected, actual=actual))
+
+
+_Reader = Callable[[Any, str, Report], Any]
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+def _scalar(expected: str, is_kind: Callable[[Any], bool], fits: Callable[[Any], bool] | None = None) -> _Reader:
+    def read(value: Any, path: str, report: Report) -> Any:
+        if not is_kind(value) or (report.strict and fits is not None and not fits(value)):
+            report.add(path, expected, describe(value))
+        return value
+
+    return read
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_string(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_BOOLEAN = _scalar("a boolean", lambda value: isinstance(value, bool))
+_ANYTHING = _scalar("anything", lambda _: True)
+
+
+def _integer(kind: inspect.IntType, extra: Mapping[str, Any]) -> _Reader:
+    lower, upper = kind.ge, extra.get("le", kind.le)
+    if lower is None:
+        return _scalar("an integer", _is_integer)
+    if upper is None:
+        return _scalar(f"an integer of {lower} or more", _is_integer, lambda value: value >= lower)
+    return _scalar(f"an integer from {lower} to {upper}", _is_integer, lambda value: lower <= value <= upper)
+
+
+def _string(kind: inspect.StrType, _extra: Mapping[str, Any]) -> _Reader:
+    if kind.pattern is None:
+        return _scalar("a string", _is_string)
+    # `$` of an ECMA 262 pattern is the end and nothing else; Python's would let a final newline pass.
+    pattern = re.compile(kind.pattern.removeprefix("^").removesuffix("$"))
+    return _scalar(f"a string like {kind.pattern}", _is_string, lambda value: pattern.fullmatch(value) is not None)
+
+
+def _literal(kind: inspect.LiteralType, _extra: Mapping[str, Any]) -> _Reader:
+    names = ", ".join(str(value) for value in kind.values)
+    return _scalar(f"one of {names}", _is_string, lambda value: value in kind.values)
+
+
+def _array(kind: inspect.ListType, _extra: Mapping[str, Any]) -> _Reader:
+    read_item, least = _compile(kind.item_type), kind.min_length or 0
+
+    def read(value: Any, path: str, report: Report) -> Any:
+        if not is_array(value):
+            report.add(path, "an array", describe(value))
+            return value
+        if report.strict and len(value) < least:
+            report.add(path, f"an array of {least} or more", f"one of {len(value)}")
+        return [read_item(item, f"{path}[{index}]", report) for index, item in enumerate(value)]
+
+    return read
+
+
+def _dictionary(kind: inspect.DictType, extra: Mapping[str, Any]) -> _Reader:
+    read_item = _compile(kind.value_type)
+    shape: type[msgspec.Struct] | None = extra.get(SHAPE)
+
+    def read(value: Any, path: str, report: Report) -> Any:
+        if not is_object(value):
+            report.add(path, "an object", describe(value))
+            return value
+        if shape is not None:
+            struct_reader(shape)(value, path, report)
+        return {key: read_item(item, join_path(path, key), report) for key, item in value.items()}
+
+    return read
+
+
+def _boolean(_kind: inspect.BoolType, _extra: Mapping[str, Any]) -> _Reader:
+    return _BOOLEAN
+
+
+def _anything(_kind: inspect.Type, _extra: Mapping[str, Any]) -> _Reader:
+    return _ANYTHING
+
+
+_COMPILERS: Final[Mapping[type[inspect.Type], Callable[[Any, Mapping[str, Any]], _Reader]]] = {
+    inspect.AnyType: _anything,
+    inspect.BoolType: _boolean,
+    inspect.DictType: _dictionary,
+    inspect.IntType: _integer,
+    inspect.ListType: _array,
+    inspect.LiteralType: _literal,
+    inspect.StrType: _string,
+}
+
+
+def _compile(kind: inspect.Type, extra: Mapping[str, Any] = _NOTHING) -> _Reader:
+    if isinstance(kind, inspect.Metadata):
+        return _compile(kind.type, cast("Any", kind).extra)
+    if isinstance(kind, inspect.UnionType):
+        # The only unions are those with None, which stands for an absent field and never for a value.
+        return _compile(next(part for part in kind.types if not isinstance(part, inspect.NoneType)))
+    if isinstance(kind, inspect.StructType):
+        return struct_reader(kind.cls)
+    return _COMPILERS[type(kind)](cast("Any", kind), extra)
+
+
+@functools.cache
+def struct_reader(cls: type[msgspec.Struct]) -> _Reader:
+    """Give the reader of a struct: it builds one, or notes in the report why it can't and gives None."""
+    described = cast("inspect.StructType", inspect.type_info(cls))
+    fields = [field for field in described.fields if field.name != EXTRA]
+    readers = {field.encode_name: (field, _compile(field.type)) for field in fields}
+
+    def read(value: Any, path: str, report: Report) -> Any:
+        if not is_object(value):
+            report.add(path, "an object", describe(value))
+            return None
+        found: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        before = len(report.violations)
+        for key, item in value.items():
+            if key not in readers or (item is None and not report.strict and not readers[key][0].required):
+                extra[key] = item
+            else:
+                field, read_item = readers[key]
+                found[field.name] = read_item(item, join_path(path, key), report)
+        for key, (field, _) in readers.items():
+            if field.required and field.name not in found:
+                report.add(path, f"the required field {key}", "an object without it")
+        return cls(**found, extra=extra) if len(report.violations) == before else None
+
+    return read
