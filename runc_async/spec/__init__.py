@@ -1,15 +1,58 @@
-"""The OCI runtime-spec (version 1.3.0) as structs, with the specification's own names."""
+"""The OCI runtime-spec, version 1.3.0, as structs with the specification's own names.
+
+`Spec` is config.json, `Process` what ``runc exec`` runs, `LinuxResources` what ``runc update`` sets. Modules follow
+the specification's chapters (`process`, `linux`, `resources`, `seccomp`, `vm` ...); what is left of a document that
+no struct names is in the `extra` of the struct where it stood.
+"""
 
 from runc_async.spec._base import SpecObject as SpecObject
+from runc_async.spec._json import MAX_DOCUMENT as MAX_DOCUMENT
+from runc_async.spec._validate import validate as validate
+from runc_async.spec._violation import Violation as Violation
+from runc_async.spec.config import (
+    OCI_VERSION as OCI_VERSION,
+    Spec as Spec,
+)
+from runc_async.spec.hook import (
+    Hook as Hook,
+    Hooks as Hooks,
+)
+from runc_async.spec.linux import (
+    Linux as Linux,
+    LinuxDevice as LinuxDevice,
+    LinuxIDMapping as LinuxIDMapping,
+    LinuxIntelRdt as LinuxIntelRdt,
+    LinuxMemoryPolicy as LinuxMemoryPolicy,
+    LinuxNamespace as LinuxNamespace,
+    LinuxNamespaceType as LinuxNamespaceType,
+    LinuxNetDevice as LinuxNetDevice,
+    LinuxPersonality as LinuxPersonality,
+    LinuxPersonalityDomain as LinuxPersonalityDomain,
+    LinuxTimeOffset as LinuxTimeOffset,
+    MemoryPolicyFlag as MemoryPolicyFlag,
+    MemoryPolicyMode as MemoryPolicyMode,
+    RootfsPropagation as RootfsPropagation,
+)
+from runc_async.spec.mount import (
+    Mount as Mount,
+    Root as Root,
+)
 from runc_async.spec.process import (
     Box as Box,
     ExecCPUAffinity as ExecCPUAffinity,
+    IOPriorityClass as IOPriorityClass,
     LinuxCapabilities as LinuxCapabilities,
     LinuxIOPriority as LinuxIOPriority,
     POSIXRlimit as POSIXRlimit,
     Process as Process,
     Scheduler as Scheduler,
+    SchedulerFlag as SchedulerFlag,
+    SchedulerPolicy as SchedulerPolicy,
     User as User,
+)
+from runc_async.spec.profile import (
+    DENIED_SYSCALLS as DENIED_SYSCALLS,
+    default_seccomp as default_seccomp,
 )
 from runc_async.spec.resources import (
     LinuxBlockIO as LinuxBlockIO,
@@ -24,4 +67,21 @@ from runc_async.spec.resources import (
     LinuxResources as LinuxResources,
     LinuxThrottleDevice as LinuxThrottleDevice,
     LinuxWeightDevice as LinuxWeightDevice,
+)
+from runc_async.spec.seccomp import (
+    Arch as Arch,
+    LinuxSeccomp as LinuxSeccomp,
+    LinuxSeccompAction as LinuxSeccompAction,
+    LinuxSeccompArg as LinuxSeccompArg,
+    LinuxSeccompFlag as LinuxSeccompFlag,
+    LinuxSeccompOperator as LinuxSeccompOperator,
+    LinuxSyscall as LinuxSyscall,
+)
+from runc_async.spec.vm import (
+    VM as VM,
+    VMHWConfig as VMHWConfig,
+    VMHypervisor as VMHypervisor,
+    VMImage as VMImage,
+    VMIOMem as VMIOMem,
+    VMKernel as VMKernel,
 )

@@ -9,7 +9,7 @@ import msgspec
 
 from runc_async.errors import DecodeError
 from runc_async.spec._json import MAX_DOCUMENT, dump, parse
-from runc_async.spec._reader import EXTRA, Report, struct_reader
+from runc_async.spec._reader import EXTRA, read_document
 from runc_async.spec._types import json_name
 
 
@@ -20,7 +20,7 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, rename=json_n
     false and the empty array are values and are written. The specification has no null, so that None can't mean
     anything else.
 
-    Objects are mutable because a configuration is a document to edit, several levels deep:
+    Fields are given by keyword. Objects are mutable because a configuration is a document to edit, several levels deep:
     ``spec.process.args = ["sh"]``. Nothing is checked on assignment; `runc_async.spec.validate` does on demand.
     They compare by value, and work with `copy.deepcopy` and `msgspec.structs.replace`.
 
@@ -47,12 +47,11 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, rename=json_n
             DecodeError: If the bytes are no JSON document (not UTF-8, a repeated key, NaN, too long ...) or not
                 the document of such an object. The message names the first place, and how many more there are.
         """
-        report = Report(strict=strict)
-        found = struct_reader(cls)(parse(data, max_size), "$", report)
-        if report.violations:
-            first, more = report.violations[0], len(report.violations) - 1
-            raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
-            raise DecodeError(f"{first} (and {more} more)" if more else str(first), raw)
+        found, violations = read_document(cls, parse(data, max_size), strict=strict)
+        if violations:
+            more = len(violations) - 1
+            message = f"{violations[0]} (and {more} more)" if more else str(violations[0])
+            raise DecodeError(message, data.encode() if isinstance(data, str) else bytes(data))
         return cast("Self", found)
 
     def encode(self, *, indent: int | None = None) -> bytes:

@@ -13,6 +13,9 @@ from runc_async.spec._violation import Violation, is_array, is_object, join_path
 MAX_DOCUMENT: Final = 16 * 1024 * 1024
 """How large a document may be by default, in bytes."""
 
+NOT_JSON: Final = "not a JSON document: "
+"""How the message of such an error begins."""
+
 # What an error keeps of a document that is over the limit: enough to recognise it by.
 _KEPT: Final = 4096
 
@@ -44,15 +47,16 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _repeated_keys(value: Any, path: str) -> Iterator[Violation]:
+def repeated_keys(value: Any, path: str = "$") -> Iterator[Violation]:
+    """Find the objects in a parsed document that have a key more than once."""
     if is_object(value):
         if isinstance(value, _Repeating):
             yield Violation(path=path, expected="each key once", actual=f"{json.dumps(value.key)} again")
         for key, item in value.items():
-            yield from _repeated_keys(item, join_path(path, key))
+            yield from repeated_keys(item, join_path(path, key))
     elif is_array(value):
         for index, item in enumerate(value):
-            yield from _repeated_keys(item, f"{path}[{index}]")
+            yield from repeated_keys(item, f"{path}[{index}]")
 
 
 def _text(data: bytes | str, limit: int) -> tuple[str, bytes]:
@@ -73,8 +77,8 @@ def parse(data: bytes | str, limit: int = MAX_DOCUMENT) -> Any:
         limit: How many bytes it may have.
 
     Raises:
-        DecodeError: If it is too long, no UTF-8, no JSON (NaN and Infinity are none), holds half of a surrogate
-            pair or a number beyond a double's range, or has a key twice in one object.
+        DecodeError: If it is too long, no UTF-8, no JSON (NaN and Infinity are none), or holds half of a surrogate
+            pair or a number beyond a double's range. Keys that stand twice are found by `repeated_keys`.
     """
     text, raw = _text(data, limit)
     try:
@@ -82,13 +86,10 @@ def parse(data: bytes | str, limit: int = MAX_DOCUMENT) -> Any:
         # An escaped half of a surrogate pair is JSON by its grammar, but no text: it could not be written again.
         if "\\u" in text:
             dump(value)
-        repeated = next(_repeated_keys(value, "$"), None)
     except ValueError as error:
-        raise DecodeError(f"not a JSON document: {error}", raw) from None
+        raise DecodeError(f"{NOT_JSON}{error}", raw) from None
     except RecursionError:
-        raise DecodeError("not a JSON document: nested too deeply", raw) from None
-    if repeated is not None:
-        raise DecodeError(str(repeated), raw)
+        raise DecodeError(f"{NOT_JSON}nested too deeply", raw) from None
     return value
 
 

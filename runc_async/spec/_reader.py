@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import inspect
 
+from runc_async.spec._json import repeated_keys
 from runc_async.spec._violation import Violation, describe, is_array, is_object, join_path
 
 EXTRA: Final = "extra"
@@ -144,6 +145,13 @@ def _compile(kind: inspect.Type, extra: Mapping[str, Any] = _NOTHING) -> _Reader
     if isinstance(kind, inspect.StructType):
         return struct_reader(kind.cls)
     return _COMPILERS[type(kind)](cast("Any", kind), extra)
+
+
+def read_document(cls: type[msgspec.Struct], value: Any, *, strict: bool) -> tuple[Any, list[Violation]]:
+    """Give the struct that a parsed document stands for (None if it can't be one), and all that is wrong with it."""
+    report = Report(strict=strict)
+    report.violations += repeated_keys(value)
+    return struct_reader(cls)(value, "$", report), report.violations
 
 
 @functools.cache

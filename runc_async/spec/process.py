@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
@@ -37,7 +37,15 @@ IOPriorityClass = Literal["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_ID
 """Classes of `LinuxIOPriority`; ioprio_set(2)."""
 
 
-class Box(SpecObject):
+_CAPABILITY_SETS: Final = ("bounding", "effective", "permitted", "inheritable", "ambient")
+
+
+def _capability(name: str) -> str:
+    name = name.upper()
+    return name if name.startswith("CAP_") else f"CAP_{name}"
+
+
+class Box(SpecObject, kw_only=True):
     """The size of a console: config.md, "Process".
 
     Attributes:
@@ -49,7 +57,7 @@ class Box(SpecObject):
     width: UInt64
 
 
-class User(SpecObject):
+class User(SpecObject, kw_only=True):
     """Who the process runs as: config.md, "User".
 
     Ids are those inside the container's user namespace.
@@ -69,7 +77,7 @@ class User(SpecObject):
     username: str | None = None
 
 
-class LinuxCapabilities(SpecObject):
+class LinuxCapabilities(SpecObject, kw_only=True):
     """The capability sets of the process, as names such as ``CAP_KILL``: config.md, "Linux Process".
 
     What each set does is told by capabilities(7). A set that is absent is empty.
@@ -89,8 +97,32 @@ class LinuxCapabilities(SpecObject):
     permitted: list[str] | None = None
     ambient: list[str] | None = None
 
+    def add(self, *names: str, ambient: bool = False) -> None:
+        """Put capabilities in the bounding, effective and permitted sets.
 
-class POSIXRlimit(SpecObject):
+        Args:
+            names: Such as ``CAP_NET_ADMIN``, or ``NET_ADMIN`` for short.
+            ambient: Put them in the inheritable and ambient sets too, so that a process that is not root keeps
+                them.
+        """
+        for kind in _CAPABILITY_SETS if ambient else _CAPABILITY_SETS[:3]:
+            held: list[str] = getattr(self, kind) or []
+            setattr(self, kind, list(dict.fromkeys([*held, *map(_capability, names)])))
+
+    def drop(self, *names: str) -> None:
+        """Take capabilities out of all sets.
+
+        Args:
+            names: Such as ``CAP_KILL``, or ``KILL`` for short; ``ALL`` leaves none.
+        """
+        dropped = {_capability(name) for name in names}
+        for kind in _CAPABILITY_SETS:
+            held: list[str] | None = getattr(self, kind)
+            if held:
+                setattr(self, kind, [n for n in held if n not in dropped and "CAP_ALL" not in dropped])
+
+
+class POSIXRlimit(SpecObject, kw_only=True):
     """A resource limit of the process, setrlimit(2): config.md, "POSIX process".
 
     Each type may stand in the list once.
@@ -106,7 +138,7 @@ class POSIXRlimit(SpecObject):
     hard: UInt64
 
 
-class Scheduler(SpecObject):
+class Scheduler(SpecObject, kw_only=True):
     """How the kernel schedules the process, sched_setattr(2): config.md, "Linux Process". Since 1.1.0.
 
     Attributes:
@@ -128,7 +160,7 @@ class Scheduler(SpecObject):
     period: UInt64 | None = None
 
 
-class LinuxIOPriority(SpecObject):
+class LinuxIOPriority(SpecObject, kw_only=True):
     """The I/O priority of the container's processes, ioprio_set(2): config.md, "Linux Process". Since 1.1.0.
 
     Attributes:
@@ -140,7 +172,7 @@ class LinuxIOPriority(SpecObject):
     priority: Int32 | None = None
 
 
-class ExecCPUAffinity(SpecObject):
+class ExecCPUAffinity(SpecObject, kw_only=True):
     """On which CPUs a process of ``runc exec`` runs: config.md, "Linux Process". Since 1.2.1.
 
     Lists are like ``0-3,7``. The container's init process is not affected.
@@ -154,7 +186,7 @@ class ExecCPUAffinity(SpecObject):
     final: CPUList | None = None
 
 
-class Process(SpecObject):
+class Process(SpecObject, kw_only=True):
     """What to run, and as what: config.md, "Process".
 
     Also the whole document of ``runc exec --process``.

@@ -13,7 +13,7 @@ from runc_async.spec._base import SpecObject
 from runc_async.spec._types import Int64, UInt16, UInt32, UInt64
 
 
-class LinuxDeviceCgroup(SpecObject):
+class LinuxDeviceCgroup(SpecObject, kw_only=True):
     """A rule on access to devices; later rules override earlier ones: config-linux.md, "Allowed Device list".
 
     Attributes:
@@ -31,7 +31,7 @@ class LinuxDeviceCgroup(SpecObject):
     access: str | None = None
 
 
-class LinuxMemory(SpecObject):
+class LinuxMemory(SpecObject, kw_only=True):
     """Limits on memory: config-linux.md, "Memory".
 
     Amounts are bytes, -1 is no limit.
@@ -60,7 +60,7 @@ class LinuxMemory(SpecObject):
     check_before_update: bool | None = None
 
 
-class LinuxCPU(SpecObject):
+class LinuxCPU(SpecObject, kw_only=True):
     """Limits on CPU time and the CPUs to run on: config-linux.md, "CPU".
 
     Attributes:
@@ -86,7 +86,7 @@ class LinuxCPU(SpecObject):
     idle: Int64 | None = None
 
 
-class LinuxPids(SpecObject):
+class LinuxPids(SpecObject, kw_only=True):
     """Limit on the number of tasks: config-linux.md, "PIDs".
 
     Attributes:
@@ -96,7 +96,7 @@ class LinuxPids(SpecObject):
     limit: Int64
 
 
-class LinuxWeightDevice(SpecObject):
+class LinuxWeightDevice(SpecObject, kw_only=True):
     """I/O weight on one device: config-linux.md, "Block IO".
 
     Attributes:
@@ -112,7 +112,7 @@ class LinuxWeightDevice(SpecObject):
     leaf_weight: UInt16 | None = None
 
 
-class LinuxThrottleDevice(SpecObject):
+class LinuxThrottleDevice(SpecObject, kw_only=True):
     """I/O rate on one device: config-linux.md, "Block IO".
 
     Attributes:
@@ -126,7 +126,7 @@ class LinuxThrottleDevice(SpecObject):
     rate: UInt64 | None = None
 
 
-class LinuxBlockIO(SpecObject):
+class LinuxBlockIO(SpecObject, kw_only=True):
     """Limits on block I/O: config-linux.md, "Block IO".
 
     On cgroup v1 rates hold for direct I/O only.
@@ -150,7 +150,7 @@ class LinuxBlockIO(SpecObject):
     throttle_write_iops_device: list[LinuxThrottleDevice] | None = None
 
 
-class LinuxHugepageLimit(SpecObject):
+class LinuxHugepageLimit(SpecObject, kw_only=True):
     """Limit on huge pages of one size: config-linux.md, "Huge page limits".
 
     Attributes:
@@ -162,7 +162,7 @@ class LinuxHugepageLimit(SpecObject):
     limit: UInt64
 
 
-class LinuxInterfacePriority(SpecObject):
+class LinuxInterfacePriority(SpecObject, kw_only=True):
     """Priority of traffic on one interface: config-linux.md, "Network".
 
     Attributes:
@@ -174,7 +174,7 @@ class LinuxInterfacePriority(SpecObject):
     priority: UInt32
 
 
-class LinuxNetwork(SpecObject):
+class LinuxNetwork(SpecObject, kw_only=True):
     """Marks on network traffic; cgroup v1 only: config-linux.md, "Network".
 
     Attributes:
@@ -186,7 +186,7 @@ class LinuxNetwork(SpecObject):
     priorities: list[LinuxInterfacePriority] | None = None
 
 
-class LinuxRdma(SpecObject):
+class LinuxRdma(SpecObject, kw_only=True):
     """Limits on one RDMA device: config-linux.md, "RDMA". Since 1.0.2.
 
     At least one of the two is needed.
@@ -200,7 +200,7 @@ class LinuxRdma(SpecObject):
     hca_objects: UInt32 | None = None
 
 
-class LinuxResources(SpecObject):
+class LinuxResources(SpecObject, kw_only=True):
     """All limits of the container's cgroup: config-linux.md, "Control groups".
 
     Attributes:

@@ -1,0 +1,45 @@
+"""All that is wrong with a document, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runc_async.errors import DecodeError
+from runc_async.spec._base import SpecObject
+from runc_async.spec._json import MAX_DOCUMENT, NOT_JSON, dump, parse
+from runc_async.spec._reader import read_document
+from runc_async.spec._violation import Violation
+from runc_async.spec.config import Spec
+
+
+def validate(
+    document: bytes | str | Mapping[str, Any] | SpecObject, *, max_size: int = MAX_DOCUMENT
+) -> list[Violation]:
+    """Hold a document against the runtime-spec's JSON schema.
+
+    Types, required fields, ranges, patterns and enumerations are checked, also in the parts that are not about
+    Linux; fields that the specification does not name are not.
+
+    Args:
+        document: A configuration as JSON text, as plain values or as a `Spec`; or any other object of this package
+            by itself, such as a `Process`.
+        max_size: How many bytes the text may have; 16 MiB unless told.
+
+    Returns:
+        What is wrong, in the order of the document; empty if it is good.
+    """
+    cls = type(document) if isinstance(document, SpecObject) else Spec
+    try:
+        value = parse(_text(document), max_size)
+    except DecodeError as error:
+        return [Violation(path="$", expected="a JSON document", actual=error.message.removeprefix(NOT_JSON))]
+    except (TypeError, ValueError, RecursionError) as error:
+        return [Violation(path="$", expected="values that JSON has a form for", actual=str(error))]
+    return read_document(cls, value, strict=True)[1]
+
+
+def _text(document: bytes | str | Mapping[str, Any] | SpecObject) -> bytes | str:
+    if isinstance(document, (bytes, str)):
+        return document
+    return dump(document.to_builtins() if isinstance(document, SpecObject) else dict(document))

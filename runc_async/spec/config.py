@@ -1,0 +1,363 @@
+"""The whole configuration of a container, config.json: config.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Self
+
+from runc_async.spec._fields import SpecFields
+from runc_async.spec._units import UNLIMITED, to_bytes
+from runc_async.spec.defaults import default_linux, default_mounts, default_process
+from runc_async.spec.linux import LinuxIDMapping, LinuxNamespace, LinuxNamespaceType
+from runc_async.spec.mount import Mount, Root
+from runc_async.spec.process import Box, POSIXRlimit, User
+from runc_async.spec.resources import LinuxCPU, LinuxMemory, LinuxPids
+from runc_async.spec.seccomp import LinuxSeccomp
+
+OCI_VERSION: Final = "1.3.0"
+"""The version of the runtime-spec that these structs follow."""
+
+_LEAST_QUOTA: Final = 1000
+
+
+class Spec(SpecFields, kw_only=True):
+    """The configuration of a container, config.json in its bundle: config.md.
+
+    Fields can be set directly. The methods from `set_args` on do what is asked for most often; they change this
+    object in place, make the parts that are missing, and return it, so that calls can be chained::
+
+        Spec.default().set_args("sleep", "60").limit_memory("64M").limit_cpu(0.5)
+
+    Attributes:
+        oci_version: Version of the runtime-spec that the document follows.
+        process: What to run.
+        root: The root filesystem.
+        hostname: Host name inside; needs a ``uts`` namespace.
+        domainname: NIS domain name inside; needs a ``uts`` namespace. Since 1.1.0.
+        mounts: Mounts besides the root, in order.
+        hooks: Programs that run at certain points of the container's life.
+        annotations: Anything else that is to be known of the container; runtimes show it in its state.
+        linux: What only Linux has.
+        solaris: What only Solaris has, as plain values.
+        windows: What only Windows has, as plain values.
+        vm: The virtual machine, for runtimes that make one. Since 1.0.2.
+        zos: What only z/OS has, as plain values. Since 1.1.0.
+        freebsd: What only FreeBSD has, as plain values. Since 1.3.0.
+    """
+
+    @classmethod
+    def default(cls, rootless: bool = False, *, cgroup_namespace: bool | None = None) -> Self:  # noqa: FBT001, FBT002  # runc's own and only flag
+        """Make the configuration that ``runc spec`` writes, without running it.
+
+        That of runc 1.2 and later; up to 1.1 the process has its capabilities in the ambient set too.
+
+        Args:
+            rootless: As ``runc spec --rootless``: for a caller who is not root and maps only itself.
+            cgroup_namespace: Whether the container has one, as runc does on cgroup v2; None looks at this host.
+        """
+        return cls(
+            oci_version=OCI_VERSION,
+            process=default_process(),
+            root=Root(path="rootfs", readonly=True),
+            hostname="runc",
+            mounts=default_mounts(rootless=rootless),
+            linux=default_linux(rootless=rootless, cgroup_namespace=cgroup_namespace),
+        )
+
+    def set_args(self, *args: str) -> Self:
+        """Set the program and its arguments.
+
+        Raises:
+            ValueError: If there is no program.
+        """
+        if not args:
+            raise ValueError("a process needs a program to run")
+        self._need_process().args = list(args)
+        return self
+
+    def set_env(self, variables: Mapping[str, str | None]) -> Self:
+        """Set variables of the process's environment; None takes one out.
+
+        Raises:
+            ValueError: If a name is empty or has an equals sign in it.
+        """
+        for name in variables:
+            if not name or "=" in name:
+                raise ValueError(f"not the name of a variable: {name!r}")
+        process = self._need_process()
+        kept = [entry for entry in process.env or [] if entry.partition("=")[0] not in variables]
+        process.env = kept + [f"{name}={value}" for name, value in variables.items() if value is not None]
+        return self
+
+    def set_user(
+        self, uid: int, gid: int, *, additional_gids: Iterable[int] | None = None, umask: int | None = None
+    ) -> Self:
+        """Set who the process runs as; ids are those inside the container.
+
+        A user other than root has no capabilities after the program is executed, unless they are ambient (see
+        `add_capabilities`).
+
+        Args:
+            uid: User id.
+            gid: Group id.
+            additional_gids: Supplementary groups; None leaves them.
+            umask: File mode creation mask; None leaves it.
+        """
+        process = self._need_process()
+        user = process.user = process.user or User()
+        user.uid, user.gid = uid, gid
+        if additional_gids is not None:
+            user.additional_gids = list(additional_gids)
+        if umask is not None:
+            user.umask = umask
+        return self
+
+    def set_cwd(self, path: str) -> Self:
+        """Set the working directory of the process.
+
+        Raises:
+            ValueError: If it is not absolute.
+        """
+        self._need_process().cwd = _absolute(path)
+        return self
+
+    def set_terminal(self, *, enabled: bool = True, rows: int | None = None, cols: int | None = None) -> Self:
+        """Give the process a terminal, or none.
+
+        Args:
+            enabled: Whether it gets one.
+            rows: Height in characters; has to come with `cols`. Without both the size stays as it was.
+            cols: Width in characters.
+
+        Raises:
+            ValueError: If only one of rows and cols is given.
+        """
+        if (rows is None) is not (cols is None):
+            raise ValueError("a console has both rows and cols, or no size")
+        process = self._need_process()
+        process.terminal = enabled
+        if rows is not None and cols is not None:
+            process.console_size = Box(height=rows, width=cols)
+        return self
+
+    def set_rlimit(self, resource: str, soft: int, hard: int | None = None) -> Self:
+        """Set a resource limit of the process, setrlimit(2).
+
+        Args:
+            resource: Such as ``RLIMIT_NOFILE``, or ``NOFILE`` for short.
+            soft: What is enforced.
+            hard: Up to what the process may raise it; the same when None.
+        """
+        resource = resource if resource.startswith("RLIMIT_") else f"RLIMIT_{resource}"
+        process = self._need_process()
+        kept = [limit for limit in process.rlimits or [] if limit.type != resource]
+        process.rlimits = [*kept, POSIXRlimit(type=resource, soft=soft, hard=soft if hard is None else hard)]
+        return self
+
+    def add_capabilities(self, *names: str, ambient: bool = False) -> Self:
+        """Give the process capabilities.
+
+        Args:
+            names: Such as ``CAP_NET_ADMIN``, or ``NET_ADMIN`` for short.
+            ambient: Give them so that a process that is not root keeps them.
+        """
+        self._need_capabilities().add(*names, ambient=ambient)
+        return self
+
+    def drop_capabilities(self, *names: str) -> Self:
+        """Take capabilities from the process, out of all sets.
+
+        Args:
+            names: Such as ``CAP_KILL``, or ``KILL`` for short; ``ALL`` leaves none.
+        """
+        self._need_capabilities().drop(*names)
+        return self
+
+    def set_root(self, path: str, *, readonly: bool | None = None) -> Self:
+        """Set the root filesystem.
+
+        Args:
+            path: Directory on the host, absolute or relative to the bundle.
+            readonly: Whether the container can't write to it; None leaves that as it was.
+        """
+        root = self.root = self.root or Root(path=path)
+        root.path = path
+        if readonly is not None:
+            root.readonly = readonly
+        return self
+
+    def add_mount(self, mount: Mount) -> Self:
+        """Mount something, on top of what is there."""
+        self.mounts = [*(self.mounts or []), mount]
+        return self
+
+    def bind(
+        self,
+        source: str,
+        destination: str,
+        *,
+        readonly: bool = False,
+        recursive: bool = False,
+        options: Iterable[str] = (),
+    ) -> Self:
+        """Show a file or directory of the host inside the container.
+
+        Args:
+            source: On the host, absolute or relative to the bundle.
+            destination: Inside, absolute.
+            readonly: Whether the container can't write to it. Of a recursive one, mounts further down stay
+                writable; where they should not, give ``rro`` as an option (Linux 5.12, runc 1.1).
+            recursive: Whether mounts below the directory are shown too.
+            options: More options, such as ``nosuid``, ``nodev`` or ``noexec``.
+
+        Raises:
+            ValueError: If the destination is not absolute.
+        """
+        flags = ["rbind" if recursive else "bind", *(["ro"] if readonly else []), *options]
+        return self.add_mount(Mount(destination=_absolute(destination), type="none", source=source, options=flags))
+
+    def tmpfs(
+        self, destination: str, *, size: int | str | None = None, mode: int = 0o1777, options: Iterable[str] = ()
+    ) -> Self:
+        """Mount an empty filesystem in memory, which counts against the container's memory limit.
+
+        Args:
+            destination: Inside, absolute.
+            size: Most bytes, or a size such as ``64M``; half of the host's memory when None.
+            mode: Permissions of its root.
+            options: More options, such as ``noexec``. It is nosuid and nodev in any case.
+
+        Raises:
+            ValueError: If the destination is not absolute or the size is none.
+        """
+        flags = ["nosuid", "nodev", f"mode={mode:o}"]
+        flags += [] if size is None else [f"size={to_bytes(size)}"]
+        return self.add_mount(
+            Mount(destination=_absolute(destination), type="tmpfs", source="tmpfs", options=[*flags, *options])
+        )
+
+    def remove_mounts(self, destination: str) -> Self:
+        """Take out all mounts on one place."""
+        self.mounts = [mount for mount in self.mounts or [] if mount.destination != destination]
+        return self
+
+    def set_hostname(self, name: str) -> Self:
+        """Set the host name inside, with a ``uts`` namespace if there is none yet."""
+        self.hostname = name
+        self._need_namespace("uts")
+        return self
+
+    def limit_memory(
+        self, limit: int | str, *, swap: int | str | None = None, reservation: int | str | None = None
+    ) -> Self:
+        """Limit the container's memory.
+
+        Args:
+            limit: Bytes, or a size such as ``64M``; -1 is no limit.
+            swap: Memory and swap together; None leaves it, the same as `limit` allows no swap.
+            reservation: What is left to the container when the host is short of memory; None leaves it.
+
+        Raises:
+            ValueError: If one of them is no size.
+        """
+        resources = self._need_resources()
+        memory = resources.memory = resources.memory or LinuxMemory()
+        memory.limit = to_bytes(limit)
+        if swap is not None:
+            memory.swap = to_bytes(swap)
+        if reservation is not None:
+            memory.reservation = to_bytes(reservation)
+        return self
+
+    def limit_cpu(self, cpus: float, *, period: int = 100_000) -> Self:
+        """Limit the container's CPU time.
+
+        Args:
+            cpus: How many CPUs' time it gets: 0.5, 2 ...
+            period: Microseconds over which that is measured.
+
+        Raises:
+            ValueError: If that is less than the millisecond per period that the kernel demands.
+        """
+        quota = round(cpus * period)
+        if quota < _LEAST_QUOTA:
+            raise ValueError(f"less than a millisecond in each period: {cpus} cpus, {period} microseconds")
+        resources = self._need_resources()
+        cpu = resources.cpu = resources.cpu or LinuxCPU()
+        cpu.quota, cpu.period = quota, period
+        return self
+
+    def limit_pids(self, limit: int) -> Self:
+        """Limit the number of processes and threads.
+
+        Args:
+            limit: How many; -1 is no limit.
+
+        Raises:
+            ValueError: If it is 0, which runtimes take for no limit, or less than -1.
+        """
+        if limit < 1 and limit != UNLIMITED:
+            raise ValueError(f"not a limit on processes: {limit}")
+        self._need_resources().pids = LinuxPids(limit=limit)
+        return self
+
+    def set_namespace(self, kind: LinuxNamespaceType, path: str | None = None) -> Self:
+        """Give the container a namespace of its own, or one to join.
+
+        Args:
+            kind: Kind of namespace.
+            path: Namespace file to join, such as ``/run/netns/a``; a new namespace when None.
+        """
+        linux = self._need_linux()
+        others = [namespace for namespace in linux.namespaces or [] if namespace.type != kind]
+        linux.namespaces = [*others, LinuxNamespace(type=kind, path=path)]
+        return self
+
+    def remove_namespace(self, kind: LinuxNamespaceType) -> Self:
+        """Share a kind of namespace with the runtime."""
+        linux = self._need_linux()
+        linux.namespaces = [namespace for namespace in linux.namespaces or [] if namespace.type != kind]
+        return self
+
+    def map_uids(self, container_id: int, host_id: int, size: int = 1) -> Self:
+        """Map user ids of the container to the host's, with a user namespace if there is none yet.
+
+        Args:
+            container_id: First id inside.
+            host_id: First id on the host.
+            size: How many.
+        """
+        linux = self._need_linux()
+        mapping = LinuxIDMapping(container_id=container_id, host_id=host_id, size=size)
+        linux.uid_mappings = [*(linux.uid_mappings or []), mapping]
+        self._need_namespace("user")
+        return self
+
+    def map_gids(self, container_id: int, host_id: int, size: int = 1) -> Self:
+        """Map group ids of the container to the host's, as `map_uids` does for users.
+
+        Args:
+            container_id: First id inside.
+            host_id: First id on the host.
+            size: How many.
+        """
+        linux = self._need_linux()
+        mapping = LinuxIDMapping(container_id=container_id, host_id=host_id, size=size)
+        linux.gid_mappings = [*(linux.gid_mappings or []), mapping]
+        self._need_namespace("user")
+        return self
+
+    def set_seccomp(self, profile: LinuxSeccomp | None) -> Self:
+        """Filter the container's system calls; None takes the filter away.
+
+        Args:
+            profile: The filter. `runc_async.spec.default_seccomp` makes a moderate one.
+        """
+        self._need_linux().seccomp = profile
+        return self
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError(f"not an absolute path: {path!r}")
+    return path
