@@ -100,8 +100,8 @@ def decode_json(what: str, decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     _refuse_nothing(what, data)
     try:
         return _decode(decoder, data)
-    # ValueError: msgspec's own errors and UnicodeDecodeError. RecursionError: a document of 100,000 brackets.
-    except (ValueError, RecursionError) as error:
+    # msgspec raises the last two itself: for bytes in a string that are no UTF-8, and for 100,000 brackets in a row.
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _error(what, str(error), data) from error
 
 
