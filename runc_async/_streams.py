@@ -1,0 +1,317 @@
+"""Byte streams over non-blocking descriptors that we own: the pipe ends that belong to us, and the base of `Pty`.
+
+A read or write is tried at once, and the loop is asked to wait only when the kernel says "not now". Nothing is read
+that nobody asked for, so a slow consumer slows the writer down (back-pressure), and a cancelled wait loses no data.
+
+epoll(7) knows pipes, sockets and terminals; it refuses regular files, and so do the streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import errno
+import os
+import stat
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+
+CHUNK = 1 << 16
+"""Bytes that `receive()` takes at most when nothing else is asked for: a pipe's default capacity in Linux."""
+
+LINE_LIMIT = 1 << 20
+"""Bytes of a line that `lines()` hands over in one piece when nothing else is asked for."""
+
+TURN = 32
+"""Reads or writes that may follow each other before other tasks have their turn.
+
+A turn of the loop costs more than a read of a full pipe; so many reads take well under a millisecond.
+"""
+
+
+class Descriptor:
+    """A non-blocking descriptor that we own, with its waits in the running event loop."""
+
+    _fd = -1
+
+    def __init__(self, fd: int) -> None:
+        """Take over `fd`, the descriptor of a pipe, socket or terminal; it is made non-blocking.
+
+        Raises:
+            ValueError: If `fd` is a regular file or directory, which can't be waited for. It stays the caller's then.
+            OSError: If `fd` is no open descriptor.
+        """
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            raise ValueError(f"descriptor {fd} is a file or directory, not a pipe, socket or terminal")
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._waits: dict[asyncio.Future[None], Callable[[int], object]] = {}
+        self._turn = 0
+
+    def fileno(self) -> int:
+        """Tell the descriptor, for `fcntl` and the like; -1 once closed. It stays the stream's own."""
+        return self._fd
+
+    @property
+    def closed(self) -> bool:
+        """Whether we have closed our end."""
+        return self._fd < 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a task waits just now until it can go on reading or writing."""
+        return bool(self._waits)
+
+    def close(self) -> None:
+        """Close the descriptor; a task that waits for it gets `anyio.ClosedResourceError`. Idempotent."""
+        if self._fd < 0:
+            return
+        # The number may belong to another file as soon as it is closed, so the loop has to forget it before.
+        for wait, forget in self._waits.items():
+            forget(self._fd)
+            _wake(wait)
+        self._waits.clear()
+        os.close(self._fd)
+        self._fd = -1
+
+    async def aclose(self) -> None:
+        """Close the descriptor; a task that waits for it gets `anyio.ClosedResourceError`. Idempotent.
+
+        Closing never waits, so that a cancelled task can close too.
+        """
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'closed' if self.closed else f'open, fd {self._fd}'}>"
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+    def _open_fd(self) -> int:
+        """Tell the descriptor, or raise `anyio.ClosedResourceError`."""
+        if self._fd < 0:
+            raise anyio.ClosedResourceError
+        return self._fd
+
+    async def _give_way(self) -> None:
+        """Let other tasks run, and a cancel arrive."""
+        self._turn = 0
+        await anyio.lowlevel.checkpoint()
+
+    async def _readable(self) -> None:
+        """Wait until a read won't block."""
+        loop = asyncio.get_running_loop()
+        await self._wait(loop, loop.add_reader, loop.remove_reader)
+
+    async def _writable(self) -> None:
+        """Wait until a write won't block."""
+        loop = asyncio.get_running_loop()
+        await self._wait(loop, loop.add_writer, loop.remove_writer)
+
+    async def _wait(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        watch: Callable[..., object],
+        forget: Callable[[int], object],
+    ) -> None:
+        """Wait until the loop reports the descriptor as ready, or somebody closes it."""
+        self._turn = 0
+        wait: asyncio.Future[None] = loop.create_future()
+        watch(self._fd, _wake, wait)
+        self._waits[wait] = forget
+        try:
+            await wait
+        finally:
+            if self._waits.pop(wait, None) is not None:
+                forget(self._fd)
+
+
+def _wake(wait: asyncio.Future[None]) -> None:
+    """End a wait, unless it was cancelled or has ended already."""
+    if not wait.done():
+        wait.set_result(None)
+
+
+class ReadingMixin(Descriptor):
+    """The receiving half of a stream, and text lines on top of it."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._reading = anyio.ResourceGuard("reading from")
+        self._ahead = bytearray()
+
+    async def receive(self, max_bytes: int = CHUNK) -> bytes:
+        """Receive what is there, at least one byte and at most `max_bytes`; wait if there is nothing.
+
+        A cancelled call has read nothing.
+
+        Raises:
+            anyio.EndOfStream: If all other ends are closed and everything has been read.
+            anyio.ClosedResourceError: If our end is closed, before the call or while it waits.
+            anyio.BusyResourceError: If another task is receiving.
+            anyio.BrokenResourceError: If the kernel reports any other error.
+            ValueError: If `max_bytes` isn't positive.
+        """
+        if max_bytes < 1:
+            raise ValueError(f"max_bytes must be positive, not {max_bytes}")
+        if not self._ahead:
+            return await self._receive(max_bytes)
+        self._open_fd()
+        return self._take(max_bytes)
+
+    def lines(
+        self,
+        encoding: str = "utf-8",
+        errors: str = "replace",
+        *,
+        keepends: bool = False,
+        max_length: int = LINE_LIMIT,
+    ) -> AsyncIterator[str]:
+        r"""Iterate over the text lines of the stream, the last one also if it has no end.
+
+        A line ends with `\n` or `\r\n`, and with nothing else. One that is longer than `max_length` comes in pieces of
+        that many bytes: nothing is lost and memory stays bounded, whatever a container writes. `keepends=True` tells
+        a piece from a line.
+
+        Iterating may stop and go on later, with the same or another iterator or with `receive()`: what was read ahead
+        stays in the stream. Iterating raises what `receive()` raises, but ends at the end of the stream.
+
+        Args:
+            encoding: Any encoding in which a line feed is the byte 10, so not UTF-16 or UTF-32.
+            errors: What to do with bytes that aren't text, as in `bytes.decode`.
+            keepends: Leave the line's end in the text.
+            max_length: Largest number of bytes of a line, without its end.
+
+        Raises:
+            LookupError: If there is no such encoding.
+            ValueError: If `max_length` isn't positive.
+        """
+        if max_length < 1:
+            raise ValueError(f"max_length must be positive, not {max_length}")
+        return _Lines(self._take_line, codecs.getincrementaldecoder(encoding)(errors), keepends, max_length)
+
+    async def _receive(self, max_bytes: int) -> bytes:
+        """Receive from the descriptor, past what was read ahead."""
+        with self._reading:
+            self._turn += 1
+            if self._turn > TURN:
+                await self._give_way()
+            while True:
+                try:
+                    data = os.read(self._open_fd(), max_bytes)
+                except BlockingIOError:
+                    await self._readable()
+                except OSError as exc:
+                    # EIO is how a pty's master learns that its last user is gone.
+                    if exc.errno == errno.EIO:
+                        raise anyio.EndOfStream from None
+                    raise anyio.BrokenResourceError from exc
+                else:
+                    if not data:
+                        raise anyio.EndOfStream
+                    return data
+
+    def _take(self, size: int) -> bytes:
+        """Take the first bytes of what was read ahead."""
+        data = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        return data
+
+    async def _take_line(self, limit: int) -> bytes:
+        r"""Take a line with its end, or a piece without one: `limit` bytes, or what the stream ended with."""
+        self._open_fd()
+        seen = 0
+        while True:
+            end = self._ahead.find(b"\n", seen, limit + 1)
+            if end >= 0:
+                return self._take(end + 1)
+            if len(self._ahead) > limit:
+                return self._take(limit)
+            seen = len(self._ahead)
+            try:
+                self._ahead += await self._receive(CHUNK)
+            except anyio.EndOfStream:
+                if not self._ahead:
+                    raise
+                return self._take(limit)
+
+
+class _Lines(AsyncIterator[str]):
+    """The text lines of one stream; the bytes read ahead stay in the stream."""
+
+    def __init__(
+        self,
+        take_line: Callable[[int], Awaitable[bytes]],
+        decoder: codecs.IncrementalDecoder,
+        keepends: bool,  # noqa: FBT001  (passed on from lines(), where it is keyword-only)
+        limit: int,
+    ) -> None:
+        self._take_line = take_line
+        self._decoder = decoder
+        self._keepends = keepends
+        self._limit = limit
+
+    async def __anext__(self) -> str:
+        try:
+            data = await self._take_line(self._limit)
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+        ended = data.endswith(b"\n")
+        # A piece may end inside a character: then its first bytes wait in the decoder for the next piece.
+        text = self._decoder.decode(data, final=ended or len(data) < self._limit)
+        if ended and not self._keepends:
+            return text.removesuffix("\n").removesuffix("\r")
+        return text
+
+
+class WritingMixin(Descriptor):
+    """The sending half of a stream."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._writing = anyio.ResourceGuard("writing to")
+
+    async def send(self, item: bytes) -> None:
+        """Send all of `item`, waiting as often as the other end is slow.
+
+        A cancelled call may have sent a first part of it.
+
+        Raises:
+            anyio.BrokenResourceError: If nobody holds the other end any more, or the kernel reports another error.
+            anyio.ClosedResourceError: If our end is closed, before the call or while it waits.
+            anyio.BusyResourceError: If another task is sending.
+        """
+        with self._writing:
+            self._turn += 1
+            if self._turn > TURN:
+                await self._give_way()
+            rest = memoryview(item)
+            self._open_fd()
+            while rest:
+                try:
+                    rest = rest[os.write(self._open_fd(), rest) :]
+                except BlockingIOError:
+                    await self._writable()
+                except OSError as exc:
+                    raise anyio.BrokenResourceError from exc
+
+
+class PipeReader(ReadingMixin, anyio.abc.ByteReceiveStream):
+    """The reading end of a pipe, as anyio's `ByteReceiveStream`, with `lines()` for text.
+
+    `ContainerProcess.stdout` and `ContainerProcess.stderr` are such streams. One task reads at a time.
+    """
+
+
+class PipeWriter(WritingMixin, anyio.abc.ByteSendStream):
+    """The writing end of a pipe, as anyio's `ByteSendStream`; closing it is the reader's end of file.
+
+    `ContainerProcess.stdin` is such a stream. One task writes at a time.
+    """
