@@ -1,40 +1,59 @@
-# One word each. `make help` says what they do.
+# One word each; `make help` says what they do. PYTHON names the interpreter to begin from.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
-SOURCES := runc_async tests examples bench tools
+PYTEST := $(BIN)/python -m pytest -n 2
+
+# As root on Linux every test can run: one that can't is a failure, not a skip.
+REQUIRE := $(shell [ "$$(id -u)" = 0 ] && echo --require-runc)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types unit live docs bench clean
+.PHONY: help demo test style types unit live docs bench clean host
 
 help: ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(READY)-run: pyproject.toml tools/setup-venv.sh
-	@PYTHON="$(PYTHON)" tools/setup-venv.sh "$(VENV)"
+# What is made is remembered in stamp files, so that a second run is quick.
+$(VENV)/.ready: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
+	@PYTHON="$(PYTHON)" tools/setup-venv.sh $(VENV)
 	@touch $@
 
-$(READY)-dev: $(READY)-run
-	@PYTHON="$(PYTHON)" tools/setup-venv.sh "$(VENV)" dev
-	@touch $@
+$(VENV)/.ready-dev: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
+	@PYTHON="$(PYTHON)" tools/setup-venv.sh $(VENV) dev
+	@touch $@ $(VENV)/.ready
 
-demo: $(READY)-run ## run a first container: bundle, create, start, exec, stats, kill, delete
+host:
 	@tools/setup-host.sh
+
+demo: $(VENV)/.ready host ## run a first container: create, start, exec, look, kill, delete
+	@$(BIN)/python -m runc_async
 	@$(BIN)/python examples/quickstart.py
 
-style: $(READY)-dev ## lint and formatting
+test: $(VENV)/.ready-dev $(if $(REQUIRE),host) ## all checks: style, types, every test, coverage
+	@$(MAKE) --no-print-directory style types
+	$(PYTEST) --cov $(REQUIRE)
+
+style: $(VENV)/.ready-dev ## lint and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY)-dev ## mypy, pyright, and the completeness of the public types
+types: $(VENV)/.ready-dev ## mypy, pyright, and how complete the public types are
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/pyright --verifytypes runc_async --ignoreexternal
 
-unit: $(READY)-dev ## the tests that need no runtime
-	$(BIN)/python -m pytest -n 2 -m "not runc" tests
+unit: $(VENV)/.ready-dev ## the tests that need no runtime
+	$(PYTEST) -m "not runc"
 
-clean: ## remove what the targets made inside the checkout
-	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
+live: $(VENV)/.ready-dev host ## the tests that run real containers
+	$(PYTEST) -m runc --require-runc
+
+docs: $(VENV)/.ready-dev $(if $(REQUIRE),host) ## run every example of the README, the docs and examples/
+	$(PYTEST) $(REQUIRE) tests/test_readme.py
+
+bench: $(VENV)/.ready-dev host ## measure what a call costs
+	$(BIN)/python bench/run.py
+
+clean: ## remove what the targets made in this checkout
+	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

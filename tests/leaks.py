@@ -83,9 +83,9 @@ def children() -> Iterator[str]:
 
 def descriptors() -> Iterator[str]:
     """Yield each open descriptor of the calling process as `number target`."""
-    for entry in os.listdir(PROC / "self" / "fd"):  # noqa: PTH208 - iterdir() would hold a descriptor of its own
+    for entry in os.listdir(PROC / "self" / "fd"):
         with contextlib.suppress(OSError):
-            yield f"{entry} {os.readlink(PROC / 'self' / 'fd' / entry)}"  # noqa: PTH115 - targets are no paths
+            yield f"{entry} {os.readlink(PROC / 'self' / 'fd' / entry)}"
 
 
 def processes(prefix: str) -> Iterator[str]:
@@ -128,4 +128,4 @@ def containers(root: Path) -> Iterator[str]:
 
 
 def _process_directories() -> Iterator[Path]:
-    return (PROC / name for name in os.listdir(PROC) if name.isdecimal())  # noqa: PTH208 - as in descriptors()
+    return (PROC / name for name in os.listdir(PROC) if name.isdecimal())

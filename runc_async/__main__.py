@@ -1,0 +1,114 @@
+"""`python -m runc_async`: what this host can do, and how to get what it lacks."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from . import _host
+from ._host import Host, Runtime
+from .features import Features
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Show what this host can do.
+
+    Args:
+        arguments: The command line after the program's name; the process's own if left out.
+
+    Returns:
+        0 if containers can run here, else 1.
+    """
+    options = parser().parse_args(arguments)
+    host = asyncio.run(_host.probe(options.runtime))
+    print(as_json(host) if options.json else "\n".join(lines(host)))  # noqa: T201 - what this program is for
+    return 0 if host.ready else 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(prog="python -m runc_async", description="Show what this host can do.")
+    made.add_argument("--runtime", metavar="PATH", default="runc", help="the runtime, by name or path (runc)")
+    made.add_argument("--json", action="store_true", help="print everything that was found out, as JSON")
+    return made
+
+
+def as_json(host: Host) -> str:
+    """Return all that is known of a host, with what it lacks, as an indented JSON document."""
+    document = {"ready": host.ready, "problems": host.problems, **msgspec.structs.asdict(host)}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def lines(host: Host) -> Iterator[str]:
+    """Yield the lines of one screen."""
+    rows = {
+        "runtime": _runtime(host.runtime),
+        "features": _features(host.runtime.features),
+        "root": host.runtime.root,
+        "cgroups": f"{host.cgroups.mode}: {' '.join(host.cgroups.controllers) or 'no controllers'}",
+        "user": _user(host),
+        "rootless": _rootless(host),
+        "kernel": f"{host.kernel}, {'keeps' if host.keeps_exit_status else 'does not keep'} exit statuses",
+        "criu": host.criu or "not found",
+        "busybox": host.busybox or "not found",
+    }
+    yield from (f"{name:<9} {value}" for name, value in rows.items())
+    for problem in host.problems:
+        yield ""
+        yield f"{'MISSING' if problem.blocking else 'missing'}   {problem.missing}"
+        yield f"remedy    {problem.remedy}"
+    yield ""
+    yield "Containers can run here." if host.ready else "Containers can't run here."
+
+
+def _runtime(runtime: Runtime) -> str:
+    """Say which runtime it is and where."""
+    if runtime.path is None or runtime.version is None:
+        return f"{runtime.command}: {'not found' if runtime.path is None else 'does not answer'}"
+    version = runtime.version
+    return f"{version.runtime} {version.version} at {runtime.path}, runtime-spec {version.spec or 'unknown'}"
+
+
+def _features(features: Features | None) -> str:
+    """Name the features that differ between builds."""
+    if features is None or features.linux is None:
+        return "not told"
+    linux = features.linux
+    parts = {
+        "seccomp": linux.seccomp,
+        "apparmor": linux.apparmor,
+        "selinux": linux.selinux,
+        "intel_rdt": linux.intel_rdt,
+    }
+    compiled_in = [name for name, part in parts.items() if part is not None and part.enabled]
+    counted = {
+        "namespaces": linux.namespaces,
+        "capabilities": linux.capabilities,
+        "mount options": features.mount_options,
+    }
+    counts = [f"{len(names)} {what}" for what, names in counted.items() if names]
+    return ", ".join([*compiled_in, *counts]) or "none"
+
+
+def _user(host: Host) -> str:
+    """Say who runs this, and whether that is enough."""
+    if host.privileges.sufficient:
+        return "root, with all capabilities that a runtime needs"
+    lacking = ", ".join(host.privileges.missing_capabilities) or "nothing"
+    return f"{'root' if host.privileges.uid == 0 else host.privileges.uid}, lacking {lacking}"
+
+
+def _rootless(host: Host) -> str:
+    """Say what containers without root would find."""
+    rootless = host.rootless
+    namespaces = f"no user namespaces ({rootless.forbidden_by})" if rootless.forbidden_by else "user namespaces"
+    helper = "newuidmap" if rootless.newuidmap else "no newuidmap"
+    return f"{namespaces}, {helper}, {rootless.subordinate_ids} subordinate user ids"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
