@@ -1,0 +1,221 @@
+"""The one seam: an `Invocation` goes into a `Runner`, a `Completed` (or a live `Process`) comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
+
+import msgspec
+from anyio.abc import ByteReceiveStream, ByteSendStream
+
+from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A document for runc that stands in the argument vector; the runner puts a path there from which it can be read.
+
+    Attributes:
+        name: What it is, such as `process.json`.
+        data: Its bytes.
+    """
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        """Show the name and never the contents."""
+        return f"<{self.name}>"
+
+    __repr__ = __str__
+
+
+class PrivateLog(msgspec.Struct, frozen=True):
+    """The place of the runner's own log file in the argument vector: what runc writes there is `Completed.log`."""
+
+    def __str__(self) -> str:
+        """Show that it is a log."""
+        return "<log>"
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """An argument of the form `NAME=value` whose value is shown to nobody.
+
+    Attributes:
+        name: The variable's name.
+        value: Its value.
+    """
+
+    name: str
+    value: str
+
+    def __str__(self) -> str:
+        """Show the name and never the value."""
+        return f"{self.name}=***"
+
+    __repr__ = __str__
+
+
+Argument: TypeAlias = str | Document | PrivateLog | Setting
+
+
+class OwnOutput(msgspec.Struct, frozen=True):
+    """The streams of a command whose output is runc's own and never a container's: memory files, read after the exit.
+
+    Attributes:
+        limit: Bytes that each may hold; runc's writes fail beyond it.
+    """
+
+    limit: int = 64 << 20
+
+
+class StreamedOutput(msgspec.Struct, frozen=True):
+    """The streams of a command whose stdout is runc's own and is read while it runs; stderr is a memory file."""
+
+
+Streams: TypeAlias = NullIO | InheritedIO | CapturedIO | PipedIO | RedirectIO | PtyIO | OwnOutput | StreamedOutput
+
+
+class StopPolicy(msgspec.Struct, frozen=True):
+    """How a runc whose caller was cancelled, or ran out of time, is made to end. Times in seconds.
+
+    Attributes:
+        patience: How long it may go on and end by itself, before SIGTERM.
+        grace: How long it may live after SIGTERM, before SIGKILL. Zero with zero patience: SIGKILL at once.
+        workload: It waits for a process of a container's: after the grace that process is killed first, and runc has
+            `grace` seconds more to report it. SIGKILL for runc alone would orphan the process.
+    """
+
+    patience: float = 0.0
+    grace: float = 0.0
+    workload: bool = False
+
+
+class Invocation(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of runc: a value, complete, and free of descriptors.
+
+    Attributes:
+        command: runc's name for it, such as `state`.
+        argv: The argument vector; the first is the program's name or path.
+        container_id: The container that it acts on, if any.
+        streams: What its stdin, stdout and stderr are.
+        input: What it reads on stdin, for the streams that take it.
+        env: Its whole environment, or None for the caller's.
+        cwd: Its working directory, or None for the caller's.
+        timeout: Seconds until it is stopped, or None.
+        drain_timeout: Seconds for which captured output is read on after its exit, while others hold the pipe.
+        stop: How it is stopped.
+        preserve_fds: Descriptors of the caller that it gets as 3, 4, ...
+        pdeathsig: Signal that it gets when the thread which started it dies, or None.
+        process_group: Process group that it is put into (0: one of its own), or None.
+    """
+
+    command: str
+    argv: tuple[Argument, ...]
+    container_id: str | None = None
+    streams: Streams = OwnOutput()
+    input: bytes | None = None
+    env: Mapping[str, str] | None = None
+    cwd: str | None = None
+    timeout: float | None = None
+    drain_timeout: float = 1.0
+    stop: StopPolicy = StopPolicy()
+    preserve_fds: tuple[int, ...] = ()
+    pdeathsig: int | None = None
+    process_group: int | None = None
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The argument vector as it may be shown: see `Response.args`."""
+        return tuple(map(str, self.argv))
+
+    def __repr__(self) -> str:
+        """Show what is started, without the environment and the input."""
+        return f"<Invocation {' '.join(self.args)}>"
+
+
+class Completed(msgspec.Struct, frozen=True, kw_only=True):
+    """A runc that has ended.
+
+    Attributes:
+        pid: The process id that it had.
+        returncode: Its exit code; -n if signal n ended it; None if it waited for a process whose end it never told.
+        stdout: What it printed, as far as its streams captured it.
+        stderr: Likewise.
+        log: What it wrote into its private log.
+        truncated: Bytes of stdout or stderr are missing.
+        timed_out: It was stopped because its time was up.
+    """
+
+    pid: int
+    returncode: int | None
+    stdout: bytes = b""
+    stderr: bytes = b""
+    log: bytes = b""
+    truncated: bool = False
+    timed_out: bool = False
+
+
+class Process(Protocol):
+    """A runc that is running, with the ends of its streams that are ours."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        ...
+
+    @property
+    def stdin(self) -> ByteSendStream | None:
+        """Its stdin, if that is a pipe."""
+        ...
+
+    @property
+    def stdout(self) -> ByteReceiveStream | None:
+        """Its stdout, if that is a pipe of ours."""
+        ...
+
+    @property
+    def stderr(self) -> ByteReceiveStream | None:
+        """Its stderr, if that is a pipe of ours."""
+        ...
+
+    async def wait(self) -> Completed:
+        """Wait for its exit. Cancelling the wait leaves it running."""
+        ...
+
+    def send_signal(self, signum: int) -> None:
+        """Send it a signal; nothing happens if it has ended."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop it by its invocation's policy if it runs, reap it, and close the streams. Can't be cancelled."""
+        ...
+
+
+class Runner(Protocol):
+    """What starts runc. `Runc(runner=...)` takes one; `ProcessRunner` is the one that is used otherwise."""
+
+    async def run(self, invocation: Invocation, *, started: Callable[[int], None] | None = None) -> Completed:
+        """Start runc and wait for its end.
+
+        Cancelling stops it by `Invocation.stop`; the call returns when it is gone.
+
+        Args:
+            invocation: What to start.
+            started: Called with runc's process id as soon as it runs.
+
+        Raises:
+            RuncNotFound: If the program doesn't exist.
+            OSError: If it can't be started.
+        """
+        ...
+
+    async def open(self, invocation: Invocation) -> Process:
+        """Start runc and return it running.
+
+        Cancelling stops it, as for `run`.
+
+        Raises:
+            RuncNotFound: If the program doesn't exist.
+            OSError: If it can't be started.
+        """
+        ...

@@ -1,0 +1,282 @@
+"""What all commands of the client share: its options, and the way of a call from a command to its result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import math
+import os
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, Final, Literal, TypeAlias
+
+from . import _argv
+from ._argv import Command, StrPath
+from ._call import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams
+from ._failures import failed, failure
+from ._log import parse_log
+from ._process import patiently
+from ._runner import ProcessRunner
+from .errors import CleanupWarning, CommandError, ExitError, RuncTimeout
+from .response import Response
+
+DEFAULT_CONCURRENCY: Final = 8
+"""Request/response commands of one client that run at once in one event loop; see docs/topics/performance.md."""
+
+STRIPPED: Final = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+"""Variables that make runc pass on descriptors, or wait for a READY=1 that never comes (runc#1807)."""
+
+KILL = StopPolicy()
+"""For commands that only read: nothing is lost when runc dies."""
+
+LET_FINISH = StopPolicy(patience=10.0, grace=5.0)
+"""For commands that change something: SIGKILL in the middle leaves half-made containers (runc#4534)."""
+
+OWN_OUTPUT: Final = OwnOutput()
+
+UNDO_TIMEOUT: Final = 20.0
+"""Seconds for the deletion of what a cancelled call has made; runc itself may need ten."""
+
+
+class Default(enum.Enum):
+    """The type of `DEFAULT`."""
+
+    DEFAULT = "the client's"
+
+    def __repr__(self) -> str:
+        """Show as in a signature."""
+        return "DEFAULT"
+
+
+DEFAULT: Final = Default.DEFAULT
+"""Stands for the client's own setting, where None is a setting too."""
+
+Timeout: TypeAlias = float | Literal[Default.DEFAULT] | None
+
+
+class Caller:
+    """The options of a client, and the way of a call."""
+
+    def __init__(
+        self,
+        command: StrPath = "runc",
+        *,
+        # runc's global options
+        root: StrPath | None = None,
+        debug: bool = False,
+        log: StrPath | None = None,
+        log_format: Literal["text", "json"] | None = None,
+        systemd_cgroup: bool = False,
+        rootless: bool | Literal["auto"] | None = None,
+        extra_args: Sequence[str] = (),
+        # how its processes are run
+        env: Mapping[str, str] | None = None,
+        cwd: StrPath | None = None,
+        timeout: float | None = None,
+        pdeathsig: int | str | None = None,
+        process_group: int | None = None,
+        max_concurrency: int | None = DEFAULT_CONCURRENCY,
+        runner: Runner | None = None,
+    ) -> None:
+        """Check and keep the options: see `Runc`."""
+        if log_format not in {None, "text", "json"}:
+            raise ValueError(f"log_format must be 'text' or 'json': {log_format!r}")
+        if rootless not in {None, True, False, "auto"}:
+            raise ValueError(f"rootless must be True, False or 'auto': {rootless!r}")
+        if max_concurrency is not None and max_concurrency < 1:
+            raise ValueError(f"max_concurrency must be at least 1: {max_concurrency}")
+        self._command = _argv.text("command", os.fspath(command))
+        if not self._command:
+            raise ValueError("command must not be empty")
+        self._root = None if root is None else _argv.absolute(root)
+        self._env = {name: _argv.setting(name, value).value for name, value in (env or {}).items()}
+        self._cwd = None if cwd is None else _argv.absolute(cwd)
+        self._timeout = check_timeout(timeout)
+        self._pdeathsig = None if pdeathsig is None else _argv.signal_number(pdeathsig)
+        self._process_group = process_group
+        self._max_concurrency = max_concurrency
+        self._runner: Runner = ProcessRunner() if runner is None else runner
+        self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._own_log = log is None
+        self._prefix: tuple[Argument, ...] = (
+            self._command,
+            *_argv.path_option("--root", root),
+            *_argv.switches(debug=debug, systemd_cgroup=systemd_cgroup),
+            *_argv.option("--rootless", None if rootless is None else str(rootless).lower()),
+            *(("--log", PrivateLog()) if log is None else _argv.path_option("--log", log)),
+            *_argv.option("--log-format", "json" if log is None else log_format),
+            *_argv.unchecked(extra_args),
+        )
+
+    def __repr__(self) -> str:
+        """Show the program and its root directory."""
+        root = "" if self._root is None else f", root={self._root!r}"
+        return f"{type(self).__name__}({self._command!r}{root})"
+
+    def _invocation(self, command: Command, streams: Streams, **settings: Any) -> Invocation:
+        """Put the client's options around a command."""
+        return Invocation(
+            command=command.name,
+            argv=(*self._prefix, *command.words),
+            container_id=command.container_id,
+            streams=streams,
+            env=self._environment(),
+            cwd=self._cwd,
+            pdeathsig=self._pdeathsig,
+            process_group=self._process_group,
+            **settings,
+        )
+
+    def _environment(self) -> dict[str, str] | None:
+        """Tell runc's environment; None where it is ours unchanged, which spares a copy."""
+        if not self._env and not any(name in os.environ for name in STRIPPED):
+            return None
+        return {name: value for name, value in os.environ.items() if name not in STRIPPED} | self._env
+
+    def _seconds(self, timeout: Timeout) -> float | None:
+        """Resolve a call's own timeout."""
+        return self._timeout if timeout is DEFAULT else check_timeout(timeout)
+
+    async def _request(
+        self,
+        command: Command,
+        *,
+        timeout: Timeout,
+        stop: StopPolicy,
+        streams: Streams = OWN_OUTPUT,
+        preserve_fds: tuple[int, ...] = (),
+    ) -> Response:
+        """Run a request/response command in its turn, and raise if runc fails.
+
+        Raises:
+            CommandError: If runc fails; the class says in what way.
+            RuncTimeout: If it takes longer than `timeout`. Waiting for its turn isn't counted.
+            RuncNotFound: If there is no runc.
+        """
+        invocation = self._invocation(
+            command, streams, timeout=self._seconds(timeout), stop=stop, preserve_fds=preserve_fds
+        )
+        async with self._turn():
+            completed = await self._runner.run(invocation)
+        check_time(invocation, completed)
+        if completed.returncode != 0:
+            raise command_error(invocation, completed)
+        return respond(invocation, completed)
+
+    def _turn(self) -> contextlib.AbstractAsyncContextManager[object]:
+        """Wait for a place among the commands that may run at once in this event loop."""
+        if self._max_concurrency is None:
+            return contextlib.nullcontext()
+        loop = asyncio.get_running_loop()
+        turns = self._turns.get(loop)
+        if turns is None:
+            turns = self._turns[loop] = asyncio.Semaphore(self._max_concurrency)
+        return turns
+
+    async def _work(self, invocation: Invocation, *, check: bool, started: Callable[[int], None] | None) -> Response:
+        """Run a command whose exit code is a container's process's own, and raise if it was runc that failed.
+
+        Raises:
+            ExitError: If `check` is given and the code isn't 0.
+            CommandError: If runc fails.
+            RuncTimeout: If it takes longer than the invocation's timeout.
+        """
+        completed = await self._runner.run(invocation, started=started)
+        check_time(invocation, completed)
+        records = parse_log(completed.log)
+        if failed(records, completed.returncode, completed.stderr):
+            raise command_error(invocation, completed)
+        response = respond(invocation, completed)
+        if check and response.exit_code != 0:
+            raise ExitError(response, invocation.container_id)
+        return response
+
+    @contextlib.asynccontextmanager
+    async def _creating(self, container_id: str, *, keep: bool = False) -> AsyncIterator[None]:
+        """Delete the container if the block is cancelled, or runs out of time, while it makes one.
+
+        One that was there before isn't ours: then runc has refused to make another. That is asked of the file system,
+        for it costs a microsecond and a call of runc ten milliseconds.
+        """
+        existed = await self._exists(container_id)
+        try:
+            yield
+        except (asyncio.CancelledError, RuncTimeout):
+            if not existed and not keep:
+                await patiently(self._discard(container_id))
+            raise
+
+    async def _exists(self, container_id: str) -> bool:
+        """Tell whether there is a container of that id."""
+        try:
+            os.stat(os.path.join(self._state_directory(), _argv.check_container_id(container_id)))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # not ours to look into, as under a runner that goes through sudo
+            try:
+                await self._request(_argv.state(container_id), timeout=DEFAULT, stop=KILL)
+            except CommandError:
+                return False
+        return True
+
+    def _state_directory(self) -> str:
+        """Tell where runc, and crun, keep their containers: runc(8), `--root`."""
+        if self._root is not None:
+            return self._root
+        private = None if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
+        return os.path.join(private or "/run", PurePath(self._command).name)
+
+    async def _discard(self, container_id: str) -> None:
+        """Delete what a call has made that was cut short; name it if that fails."""
+        try:
+            await self._request(_argv.delete(container_id, force=True), timeout=UNDO_TIMEOUT, stop=LET_FINISH)
+        except (CommandError, RuncTimeout, OSError) as exc:
+            warnings.warn(f"container {container_id!r} may be left behind: {exc}", CleanupWarning, stacklevel=2)
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """Return a limit of time in seconds.
+
+    Raises:
+        ValueError: If it isn't a positive number.
+    """
+    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+        raise ValueError(f"timeout must be a positive number of seconds, or None: {timeout!r}")
+    return timeout
+
+
+def check_time(invocation: Invocation, completed: Completed) -> None:
+    """Raise `RuncTimeout` if runc was stopped because its time was up."""
+    if completed.timed_out and invocation.timeout is not None:
+        raise RuncTimeout(
+            invocation.args, invocation.timeout, completed.stdout, completed.stderr, invocation.container_id
+        )
+
+
+def command_error(invocation: Invocation, completed: Completed) -> CommandError:
+    """Make the exception for a runc that failed."""
+    return failure(
+        invocation.args,
+        completed.returncode,
+        completed.stdout,
+        completed.stderr,
+        parse_log(completed.log),
+        invocation.container_id,
+    )
+
+
+def respond(invocation: Invocation, completed: Completed) -> Response:
+    """Make the result for a runc that did not fail."""
+    return Response(
+        args=invocation.args,
+        pid=completed.pid,
+        exit_code=completed.returncode,
+        stdout=completed.stdout,
+        stderr=completed.stderr,
+        truncated=completed.truncated,
+    )

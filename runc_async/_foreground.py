@@ -1,0 +1,274 @@
+"""`run` and `exec`: the commands that may wait for a process of a container's, and report how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import TaskStatus
+
+from . import _argv
+from ._argv import Command, Creation, Execution, Overrides, StrPath, User
+from ._call import Invocation, StopPolicy
+from ._caller import LET_FINISH, Caller, check_timeout
+from ._descriptors import FileDescriptor, preserved
+from .response import Response
+from .spec import Process
+from .stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
+
+STOP_WORKLOAD = StopPolicy(grace=5.0, workload=True)
+"""For a runc in the foreground: it forwards SIGTERM to the process that it waits for."""
+
+DRAIN_TIMEOUT = 1.0
+"""Seconds for which captured output is read on, after the exit, while other processes hold the pipe."""
+
+
+class Foreground(Caller):
+    """The commands that may wait for a process of a container's."""
+
+    async def run(
+        self,
+        container_id: str,
+        bundle: StrPath,
+        *,
+        # how it is waited for
+        detach: bool = False,
+        keep: bool = False,
+        no_subreaper: bool = False,
+        check: bool = False,
+        timeout: float | None = None,
+        drain_timeout: float = DRAIN_TIMEOUT,
+        # its streams
+        io: StdIO | None = None,
+        input: bytes | None = None,  # noqa: A002 - the name that subprocess.run has
+        console_socket: StrPath | None = None,
+        preserve_fds: Sequence[FileDescriptor] = (),
+        # its process
+        pid_file: StrPath | None = None,
+        pidfd_socket: StrPath | None = None,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+        extra_args: Sequence[str] = (),
+        task_status: TaskStatus[int] = TASK_STATUS_IGNORED,
+    ) -> Response:
+        """Create a container, start it, wait for its process, and delete it: runc-run(8).
+
+        What the process ends with is `Response.exit_code`; a runc that fails is an exception.
+
+        Cancelled, or out of time, the process gets SIGTERM, and SIGKILL five seconds later; runc is reaped, and the
+        container deleted unless `keep` is set. With `detach` runc is let finish, and what it has made is deleted.
+
+        Args:
+            container_id: Its id: letters, digits and `_+.-`.
+            bundle: A `Bundle`, or the path of its directory.
+            detach: Return as soon as the process runs; the container stays until it is deleted.
+            keep: Don't delete the container when its process has ended. runc 1.1 and later.
+            no_subreaper: Don't reap what the container's processes leave behind.
+            check: Raise `ExitError` for an exit code other than 0.
+            timeout: Seconds for the whole run, or None for no limit.
+            drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe.
+            io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`. With `detach` the container gets the
+                streams themselves, as in `create`.
+            input: What it reads on stdin; nothing if left out. Not with `detach`.
+            console_socket: Path of a listening AF_UNIX socket that gets the terminal's descriptor; with `detach` only.
+            preserve_fds: Descriptors that the process gets as 3, 4, ...
+            pid_file: Where runc writes the pid of the process.
+            pidfd_socket: Path of a listening AF_UNIX socket that gets a pidfd of the process. runc 1.2 and later.
+            no_pivot: Don't use pivot_root(2): for root file systems in a ramdisk.
+            no_new_keyring: Keep the caller's session keyring.
+            extra_args: More options, passed on as they are.
+            task_status: anyio's; `started()` is called with the pid of runc as soon as it runs.
+
+        Raises:
+            ExitError: If `check` is set and the exit code isn't 0.
+            ContainerExists: If there is a container of that id.
+            BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            InvalidSpec: If config.json isn't valid, or asks for what can't be had.
+            ExecutableNotFound: If the program isn't in the container.
+            InvalidContainerID: If the id can't be one.
+            ValueError: If another argument can't be right.
+            RuncTimeout: If it takes longer than `timeout`; it has the output so far.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        fds = preserved(preserve_fds)
+        creation = Creation(
+            pid_file=pid_file,
+            console_socket=console_socket,
+            pidfd_socket=pidfd_socket,
+            no_pivot=no_pivot,
+            no_new_keyring=no_new_keyring,
+            preserve_fds=len(fds),
+            extra_args=extra_args,
+        )
+        command = _argv.run(container_id, bundle, creation, detach=detach, keep=keep, no_subreaper=no_subreaper)
+        invocation = self._workload(
+            command,
+            io=io,
+            data=input,
+            preserve_fds=fds,
+            timeout=timeout,
+            drain_timeout=drain_timeout,
+            detach=detach,
+        )
+        async with self._creating(container_id, keep=keep and not detach):
+            return await self._work(invocation, check=check, started=task_status.started)
+
+    async def exec(
+        self,
+        container_id: str,
+        process: Process | Sequence[str],
+        *,
+        # with a sequence of arguments: changes to the container's own process
+        tty: bool = False,
+        cwd: StrPath | None = None,
+        env: Mapping[str, str] | None = None,
+        user: User | None = None,
+        additional_gids: Sequence[int] = (),
+        caps: Sequence[str] = (),
+        no_new_privs: bool = False,
+        process_label: str | None = None,
+        apparmor: str | None = None,
+        # how it is waited for
+        detach: bool = False,
+        check: bool = False,
+        timeout: float | None = None,
+        drain_timeout: float = DRAIN_TIMEOUT,
+        # its streams
+        io: StdIO | None = None,
+        input: bytes | None = None,  # noqa: A002 - the name that subprocess.run has
+        console_socket: StrPath | None = None,
+        preserve_fds: Sequence[FileDescriptor] = (),
+        # where it runs
+        cgroup: str | Sequence[str] = (),
+        ignore_paused: bool = False,
+        pid_file: StrPath | None = None,
+        pidfd_socket: StrPath | None = None,
+        extra_args: Sequence[str] = (),
+        task_status: TaskStatus[int] = TASK_STATUS_IGNORED,
+    ) -> Response:
+        """Run one more process in a container, and wait for it: runc-exec(8).
+
+        What the process ends with is `Response.exit_code`; a runc that fails is an exception.
+
+        Cancelled, or out of time, the process gets SIGTERM, and SIGKILL five seconds later, and runc is reaped; the
+        container goes on. With `detach` runc is let finish.
+
+        Args:
+            container_id: Its id.
+            process: A `spec.Process`, which says everything; or a sequence of arguments, for which the container's own
+                process is the template.
+            tty: With a terminal; for the streams of `PtyIO`, or with `detach` and `console_socket`.
+            cwd: Its working directory in the container.
+            env: Variables to add to its environment.
+            user: A uid, `"uid:gid"`, or `(uid, gid)`; runc takes numbers only.
+            additional_gids: More groups. Not in crun.
+            caps: Capabilities to add, such as `"CAP_NET_RAW"`.
+            no_new_privs: Set no_new_privs.
+            process_label: SELinux label.
+            apparmor: AppArmor profile.
+            detach: Return as soon as the process runs.
+            check: Raise `ExitError` for an exit code other than 0.
+            timeout: Seconds for the whole run, or None for no limit.
+            drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe.
+            io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`.
+            input: What it reads on stdin; nothing if left out. Not with `detach`.
+            console_socket: Path of a listening AF_UNIX socket that gets the terminal's descriptor; with `detach` only.
+            preserve_fds: Descriptors that the process gets as 3, 4, ...
+            cgroup: Cgroup below the container's to put it into, as `"path"` or `"controller:path"`; or several.
+            ignore_paused: Let a paused container wait with it until it is resumed. runc 1.1 and later.
+            pid_file: Where runc writes the pid of the process.
+            pidfd_socket: Path of a listening AF_UNIX socket that gets a pidfd of the process. runc 1.2 and later.
+            extra_args: More options, passed on as they are.
+            task_status: anyio's; `started()` is called with the pid of runc as soon as it runs.
+
+        Raises:
+            ExitError: If `check` is set and the exit code isn't 0.
+            ContainerNotRunning: If the container is stopped.
+            ContainerPaused: If it is paused, without `ignore_paused`.
+            ContainerNotFound: If there is no such container.
+            ExecutableNotFound: If the program isn't in the container.
+            InvalidContainerID: If the id can't be one.
+            ValueError: If another argument can't be right, or one of the changes comes with a `spec.Process`.
+            TypeError: If `process` is one string.
+            RuncTimeout: If it takes longer than `timeout`; it has the output so far.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        fds = preserved(preserve_fds)
+        execution = Execution(
+            detach=detach,
+            cgroup=cgroup,
+            ignore_paused=ignore_paused,
+            pid_file=pid_file,
+            console_socket=console_socket,
+            pidfd_socket=pidfd_socket,
+            preserve_fds=len(fds),
+            extra_args=extra_args,
+        )
+        overrides = Overrides(
+            tty=tty,
+            cwd=cwd,
+            env=env,
+            user=user,
+            additional_gids=additional_gids,
+            caps=caps,
+            no_new_privs=no_new_privs,
+            process_label=process_label,
+            apparmor=apparmor,
+        )
+        command = exec_command(container_id, process, execution, overrides)
+        invocation = self._workload(
+            command,
+            io=io,
+            data=input,
+            preserve_fds=fds,
+            timeout=timeout,
+            drain_timeout=drain_timeout,
+            detach=detach,
+        )
+        return await self._work(invocation, check=check, started=task_status.started)
+
+    def _workload(
+        self,
+        command: Command,
+        *,
+        io: StdIO | None,
+        data: bytes | None,
+        preserve_fds: tuple[int, ...],
+        timeout: float | None,
+        drain_timeout: float,
+        detach: bool,
+    ) -> Invocation:
+        """Put together the invocation of a command that runs a process."""
+        if data is not None and (detach or _has_stdin(io)):
+            raise ValueError("input goes neither with detach nor with streams that have a stdin of their own")
+        return self._invocation(
+            command,
+            io or (NullIO() if detach else CapturedIO()),
+            input=data,
+            timeout=check_timeout(timeout),
+            drain_timeout=drain_timeout,
+            stop=LET_FINISH if detach else STOP_WORKLOAD,
+            preserve_fds=preserve_fds,
+        )
+
+
+def _has_stdin(io: StdIO | None) -> bool:
+    """Tell whether the streams say where stdin comes from."""
+    return isinstance(io, InheritedIO | RedirectIO) and bool(io.stdin)
+
+
+def exec_command(
+    container_id: str, process: Process | Sequence[str], execution: Execution, overrides: Overrides
+) -> Command:
+    """Choose between a whole document and arguments.
+
+    Raises:
+        ValueError: If changes come with a document: runc would ignore them.
+    """
+    if not isinstance(process, Process):
+        return _argv.exec_arguments(container_id, process, execution, overrides)
+    if overrides != Overrides():
+        raise ValueError("a spec.Process says everything itself: set its fields instead of giving options beside it")
+    return _argv.exec_document(container_id, process.encode(), execution)

@@ -1,0 +1,243 @@
+"""The commands that change a container: from `create` to `delete`.
+
+Cancelled, or out of time, runc is let finish for ten seconds, because killing it half-way leaves half-made containers;
+then it gets SIGTERM, and SIGKILL five seconds later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from signal import SIGTERM
+
+from . import _argv
+from ._argv import Command, Creation, StrPath
+from ._caller import DEFAULT, LET_FINISH, Caller, Timeout
+from ._descriptors import FileDescriptor, preserved
+from .response import Response
+from .spec import LinuxResources
+from .stdio import NullIO, StdIO
+
+
+class Lifecycle(Caller):
+    """The commands that change a container."""
+
+    async def create(
+        self,
+        container_id: str,
+        bundle: StrPath,
+        *,
+        # its streams
+        io: StdIO | None = None,
+        console_socket: StrPath | None = None,
+        preserve_fds: Sequence[FileDescriptor] = (),
+        # its process
+        pid_file: StrPath | None = None,
+        pidfd_socket: StrPath | None = None,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+        # the call
+        extra_args: Sequence[str] = (),
+        timeout: Timeout = DEFAULT,
+    ) -> Response:
+        """Create a container, up to the point where `start` starts its process: runc-create(8).
+
+        The container gets the streams themselves, for all its life. `create` ends when runc does and doesn't wait for
+        them; what `CapturedIO` and `PipedIO` have until then is in the `Response`, and what the container writes later
+        fails with EPIPE. `Runc.open_container` gives live streams.
+
+        Cancelling lets runc finish or ends it, see the module, and deletes what it has made.
+
+        Args:
+            container_id: Its id: letters, digits and `_+.-`.
+            bundle: A `Bundle`, or the path of its directory.
+            io: Its streams; `NullIO()` if left out.
+            console_socket: Path of a listening AF_UNIX socket that gets the terminal's descriptor, for a process with
+                `terminal`. 107 bytes at most.
+            preserve_fds: Descriptors that its process gets as 3, 4, ...
+            pid_file: Where runc writes the pid of its process.
+            pidfd_socket: Path of a listening AF_UNIX socket that gets a pidfd of its process. runc 1.2 and later.
+            no_pivot: Don't use pivot_root(2): for root file systems in a ramdisk.
+            no_new_keyring: Keep the caller's session keyring.
+            extra_args: More options, passed on as they are.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            ContainerExists: If there is a container of that id.
+            BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            InvalidSpec: If config.json isn't valid, or asks for what can't be had.
+            ExecutableNotFound: If the program isn't in the container.
+            InvalidContainerID: If the id can't be one.
+            ValueError: If another argument can't be right.
+            RuncTimeout: If it takes longer than `timeout`; then what it has made is deleted.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        fds = preserved(preserve_fds)
+        command = _argv.create(
+            container_id,
+            bundle,
+            Creation(
+                pid_file=pid_file,
+                console_socket=console_socket,
+                pidfd_socket=pidfd_socket,
+                no_pivot=no_pivot,
+                no_new_keyring=no_new_keyring,
+                preserve_fds=len(fds),
+                extra_args=extra_args,
+            ),
+        )
+        async with self._creating(container_id):
+            return await self._request(
+                command, timeout=timeout, stop=LET_FINISH, streams=io or NullIO(), preserve_fds=fds
+            )
+
+    async def start(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
+        """Start the process of a container that was created: runc-start(8).
+
+        Cancelling lets runc finish or ends it; the container may have been started.
+
+        Args:
+            container_id: Its id.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            ContainerRunning: If it runs already.
+            ContainerNotRunning: If it has been stopped.
+            ContainerNotFound: If there is no such container.
+            InvalidContainerID: If the id can't be one.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        await self._change(_argv.start(container_id), timeout)
+
+    async def kill(
+        self,
+        container_id: str,
+        signal: int | str = SIGTERM,
+        *,
+        all: bool = False,  # noqa: A002 - runc's own name for it
+        timeout: Timeout = DEFAULT,
+    ) -> None:
+        """Send a signal to a container's process: runc-kill(8).
+
+        The process is the first of its pid namespace: the kernel gives it only signals that it has a handler for,
+        except SIGKILL and SIGSTOP from outside. Cancelling lets runc finish or ends it.
+
+        Args:
+            container_id: Its id.
+            signal: A number, a `signal.Signals`, or a name such as "TERM", "SIGTERM" or "RTMIN+1".
+            all: To all of its processes. runc 1.2 and later do so only for SIGKILL, and without being told; in every
+                version a stopped container is then no error.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            InvalidSignal: If there is no such signal.
+            ContainerNotRunning: If it is stopped.
+            ContainerNotFound: If there is no such container.
+            InvalidContainerID: If the id can't be one.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        await self._change(_argv.kill(container_id, signal, to_all=all), timeout)
+
+    async def delete(self, container_id: str, *, force: bool = False, timeout: Timeout = DEFAULT) -> None:
+        """Delete a container that is stopped, or created: runc-delete(8).
+
+        Cancelling lets runc finish or ends it.
+
+        Args:
+            container_id: Its id.
+            force: Kill it first if it runs, which takes 100 ms at least; then an unknown container is no error.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            ContainerRunning: If it runs, without `force`.
+            ContainerNotFound: If there is no such container, without `force`.
+            InvalidContainerID: If the id can't be one.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        await self._change(_argv.delete(container_id, force=force), timeout)
+
+    async def pause(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
+        """Freeze all processes of a container: runc-pause(8).
+
+        Cancelling lets runc finish or ends it.
+
+        Args:
+            container_id: Its id.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            ContainerNotRunning: If it doesn't run, or is paused already.
+            ContainerNotFound: If there is no such container.
+            InvalidContainerID: If the id can't be one.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        await self._change(_argv.pause(container_id), timeout)
+
+    async def resume(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
+        """Thaw all processes of a container: runc-resume(8).
+
+        Cancelling lets runc finish or ends it.
+
+        Args:
+            container_id: Its id.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            ContainerNotPaused: If it isn't paused.
+            ContainerNotFound: If there is no such container.
+            InvalidContainerID: If the id can't be one.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        await self._change(_argv.resume(container_id), timeout)
+
+    async def update(
+        self,
+        container_id: str,
+        resources: LinuxResources,
+        *,
+        l3_cache_schema: str | None = None,
+        mem_bw_schema: str | None = None,
+        timeout: Timeout = DEFAULT,
+    ) -> None:
+        """Change the limits of a container: runc-update(8).
+
+        What `resources` leaves out stays as it is. Cancelling lets runc finish or ends it.
+
+        Args:
+            container_id: Its id.
+            resources: The new limits; runc reads of it what runc-update(8) names.
+            l3_cache_schema: Intel RDT's cache schema, for a container that was made with one.
+            mem_bw_schema: Intel RDT's memory bandwidth schema, likewise.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            MemoryLimitTooLow: If the limit is below what is in use (cgroup v1; on v2 the container is killed instead).
+            ResourceError: If another limit can't be set.
+            ContainerNotRunning: If it is stopped.
+            ContainerNotFound: If there is no such container.
+            InvalidContainerID: If the id can't be one.
+            TypeError: If `resources` isn't a `spec.LinuxResources`.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        if not isinstance(resources, LinuxResources):
+            raise TypeError(f"resources must be a spec.LinuxResources: {resources!r}")
+        command = _argv.update(
+            container_id, resources.encode(), l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema
+        )
+        await self._change(command, timeout)
+
+    async def _change(self, command: Command, timeout: Timeout) -> None:
+        """Run a command that changes a container and says nothing."""
+        await self._request(command, timeout=timeout, stop=LET_FINISH)

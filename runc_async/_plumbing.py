@@ -1,0 +1,270 @@
+"""From the streams of an invocation to descriptors: the child's three, and our ends of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import stat
+from asyncio.subprocess import DEVNULL
+
+from ._call import OwnOutput, StreamedOutput, Streams
+from ._pump import Drain, Feed
+from ._streams import PipeReader, PipeWriter
+from .console import Pty, open_pty
+from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, Redirection
+
+_SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+
+
+def memory_file(name: str, data: bytes = b"", *, above: int = 0) -> int:
+    """Make a file in memory, and return its descriptor, which is at least `above` and closed on exec."""
+    fd = os.memfd_create(f"runc_async:{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        if above > fd:
+            high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above)
+            os.close(fd)
+            fd = high
+        while data:
+            data = data[os.pwrite(fd, data, os.fstat(fd).st_size) :]
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+class MemoryOutput:
+    """A stream of the child's that is a file in memory: no pump, no back-pressure, read once after the exit.
+
+    The file has its full size from the start, without having its pages, and is sealed: a write beyond `limit` fails
+    with EPERM instead of filling the machine's memory. How much was written is told by the offset, which the child
+    shares.
+    """
+
+    __slots__ = ("fd", "limit")
+
+    def __init__(self, name: str, limit: int) -> None:
+        """Make the file."""
+        self.limit = limit
+        self.fd = memory_file(name)
+        try:
+            os.ftruncate(self.fd, limit)
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    @property
+    def data(self) -> bytes:
+        """What was written."""
+        return os.pread(self.fd, os.lseek(self.fd, 0, os.SEEK_CUR), 0)
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the file is full: there may have been more."""
+        return os.lseek(self.fd, 0, os.SEEK_CUR) >= self.limit
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.fd)
+
+
+class Plumbing:
+    """The streams of one child. Opened before the spawn, told of it by `spawned`, closed after the child's end.
+
+    Attributes:
+        child: What the child gets as 0, 1 and 2.
+        stdin: Our end of its stdin, as a stream, if it is live and the child has been spawned.
+        stdout: Our end of its stdout, likewise.
+        stderr: Our end of its stderr, likewise.
+        pty: The terminal, likewise.
+    """
+
+    def __init__(self, streams: Streams, *, data: bytes | None, live: bool) -> None:
+        """Open everything, or nothing and raise.
+
+        Args:
+            streams: What to open.
+            data: What the child reads on its stdin.
+            live: Whether pipes and terminals are handed out as streams, or captured.
+
+        Raises:
+            OSError: If a file can't be opened, or no descriptor is left.
+        """
+        self.child: list[int] = [DEVNULL, DEVNULL, DEVNULL]
+        self.stdin: PipeWriter | None = None
+        self.stdout: PipeReader | None = None
+        self.stderr: PipeReader | None = None
+        self.pty: Pty | None = None
+        self._live = live
+        self._outputs: list[MemoryOutput | Drain | None] = [None, None]
+        self._drains: list[Drain] = []
+        self._ends: dict[str, int] = {}
+        self._childs = contextlib.ExitStack()  # closed by the spawn
+        self._ours = contextlib.ExitStack()  # closed at the end
+        self._handed = contextlib.ExitStack()  # handed out by the spawn, closed by us only without one
+        try:
+            self._open(streams)
+            if data is not None:
+                self._feed(data)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, streams: Streams) -> None:
+        """Open what `streams` says."""
+        match streams:
+            case NullIO():
+                pass
+            case InheritedIO():
+                self.child = [0 if streams.stdin else DEVNULL, 1, 2]
+            case OwnOutput():
+                self._memory(0, streams.limit)
+                self._memory(1, streams.limit)
+            case StreamedOutput():
+                self._hand_out("stdout", self._our_read_end(1))
+                self._memory(1, OwnOutput().limit)
+            case CapturedIO():
+                self._drain(1, streams.limit)
+                self._drain(2, streams.limit)
+            case PipedIO():
+                self._pipes(streams)
+            case RedirectIO():
+                self._redirect(streams)
+            case PtyIO():
+                self._terminal(streams)
+
+    def _memory(self, index: int, limit: int) -> None:
+        """Give the child a file in memory as stdout (0) or stderr (1)."""
+        output = MemoryOutput(("stdout", "stderr")[index], limit)
+        self._ours.callback(output.close)
+        self._outputs[index] = output
+        self.child[index + 1] = output.fd
+
+    def _pipe(self) -> tuple[int, int]:
+        """Make a pipe; both ends are closed on exec."""
+        return os.pipe2(os.O_CLOEXEC)
+
+    def _our_read_end(self, fd: int) -> int:
+        """Give the child the writing end of a pipe as `fd`, and return the reading end."""
+        ours, self.child[fd] = self._pipe()
+        self._childs.callback(os.close, self.child[fd])
+        os.set_blocking(ours, False)
+        return ours
+
+    def _our_write_end(self) -> int:
+        """Give the child the reading end of a pipe as stdin, and return the writing end."""
+        self.child[0], ours = self._pipe()
+        self._childs.callback(os.close, self.child[0])
+        os.set_blocking(ours, False)
+        return ours
+
+    def _drain(self, fd: int, limit: int) -> None:
+        """Give the child a pipe as `fd` that is captured."""
+        drain = Drain(self._our_read_end(fd), limit)
+        self._ours.callback(drain.close)
+        self._outputs[fd - 1] = drain
+        self._drains.append(drain)
+
+    def _hand_out(self, name: str, fd: int) -> None:
+        """Keep `fd` for the stream `name`, which is made once there is a child."""
+        self._ends[name] = fd
+        self._handed.callback(os.close, fd)
+
+    def _feed(self, data: bytes) -> None:
+        """Give the child a pipe as stdin into which `data` is written, or nothing where there is nothing to write."""
+        if data:
+            self._ours.callback(Feed(self._our_write_end(), data).close)
+
+    def _pipes(self, streams: PipedIO) -> None:
+        """Give the child the pipes that are asked for."""
+        if not self._live:
+            for fd, wanted in ((1, streams.stdout), (2, streams.stderr)):
+                if wanted:
+                    self._drain(fd, CapturedIO().limit)
+            return
+        if streams.stdin:
+            self._hand_out("stdin", self._our_write_end())
+        if streams.stdout:
+            self._hand_out("stdout", self._our_read_end(1))
+        if streams.stderr:
+            self._hand_out("stderr", self._our_read_end(2))
+        owner = tuple(-1 if number is None else number for number in (streams.uid, streams.gid))
+        if owner != (-1, -1):
+            for fd in self.child:
+                if fd >= 0:
+                    os.fchown(fd, *owner)
+
+    def _redirect(self, streams: RedirectIO) -> None:
+        """Open what is a path, and lend what is a descriptor."""
+        self.child[0] = self._target(streams.stdin, os.O_RDONLY)
+        self.child[1] = self._target(streams.stdout, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        same = isinstance(streams.stdout, str | os.PathLike) and streams.stderr == streams.stdout
+        self.child[2] = self.child[1] if same else self._target(streams.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def _target(self, target: Redirection, flags: int) -> int:
+        """Open one target of a redirection."""
+        if target is None:
+            return DEVNULL
+        if isinstance(target, int):
+            return target
+        if not isinstance(target, str | os.PathLike):
+            return target.fileno()
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISFIFO(os.stat(target).st_mode):
+                flags = os.O_RDWR  # fifo(7): never blocks in Linux, unlike the other two
+        fd = os.open(target, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+        self._childs.callback(os.close, fd)
+        return fd
+
+    def _terminal(self, streams: PtyIO) -> None:
+        """Give the child a terminal as all three streams; runc puts another one of its own inside the container."""
+        master, slave = open_pty(streams.rows, streams.cols)
+        self._childs.callback(os.close, slave)
+        self.child = [slave, slave, slave]
+        if self._live:
+            self._hand_out("pty", master)
+        else:
+            drain = Drain(master, CapturedIO().limit)
+            self._ours.callback(drain.close)
+            self._outputs[0] = drain
+            self._drains.append(drain)
+
+    def spawned(self) -> None:
+        """Close the child's ends, for the child has its own by now, and make the streams of ours."""
+        self._childs.close()
+        ends = self._ends
+        self.stdin = PipeWriter(ends["stdin"]) if "stdin" in ends else None
+        self.stdout = PipeReader(ends["stdout"]) if "stdout" in ends else None
+        self.stderr = PipeReader(ends["stderr"]) if "stderr" in ends else None
+        self.pty = Pty(ends["pty"]) if "pty" in ends else None
+        self._handed.pop_all()
+
+    @property
+    def draining(self) -> list[asyncio.Future[None]]:
+        """The ends, still to come, of the pipes that are captured."""
+        return [drain.ended for drain in self._drains if not drain.ended.done()]
+
+    def drained(self) -> bool:
+        """Read what is in the captured pipes for the last time; return whether others still hold one of them."""
+        incomplete = bool(self.draining)
+        for drain in self._drains:
+            drain.close()
+        return incomplete
+
+    @property
+    def dropped(self) -> bool:
+        """Whether there was more to capture than the limit."""
+        return any(output is not None and output.dropped for output in self._outputs)
+
+    def captured(self, index: int) -> bytes:
+        """Return what was captured of stdout (0) or stderr (1)."""
+        output = self._outputs[index]
+        return b"" if output is None else output.data
+
+    def close(self) -> None:
+        """Close everything but the streams that were handed out."""
+        self._childs.close()
+        self._ours.close()
+        self._handed.close()

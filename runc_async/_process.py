@@ -1,0 +1,174 @@
+"""The only module that spawns: one child of ours from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import warnings
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import anyio
+
+from .errors import CleanupWarning, RuncNotFound
+
+T = TypeVar("T")
+
+KILL_TIMEOUT = 10.0
+"""Seconds that a child may need to vanish after SIGKILL: more only if it sleeps uninterruptibly in the kernel."""
+
+
+async def patiently(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end, whatever happens to the calling task; a cancel is raised again afterwards."""
+    task = asyncio.ensure_future(work)
+    cancelled = await outwait(task)
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled():
+        task.exception()  # retrieved: what the caller gets to see is the cancel
+    raise cancelled
+
+
+async def outwait(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait until `future` is done, and return the first cancel of the calling task that came meanwhile.
+
+    After the first one the wait is shielded: an anyio cancel scope delivers its cancel anew in every turn of the loop.
+    `Task.cancel()` knows no shield; it comes once, and is held back too.
+    """
+    try:
+        await asyncio.wait((future,))
+    except asyncio.CancelledError as first:
+        with anyio.CancelScope(shield=True):
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait((future,))
+        return first
+    return None
+
+
+class Child:
+    """A process that we started: its pid, the end of its life, and the signals to it."""
+
+    __slots__ = ("_life", "_pidfd", "_watchers", "pid")
+
+    def __init__(self) -> None:
+        """Make one that isn't started; see `start`."""
+        self.pid = 0
+        self._pidfd = -1
+        self._watchers = 0
+        self._life: asyncio.Task[int] | None = None
+
+    def __repr__(self) -> str:
+        """Show the pid and how it ended."""
+        return f"<Child {self.pid} {'running' if self.returncode is None else f'returncode {self.returncode}'}>"
+
+    async def start(self, argv: Sequence[str], **options: Any) -> asyncio.CancelledError | None:
+        """Spawn, whatever happens to the calling task, and return the cancel that came meanwhile.
+
+        Cancelling `asyncio.create_subprocess_exec` can lose the child (cpython#103847), so it runs in a task of the
+        child's own, which later waits for the exit.
+
+        Args:
+            argv: The argument vector.
+            options: Those of `asyncio.create_subprocess_exec`.
+
+        Raises:
+            RuncNotFound: If there is no such program.
+            OSError: If it can't be spawned.
+        """
+        spawned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._life = asyncio.create_task(self._live(argv, options, spawned))
+        cancelled = await outwait(spawned)
+        if cancelled is None:
+            spawned.result()
+        elif spawned.cancelled() or spawned.exception() is not None:
+            raise cancelled
+        return cancelled
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, -n if signal n ended it, None while it runs."""
+        return self._life.result() if self._life is not None and self._life.done() else None
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Say for the time of the block that somebody sees to the child's end: see `_live`."""
+        self._watchers += 1
+        try:
+            yield
+        finally:
+            self._watchers -= 1
+
+    async def wait(self, seconds: float | None = None) -> int | None:
+        """Wait for its exit, for `seconds` at most, and return its exit code; None if it runs on.
+
+        Cancelling the wait leaves it running.
+        """
+        if self._life is not None and not self._life.done():
+            with self.watched():
+                await asyncio.wait((self._life,), timeout=seconds)
+        return self.returncode
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal, through the pidfd: its pid may belong to somebody else by now."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signum)
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """End it: SIGTERM, `grace` seconds, SIGKILL; with no grace SIGKILL at once. Bounded in time."""
+        if grace > 0 and self.returncode is None:
+            self.send_signal(signal.SIGTERM)
+            await self.wait(grace)
+        if self.returncode is None:
+            self.send_signal(signal.SIGKILL)
+            if await self.wait(KILL_TIMEOUT) is None:
+                warnings.warn(f"process {self.pid} is still there after SIGKILL", CleanupWarning, stacklevel=2)
+
+    async def _live(self, argv: Sequence[str], options: Mapping[str, Any], spawned: asyncio.Future[None]) -> int:
+        """Spawn, say so, and wait for the exit: the body of the child's one task.
+
+        The end of the loop cancels all tasks at once. Where somebody watches the child, he stops it in his own way; a
+        child that nobody watches is killed. In both cases the task ends only when the child has: asyncio would
+        otherwise forget it and leave a zombie.
+        """
+        try:
+            process = await asyncio.create_subprocess_exec(*argv, **options)
+            self._open(process)
+        except BaseException as exc:  # noqa: BLE001 - it is raised again by whoever waits for the spawn
+            spawned.set_exception(_spawn_error(exc, argv[0], options))
+            return -1
+        spawned.set_result(None)
+        try:
+            while True:
+                try:
+                    return await process.wait()
+                except asyncio.CancelledError:
+                    if not self._watchers:
+                        self.send_signal(signal.SIGKILL)
+        finally:
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+                self._pidfd = -1
+
+    def _open(self, process: asyncio.subprocess.Process) -> None:
+        """Take over the pid, with a pidfd."""
+        self.pid = process.pid
+        try:
+            self._pidfd = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            pass  # it has ended, and asyncio's thread has reaped it
+        except OSError:
+            process.kill()
+            raise
+
+
+def _spawn_error(exc: BaseException, program: str, options: Mapping[str, Any]) -> BaseException:
+    """Tell a program that doesn't exist from a working directory that doesn't."""
+    cwd, env = options.get("cwd"), options.get("env")
+    if not isinstance(exc, FileNotFoundError) or (cwd is not None and not os.path.isdir(cwd)):
+        return exc
+    path = os.pathsep.join(os.get_exec_path(env))
+    return RuncNotFound(program, None if os.sep in program else path)

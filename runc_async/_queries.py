@@ -1,0 +1,193 @@
+"""The commands that only read. Cancelled, or out of time, runc is killed at once: nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+from . import _argv, _decode
+from ._argv import Command
+from ._caller import DEFAULT, KILL, Caller, Timeout
+from .errors import CommandError, DecodeError
+from .features import Features, Version
+from .spec import Spec
+from .state import State
+from .stats import Stats
+from .top import Top
+
+
+class Queries(Caller):
+    """The commands that only read."""
+
+    async def state(self, container_id: str, *, timeout: Timeout = DEFAULT) -> State:
+        """Tell what a container is and does: runc-state(8).
+
+        Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            container_id: Its id.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            ContainerNotFound: If there is no such container.
+            InvalidContainerID: If the id can't be one.
+            DecodeError: If runc's answer can't be understood.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        return _decode.decode_state(await self._read(_argv.state(container_id), timeout))
+
+    async def list(self, *, timeout: Timeout = DEFAULT) -> list[State]:
+        """Tell of all containers under the root directory, by name: runc-list(8).
+
+        Those whose state runc can't read aren't in the list, and a root directory that isn't there is an empty one.
+        A container that is deleted while runc reads can make some versions fail; that is tried once more.
+
+        Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            timeout: Seconds for each try, or None for no limit; the client's own if left out.
+
+        Raises:
+            DecodeError: If runc's answer can't be understood.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        if self._root is not None and not os.path.lexists(self._root):
+            return []
+        try:
+            data = await self._read(_argv.list_(), timeout)
+        except CommandError:
+            data = await self._read(_argv.list_(), timeout)
+        return _decode.decode_list(data)
+
+    async def ps(self, container_id: str, *, timeout: Timeout = DEFAULT) -> list[int]:
+        """Tell the process ids, as the host sees them, of all processes in a container: runc-ps(8).
+
+        Empty for a container that is stopped. Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            container_id: Its id.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            ContainerNotFound: If there is no such container.
+            InvalidContainerID: If the id can't be one.
+            DecodeError: If runc's answer can't be understood.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        return _decode.decode_ps(await self._read(_argv.ps(container_id), timeout))
+
+    async def top(self, container_id: str, *ps_options: str, timeout: Timeout = DEFAULT) -> Top:
+        """Tell of the processes in a container as ps(1) of the host prints them: runc-ps(8).
+
+        Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            container_id: Its id.
+            ps_options: Options for ps(1), `-ef` if there are none; a column of process ids has to be among the output.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            ContainerNotFound: If there is no such container.
+            InvalidContainerID: If the id can't be one.
+            ValueError: If an option has a NUL byte.
+            DecodeError: If runc's answer can't be understood.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc or ps fails, as for an option that ps doesn't know.
+        """
+        return _decode.decode_top(await self._read(_argv.top(container_id, ps_options), timeout))
+
+    async def stats(self, container_id: str, *, timeout: Timeout = DEFAULT) -> Stats:
+        """Tell the figures of a container's cgroup, once: `runc events --stats`, runc-events(8).
+
+        Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            container_id: Its id.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            ContainerNotRunning: If the container is stopped: it has no figures any more.
+            ContainerNotFound: If there is no such container.
+            InvalidContainerID: If the id can't be one.
+            UnsupportedError: If the runtime has no events, as crun.
+            DecodeError: If runc's answer can't be understood.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        return _decode.decode_stats(await self._read(_argv.stats(container_id), timeout))
+
+    async def spec(self, *, rootless: bool = False, timeout: Timeout = DEFAULT) -> Spec:
+        """Tell the example configuration of this runtime: runc-spec(8).
+
+        runc writes it into a fresh private directory, which is removed in every case. `Spec.default` makes one without
+        a runtime. Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            rootless: For a caller without privileges: in a user namespace, without cgroup.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            DecodeError: If runc's configuration can't be understood.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            OSError: If there is no place for the directory.
+            CommandError: If runc fails in another way.
+        """
+        directory = tempfile.mkdtemp(prefix="runc_async-")
+        try:
+            await self._read(_argv.spec(directory, rootless=rootless), timeout)
+            with open(os.path.join(directory, "config.json"), "rb") as file:
+                return Spec.decode(file.read())
+        except FileNotFoundError as exc:
+            raise DecodeError("runc spec wrote no config.json", b"") from exc
+        finally:
+            shutil.rmtree(directory)
+
+    async def features(self, *, timeout: Timeout = DEFAULT) -> Features:
+        """Tell what the runtime supports: runc-features(8), runtime-spec features.md.
+
+        Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            UnsupportedError: If the runtime has no such command: runc before 1.1, crun before 1.9.
+            DecodeError: If runc's answer can't be understood.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        return _decode.decode_features(await self._read(_argv.features(), timeout))
+
+    async def version(self, *, timeout: Timeout = DEFAULT) -> Version:
+        """Tell the runtime's name, its version and those of its parts: `runc --version`.
+
+        Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            DecodeError: If runc's answer can't be understood.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        return _decode.decode_version(await self._read(_argv.version(), timeout))
+
+    async def _read(self, command: Command, timeout: Timeout) -> bytes:
+        """Run a command that only reads, and return its stdout."""
+        response = await self._request(command, timeout=timeout, stop=KILL)
+        if response.truncated:
+            raise DecodeError(f"runc {command.name} printed more than can be taken", response.stdout)
+        return response.stdout

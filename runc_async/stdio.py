@@ -1,0 +1,130 @@
+"""What a child's three standard streams are: values that are given to a call as `io=`.
+
+| value | stdin | stdout and stderr | ends with |
+|---|---|---|---|
+| `NullIO` | nothing to read | thrown away | |
+| `InheritedIO` | nothing, or the caller's | the caller's | |
+| `CapturedIO` | `input=` | bytes in the `Response` | the call |
+| `PipedIO` | a stream of ours | streams of ours | whoever opened it |
+| `RedirectIO` | a file, FIFO or descriptor | files, FIFOs or descriptors | |
+| `PtyIO` | one terminal for all three | | whoever opened it |
+
+The values hold no resource: they can be made once and used for any number of calls.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+CAPTURE_LIMIT = 1 << 20
+"""Bytes that `CapturedIO` keeps of each stream when nothing else is asked for: 1 MiB."""
+
+
+MAX_WINDOW = 0xFFFF
+"""Largest number of rows or columns of a terminal: ioctl_tty(2) has 16 bits for each."""
+
+
+class SupportsFileno(Protocol):
+    """An open file, socket or anything else that tells its descriptor."""
+
+    def fileno(self) -> int:
+        """Tell the descriptor."""
+        ...
+
+
+Redirection: TypeAlias = str | os.PathLike[str] | int | SupportsFileno | None
+"""What one stream of a `RedirectIO` may be."""
+
+
+class NullIO(msgspec.Struct, frozen=True):
+    """All three streams are `/dev/null`."""
+
+
+class InheritedIO(msgspec.Struct, frozen=True):
+    """The caller's own stdout and stderr, and its stdin if asked for.
+
+    Attributes:
+        stdin: The child reads the caller's stdin (then also its terminal), and not nothing.
+    """
+
+    stdin: bool = False
+
+
+class CapturedIO(msgspec.Struct, frozen=True):
+    """Stdout and stderr are kept in memory, apart from each other, and come with the `Response`.
+
+    A child that writes more than `limit` isn't held up and isn't ended: the last `limit` bytes of each stream are
+    kept and `Response.truncated` says that some were dropped.
+
+    Attributes:
+        limit: How many bytes of each stream are kept.
+    """
+
+    limit: int = CAPTURE_LIMIT
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that isn't a number of bytes."""
+        if self.limit < 0:
+            raise ValueError(f"limit must not be negative: {self.limit}")
+
+
+class PipedIO(msgspec.Struct, frozen=True):
+    """Each stream that is asked for is a pipe whose other end is a stream of ours; the others are `/dev/null`.
+
+    Attributes:
+        stdin: Whether stdin is a pipe.
+        stdout: Whether stdout is a pipe.
+        stderr: Whether stderr is a pipe.
+        uid: Owner given to the pipes, so that a process in a user namespace can open `/dev/stdout` anew:
+            the host's uid of the container's user. None: the caller's.
+        gid: The group, likewise.
+    """
+
+    stdin: bool = True
+    stdout: bool = True
+    stderr: bool = True
+    uid: int | None = None
+    gid: int | None = None
+
+
+class RedirectIO(msgspec.Struct, frozen=True):
+    """Each stream is a file, a FIFO, or a descriptor that is open already; None is `/dev/null`.
+
+    A path is opened for reading (stdin), or made and opened for appending (stdout, stderr). A FIFO is opened for both
+    reading and writing, so that a peer which isn't there yet holds up nobody. Descriptors stay the caller's: they are
+    lent to the child and not closed.
+
+    Attributes:
+        stdin: A path, a descriptor, or an open file.
+        stdout: A path, a descriptor, or an open file.
+        stderr: A path, a descriptor, or an open file; the same path as `stdout` makes both one stream.
+    """
+
+    stdin: Redirection = None
+    stdout: Redirection = None
+    stderr: Redirection = None
+
+
+class PtyIO(msgspec.Struct, frozen=True):
+    """The three streams are one pseudo-terminal.
+
+    Attributes:
+        rows: Its height in characters.
+        cols: Its width in characters.
+    """
+
+    rows: int = 24
+    cols: int = 80
+
+    def __post_init__(self) -> None:
+        """Refuse a size that the kernel's `struct winsize` can't hold."""
+        for name in ("rows", "cols"):
+            if not 0 <= getattr(self, name) <= MAX_WINDOW:
+                raise ValueError(f"{name} must be from 0 to {MAX_WINDOW}: {getattr(self, name)}")
+
+
+StdIO: TypeAlias = NullIO | InheritedIO | CapturedIO | PipedIO | RedirectIO | PtyIO
+"""Everything that `io=` takes."""
