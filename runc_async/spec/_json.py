@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 from runc_async.errors import DecodeError
@@ -15,6 +15,9 @@ MAX_DOCUMENT: Final = 16 * 1024 * 1024
 
 NOT_JSON: Final = "not a JSON document: "
 """How the message of such an error begins."""
+
+# Far beyond any configuration, and far from Python's own limit on recursion.
+_MAX_DEPTH: Final = 100
 
 # What an error keeps of a document that is over the limit: enough to recognise it by.
 _KEPT: Final = 4096
@@ -59,6 +62,20 @@ def repeated_keys(value: Any, path: str = "$") -> Iterator[Violation]:
             yield from repeated_keys(item, f"{path}[{index}]")
 
 
+def _require_shallow(value: Any) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [child for node in level for child in _children(node)]
+    if level:
+        raise RecursionError
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if is_object(value):
+        return value.values()
+    return value if is_array(value) else ()
+
+
 def _text(data: bytes | str, limit: int) -> tuple[str, bytes]:
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
     if len(raw) > limit:
@@ -83,13 +100,13 @@ def parse(data: bytes | str, limit: int = MAX_DOCUMENT) -> Any:
     text, raw = _text(data, limit)
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_float=_number, parse_constant=_refuse_constant)
+        _require_shallow(value)
         # An escaped half of a surrogate pair is JSON by its grammar, but no text: it could not be written again.
         if "\\u" in text:
             dump(value)
-    except ValueError as error:
-        raise DecodeError(f"{NOT_JSON}{error}", raw) from None
-    except RecursionError:
-        raise DecodeError(f"{NOT_JSON}nested too deeply", raw) from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise DecodeError(f"{NOT_JSON}{reason}", raw) from None
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Final
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -22,11 +23,18 @@ def to_bytes(size: int | str) -> int:
     Raises:
         ValueError: If it is no size.
     """
-    if isinstance(size, int):
-        if size < UNLIMITED:
-            raise ValueError(f"not a size: {size}")
-        return size
+    if isinstance(size, str):
+        size = _parse(size)
+    if size < UNLIMITED:
+        raise ValueError(f"not a size: {size}")
+    return size
+
+
+def _parse(size: str) -> int:
+    if size.strip() == str(UNLIMITED):
+        return UNLIMITED
     match = _SIZE.fullmatch(size.strip())
     if match is None:
         raise ValueError(f"not a size: {size!r}")
-    return int(float(match[1]) * 1024 ** _POWER[match[2].lower()])
+    # A fraction, not a float: a double has no room for the larger integers.
+    return int(Fraction(match[1]) * 1024 ** _POWER[match[2].lower()])
