@@ -249,6 +249,17 @@ def test_encode_for_people() -> None:
     assert user.encode() == b'{"uid":1,"gid":2}'
 
 
+def test_repr_shows_what_is_set() -> None:
+    """The repr of a struct leaves out what is absent."""
+    assert repr(spec.Process(cwd="/", user=spec.User(uid=0))) == "Process(cwd='/', user=User(uid=0))"
+
+
+def test_msgspec_writes_the_same() -> None:
+    """Msgspec's own encoder writes a struct without unknown fields as `encode` does."""
+    config = spec.Spec.default()
+    assert json.loads(msgspec.json.encode(config)) == json.loads(config.encode())
+
+
 def test_tuples_are_arrays() -> None:
     """A tuple in a field is written as an array."""
     mount = spec.Mount(destination="/a", extra={"x": (1, (2,))})

@@ -76,7 +76,7 @@ def test_cgroup_namespace_follows_the_host(
     mark = tmp_path / "cgroup.controllers"
     if unified:
         mark.touch()
-    monkeypatch.setattr(defaults, "_CGROUP2_MARK", mark)
+    monkeypatch.setattr(defaults, "_CGROUP2_MARK", str(mark))
     linux = spec.Spec.default().linux
     assert linux
     assert ("cgroup" in [namespace.type for namespace in linux.namespaces or []]) is unified

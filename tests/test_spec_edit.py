@@ -185,11 +185,19 @@ def test_limits_leave_the_rest() -> None:
     }
 
 
-@pytest.mark.parametrize("cpus", [0, -1, 0.009])
+@pytest.mark.parametrize("cpus", [0, -1, 0.009, float("nan"), float("inf")])
 def test_too_little_cpu_is_refused(cpus: float) -> None:
-    """The kernel takes no quota under a millisecond, so neither do we."""
-    with pytest.raises(ValueError, match="less than a millisecond"):
+    """The kernel takes no quota under a millisecond, so neither do we, nor what is no number."""
+    with pytest.raises(ValueError, match="not a millisecond or more"):
         empty().limit_cpu(cpus)
+
+
+def test_a_refused_limit_changes_nothing() -> None:
+    """Where one amount is wrong, none is set."""
+    config = empty()
+    with pytest.raises(ValueError, match="not a size: 'much'"):
+        config.limit_memory("64M", swap="much")
+    assert written(config) == {}
 
 
 @pytest.mark.parametrize("limit", [0, -2])

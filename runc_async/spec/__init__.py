@@ -5,19 +5,19 @@ the specification's chapters (`process`, `linux`, `resources`, `seccomp`, `vm` .
 no struct names is in the `extra` of the struct where it stood.
 """
 
-from runc_async.spec._base import SpecObject as SpecObject
-from runc_async.spec._json import MAX_DOCUMENT as MAX_DOCUMENT
-from runc_async.spec._validate import validate as validate
-from runc_async.spec._violation import Violation as Violation
-from runc_async.spec.config import (
+from ._base import SpecObject as SpecObject
+from ._json import MAX_DOCUMENT as MAX_DOCUMENT
+from ._validate import validate as validate
+from ._violation import Violation as Violation
+from .config import (
     OCI_VERSION as OCI_VERSION,
     Spec as Spec,
 )
-from runc_async.spec.hook import (
+from .hook import (
     Hook as Hook,
     Hooks as Hooks,
 )
-from runc_async.spec.linux import (
+from .linux import (
     Linux as Linux,
     LinuxDevice as LinuxDevice,
     LinuxIDMapping as LinuxIDMapping,
@@ -33,11 +33,11 @@ from runc_async.spec.linux import (
     MemoryPolicyMode as MemoryPolicyMode,
     RootfsPropagation as RootfsPropagation,
 )
-from runc_async.spec.mount import (
+from .mount import (
     Mount as Mount,
     Root as Root,
 )
-from runc_async.spec.process import (
+from .process import (
     Box as Box,
     ExecCPUAffinity as ExecCPUAffinity,
     IOPriorityClass as IOPriorityClass,
@@ -50,11 +50,11 @@ from runc_async.spec.process import (
     SchedulerPolicy as SchedulerPolicy,
     User as User,
 )
-from runc_async.spec.profile import (
+from .profile import (
     DENIED_SYSCALLS as DENIED_SYSCALLS,
     default_seccomp as default_seccomp,
 )
-from runc_async.spec.resources import (
+from .resources import (
     LinuxBlockIO as LinuxBlockIO,
     LinuxCPU as LinuxCPU,
     LinuxDeviceCgroup as LinuxDeviceCgroup,
@@ -68,7 +68,7 @@ from runc_async.spec.resources import (
     LinuxThrottleDevice as LinuxThrottleDevice,
     LinuxWeightDevice as LinuxWeightDevice,
 )
-from runc_async.spec.seccomp import (
+from .seccomp import (
     Arch as Arch,
     LinuxSeccomp as LinuxSeccomp,
     LinuxSeccompAction as LinuxSeccompAction,
@@ -77,7 +77,7 @@ from runc_async.spec.seccomp import (
     LinuxSeccompOperator as LinuxSeccompOperator,
     LinuxSyscall as LinuxSyscall,
 )
-from runc_async.spec.vm import (
+from .vm import (
     VM as VM,
     VMHWConfig as VMHWConfig,
     VMHypervisor as VMHypervisor,

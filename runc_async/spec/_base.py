@@ -8,12 +8,13 @@ from typing import Any, Self, cast
 import msgspec
 
 from runc_async.errors import DecodeError
-from runc_async.spec._json import MAX_DOCUMENT, dump, parse
-from runc_async.spec._reader import EXTRA, read_document
-from runc_async.spec._types import json_name
+
+from ._json import MAX_DOCUMENT, dump, parse
+from ._reader import EXTRA, read_document
+from ._types import json_name
 
 
-class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, rename=json_name):
+class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_defaults=True, rename=json_name):
     """An object of the runtime-spec; the base class of all the others.
 
     Fields carry the specification's names in snake_case. A field that is None is absent from the document; zero,
@@ -29,7 +30,7 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, rename=json_n
             They are kept from `decode` to `encode`. A field that the specification names wins over one here.
     """
 
-    extra: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    extra: dict[str, Any] = {}  # msgspec makes a new one for each object
 
     @classmethod
     def decode(cls, data: bytes | str, *, strict: bool = True, max_size: int = MAX_DOCUMENT) -> Self:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from runc_async.spec._base import SpecObject
-from runc_async.spec._platforms import ZOS, FreeBSD, Solaris, Windows
-from runc_async.spec.hook import Hooks
-from runc_async.spec.linux import Linux, LinuxNamespace, LinuxNamespaceType
-from runc_async.spec.mount import Mount, Root
-from runc_async.spec.process import LinuxCapabilities, Process
-from runc_async.spec.resources import LinuxResources
-from runc_async.spec.vm import VM
+from ._base import SpecObject
+from ._platforms import ZOS, FreeBSD, Solaris, Windows
+from .hook import Hooks
+from .linux import Linux, LinuxNamespace, LinuxNamespaceType
+from .mount import Mount, Root
+from .process import LinuxCapabilities, Process
+from .resources import LinuxResources
+from .vm import VM
 
 
 class SpecFields(SpecObject, kw_only=True):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 from runc_async.errors import DecodeError
-from runc_async.spec._violation import Violation, is_array, is_object, join_path
+
+from ._violation import Violation, is_array, is_object, join_path
 
 MAX_DOCUMENT: Final = 16 * 1024 * 1024
 """How large a document may be by default, in bytes."""
@@ -33,9 +35,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
-    keys = [key for key, _ in pairs]
     repeating = _Repeating(found)
-    repeating.key = next(key for index, key in enumerate(keys) if key in keys[:index])
+    repeating.key = Counter(key for key, _ in pairs).most_common(1)[0][0]
     return repeating
 
 

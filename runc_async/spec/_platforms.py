@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from runc_async.spec._base import SpecObject
-from runc_async.spec._reader import SHAPE
-from runc_async.spec._types import UInt16, UInt32, UInt64
+from ._base import SpecObject
+from ._reader import SHAPE
+from ._types import UInt16, UInt32, UInt64
 
 _UInt8 = Annotated[int, Meta(ge=0, le=2**8 - 1)]
 _Sharing = Literal["disable", "new", "inherit"]

@@ -14,8 +14,8 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import inspect
 
-from runc_async.spec._json import repeated_keys
-from runc_async.spec._violation import Violation, describe, is_array, is_object, join_path
+from ._json import repeated_keys
+from ._violation import Violation, describe, is_array, is_object, join_path
 
 EXTRA: Final = "extra"
 """The field of a struct that holds what the specification does not name."""

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from runc_async.errors import DecodeError
-from runc_async.spec._base import SpecObject
-from runc_async.spec._json import MAX_DOCUMENT, NOT_JSON, dump, parse
-from runc_async.spec._reader import read_document
-from runc_async.spec._violation import Violation
-from runc_async.spec.config import Spec
+
+from ._base import SpecObject
+from ._json import MAX_DOCUMENT, NOT_JSON, dump, parse
+from ._reader import read_document
+from ._violation import Violation
+from .config import Spec
 
 
 def validate(

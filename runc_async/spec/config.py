@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
-from runc_async.spec._fields import SpecFields
-from runc_async.spec._units import UNLIMITED, to_bytes
-from runc_async.spec.defaults import default_linux, default_mounts, default_process
-from runc_async.spec.linux import LinuxIDMapping, LinuxNamespace, LinuxNamespaceType
-from runc_async.spec.mount import Mount, Root
-from runc_async.spec.process import Box, POSIXRlimit, User
-from runc_async.spec.resources import LinuxCPU, LinuxMemory, LinuxPids
-from runc_async.spec.seccomp import LinuxSeccomp
+from msgspec import structs
+
+from ._fields import SpecFields
+from ._units import UNLIMITED, to_bytes
+from .defaults import default_linux, default_mounts, default_process
+from .linux import LinuxIDMapping, LinuxNamespace, LinuxNamespaceType
+from .mount import Mount, Root
+from .process import Box, POSIXRlimit, User
+from .resources import LinuxCPU, LinuxMemory, LinuxPids
+from .seccomp import LinuxSeccomp
 
 OCI_VERSION: Final = "1.3.0"
 """The version of the runtime-spec that these structs follow."""
@@ -224,7 +227,7 @@ class Spec(SpecFields, kw_only=True):
         Args:
             destination: Inside, absolute.
             size: Most bytes, or a size such as ``64M``; half of the host's memory when None.
-            mode: Permissions of its root.
+            mode: Permissions of its root; some versions of runc (1.1.5 is one) keep those of a directory that is there.
             options: More options, such as ``noexec``. It is nosuid and nodev in any case.
 
         Raises:
@@ -260,13 +263,10 @@ class Spec(SpecFields, kw_only=True):
         Raises:
             ValueError: If one of them is no size.
         """
+        wanted = {"limit": limit, "swap": swap, "reservation": reservation}
+        amounts = {name: to_bytes(size) for name, size in wanted.items() if size is not None}
         resources = self._need_resources()
-        memory = resources.memory = resources.memory or LinuxMemory()
-        memory.limit = to_bytes(limit)
-        if swap is not None:
-            memory.swap = to_bytes(swap)
-        if reservation is not None:
-            memory.reservation = to_bytes(reservation)
+        resources.memory = structs.replace(resources.memory or LinuxMemory(), **amounts)
         return self
 
     def limit_cpu(self, cpus: float, *, period: int = 100_000) -> Self:
@@ -277,11 +277,11 @@ class Spec(SpecFields, kw_only=True):
             period: Microseconds over which that is measured.
 
         Raises:
-            ValueError: If that is less than the millisecond per period that the kernel demands.
+            ValueError: If that is no number, or less than the millisecond per period that the kernel demands.
         """
+        if not _LEAST_QUOTA <= cpus * period < math.inf:
+            raise ValueError(f"not a millisecond or more in each period: {cpus} cpus, {period} microseconds")
         quota = round(cpus * period)
-        if quota < _LEAST_QUOTA:
-            raise ValueError(f"less than a millisecond in each period: {cpus} cpus, {period} microseconds")
         resources = self._need_resources()
         cpu = resources.cpu = resources.cpu or LinuxCPU()
         cpu.quota, cpu.period = quota, period

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Final
 
-from runc_async.spec.linux import Linux, LinuxIDMapping, LinuxNamespace, LinuxNamespaceType
-from runc_async.spec.mount import Mount
-from runc_async.spec.process import LinuxCapabilities, POSIXRlimit, Process, User
-from runc_async.spec.resources import LinuxDeviceCgroup, LinuxResources
+from .linux import Linux, LinuxIDMapping, LinuxNamespace, LinuxNamespaceType
+from .mount import Mount
+from .process import LinuxCapabilities, POSIXRlimit, Process, User
+from .resources import LinuxDeviceCgroup, LinuxResources
 
 _CAPABILITIES: Final = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -28,7 +27,7 @@ _MASKED: Final = (
     "/proc/scsi",
 )
 _READONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-_CGROUP2_MARK: Final = Path("/sys/fs/cgroup/cgroup.controllers")
+_CGROUP2_MARK: Final = "/sys/fs/cgroup/cgroup.controllers"
 
 
 def default_process() -> Process:
@@ -81,7 +80,7 @@ def default_linux(*, rootless: bool, cgroup_namespace: bool | None) -> Linux:
         cgroup_namespace: Whether there is one; None asks whether this host has cgroup v2.
     """
     if cgroup_namespace is None:
-        cgroup_namespace = _CGROUP2_MARK.exists()
+        cgroup_namespace = os.path.exists(_CGROUP2_MARK)
     kinds: list[LinuxNamespaceType] = list(_ROOTLESS_NAMESPACES if rootless else _NAMESPACES)
     if cgroup_namespace:
         kinds.append("cgroup")

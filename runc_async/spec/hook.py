@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from runc_async.spec._base import SpecObject
+from ._base import SpecObject
 
 
 class Hook(SpecObject, kw_only=True):

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from runc_async.spec._base import SpecObject
-from runc_async.spec._types import Int64, UInt32
-from runc_async.spec.resources import LinuxResources
-from runc_async.spec.seccomp import LinuxSeccomp
+from ._base import SpecObject
+from ._types import Int64, UInt32
+from .resources import LinuxResources
+from .seccomp import LinuxSeccomp
 
 LinuxNamespaceType = Literal["mount", "pid", "network", "uts", "ipc", "user", "cgroup", "time"]
 """Kinds of namespace; namespaces(7). ``time`` since 1.1.0."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runc_async.spec._base import SpecObject
-from runc_async.spec.linux import LinuxIDMapping
+from ._base import SpecObject
+from .linux import LinuxIDMapping
 
 
 class Root(SpecObject, kw_only=True):

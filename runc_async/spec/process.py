@@ -6,8 +6,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from runc_async.spec._base import SpecObject
-from runc_async.spec._types import Int32, UInt32, UInt64
+from ._base import SpecObject
+from ._types import Int32, UInt32, UInt64
 
 CPUList = Annotated[str, Meta(pattern="^[0-9, -]*$")]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from runc_async.spec.seccomp import Arch, LinuxSeccomp, LinuxSeccompArg, LinuxSyscall
+from .seccomp import Arch, LinuxSeccomp, LinuxSeccompArg, LinuxSyscall
 
 DENIED_SYSCALLS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from runc_async.spec._base import SpecObject
-from runc_async.spec._types import Int64, UInt16, UInt32, UInt64
+from ._base import SpecObject
+from ._types import Int64, UInt16, UInt32, UInt64
 
 
 class LinuxDeviceCgroup(SpecObject, kw_only=True):

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from runc_async.spec._base import SpecObject
-from runc_async.spec._types import UInt32, UInt64
+from ._base import SpecObject
+from ._types import UInt32, UInt64
 
 LinuxSeccompAction = Literal[
     "SCMP_ACT_KILL",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from runc_async.spec._base import SpecObject
-from runc_async.spec._types import UInt32, UInt64
+from ._base import SpecObject
+from ._types import UInt32, UInt64
 
 RootImageFormat = Literal["raw", "qcow2", "vdi", "vmdk", "vhd"]
 """Formats of `VMImage`."""
