@@ -7,18 +7,17 @@ kernel keeps exit statuses.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pwd
 import shutil
 import signal
-import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from ._pidfd import kept_status
 from .client import Runc
 from .errors import RuncError, UnsupportedError
 from .features import Features, Version
@@ -42,9 +41,6 @@ USER_NAMESPACE_SETTINGS: tuple[tuple[str, Callable[[int], bool]], ...] = (
 
 ROOT_DIRECTORIES = {"crun": "crun"}
 """The last part of a runtime's default root directory, where it isn't `runc`."""
-
-_PIDFD_GET_INFO = 0xC040FF0B
-_PIDFD_INFO_EXIT = 1 << 3
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,13 +250,11 @@ def kernel_keeps_exit_status() -> bool:
 
 
 def keeps_status(pidfd: int) -> bool:
-    """Say whether the kernel has an exit status for a pidfd: ioctl_pidfd(2), since Linux 6.15."""
-    info = bytearray(struct.pack("=Q56x", _PIDFD_INFO_EXIT))
+    """Say whether the kernel has the exit status of a pidfd's process."""
     try:
-        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+        return kept_status(pidfd) is not None
     except OSError:
-        return False  # ENOTTY before Linux 6.13, ESRCH for a reaped process before 6.15
-    return bool(struct.unpack_from("=Q", info)[0] & _PIDFD_INFO_EXIT)
+        return False
 
 
 def _problems(host: Host) -> Iterator[Problem]:
@@ -290,7 +284,7 @@ def _problems(host: Host) -> Iterator[Problem]:
 def _runtime_problems(runtime: Runtime) -> Iterator[Problem]:
     """Yield what keeps the runtime from being used."""
     if runtime.path is None:
-        remedy = "install it (Debian: apt-get install runc), or name another with --runtime"
+        remedy = "install it (Debian: apt-get install runc), add /usr/sbin to $PATH, or name another with --runtime"
         yield Problem(missing=f"a runtime: no {runtime.command} in $PATH", remedy=remedy, blocking=True)
     elif runtime.error is not None:
         remedy = f"see what {runtime.path} --version says, or name another with --runtime"

@@ -1,6 +1,7 @@
 # Shared by the other setup scripts, which read it with `.`.
 
-say() { printf '%s\n' "$*" >&2; }
+# Print each argument as a line.
+say() { printf '%s\n' "$@" >&2; }
 
 fail() {
     say "$@"
@@ -11,12 +12,12 @@ fail() {
 # The package lists are fetched only if the installation fails with those that the machine has.
 install_packages() {
     command -v apt-get >/dev/null ||
-        fail "this host lacks: $*" "install them with its package manager (the names are Debian's) and try again"
+        fail "this host lacks: $*" "remedy: install them with its package manager (the names are Debian's) and try again"
     [ "$(id -u)" = 0 ] ||
-        fail "this host lacks: $*" "install them as root: apt-get install $*"
+        fail "this host lacks: $*" "remedy: as root, apt-get install $*"
     say "installing $* with apt-get"
     apt_get install "$@" 2>/dev/null || { apt_get update && apt_get install "$@"; } ||
-        fail "apt-get can't install: $*" "see its message above; install them by hand and try again"
+        fail "apt-get can't install: $*" "see its message above"
 }
 
 apt_get() {

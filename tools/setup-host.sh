@@ -8,6 +8,9 @@ cd "$(dirname "$0")/.."
 # ldd succeeds for programs that need shared libraries only.
 static_busybox() { [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1; }
 
+# Debian has runc where only root's $PATH leads to.
+PATH=$PATH:/usr/sbin
+
 missing=
 command -v runc >/dev/null || missing="$missing runc"
 static_busybox || missing="$missing busybox-static"
