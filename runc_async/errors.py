@@ -64,13 +64,13 @@ def one_line(text: str, limit: int = _MESSAGE_LIMIT) -> str:
     of writing, lone surrogates) is written as a Python escape. Of a text longer than `limit` characters the middle is
     left out, since runc says where in front and why at the end.
     """
-    text = _shorten(text, 4 * limit)
+    text = shorten(text, 4 * limit)
     lines = filter(None, map(str.strip, text.splitlines()))
-    return _shorten("".join(map(_printable, "; ".join(lines))), limit)
+    return shorten("".join(map(_printable, "; ".join(lines))), limit)
 
 
-def _shorten(text: str, limit: int) -> str:
-    """Leave out the middle of a text that is too long."""
+def shorten(text: str, limit: int) -> str:
+    """Leave out the middle of a text that has more than `limit` characters."""
     if len(text) <= limit:
         return text
     half = (limit - 5) // 2

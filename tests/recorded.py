@@ -12,7 +12,7 @@ import msgspec
 
 FOLDER = Path(__file__).with_name("data") / "recorded"
 RUNTIMES: tuple[str, ...] = tuple(sorted(path.stem for path in FOLDER.glob("*.jsonl")))
-FORMS = ("text", "json", "logtext", "logjson")
+NO_LOG = "(no log file)"
 
 Form: TypeAlias = Literal["text", "json", "logtext", "logjson"]
 
@@ -27,7 +27,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         rc: The exit code, -n for signal n, or "timeout" for a runtime that had to be stopped.
         stdout: What it printed.
         stderr: Likewise.
-        log: What it wrote to the file given to `--log`; None if it wasn't given one.
+        log: What it wrote to the file given to `--log`; None if it wasn't given one, `NO_LOG` if it made none.
         note: When the lines of an event stream came.
         stdin: What it was given to read.
         ms: How long it took, in milliseconds.
@@ -54,6 +54,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         """How the runtime was told to log, if the run is one of four."""
         ending = self.case.rpartition(".")[2]
         return next((form for form in ("text", "json", "logtext", "logjson") if form == ending), None)
+
+    @property
+    def logged(self) -> bytes:
+        """The contents of the log file; empty if there was none, or if the runtime wrote none."""
+        return b"" if self.log == NO_LOG else raw(self.log)
 
     @property
     def id(self) -> str:

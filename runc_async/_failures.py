@@ -1,0 +1,195 @@
+"""Whether a runtime failed, and the error for it, from what it wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import NamedTuple
+
+from . import errors
+from ._log import parse_log
+from ._wording import meaning
+from .errors import CommandError, LogRecord
+
+# What Go's (runc) and crun's JSON readers complain of, without a word on the document. All but the first commands read
+# the container's state, and some another document after it.
+_SYNTAX = re.compile(
+    r"(?:\w+ (?:\w+ )?failed: )?(?:EOF|unexpected EOF|invalid character .*|cannot parse the data: .*)$", re.DOTALL
+)
+_READS_CONFIG = {"create", "run", "restore"}
+_DOCUMENT_OPTIONS = {"-p", "--process", "-r", "--resources"}
+_VALUED_OPTIONS = {"--root", "--log", "--log-format", "--criu", "--rootless", "--cgroup-manager"}
+
+_CRIU_LOG = re.compile(r"(?:--- Quoting \"|--- excerpt from CRIU log `|log file: )([^\"`\n]+)")
+
+# What a runtime prints after it has closed its log (execve(2) failing in the container) or before it has opened it
+# (crun: the bundle's directory; both: the command line). It is all there is on stderr then.
+_UNLOGGED = re.compile(
+    r"(?P<record>\{\s*\"msg\": \")?(?:standard_init_linux\.go:\d+: )?exec [^\n]+: (?i:exec format error"
+    r"|no such file or directory|permission denied|operation not permitted|text file busy|argument list too long"
+    r"|too many levels of symbolic links|input/output error|invalid argument)"
+    r"(?(record)\",\s*\"level\": \"error\",\s*\"time\": \"[^\"\n]+\"\s*\})"
+    r"|chdir `[^`\n]*` failed: [^\n]+"
+    r"|unknown command \S+"
+    r"|\S+: (?:unrecognized option|invalid option --) '[^'\n]*'\nTry [^\n]+"
+    r"|time=\S+ level=error msg=\"(?:flag provided but not defined: |No help topic for )[^\n]+"
+)
+_UNLOGGED_CODES = {1, 64, 255}
+
+_PANIC = re.compile(r"^(?:panic|fatal error): .*", re.MULTILINE)
+_PANIC_CODE = 2
+_TRACE_OF_RUNC = re.compile(r"^github\.com/opencontainers/runc/", re.MULTILINE)
+
+_READ_LIMIT = 1 << 16
+_MATCH_LIMIT = 2048
+
+
+def failed(log: tuple[LogRecord, ...], exit_code: int | None, stderr: bytes = b"") -> bool:
+    """Tell whether the runtime failed, or the container's process ended with this exit code.
+
+    For the commands that end with the code of a container's process: `run`, `exec` and `restore` in the foreground. Any
+    other has failed if its code isn't 0.
+
+    An error in the log decides, as does a signal that ended the runtime itself. In three cases a runtime says nothing
+    there and all that is left is stderr: a Go panic (code 2; the trace names functions of runc), execve(2) failing in
+    the container after the checks before it (a foreign binary, a script whose interpreter is missing), and what crun
+    says of the bundle's directory and of its command line. Then stderr has to be that text and nothing else. So a
+    program that prints no more than `exec X: exec format error` and exits with 1 or 255 is taken for one that never
+    ran; and where stderr isn't captured, one that never ran looks as if it had exited with 1 or 255.
+    """
+    if not exit_code:
+        return False
+    if exit_code < 0 or any(record.is_error for record in log):
+        return True
+    text = stderr[:_READ_LIMIT].decode(errors="replace").strip()
+    if exit_code == _PANIC_CODE:
+        return bool(_PANIC.match(text) and _TRACE_OF_RUNC.search(text))
+    return exit_code in _UNLOGGED_CODES and len(stderr) < _READ_LIMIT and bool(_UNLOGGED.fullmatch(text))
+
+
+def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the order of `CommandError`
+    args: tuple[str, ...],
+    exit_code: int | None,
+    stdout: bytes = b"",
+    stderr: bytes = b"",
+    log: tuple[LogRecord, ...] = (),
+    container_id: str | None = None,
+) -> CommandError:
+    """Make the error for a runtime that has failed, of the class that its words call for.
+
+    Its words are the errors in the log; without any, the errors among the lines of stderr; without any, those lines.
+    The last one counts, for runtimes end with the fatal one. Those before it (what was left behind, why criu failed)
+    choose the class only if the table doesn't know the last.
+
+    Args:
+        args: The argument vector, for the error. The command in it tells which document a JSON error is about.
+        exit_code: What the runtime ended with.
+        stdout: What it printed: runc's "Incorrect Usage" goes there.
+        stderr: Likewise.
+        log: The records of its log.
+        container_id: The container that it acted on.
+    """
+    printed = parse_log(stderr[-_READ_LIMIT:])
+    found = _judge(args, _words(stdout, printed, log))
+    if _crashed(exit_code, found, stderr):
+        found = _Finding(errors.RuncCrashed, _panic(stderr) or found.text)
+    error = found.cls(
+        args, exit_code, stderr, log, stdout=stdout, container_id=container_id, message=found.text or None
+    )
+    if isinstance(error, errors.CheckpointError):
+        error.log_path = _criu_log((*log, *printed))
+    elif isinstance(error, errors.UnsupportedUsage):
+        error.what = found.what or error.what
+        error.runtime = args[0].rpartition("/")[2] if args else error.runtime
+    return error
+
+
+class _Words(NamedTuple):
+    """What a runtime said: whole messages, or lines of which several may make one message."""
+
+    texts: list[str]
+    are_records: bool
+
+
+class _Finding(NamedTuple):
+    """The text that counts, and what it means."""
+
+    cls: type[CommandError]
+    text: str
+    what: str | None = None
+
+
+def _words(stdout: bytes, printed: tuple[LogRecord, ...], log: tuple[LogRecord, ...]) -> _Words:
+    """Pick what a runtime said about its failure from all that it said."""
+    for records in (log, printed):
+        if texts := [_text(record) for record in records if record.is_error]:
+            return _Words(texts, are_records=True)
+    for records in (printed, log):
+        if texts := [record.msg for record in records if record.level is None]:
+            return _Words(texts, are_records=False)
+    usage = stdout[:_READ_LIMIT].decode(errors="replace").partition("\n")[0]
+    return _Words([usage] if usage.startswith("Incorrect Usage") else [], are_records=True)
+
+
+def _text(record: LogRecord) -> str:
+    """Put the cause behind the message, where they are apart."""
+    return f"{record.msg}: {record.error}" if record.error else record.msg
+
+
+def _judge(args: tuple[str, ...], words: _Words) -> _Finding:
+    """Choose the text and the class."""
+    findings = filter(None, (_find(text, args) for text in reversed(words.texts)))
+    last = words.texts[-1] if words.texts else ""
+    found = next(findings, _Finding(CommandError, last))
+    return found._replace(text=last) if words.are_records else found
+
+
+def _find(text: str, args: tuple[str, ...]) -> _Finding | None:
+    """Look a text up in the table."""
+    message = errors.shorten(text.strip(), _MATCH_LIMIT)
+    if known := meaning(message):
+        return _Finding(known.cls, text, known.what)
+    document = _document(args) if _SYNTAX.match(message) else None
+    return _Finding(document, text) if document else None
+
+
+def _document(args: tuple[str, ...]) -> type[CommandError] | None:
+    """Tell which document a JSON error without a name is about; None if that can't be known.
+
+    A document of the caller's own (a path after `--process`) may be as broken as the state that is read before it. One
+    that was handed over in memory, shown in angle brackets, was written by an encoder.
+    """
+    command = _command(args)
+    if command in _READS_CONFIG:
+        return errors.InvalidSpec
+    values = (value for name, value in pairwise(args) if name in _DOCUMENT_OPTIONS)
+    if command is None or any(not value.startswith("<") for value in values):
+        return None
+    return errors.CorruptState
+
+
+def _command(args: tuple[str, ...]) -> str | None:
+    """Return runc's command: the first argument that is neither a global option nor the value of one."""
+    return next(
+        (arg for option, arg in pairwise(args) if not arg.startswith("-") and option not in _VALUED_OPTIONS), None
+    )
+
+
+def _crashed(exit_code: int | None, found: _Finding, stderr: bytes) -> bool:
+    """Tell whether the runtime broke down before it could say why."""
+    if exit_code == _PANIC_CODE:
+        return found.cls is CommandError and _panic(stderr) is not None
+    return exit_code is not None and exit_code < 0 and found.cls is CommandError
+
+
+def _panic(stderr: bytes) -> str | None:
+    """Return the first line of a Go panic."""
+    panic = _PANIC.search(stderr[-_READ_LIMIT:].decode(errors="replace"))
+    return panic and panic[0]
+
+
+def _criu_log(records: Iterable[LogRecord]) -> str | None:
+    """Return the path of criu's log file, if the runtime has named it."""
+    names = (name[1] for record in records if (name := _CRIU_LOG.search(record.msg)))
+    return next(names, None)
