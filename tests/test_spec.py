@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import json
 import pickle
 import sys
@@ -278,12 +279,12 @@ def test_copies_are_equal_and_apart() -> None:
 @pytest.mark.parametrize("cls", STRUCTS)
 def test_every_field_is_documented(cls: type[spec.SpecObject]) -> None:
     """The docstring of every struct tells of each of its fields, and of no others."""
-    text = cls.__doc__ or ""
+    text = inspect.cleandoc(cls.__doc__ or "")
     section = text.partition("Attributes:\n")[2]
     told = {
         line.partition(":")[0].strip()
         for line in section.splitlines()
-        if line.startswith(" " * 8) and not line.startswith(" " * 9) and ":" in line
+        if line.startswith(" " * 4) and not line.startswith(" " * 5) and ":" in line
     }
     own = set(cls.__struct_fields__) - ({"extra"} if cls is not spec.SpecObject else set())
     assert told == own
