@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ._call import Argument, Document, Setting
+from ._call import Argument, Document, Setting, WatchedPidFile
 from .errors import InvalidContainerID, InvalidSignal
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -172,10 +172,21 @@ def unchecked(words: Sequence[str]) -> tuple[str, ...]:
 
     Raises:
         TypeError: If it is one str instead of a sequence of them.
+        ValueError: If one has a NUL byte.
     """
-    if isinstance(words, str | bytes):
-        raise TypeError(f"extra_args must be a sequence of str: {words!r}")
-    return tuple(text("extra_args", word) for word in words)
+    return several("extra_args", words)
+
+
+def several(what: str, words: Sequence[str]) -> tuple[str, ...]:
+    """Return arguments of which there may be any number.
+
+    Raises:
+        TypeError: If it is one str instead of a sequence of them, or not all of them are str.
+        ValueError: If one has a NUL byte.
+    """
+    if isinstance(words, str | bytes) or not isinstance(words, Sequence):
+        raise TypeError(f"{what} must be a sequence of str: {words!r}")
+    return tuple(text(what, word) for word in words)
 
 
 def create(container_id: str, bundle: StrPath, creation: Creation) -> Command:
@@ -208,18 +219,25 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     preserve_fds: int = 0
     extra_args: Sequence[str] = ()
 
-    def words(self) -> tuple[str, ...]:
+    def words(self) -> tuple[Argument, ...]:
         """Write them."""
         cgroups = (self.cgroup,) if isinstance(self.cgroup, str) else self.cgroup
         return (
             *switches(detach=self.detach, ignore_paused=self.ignore_paused),
             *(word for path in cgroups for word in option("--cgroup", path)),
-            *path_option("--pid-file", self.pid_file),
+            *self._pid_file(),
             *path_option("--console-socket", self.console_socket),
             *path_option("--pidfd-socket", self.pidfd_socket),
             *_preserved(self.preserve_fds),
             *unchecked(self.extra_args),
         )
+
+    def _pid_file(self) -> tuple[Argument, ...]:
+        """Write `--pid-file`: in the foreground always, for the runner to know when the process has ended."""
+        path = None if self.pid_file is None else absolute(self.pid_file)
+        if self.detach:
+            return path_option("--pid-file", path)
+        return ("--pid-file", WatchedPidFile(path))
 
 
 class Overrides(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,8 +260,8 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
             *option("--cwd", None if self.cwd is None else os.fspath(self.cwd)),
             *(word for name, value in (self.env or {}).items() for word in ("--env", setting(name, value))),
             *option("--user", None if self.user is None else numeric_user(self.user)),
-            *(word for gid in self.additional_gids for word in ("--additional-gids", str(_number("gid", gid)))),
-            *(word for cap in self.caps for word in option("--cap", cap)),
+            *(word for gid in self.additional_gids for word in ("--additional-gids", str(number("gid", gid)))),
+            *(word for cap in several("caps", self.caps) for word in option("--cap", cap)),
             *option("--process-label", self.process_label),
             *option("--apparmor", self.apparmor),
         )
@@ -275,7 +293,7 @@ def numeric_user(user: User) -> str:
     return written
 
 
-def _number(what: str, value: int) -> int:
+def number(what: str, value: int) -> int:
     """Return a number that isn't negative.
 
     Raises:
@@ -295,12 +313,10 @@ def exec_arguments(container_id: str, args: Sequence[str], execution: Execution,
     """`runc exec` of arguments, with the container's own process as the template.
 
     Raises:
-        TypeError: If the arguments are one str, or not all of them are str.
+        TypeError: If the arguments are no sequence of str; one str is none, and neither is a dict.
         ValueError: If there are none, or one has a NUL byte.
     """
-    if isinstance(args, str | bytes):
-        raise TypeError(f"process must be a spec.Process or a sequence of arguments, not one string: {args!r}")
-    words = tuple(text("an argument", word) for word in args)
+    words = several("process, if it isn't a spec.Process,", args)
     if not words:
         raise ValueError("process must have at least one argument")
     return _words("exec", (*overrides.words(), *execution.words()), container_id, *words)

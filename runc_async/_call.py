@@ -37,6 +37,20 @@ class PrivateLog(msgspec.Struct, frozen=True):
         return "<log>"
 
 
+class WatchedPidFile(msgspec.Struct, frozen=True):
+    """A file for the pid of the process that runc waits for; the runner looks out for it.
+
+    Attributes:
+        path: The caller's own; None for a private one.
+    """
+
+    path: str | None = None
+
+    def __str__(self) -> str:
+        """Show the path."""
+        return self.path or "<pid file>"
+
+
 class Setting(msgspec.Struct, frozen=True):
     """An argument of the form `NAME=value` whose value is shown to nobody.
 
@@ -55,7 +69,7 @@ class Setting(msgspec.Struct, frozen=True):
     __repr__ = __str__
 
 
-Argument: TypeAlias = str | Document | PrivateLog | Setting
+Argument: TypeAlias = str | Document | PrivateLog | WatchedPidFile | Setting
 
 
 class OwnOutput(msgspec.Struct, frozen=True):
@@ -144,6 +158,7 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
         log: What it wrote into its private log.
         truncated: Bytes of stdout or stderr are missing.
         timed_out: It was stopped because its time was up.
+        wait_status: How the container's process ended, as wait(2) has it, where the kernel tells.
     """
 
     pid: int
@@ -153,6 +168,7 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     log: bytes = b""
     truncated: bool = False
     timed_out: bool = False
+    wait_status: int | None = None
 
 
 class Process(Protocol):

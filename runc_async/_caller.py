@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import enum
 import math
 import os
 import warnings
-import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, Literal, TypeAlias
@@ -16,11 +16,13 @@ from typing import Any, Final, Literal, TypeAlias
 from . import _argv
 from ._argv import Command, StrPath
 from ._call import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams
+from ._decode import decode_state
+from ._exec_helper import named
 from ._failures import failed, failure
 from ._log import parse_log
 from ._process import patiently
 from ._runner import ProcessRunner
-from .errors import CleanupWarning, CommandError, ExitError, RuncTimeout
+from .errors import CleanupWarning, CommandError, DecodeError, ExitError, RuncError, RuncTimeout
 from .response import Response
 
 DEFAULT_CONCURRENCY: Final = 8
@@ -96,12 +98,12 @@ class Caller:
         self._cwd = None if cwd is None else _argv.absolute(cwd)
         self._timeout = check_timeout(timeout)
         self._pdeathsig = None if pdeathsig is None else _argv.signal_number(pdeathsig)
-        self._process_group = process_group
+        if self._pdeathsig is not None and not named(self._pdeathsig):
+            raise ValueError(f"pdeathsig must be a signal that has a name: {pdeathsig!r}")
+        self._process_group = None if process_group is None else _argv.number("process_group", process_group)
         self._max_concurrency = max_concurrency
         self._runner: Runner = ProcessRunner() if runner is None else runner
-        self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._own_log = log is None
         self._prefix: tuple[Argument, ...] = (
             self._command,
@@ -159,10 +161,19 @@ class Caller:
             RuncNotFound: If there is no runc.
         """
         invocation = self._invocation(
-            command, streams, timeout=self._seconds(timeout), stop=stop, preserve_fds=preserve_fds
+            command,
+            streams,
+            timeout=self._seconds(timeout),
+            drain_timeout=0.0,  # a container that was created holds its streams for as long as it lives
+            stop=stop,
+            preserve_fds=preserve_fds,
         )
         async with self._turn():
-            completed = await self._runner.run(invocation)
+            return await self._answer(invocation)
+
+    async def _answer(self, invocation: Invocation) -> Response:
+        """Run a request/response command without waiting for a turn, and raise if runc fails."""
+        completed = await self._runner.run(invocation)
         check_time(invocation, completed)
         if completed.returncode != 0:
             raise command_error(invocation, completed)
@@ -175,6 +186,8 @@ class Caller:
         loop = asyncio.get_running_loop()
         turns = self._turns.get(loop)
         if turns is None:
+            for other in [known for known in list(self._turns) if known.is_closed()]:
+                self._turns.pop(other, None)  # not by weak references: a semaphore holds its loop
             turns = self._turns[loop] = asyncio.Semaphore(self._max_concurrency)
         return turns
 
@@ -201,14 +214,16 @@ class Caller:
         """Delete the container if the block is cancelled, or runs out of time, while it makes one.
 
         One that was there before isn't ours: then runc has refused to make another. That is asked of the file system,
-        for it costs a microsecond and a call of runc ten milliseconds.
+        for it costs a microsecond and a call of runc ten milliseconds; and, since the runtime may keep its containers
+        elsewhere, before anything is deleted of the container itself.
         """
         existed = await self._exists(container_id)
+        begun = dt.datetime.now(dt.UTC)
         try:
             yield
         except (asyncio.CancelledError, RuncTimeout):
             if not existed and not keep:
-                await patiently(self._discard(container_id))
+                await patiently(self._discard(container_id, begun))
             raise
 
     async def _exists(self, container_id: str) -> bool:
@@ -231,12 +246,29 @@ class Caller:
         private = None if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
         return os.path.join(private or "/run", PurePath(self._command).name)
 
-    async def _discard(self, container_id: str) -> None:
-        """Delete what a call has made that was cut short; name it if that fails."""
+    async def _discard(self, container_id: str, begun: dt.datetime) -> None:
+        """Delete what a call has made that was cut short; name it if that fails.
+
+        It doesn't wait for a turn, which could take any time.
+        """
+        delete = self._invocation(
+            _argv.delete(container_id, force=True), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
+        )
         try:
-            await self._request(_argv.delete(container_id, force=True), timeout=UNDO_TIMEOUT, stop=LET_FINISH)
-        except (CommandError, RuncTimeout, OSError) as exc:
-            warnings.warn(f"container {container_id!r} may be left behind: {exc}", CleanupWarning, stacklevel=2)
+            if not await self._older(container_id, begun):
+                await self._answer(delete)
+        except (RuncError, OSError, asyncio.CancelledError) as exc:
+            reason = str(exc) or type(exc).__name__
+            warnings.warn(f"container {container_id!r} may be left behind: {reason}", CleanupWarning, stacklevel=2)
+
+    async def _older(self, container_id: str, begun: dt.datetime) -> bool:
+        """Tell whether a container was created before `begun`; a half-made one can't tell, and wasn't."""
+        state = self._invocation(_argv.state(container_id), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL)
+        try:
+            created = decode_state((await self._answer(state)).stdout).created
+        except (CommandError, DecodeError):
+            return False
+        return created is not None and created < begun
 
 
 def check_timeout(timeout: float | None) -> float | None:

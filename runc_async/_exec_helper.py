@@ -8,42 +8,65 @@ Most calls need no helper. Where one is needed it costs an exec more: about 1 ms
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._call import Invocation
+from ._process import spawn_error
 
 # Moves the descriptors to 3, 4, ... and joins the process group. The text is constant; what varies are numbers and the
-# program's own arguments. Targets may be sources as well, so all are lifted out of the way first.
+# program's own arguments. Targets may be sources as well, so all are lifted out of the way first. It fails by a signal,
+# because an exit code would be taken for that of a container's process.
 _PLACE = """\
-import fcntl, os, sys
+import fcntl, os, signal, sys
 group, count = sys.argv[1], int(sys.argv[2])
 fds = [int(word) for word in sys.argv[3 : 3 + count]]
-lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3 + count) for fd in fds]
-for fd in fds:
-    os.set_inheritable(fd, False)
-for target, fd in enumerate(lifted, 3):
-    os.dup2(fd, target)
-if group:
-    os.setpgid(0, int(group))
-os.execvp(sys.argv[3 + count], sys.argv[3 + count :])
+try:
+    lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3 + count) for fd in fds]
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    for target, fd in enumerate(lifted, 3):
+        os.dup2(fd, target)
+    if group:
+        os.setpgid(0, int(group))
+    os.execvp(sys.argv[3 + count], sys.argv[3 + count :])
+except OSError as error:
+    os.write(2, f"starting {sys.argv[3 + count]}: {error}\\n".encode())
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def helped(invocation: Invocation, argv: Sequence[str], inherited: Sequence[int]) -> tuple[list[str], dict[str, Any]]:
+def named(signum: int) -> str | None:
+    """Return a signal's name as setpriv(1) takes it, or None if it has none."""
+    if signal.SIGRTMIN < signum < signal.SIGRTMAX:
+        return f"RTMIN+{signum - signal.SIGRTMIN}"
+    return next((known.name[3:] for known in signal.Signals if known == signum), None)
+
+
+def helped(
+    invocation: Invocation, argv: Sequence[str], inherited: Sequence[int], lent: Sequence[int]
+) -> tuple[list[str], dict[str, Any]]:
     """Return the argument vector to spawn and the options for `asyncio.create_subprocess_exec`.
 
     Args:
         invocation: What is started.
         argv: Its argument vector, in words.
         inherited: Descriptors of ours that it needs, each above those that `preserve_fds` asks for.
+        lent: Descriptors for `preserve_fds`, none of them a standard stream.
+
+    Raises:
+        RuncNotFound: If a helper is needed, and there is no such program.
+        PermissionError: If a helper is needed, and the program can't be executed.
     """
     options: dict[str, Any] = {
         "cwd": invocation.cwd,
         "env": invocation.env,
-        "pass_fds": (*invocation.preserve_fds, *inherited),
+        "pass_fds": (*lent, *inherited),
     }
     group = invocation.process_group
     if group is not None and isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
@@ -51,8 +74,26 @@ def helped(invocation: Invocation, argv: Sequence[str], inherited: Sequence[int]
         group = None
     prefix: list[str] = []
     if invocation.pdeathsig is not None:
-        prefix += ["setpriv", "--pdeathsig", signal.Signals(invocation.pdeathsig).name[3:], "--"]
-    if group is not None or invocation.preserve_fds:
-        numbers = [str(fd) for fd in invocation.preserve_fds]
+        prefix += ["setpriv", "--pdeathsig", named(invocation.pdeathsig) or "", "--"]
+    if group is not None or lent:
+        numbers = [str(fd) for fd in lent]
         prefix += [sys.executable, "-ISc", _PLACE, "" if group is None else str(group), str(len(numbers)), *numbers]
+    if prefix:
+        _look_up(argv[0], options)
     return [*prefix, *argv], options
+
+
+def _look_up(program: str, options: Mapping[str, Any]) -> None:
+    """Raise what the spawn would: from behind a helper nobody hears that there is no such program.
+
+    Raises:
+        RuncNotFound: If there is none.
+        PermissionError: If there is one that can't be executed.
+    """
+    path = os.pathsep.join(os.get_exec_path(options["env"]))
+    place = os.path.join(options["cwd"] or "", program) if os.sep in program else program
+    if shutil.which(place, path=path) is not None:
+        return
+    if shutil.which(place, mode=os.F_OK, path=path) is not None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
+    raise spawn_error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program), program, options)

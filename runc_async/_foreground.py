@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from anyio import TASK_STATUS_IGNORED
@@ -66,7 +67,8 @@ class Foreground(Caller):
             no_subreaper: Don't reap what the container's processes leave behind.
             check: Raise `ExitError` for an exit code other than 0.
             timeout: Seconds for the whole run, or None for no limit.
-            drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe.
+            drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe;
+                none with `detach`.
             io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`. With `detach` the container gets the
                 streams themselves, as in `create`.
             input: What it reads on stdin; nothing if left out. Not with `detach`.
@@ -170,7 +172,8 @@ class Foreground(Caller):
             detach: Return as soon as the process runs.
             check: Raise `ExitError` for an exit code other than 0.
             timeout: Seconds for the whole run, or None for no limit.
-            drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe.
+            drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe;
+                none with `detach`.
             io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`.
             input: What it reads on stdin; nothing if left out. Not with `detach`.
             console_socket: Path of a listening AF_UNIX socket that gets the terminal's descriptor; with `detach` only.
@@ -243,12 +246,14 @@ class Foreground(Caller):
         """Put together the invocation of a command that runs a process."""
         if data is not None and (detach or _has_stdin(io)):
             raise ValueError("input goes neither with detach nor with streams that have a stdin of their own")
+        if not (drain_timeout >= 0 and math.isfinite(drain_timeout)):
+            raise ValueError(f"drain_timeout must be a number of seconds, and not negative: {drain_timeout!r}")
         return self._invocation(
             command,
             io or (NullIO() if detach else CapturedIO()),
             input=data,
             timeout=check_timeout(timeout),
-            drain_timeout=drain_timeout,
+            drain_timeout=0.0 if detach else drain_timeout,
             stop=LET_FINISH if detach else STOP_WORKLOAD,
             preserve_fds=preserve_fds,
         )
@@ -256,7 +261,9 @@ class Foreground(Caller):
 
 def _has_stdin(io: StdIO | None) -> bool:
     """Tell whether the streams say where stdin comes from."""
-    return isinstance(io, InheritedIO | RedirectIO) and bool(io.stdin)
+    if isinstance(io, InheritedIO):
+        return io.stdin
+    return isinstance(io, RedirectIO) and io.stdin is not None
 
 
 def exec_command(

@@ -7,67 +7,15 @@ import contextlib
 import fcntl
 import os
 import stat
+import termios
 from asyncio.subprocess import DEVNULL
 
 from ._call import OwnOutput, StreamedOutput, Streams
+from ._memory import MemoryOutput
 from ._pump import Drain, Feed
 from ._streams import PipeReader, PipeWriter
 from .console import Pty, open_pty
 from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, Redirection
-
-_SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
-
-
-def memory_file(name: str, data: bytes = b"", *, above: int = 0) -> int:
-    """Make a file in memory, and return its descriptor, which is at least `above` and closed on exec."""
-    fd = os.memfd_create(f"runc_async:{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        if above > fd:
-            high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above)
-            os.close(fd)
-            fd = high
-        while data:
-            data = data[os.pwrite(fd, data, os.fstat(fd).st_size) :]
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-class MemoryOutput:
-    """A stream of the child's that is a file in memory: no pump, no back-pressure, read once after the exit.
-
-    The file has its full size from the start, without having its pages, and is sealed: a write beyond `limit` fails
-    with EPERM instead of filling the machine's memory. How much was written is told by the offset, which the child
-    shares.
-    """
-
-    __slots__ = ("fd", "limit")
-
-    def __init__(self, name: str, limit: int) -> None:
-        """Make the file."""
-        self.limit = limit
-        self.fd = memory_file(name)
-        try:
-            os.ftruncate(self.fd, limit)
-            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
-        except BaseException:
-            os.close(self.fd)
-            raise
-
-    @property
-    def data(self) -> bytes:
-        """What was written."""
-        return os.pread(self.fd, os.lseek(self.fd, 0, os.SEEK_CUR), 0)
-
-    @property
-    def dropped(self) -> bool:
-        """Whether the file is full: there may have been more."""
-        return os.lseek(self.fd, 0, os.SEEK_CUR) >= self.limit
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self.fd)
 
 
 class Plumbing:
@@ -248,10 +196,18 @@ class Plumbing:
 
     def drained(self) -> bool:
         """Read what is in the captured pipes for the last time; return whether others still hold one of them."""
-        incomplete = bool(self.draining)
-        for drain in self._drains:
-            drain.close()
-        return incomplete
+        return not all([drain.close() for drain in self._drains])
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is waiting to be read from the streams that were handed out: ioctl_tty(2), FIONREAD."""
+        waiting = bytearray(4)
+        for stream in (self.stdout, self.stderr):
+            if stream is not None and not stream.closed:
+                fcntl.ioctl(stream.fileno(), termios.FIONREAD, waiting)
+                if any(waiting):
+                    return False
+        return True
 
     @property
     def dropped(self) -> bool:

@@ -80,6 +80,7 @@ class Child:
         """
         spawned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(argv, options, spawned))
+        self._life.add_done_callback(lambda _: spawned.cancel())  # cancelled before it has begun, it never says so
         cancelled = await outwait(spawned)
         if cancelled is None:
             spawned.result()
@@ -101,14 +102,19 @@ class Child:
         finally:
             self._watchers -= 1
 
-    async def wait(self, seconds: float | None = None) -> int | None:
+    async def wait(self, seconds: float | None = None, *, or_for: asyncio.Future[None] | None = None) -> int | None:
         """Wait for its exit, for `seconds` at most, and return its exit code; None if it runs on.
 
         Cancelling the wait leaves it running.
+
+        Args:
+            seconds: The limit; None for none.
+            or_for: Something else that ends the wait.
         """
         if self._life is not None and not self._life.done():
+            ends = (self._life,) if or_for is None else (self._life, or_for)
             with self.watched():
-                await asyncio.wait((self._life,), timeout=seconds)
+                await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return self.returncode
 
     def send_signal(self, signum: int) -> None:
@@ -136,11 +142,12 @@ class Child:
         """
         try:
             process = await asyncio.create_subprocess_exec(*argv, **options)
-            self._open(process)
         except BaseException as exc:  # noqa: BLE001 - it is raised again by whoever waits for the spawn
-            spawned.set_exception(_spawn_error(exc, argv[0], options))
+            spawned.set_exception(spawn_error(exc, argv[0], options))
             return -1
-        spawned.set_result(None)
+        problem = self._open(process)
+        if problem is None:
+            spawned.set_result(None)
         try:
             while True:
                 try:
@@ -152,21 +159,24 @@ class Child:
             if self._pidfd >= 0:
                 os.close(self._pidfd)
                 self._pidfd = -1
+            if problem is not None:
+                spawned.set_exception(problem)
 
-    def _open(self, process: asyncio.subprocess.Process) -> None:
-        """Take over the pid, with a pidfd."""
+    def _open(self, process: asyncio.subprocess.Process) -> OSError | None:
+        """Take over the pid, with a pidfd; kill the process if there is none to be had, and return why."""
         self.pid = process.pid
         try:
             self._pidfd = os.pidfd_open(process.pid)
         except ProcessLookupError:
             pass  # it has ended, and asyncio's thread has reaped it
-        except OSError:
+        except OSError as exc:
             process.kill()
-            raise
+            return exc
+        return None
 
 
-def _spawn_error(exc: BaseException, program: str, options: Mapping[str, Any]) -> BaseException:
-    """Tell a program that doesn't exist from a working directory that doesn't."""
+def spawn_error(exc: BaseException, program: str, options: Mapping[str, Any]) -> BaseException:
+    """Make the error for a failed spawn: tell a program that doesn't exist from a working directory that doesn't."""
     cwd, env = options.get("cwd"), options.get("env")
     if not isinstance(exc, FileNotFoundError) or (cwd is not None and not os.path.isdir(cwd)):
         return exc

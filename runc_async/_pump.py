@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections import deque
+from collections.abc import Iterator
 
 CHUNK = 1 << 16
 """Bytes of one read: a pipe's default capacity in Linux."""
+
+LAST_READS = 16
+"""Reads of a pipe before it is closed, while others hold it: all that a pipe of the default largest size has."""
 
 
 class Drain:
@@ -21,18 +24,18 @@ class Drain:
     Always reading matters: a full pipe blocks runc itself.
     """
 
-    __slots__ = ("_chunks", "_dropped", "_ended", "_fd", "_limit", "_loop", "_size")
+    __slots__ = ("_dropped", "_ended", "_fd", "_kept", "_limit", "_loop")
 
     def __init__(self, fd: int, limit: int) -> None:
-        """Take over `fd`, a non-blocking descriptor, and begin to read in the running loop."""
+        """Take over `fd`, a non-blocking descriptor, in every case, and begin to read in the running loop."""
         self._fd = fd
         self._limit = limit
-        self._chunks: deque[bytes] = deque()
-        self._size = 0
+        self._kept = bytearray()
         self._dropped = False
         self._loop = asyncio.get_running_loop()
-        self._ended = self._loop.create_future()
-        self._loop.add_reader(fd, self._read)
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        with _closed_on_failure(fd):
+            self._loop.add_reader(fd, self._read)
 
     @property
     def ended(self) -> asyncio.Future[None]:
@@ -42,39 +45,53 @@ class Drain:
     @property
     def data(self) -> bytes:
         """What was read and kept so far."""
-        return b"".join(self._chunks)[-self._limit :] if self._limit else b""
+        return bytes(self._kept[-self._limit :])
 
     @property
     def dropped(self) -> bool:
         """Whether there was more than is kept."""
         return self._dropped
 
-    def close(self) -> None:
-        """Read what is there, and close the pipe. Idempotent."""
-        if self._fd >= 0:
-            self._read()
+    def close(self) -> bool:
+        """Read what is there, and close the pipe; return whether that was all, for nobody held it. Idempotent."""
+        for _ in range(LAST_READS):
+            if not self._read():
+                break
+        complete = self._fd < 0
         self._end()
+        return complete
 
-    def _read(self) -> None:
-        """Read once: the loop calls again while there is more, and others have their turn between."""
+    def _read(self) -> bool:
+        """Read once: the loop calls again while there is more, and others have their turn between.
+
+        Returns:
+            Whether there was something.
+        """
+        if self._fd < 0:
+            return False
         try:
             data = os.read(self._fd, CHUNK)
         except BlockingIOError:
-            return
+            return False
         except OSError:  # EIO: the last holder of a terminal is gone
             data = b""
         if data:
             self._keep(data)
         else:
             self._end()
+        return bool(data)
 
     def _keep(self, data: bytes) -> None:
-        """Append, and let go of whole chunks that are no longer among the last `limit` bytes."""
-        self._chunks.append(data)
-        self._size += len(data)
-        self._dropped = self._dropped or self._size > self._limit
-        while self._chunks and self._size - len(self._chunks[0]) >= self._limit:
-            self._size -= len(self._chunks.popleft())
+        """Append, and let go of what is no longer among the last `limit` bytes.
+
+        Of twice the limit half is let go at once, since each time the rest is moved. Pieces of their own would cost
+        more than the bytes in them: a child can write its bytes one by one.
+        """
+        self._kept += data
+        if len(self._kept) > self._limit:
+            self._dropped = True
+        if len(self._kept) > 2 * self._limit:
+            del self._kept[: len(self._kept) - self._limit]
 
     def _end(self) -> None:
         """Close the descriptor and say so."""
@@ -93,11 +110,12 @@ class Feed:
     __slots__ = ("_fd", "_loop", "_rest")
 
     def __init__(self, fd: int, data: bytes) -> None:
-        """Take over `fd`, a non-blocking descriptor, and begin to write in the running loop."""
+        """Take over `fd`, a non-blocking descriptor, in every case, and begin to write in the running loop."""
         self._fd = fd
         self._rest = memoryview(data)
         self._loop = asyncio.get_running_loop()
-        self._loop.add_writer(fd, self._write)
+        with _closed_on_failure(fd):
+            self._loop.add_writer(fd, self._write)
 
     def _write(self) -> None:
         """Write once; a reader that went away ends it: not to read its input is the child's own matter."""
@@ -115,3 +133,13 @@ class Feed:
             self._loop.remove_writer(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+
+@contextlib.contextmanager
+def _closed_on_failure(fd: int) -> Iterator[None]:
+    """Close a descriptor if the block raises: epoll_ctl(2) can fail for want of memory or watches."""
+    try:
+        yield
+    except BaseException:
+        os.close(fd)
+        raise

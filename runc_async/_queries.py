@@ -56,11 +56,12 @@ class Queries(Caller):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        if self._root is not None and not os.path.lexists(self._root):
-            return []
         try:
             data = await self._read(_argv.list_(), timeout)
-        except CommandError:
+        except CommandError as exc:
+            # runc 1.2 and later; asked of runc and not of the file system, which may be another one for runc
+            if exc.message == f"open {self._state_directory()}: no such file or directory":
+                return []
             data = await self._read(_argv.list_(), timeout)
         return _decode.decode_list(data)
 
@@ -145,10 +146,7 @@ class Queries(Caller):
         directory = tempfile.mkdtemp(prefix="runc_async-")
         try:
             await self._read(_argv.spec(directory, rootless=rootless), timeout)
-            with open(os.path.join(directory, "config.json"), "rb") as file:
-                return Spec.decode(file.read())
-        except FileNotFoundError as exc:
-            raise DecodeError("runc spec wrote no config.json", b"") from exc
+            return Spec.decode(_written(os.path.join(directory, "config.json")))
         finally:
             shutil.rmtree(directory)
 
@@ -191,3 +189,16 @@ class Queries(Caller):
         if response.truncated:
             raise DecodeError(f"runc {command.name} printed more than can be taken", response.stdout)
         return response.stdout
+
+
+def _written(path: str) -> bytes:
+    """Read what runc has written.
+
+    Raises:
+        DecodeError: If it has written nothing.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError as exc:
+        raise DecodeError(f"runc wrote no {os.path.basename(path)}", b"") from exc

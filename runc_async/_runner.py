@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Callable
 
-from ._call import Argument, Completed, Document, Invocation, PrivateLog, Setting
+from ._call import Argument, Completed, Document, Invocation, PrivateLog, Setting, WatchedPidFile
 from ._exec_helper import helped
-from ._plumbing import Plumbing, memory_file
+from ._memory import memory_file
+from ._plumbing import Plumbing
 from ._process import Child, patiently
 from ._streams import PipeReader, PipeWriter
-from ._workload import kill_workload
+from ._workload import Workload, kill_workload
 from .console import Pty
+from .exitstatus import from_wait_status
 
 LOG_LIMIT = 1 << 20
 """Bytes of runc's private log that are read: its end, where the reason of a failure stands."""
@@ -54,13 +57,16 @@ class ProcessRunner:
             undo.callback(plumbing.close)
             files = _Files(above=FIRST_INHERITED + len(invocation.preserve_fds))
             undo.callback(files.close)
-            argv, options = helped(invocation, files.argv(invocation.argv), files.inherited)
+            lent = files.lent(invocation.preserve_fds)
+            argv, options = helped(invocation, files.argv(invocation.argv), files.inherited, lent)
             stdin, stdout, stderr = plumbing.child
             child = Child()
             with child.watched():
                 cancelled = await child.start(argv, stdin=stdin, stdout=stdout, stderr=stderr, **options)
                 plumbing.spawned()
                 undo.pop_all()
+                if files.workload is not None:
+                    files.workload.runc_pid = child.pid
                 process = RunningProcess(invocation, child, plumbing, files)
                 if cancelled is not None:
                     await patiently(process.end())
@@ -69,12 +75,14 @@ class ProcessRunner:
 
 
 class _Files:
-    """The files in memory of one invocation."""
+    """The files of one invocation: in memory, but for the one with a pid."""
 
     def __init__(self, *, above: int) -> None:
         """Begin without any; their descriptors will be `above` or higher."""
         self._above = above
         self._log = -1
+        self._files: list[int] = []
+        self.workload: Workload | None = None
         self.inherited: list[int] = []
 
     def argv(self, arguments: tuple[Argument, ...]) -> list[str]:
@@ -93,9 +101,25 @@ class _Files:
             case PrivateLog():
                 self._log = memory_file("log", above=self._above)
                 return self._path(self._log)
+            case WatchedPidFile():
+                self.workload = Workload(argument.path, above=self._above)
+                if self.workload.directory_fd >= 0:
+                    self.inherited.append(self.workload.directory_fd)
+                return self.workload.path
+
+    def lent(self, fds: tuple[int, ...]) -> list[int]:
+        """Make the caller's descriptors fit to be inherited: in the child 0, 1 and 2 are other files."""
+        return [self._copy(fd) if fd < FIRST_INHERITED else fd for fd in fds]
+
+    def _copy(self, fd: int) -> int:
+        """Copy a descriptor."""
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._above)
+        self._files.append(copy)
+        return copy
 
     def _path(self, fd: int) -> str:
         """Let the child inherit `fd`, and tell the path by which it opens it."""
+        self._files.append(fd)
         self.inherited.append(fd)
         return f"/proc/self/fd/{fd}"
 
@@ -108,10 +132,12 @@ class _Files:
         return os.pread(self._log, LOG_LIMIT, max(0, size - LOG_LIMIT))
 
     def close(self) -> None:
-        """Close them all. Idempotent."""
+        """Close and remove them all. Idempotent."""
         self._log = -1
-        while self.inherited:
-            os.close(self.inherited.pop())
+        while self._files:
+            os.close(self._files.pop())
+        if self.workload is not None:
+            self.workload.close()
 
 
 class RunningProcess:
@@ -124,6 +150,7 @@ class RunningProcess:
         self._plumbing = plumbing
         self._files = files
         self._completed: Completed | None = None
+        self._abandoned = False
 
     def __repr__(self) -> str:
         """Show the command and the child."""
@@ -160,7 +187,10 @@ class RunningProcess:
 
     async def finish(self) -> Completed:
         """Wait for its exit, at most for the invocation's time, and stop it after that."""
-        if await self.child.wait(self.invocation.timeout) is None:
+        try:
+            async with asyncio.timeout(self.invocation.timeout):
+                await self._ended()
+        except TimeoutError:
             await patiently(self._stop())
             return self._collect(timed_out=True)
         return await self.wait()
@@ -168,9 +198,27 @@ class RunningProcess:
     async def wait(self) -> Completed:
         """Wait for its exit, and a bounded time for the end of its captured output."""
         if self._completed is None:
-            await self.child.wait()
+            await self._ended()
             await self._drained()
         return self._collect()
+
+    @property
+    def workload(self) -> Workload | None:
+        """The process of a container's that it waits for, for `exec` in the foreground."""
+        return self._files.workload
+
+    async def _ended(self) -> None:
+        """Wait for runc's exit; end it if it waits only for those who hold the pipes of a process that has ended.
+
+        Where a stream is live, what it holds was not read yet, and runc may be waiting for its reader instead.
+        """
+        if self.workload is None or await self.child.wait(or_for=self.workload.exited) is not None:
+            await self.child.wait()
+            return
+        while await self.child.wait(self.invocation.drain_timeout) is None:
+            if self._plumbing.quiet:
+                self._abandoned = True
+                await self.child.stop()
 
     async def _drained(self) -> None:
         """Wait until nobody holds the captured pipes any more, for the drain timeout at most."""
@@ -181,18 +229,26 @@ class RunningProcess:
     def _collect(self, *, timed_out: bool = False) -> Completed:
         """Read the files in memory, and close everything but the streams that were handed out."""
         if self._completed is None:
-            incomplete = self._plumbing.drained()
+            incomplete = self._plumbing.drained() or self._abandoned
+            wait_status = None if self.workload is None else self.workload.wait_status
             self._completed = Completed(
                 pid=self.pid,
-                returncode=self.child.returncode,
+                returncode=self._returncode(wait_status),
                 stdout=self._plumbing.captured(0),
                 stderr=self._plumbing.captured(1),
                 log=self._files.log,
                 truncated=incomplete or self._plumbing.dropped,
                 timed_out=timed_out,
+                wait_status=wait_status,
             )
             self._close()
         return self._completed
+
+    def _returncode(self, wait_status: int | None) -> int | None:
+        """Tell runc's exit code; that of the process if runc had to be ended before it told it."""
+        if not self._abandoned:
+            return self.child.returncode
+        return None if wait_status is None else from_wait_status(wait_status).exit_code
 
     def _close(self) -> None:
         """Close the descriptors that nobody needs after the exit."""
@@ -218,10 +274,15 @@ class RunningProcess:
         await patiently(self.end())
 
     async def end(self) -> None:
-        """Do what `aclose` does, in a task that nobody cancels."""
-        with self.child.watched():
-            await self._stop()
-        self._collect()
-        for stream in (self.stdin, self.stdout, self.stderr, self.pty):
-            if stream is not None:
-                await stream.aclose()
+        """Do what `aclose` does, in a task that only the end of the loop cancels; then the stop is begun anew."""
+        try:
+            with self.child.watched():
+                while self.child.returncode is None:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await self._stop()
+                        break
+        finally:
+            self._collect()
+            for stream in (self.stdin, self.stdout, self.stderr, self.pty):
+                if stream is not None:
+                    stream.close()

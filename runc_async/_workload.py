@@ -1,4 +1,4 @@
-"""The process of a container's that a foreground runc waits for: how it is found and killed.
+"""The process of a container's that a foreground runc waits for: when it ends, how, and how it is killed.
 
 SIGKILL for runc alone would orphan it: the container goes on, and nobody holds it any more. It is runc's child, because
 runc starts it with CLONE_PARENT; a command in front of runc adds generations, so the whole tree counts.
@@ -6,10 +6,17 @@ runc starts it with CLONE_PARENT; a command in front of runc adds generations, s
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
+
+from ._inotify import arrivals
+from ._memory import lifted
+from ._pidfd import kept_status
 
 
 def kill_workload(pid: int) -> None:
@@ -42,3 +49,121 @@ def children(pid: int) -> list[int]:
             with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
                 found += map(int, file.read().split())
     return found
+
+
+class Workload:
+    """The process that a `runc exec` has started and waits for, known by its pid file.
+
+    runc reports the end of the process only when nobody holds the process's pipes any more: runc puts pipes of its own
+    between the container and ours, and copies until their end. A process that leaves another one behind, such as
+    `sh -c 'server &'`, would hold the call up for as long as that lives.
+
+    runc writes the file after the start of the process and before it reaps it, so a process that we hear of in time is
+    there at least as a zombie.
+
+    Attributes:
+        path: Where runc writes the pid.
+        directory_fd: The descriptor by which runc reaches a private directory; -1 with a path of the caller's.
+        started: Done when runc has written the pid.
+        exited: Done when the process has ended.
+        pid: Its pid; 0 before it has started.
+        runc_pid: That of runc, to be told after the spawn.
+    """
+
+    def __init__(self, path: str | None, *, above: int = 0) -> None:
+        """Prepare the place of the pid file.
+
+        Args:
+            path: The caller's own pid file; None for a private one, which any mount namespace sees, since it is
+                reached through a descriptor.
+            above: Least number of that descriptor.
+
+        Raises:
+            OSError: If there is no place for it.
+        """
+        loop = asyncio.get_running_loop()
+        self.started: asyncio.Future[None] = loop.create_future()
+        self.exited: asyncio.Future[None] = loop.create_future()
+        self.pid = 0
+        self.directory_fd = -1
+        self._loop = loop
+        self.runc_pid = 0
+        self._pidfd = -1
+        self._held = 0
+        with contextlib.ExitStack() as undo:
+            if path is None:
+                directory = tempfile.mkdtemp(prefix="runc_async-")
+                undo.callback(shutil.rmtree, directory, ignore_errors=True)
+                self.directory_fd = lifted(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), above)
+                undo.callback(os.close, self.directory_fd)
+                self.path = f"/proc/self/fd/{self.directory_fd}/pid"
+            else:
+                directory, self.path = os.path.dirname(path), path
+            undo.callback(self._forget)
+            self._watch = undo.enter_context(contextlib.ExitStack())
+            self._watch.enter_context(arrivals(directory, self._arrived))
+            self._undo = undo.pop_all()
+
+    @property
+    def wait_status(self) -> int | None:
+        """How the process ended, as wait(2) has it; None if it runs, or the kernel doesn't tell (before Linux 6.15)."""
+        if self._pidfd < 0:
+            return None
+        try:
+            return kept_status(self._pidfd)
+        except OSError:
+            return None
+
+    def send_signal(self, signum: int) -> None:
+        """Send the process a signal; nothing happens if it has ended, or hasn't started."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signum)
+
+    def _arrived(self) -> None:
+        """Get hold of the process as soon as runc begins to write the pid file, and believe it when that is done.
+
+        A short process may be gone by the time at which the file is complete.
+        """
+        if self._pidfd < 0 and self.runc_pid:
+            self._hold(children(self.runc_pid))
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.path, encoding="ascii") as file:
+                self.pid = int(file.read())
+            self._watch.close()
+            self._believe()
+
+    def _hold(self, candidates: list[int]) -> None:
+        """Open a pidfd of runc's only child, which is that process."""
+        if len(candidates) == 1:
+            with contextlib.suppress(ProcessLookupError):
+                self._pidfd = os.pidfd_open(candidates[0])
+                self._held = candidates[0]
+
+    def _believe(self) -> None:
+        """Compare with what the file says, and listen for the end."""
+        if self._held != self.pid:
+            self._forget()
+            self._hold([self.pid])
+        if self._pidfd >= 0:
+            self._loop.add_reader(self._pidfd, self._ended)
+        else:
+            self.exited.set_result(None)
+        self.started.set_result(None)
+
+    def _ended(self) -> None:
+        """Say that the process has ended; its pidfd stays readable, so nobody listens to it any more."""
+        self._loop.remove_reader(self._pidfd)
+        if not self.exited.done():
+            self.exited.set_result(None)
+
+    def _forget(self) -> None:
+        """Close the pidfd."""
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def close(self) -> None:
+        """Remove and close everything. Idempotent."""
+        self._undo.close()

@@ -107,6 +107,17 @@ class RedirectIO(msgspec.Struct, frozen=True):
     stdout: Redirection = None
     stderr: Redirection = None
 
+    def __post_init__(self) -> None:
+        """Refuse what can't be a target; negative numbers mean pipes and the like to `subprocess`."""
+        for name in ("stdin", "stdout", "stderr"):
+            target = getattr(self, name)
+            if isinstance(target, bool | bytes) or not (
+                target is None or isinstance(target, int | str | os.PathLike) or hasattr(target, "fileno")
+            ):
+                raise TypeError(f"{name} must be a path, a descriptor or an open file: {target!r}")
+            if isinstance(target, int) and target < 0:
+                raise ValueError(f"{name} must be an open descriptor: {target}")
+
 
 class PtyIO(msgspec.Struct, frozen=True):
     """The three streams are one pseudo-terminal.

@@ -1,0 +1,89 @@
+"""Tells when a file is made in a directory, or renamed: how runc writes a pid file. inotify(7), by ctypes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterator
+
+_CREATE = 0x100
+_MOVED_TO = 0x80
+_EVENT = struct.Struct("iIII")  # struct inotify_event: wd, mask, cookie, length of the name behind it
+_BUFFER = 1 << 16
+
+_watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
+
+
+@contextlib.contextmanager
+def arrivals(directory: str, arrived: Callable[[], object]) -> Iterator[None]:
+    """Call `arrived` in the running loop whenever a file is made in `directory`, or renamed into it.
+
+    All uses in one event loop share one inotify instance, of which a user has 128 by default.
+
+    Raises:
+        OSError: If the directory isn't there, or the kernel's limits are reached.
+    """
+    loop = asyncio.get_running_loop()
+    watch = _watches.get(loop)
+    if watch is None:
+        for closed in [other for other in _watches if other.is_closed()]:
+            _watches.pop(closed).close()
+        watch = _watches[loop] = _Watch(loop)
+    try:
+        with watch.added(directory, arrived):
+            yield
+    finally:
+        if not watch.callbacks and _watches.get(loop) is watch:
+            del _watches[loop]
+            watch.close()
+
+
+class _Watch:
+    """One inotify instance, with one reader on its loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.callbacks: dict[int, list[Callable[[], object]]] = {}
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = self._call(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        self._loop = loop
+        loop.add_reader(self._fd, self._report)
+
+    @contextlib.contextmanager
+    def added(self, directory: str, arrived: Callable[[], object]) -> Iterator[None]:
+        """Watch a directory; two watches of one directory have the same number."""
+        path = os.fsencode(directory)
+        number = self._call(self._libc.inotify_add_watch(self._fd, path, _CREATE | _MOVED_TO), directory)
+        self.callbacks.setdefault(number, []).append(arrived)
+        try:
+            yield
+        finally:
+            self.callbacks[number].remove(arrived)
+            if not self.callbacks[number]:
+                del self.callbacks[number]
+                self._libc.inotify_rm_watch(self._fd, number)  # fails if the directory is gone, and the watch with it
+
+    def close(self) -> None:
+        """Close the instance; the loop may be closed already."""
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+
+    def _report(self) -> None:
+        """Read the events, and call whoever waits for one."""
+        with contextlib.suppress(BlockingIOError):
+            events = os.read(self._fd, _BUFFER)
+            while events:
+                number, _, _, length = _EVENT.unpack_from(events)
+                events = events[_EVENT.size + length :]
+                for arrived in list(self.callbacks.get(number, ())):
+                    arrived()
+
+    def _call(self, result: int, path: str | None = None) -> int:
+        """Raise what a call of libc's failed with."""
+        if result >= 0:
+            return result
+        number = ctypes.get_errno() or errno.EINVAL
+        raise OSError(number, os.strerror(number), path)
