@@ -43,6 +43,7 @@ _TRACE_OF_RUNC = re.compile(r"^github\.com/opencontainers/runc/", re.MULTILINE)
 
 _READ_LIMIT = 1 << 16
 _MATCH_LIMIT = 2048
+_WORDS_LIMIT = 64
 
 
 def failed(log: tuple[LogRecord, ...], exit_code: int | None, stderr: bytes = b"") -> bool:
@@ -51,16 +52,21 @@ def failed(log: tuple[LogRecord, ...], exit_code: int | None, stderr: bytes = b"
     For the commands that end with the code of a container's process: `run`, `exec` and `restore` in the foreground. Any
     other has failed if its code isn't 0.
 
-    An error in the log decides, as does a signal that ended the runtime itself. In three cases a runtime says nothing
-    there and all that is left is stderr: a Go panic (code 2; the trace names functions of runc), execve(2) failing in
-    the container after the checks before it (a foreign binary, a script whose interpreter is missing), and what crun
-    says of the bundle's directory and of its command line. Then stderr has to be that text and nothing else. So a
-    program that prints no more than `exec X: exec format error` and exits with 1 or 255 is taken for one that never
-    ran; and where stderr isn't captured, one that never ran looks as if it had exited with 1 or 255.
+    An error in the log decides, as does a signal that ended the runtime itself; a code that nobody knows says nothing.
+    In three cases a runtime says nothing there and all that is left is stderr: a Go panic (code 2; the trace names
+    functions of runc), execve(2) failing in the container after the checks before it (a foreign binary, a script whose
+    interpreter is missing), and what crun says of the bundle's directory and of its command line. Then stderr has to be
+    that text and nothing else. So a program that prints no more than `exec X: exec format error` and exits with 1 or
+    255 is taken for one that never ran; and where stderr isn't captured, one that never ran looks as if it had exited
+    with 1 or 255.
     """
-    if not exit_code:
+    if exit_code == 0:
         return False
-    if exit_code < 0 or any(record.is_error for record in log):
+    if any(record.is_error for record in log):
+        return True
+    if exit_code is None:
+        return False
+    if exit_code < 0:
         return True
     text = stderr[:_READ_LIMIT].decode(errors="replace").strip()
     if exit_code == _PANIC_CODE:
@@ -139,7 +145,7 @@ def _text(record: LogRecord) -> str:
 
 def _judge(args: tuple[str, ...], words: _Words) -> _Finding:
     """Choose the text and the class."""
-    findings = filter(None, (_find(text, args) for text in reversed(words.texts)))
+    findings = filter(None, (_find(text, args) for text in reversed(words.texts[-_WORDS_LIMIT:])))
     last = words.texts[-1] if words.texts else ""
     found = next(findings, _Finding(CommandError, last))
     return found._replace(text=last) if words.are_records else found

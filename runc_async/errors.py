@@ -36,8 +36,8 @@
 A `CommandError` that is none of the classes below it says something that this library has no name for.
 
 Every error holds plain data, survives `pickle` and `copy`, and is one line of bounded length as a `str`. What runc and
-the container wrote is quoted there with its control characters escaped; the environment and the input of a process
-never appear. Neither do arguments, which may hold secrets: they are in `args`.
+the container wrote is quoted there with its control characters escaped. Nothing is taken from the environment or the
+input of a process, nor from the arguments, which may hold secrets: they are in `args`.
 """
 
 # ruff: noqa: N818 - the names are what happened, as in "except ContainerNotFound"; an ending would say nothing more

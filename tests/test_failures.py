@@ -6,6 +6,7 @@ import os.path
 import shlex
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from functools import cache
 
 import pytest
 import recorded
@@ -139,6 +140,7 @@ def row(run: recorded.Case) -> tuple[str, type[CommandError], str] | None:
     return next(matching, None)
 
 
+@cache
 def judge(run: recorded.Case) -> CommandError:
     """Make the error for a run."""
     args = tuple(shlex.split(run.cmd))
@@ -215,7 +217,7 @@ TRACE = b"panic: nil pointer\n\ngoroutine 1 [running]:\ngithub.com/opencontainer
     [
         (ERROR, 1, b"", True),
         (ERROR, 0, b"", False),
-        (ERROR, None, b"", False),
+        (ERROR, None, b"", True),
         (WARNING, 7, b"", False),
         (WARNING, -9, b"", True),
         ((), None, b"", False),
@@ -431,3 +433,11 @@ def test_a_huge_message_is_judged_in_bounded_time(hostile: Callable[[int], str])
     text = hostile(1 << 20)
     assert len(str(failure((), 1, log=(LogRecord("error", text),)))) < 2000
     assert not failed((), 3, text.encode())
+
+
+@pytest.mark.timeout(10)
+def test_only_the_last_lines_are_judged() -> None:
+    """A container that prints without end neither costs time nor hides what the runtime said in the end."""
+    flood = b"x\n" * 100_000
+    assert type(failure((), 1, stderr=flood + b"container not running\n")) is errors.ContainerNotRunning
+    assert type(failure((), 1, stderr=b"container not running\n" + b"x\n" * 100)) is CommandError
