@@ -1,0 +1,65 @@
+"""Whether there is a bundle: asked before runc is started, and without imports that take time."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from .errors import BundleNotFound
+
+CONFIG = "config.json"
+"""The name of the configuration in a bundle: runtime-spec bundle.md."""
+
+
+def check_bundle(bundle: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a bundle, having seen that its directory and its config.json are there.
+
+    Costs two stat(2). The path is not normalised, because `link/..` is not where it seems to be.
+
+    Args:
+        bundle: The directory, or a `Bundle`.
+
+    Raises:
+        BundleNotFound: If there is no such directory or no config.json in it; also if they can't be looked at, as at
+            the end of a loop of symbolic links.
+        ValueError: If the path has a NUL in it.
+    """
+    path = os.fspath(bundle)
+    _check(path, stat.S_IFDIR, path)
+    _check(os.path.join(path, CONFIG), stat.S_IFREG, path)
+    return os.path.join(os.getcwd(), path)
+
+
+def find_rootfs(bundle: str, path: str | None) -> str:
+    """Return where the root filesystem of a bundle is, from what its config.json says: absolute or inside the bundle.
+
+    Raises:
+        BundleNotFound: If it says nothing.
+    """
+    if path is None:
+        raise _missing(bundle, f"its {CONFIG} names no root filesystem")
+    return os.path.join(bundle, path)
+
+
+def check_rootfs(bundle: str, path: str | None) -> None:
+    """See that the directory of a bundle's root filesystem is there.
+
+    Raises:
+        BundleNotFound: If it isn't.
+    """
+    _check(find_rootfs(bundle, path), stat.S_IFDIR, bundle)
+
+
+def _missing(bundle: str, what: str) -> BundleNotFound:
+    """Make the error for a bundle that lacks something."""
+    return BundleNotFound((), None, message=f"bundle {bundle!r}: {what}")
+
+
+def _check(path: str, kind: int, bundle: str) -> None:
+    """Compare the type of a file, having followed links."""
+    try:
+        found = stat.S_IFMT(os.stat(path).st_mode)
+    except OSError as error:
+        raise _missing(bundle, f"{path!r}: {error.strerror}") from None
+    if found != kind:
+        raise _missing(bundle, f"{path!r} is no {'directory' if kind == stat.S_IFDIR else 'regular file'}")

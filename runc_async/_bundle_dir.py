@@ -1,0 +1,129 @@
+"""A bundle's directory on the disk, made whole or not at all. Everything here blocks, and runs in a worker thread."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+
+from ._bundle_check import CONFIG, check_rootfs
+from ._busybox import fill
+from ._overlay import mount_overlay
+from ._tree import opened, remove_tree, write_private
+from ._unpack import Check, unpack
+from .rootfs import Busybox, Overlay, Rootfs, Tar
+from .spec import Spec
+
+
+class Made:
+    """A bundle that is being made, or was.
+
+    Attributes:
+        path: Its directory, absolute.
+        closing: Takes away what shall not outlive the use of the bundle: the mount, the temporary directory.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Begin with nothing."""
+        self.path = path
+        self.closing = contextlib.ExitStack()
+        self._undoing = contextlib.ExitStack()
+        self._is_temporary = False
+
+    def undo(self) -> None:
+        """Take everything away."""
+        with self._undoing:
+            self.closing.close()
+
+    def make_directory(self) -> None:
+        """Make the bundle's directory, or take one that has no config.json. Others than the owner can't enter it."""
+        try:
+            os.mkdir(self.path, 0o700)
+        except FileExistsError:
+            with opened(self.path):  # a link may have been put there by somebody else
+                config = os.path.join(self.path, CONFIG)
+                if os.path.lexists(config):
+                    raise FileExistsError(errno.EEXIST, "there is a bundle already", config) from None
+        else:
+            self._undoing.callback(self._leave)
+
+    def make_temporary_directory(self, parent: str | None) -> None:
+        """Make a directory whose name nobody can foresee, and which only its owner can enter."""
+        self.path = tempfile.mkdtemp(prefix="runc-async-", dir=parent)
+        self.closing.callback(remove_tree, self.path)
+        self._is_temporary = True
+
+    def make_rootfs(self, rootfs: Tar | Busybox | Overlay, check: Check) -> None:
+        """Make the root filesystem inside the bundle."""
+        if isinstance(rootfs, Overlay):
+            writes = self._make_inside("overlay", 0o700)
+            self.closing.callback(mount_overlay(rootfs, os.path.join(self.path, "rootfs"), writes))
+        elif isinstance(rootfs, Tar):
+            unpack(rootfs, self._make_inside("rootfs", 0o755), check)
+        else:
+            fill(rootfs, self._make_inside("rootfs", 0o755))
+
+    def make_config(self, spec: Spec) -> None:
+        """Write config.json, last of all: what has none is no bundle."""
+        write_private(self.path, CONFIG, spec.encode(indent=2), replace=False)
+        self._on_undo(os.unlink, os.path.join(self.path, CONFIG))
+
+    def _make_inside(self, name: str, mode: int) -> str:
+        """Make a directory in the bundle whose permissions are not the umask's to decide."""
+        path = os.path.join(self.path, name)
+        os.mkdir(path)
+        self._on_undo(remove_tree, path)
+        os.chmod(path, mode)
+        return path
+
+    def _on_undo(self, remove: Callable[[str], None], path: str) -> None:
+        """Remember what was made; a temporary directory goes as a whole."""
+        if not self._is_temporary:
+            self._undoing.callback(remove, path)
+
+    def _leave(self) -> None:
+        """Remove the directory, unless somebody else has made a bundle in it meanwhile."""
+        with contextlib.suppress(OSError):
+            os.rmdir(self.path)
+
+
+def make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, check: Check) -> Made:
+    """Make a bundle, or nothing.
+
+    Args:
+        path: Its directory, absolute: one that isn't there, or one without config.json. None: a temporary one.
+        parent: Where a temporary directory is made; None: where Python makes them.
+        rootfs: Where its root filesystem comes from; None: `spec` names a directory.
+        spec: What config.json shall be; its root is set.
+        check: Called often; raises when the work shall be given up.
+
+    Raises:
+        BundleNotFound: If the directory of the root filesystem isn't there.
+        RootfsError: If the root filesystem can't be made.
+        OSError: If something can't be written; a FileExistsError if there is a bundle already.
+    """
+    made = Made(path or "")
+    try:
+        if path is None:
+            made.make_temporary_directory(parent)
+        else:
+            made.make_directory()
+        if isinstance(rootfs, (Tar, Busybox, Overlay)):
+            made.make_rootfs(rootfs, check)
+            spec.set_root("rootfs")
+        elif rootfs is not None:
+            spec.set_root(_seen_from(made.path, os.path.abspath(rootfs)))
+        check_rootfs(made.path, spec.root.path if spec.root else None)
+        made.make_config(spec)
+        check()
+    except BaseException:
+        made.undo()
+        raise
+    return made
+
+
+def _seen_from(bundle: str, path: str) -> str:
+    """Make a path relative if it is inside the bundle, so that the bundle can be moved."""
+    return os.path.relpath(path, bundle) if path.startswith(bundle + os.sep) else path

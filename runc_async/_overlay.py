@@ -1,0 +1,99 @@
+"""Directories on top of each other: mount(2) and umount2(2), which Python doesn't have."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from ._tree import opened
+from .rootfs import Overlay, RootfsError
+
+# <sys/mount.h>
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
+
+# The kernel copies one page of options, and forgets the rest without a word.
+_OPTIONS_LIMIT = 4095
+
+_LAYER = os.O_PATH | os.O_DIRECTORY
+
+_REASONS = {
+    errno.EPERM: "mounting needs root (CAP_SYS_ADMIN)",
+    errno.ENODEV: "the kernel has no overlay filesystem; 'modprobe overlay' loads it if there is one",
+    errno.EINVAL: "the kernel refuses these directories, and says why in its log; the bundle can't be on an overlay "
+    "itself, as inside most containers, or on NFS",
+}
+
+
+def mount_overlay(overlay: Overlay, target: str, writes: str) -> Callable[[], None]:
+    """Mount an overlay, and return the function that takes the mount and its directory away.
+
+    Args:
+        overlay: What to mount.
+        target: Where; a directory that is made for it.
+        writes: An empty directory, which gets two: `upper` for what is written, and `work` for the kernel.
+
+    Raises:
+        RootfsError: If it can't be mounted.
+        OSError: If a directory isn't there.
+    """
+    upper, work = os.path.join(writes, "upper"), os.path.join(writes, "work")
+    with contextlib.ExitStack() as layers:
+        lower = [layers.enter_context(opened(os.fspath(path), _LAYER)) for path in overlay.lower]
+        for made in (upper, work):
+            os.mkdir(made, 0o700)
+        _resemble(upper, lower[0])
+        os.mkdir(target)
+        try:
+            above = [layers.enter_context(opened(path, _LAYER)) for path in (upper, work, target)]
+            _mount([_by_descriptor(fd) for fd in lower], *map(_by_descriptor, above), source=_names(overlay))
+        except BaseException:
+            os.rmdir(target)
+            raise
+    return lambda: _unmount(target)
+
+
+def _names(overlay: Overlay) -> str:
+    """Name the directories in an error."""
+    return ":".join(os.fspath(path) for path in overlay.lower)
+
+
+def _by_descriptor(fd: int) -> str:
+    """Give an open directory a path that is short and has no colon or comma, which separate options."""
+    return f"/proc/self/fd/{fd}"
+
+
+def _resemble(path: str, model: int) -> None:
+    """Give a directory the owner and the permissions of another: the upper one is what `/` looks like inside."""
+    found = os.stat(_by_descriptor(model))
+    os.chown(path, found.st_uid, found.st_gid)
+    os.chmod(path, stat.S_IMODE(found.st_mode))
+
+
+def _mount(lower: list[str], upper: str, work: str, target: str, *, source: str) -> None:
+    """Call mount(2)."""
+    options = f"lowerdir={':'.join(lower)},upperdir={upper},workdir={work}".encode()
+    if len(options) > _OPTIONS_LIMIT:
+        raise RootfsError(source, f"{len(lower)} directories are too many for one mount")
+    if code := _call("mount", b"overlay", target.encode(), b"overlay", ctypes.c_ulong(0), options):
+        raise RootfsError(source, _REASONS.get(code, f"mounting them fails: {os.strerror(code)}"))
+
+
+def _unmount(target: str) -> None:
+    """Take a mount away at once, even if somebody is still in it: for them it lives on until they leave.
+
+    Without its directory nobody takes what is left for a bundle with an empty root filesystem.
+    """
+    if code := _call("umount2", os.fsencode(target), ctypes.c_int(_MNT_DETACH | _UMOUNT_NOFOLLOW)):
+        raise OSError(code, os.strerror(code), target)
+    os.rmdir(target)
+
+
+def _call(name: str, *args: object) -> int:
+    """Call a function of the C library and return its errno, or 0."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    return ctypes.get_errno() if function(*args) else 0

@@ -1,0 +1,274 @@
+"""A tar archive, perhaps a hostile one, becomes a directory tree: see `Tar` for what is refused.
+
+`tarfile` reads the headers and nothing else. Its filters aren't used: Python 3.11.2 doesn't have them, they refuse the
+absolute links that root filesystems are full of, and they compare paths which are then followed. Here every directory
+on the way to a file is opened by itself and never through a symbolic link, so that no link can lead a write astray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Generator, Sequence
+from typing import BinaryIO, TypeAlias, cast
+
+from ._tree import DIRECTORY, NEW_FILE, opened
+from .rootfs import RootfsError, Tar
+
+Check: TypeAlias = Callable[[], None]
+"""Called often; raises when the work shall be given up."""
+
+_PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}
+_MAGIC_LENGTH = 6
+_CHUNK = 1 << 18
+_READ_LIMIT = 1 << 20
+_END = bytes(tarfile.BLOCKSIZE)
+
+# What tarfile raises on headers that make no sense, besides its own errors.
+_NONSENSE = (tarfile.TarError, ValueError, ArithmeticError, LookupError, TypeError, RecursionError)
+
+
+class _RefusedError(Exception):
+    """The archive is not unpacked; the text says why."""
+
+
+def unpack(tar: Tar, directory: str, check: Check) -> None:
+    """Unpack an archive into an empty directory that nobody else can write to.
+
+    Args:
+        tar: The archive and its limits.
+        directory: Where to. What was unpacked before an error stays there.
+        check: Called between any two reads.
+
+    Raises:
+        RootfsError: If the archive is refused.
+        OSError: If it can't be read, or a file can't be written.
+    """
+    path = os.fspath(tar.path)
+    try:
+        with open(path, "rb") as packed, _unpacked(packed) as plain, opened(directory) as top:
+            _Unpacking(tar, _Source(plain, check), top).run()
+    except _RefusedError as refusal:
+        raise RootfsError(path, str(refusal)) from None
+
+
+def _unpacked(packed: io.BufferedReader) -> BinaryIO:
+    """Open the archive inside a packed file."""
+    start = packed.peek(_MAGIC_LENGTH)  # a pipe can't seek
+    for magic, module in _PACKERS.items():
+        if start.startswith(magic):
+            plain: BinaryIO = importlib.import_module(module).open(packed)
+            return plain
+    return packed
+
+
+class _Source:
+    """The archive as `tarfile` gets to see it: read once from its start to its end, and never much at a time.
+
+    Attributes:
+        last: What was read last.
+    """
+
+    def __init__(self, file: BinaryIO, check: Check) -> None:
+        self._file = file
+        self._check = check
+        self._position = 0
+        self.last = b""
+
+    def tell(self) -> int:
+        """Tell the position."""
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Read; a header of more than a mebibyte is an attempt to fill the memory."""
+        self._check()
+        if not 0 <= size <= _READ_LIMIT:
+            raise _RefusedError(f"a header of {size} bytes")
+        try:
+            self.last = self._file.read(size)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise _RefusedError(f"damaged: {error}") from error
+        except Exception as error:  # each decompressor has errors of its own, and not all are there in every Python
+            raise _RefusedError(f"damaged: {error}") from error
+        self._position += len(self.last)
+        return self.last
+
+    def seek(self, position: int, _whence: int = 0) -> int:
+        """Go forwards. A negative size, in a header or a map of holes, points backwards (CVE-2025-8194)."""
+        if position < self._position:
+            raise _RefusedError("damaged: a header that points back")
+        while self._position < position and self.read(min(position - self._position, _CHUNK)):
+            pass
+        return self._position
+
+
+class _Archive(tarfile.TarFile):
+    """The same, with the attribute that type checkers don't know of.
+
+    Attributes:
+        members: Every entry that was read.
+    """
+
+    members: list[tarfile.TarInfo]
+
+
+class _Unpacking:
+    """One archive on its way into one directory."""
+
+    def __init__(self, tar: Tar, source: _Source, top: int) -> None:
+        self._source = source
+        self._top = top
+        self._bytes_left = tar.max_size
+        self._entries_left = tar.max_entries
+        self._directories_left = tar.max_entries  # on their own, for one name can ask for any number of them
+        self._limits = f"{tar.max_entries} entries and {tar.max_size} bytes"
+        self._keep_owners = os.geteuid() == 0
+
+    def run(self) -> None:
+        """Unpack everything."""
+        try:
+            archive = _Archive(fileobj=cast("BinaryIO", self._source), encoding="utf-8", errors="surrogateescape")
+            while member := archive.next():
+                archive.members.clear()  # tarfile would keep them all
+                self._place(archive, member)
+        except _NONSENSE as error:
+            raise _RefusedError(f"no tar archive, or damaged: {error}") from error
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise _RefusedError(f"a name that no filesystem takes: {error}") from error
+            raise
+        if self._source.last != _END:
+            raise _RefusedError("damaged: cut short")
+        self._source.read(_READ_LIMIT)  # the checksum of a packed archive comes after the padding
+        if self._source.read(1):
+            raise _RefusedError("there is more after its end")
+
+    def _place(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        """Make what an entry says."""
+        self._entries_left -= 1
+        self._bytes_left -= member.size if member.isreg() else 0
+        self._hold_limits()
+        parts = _parts(member.name)
+        if member.size < 0:
+            raise _RefusedError(f"{member.name!r} has a size of {member.size} bytes")
+        if member.isdir():
+            with self._folder(parts) as folder:
+                self._dress(folder, member, member.mode | 0o700)
+        elif parts:
+            with self._folder(parts[:-1]) as folder:
+                _clear(folder, parts[-1], member.name)
+                self._place_file(archive, member, folder, parts[-1])
+        else:
+            raise _RefusedError(f"{member.name!r} would take the place of the root")
+
+    def _place_file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, name: str) -> None:
+        """Make a file or a link in an open directory."""
+        if member.isreg():
+            self._write(archive, member, folder, name)
+        elif member.issym():
+            os.symlink(_target(member), name, dir_fd=folder)
+            if self._keep_owners:
+                os.chown(name, member.uid, member.gid, dir_fd=folder, follow_symlinks=False)
+        elif member.islnk():
+            self._link(member, folder, name)
+        else:
+            raise _RefusedError(f"{member.name!r} is neither file, directory nor link")
+
+    def _write(self, archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, name: str) -> None:
+        """Write a file."""
+        content = cast("BinaryIO", archive.extractfile(member))  # None only for what is no file
+        with open(os.open(name, NEW_FILE, 0o600, dir_fd=folder), "wb") as file:
+            shutil.copyfileobj(content, file, _CHUNK)
+            file.flush()  # what is written later would change the time again, and take setuid away
+            self._dress(file.fileno(), member, member.mode)
+            os.utime(file.fileno(), (member.mtime, member.mtime))
+
+    def _link(self, member: tarfile.TarInfo, folder: int, name: str) -> None:
+        """Make another name of a file that was unpacked before."""
+        *above, original = _parts(member.linkname) or [""]
+        try:
+            with self._folder(above, make=False) as there:
+                os.link(original, name, src_dir_fd=there, dst_dir_fd=folder, follow_symlinks=False)
+        except (FileNotFoundError, PermissionError):  # EPERM: a directory
+            raise _RefusedError(
+                f"{member.name!r} is a link to {member.linkname!r}, which is no file before it"
+            ) from None
+
+    def _dress(self, fd: int, member: tarfile.TarInfo, mode: int) -> None:
+        """Set owner and permissions; in this order, for chown(2) takes setuid away."""
+        if self._keep_owners:
+            os.fchown(fd, member.uid, member.gid)
+        os.fchmod(fd, mode & 0o7777)
+
+    @contextlib.contextmanager
+    def _folder(self, parts: Sequence[str], *, make: bool = True) -> Generator[int]:
+        """Open a directory, each one on the way to it by itself."""
+        fd = os.dup(self._top)
+        try:
+            for part in parts:
+                below = self._step(fd, part, make=make)
+                os.close(fd)
+                fd = below
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _step(self, folder: int, name: str, *, make: bool) -> int:
+        """Open a directory in another one; make it if it isn't there, as archives may leave it out."""
+        try:
+            return os.open(name, DIRECTORY, dir_fd=folder)
+        except FileNotFoundError:
+            if not make:
+                raise
+        except OSError as error:
+            if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+                raise _RefusedError(f"a name leads through {name!r}, which is no directory") from None
+            raise
+        self._directories_left -= 1
+        self._hold_limits()
+        os.mkdir(name, dir_fd=folder)
+        fd = os.open(name, DIRECTORY, dir_fd=folder)
+        os.fchmod(fd, 0o755)
+        return fd
+
+    def _hold_limits(self) -> None:
+        """Refuse an archive that asks for more than it may."""
+        if min(self._entries_left, self._directories_left, self._bytes_left) < 0:
+            raise _RefusedError(f"it holds more than {self._limits}")
+
+
+def _parts(name: str) -> list[str]:
+    """Take a name apart that must stay below the root."""
+    parts = [part for part in name.split("/") if part not in {"", "."}]
+    if name.startswith("/") or ".." in parts:
+        raise _RefusedError(f"{name!r} is absolute or has '..' in it")
+    return parts
+
+
+def _target(member: tarfile.TarInfo) -> str:
+    """Return where a symbolic link leads; a relative one must stay below the root."""
+    if not member.linkname:
+        raise _RefusedError(f"{member.name!r} is a link to nothing")
+    depth = len(_parts(member.name)) - 1
+    for part in member.linkname.split("/"):
+        depth += {"": 0, ".": 0, "..": -1}.get(part, 1)
+        if depth < 0 and not member.linkname.startswith("/"):
+            raise _RefusedError(f"{member.name!r} is a link to {member.linkname!r}, above the root")
+    return member.linkname
+
+
+def _clear(folder: int, name: str, whole: str) -> None:
+    """Remove what an earlier entry of the same name has made: tar(1) appends newer versions."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        raise _RefusedError(f"{whole!r} would take the place of a directory") from None

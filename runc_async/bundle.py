@@ -1,0 +1,251 @@
+"""A bundle: the directory that runc makes a container from, with its config.json and its root filesystem."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import os
+import threading
+import warnings
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from anyio import to_thread
+
+from ._bundle_check import CONFIG, check_bundle, check_rootfs, find_rootfs
+from ._process import outwait, patiently
+from ._tree import read_bounded, write_private
+from .errors import CleanupWarning
+from .rootfs import Busybox, Overlay, Rootfs, Tar
+from .spec import Spec
+
+if TYPE_CHECKING:
+    from ._bundle_dir import Made
+
+_CONFIG_LIMIT = 16 << 20
+
+
+class Bundle:
+    """A bundle on the disk, and its configuration in memory.
+
+    Comes from `create`, `open`, `temporary` or `busybox`. It is an `os.PathLike`, so it can be given wherever a path
+    of a bundle can. runc reads the disk: what is changed in `spec` counts once `save` has written it.
+
+    A bundle is an asynchronous context manager that closes it at the end; only one with an `Overlay` needs that, and a
+    temporary one does it by itself.
+
+    All work on files is done in worker threads. Cancelling waits for the thread: what was being made is removed again,
+    what was being written is there whole, and then the cancel goes on.
+    """
+
+    def __init__(self, path: str, spec: Spec, closing: contextlib.ExitStack | None = None) -> None:
+        self._path = path
+        self._closing = closing or contextlib.ExitStack()
+        self.spec = spec
+        """The configuration; change it at will."""
+
+    def __fspath__(self) -> str:
+        return self._path
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._path!r}>"
+
+    @property
+    def path(self) -> Path:
+        """The directory, absolute."""
+        return Path(self._path)
+
+    @property
+    def rootfs(self) -> Path:
+        """The directory of the root filesystem, absolute, as `spec` has it.
+
+        Raises:
+            BundleNotFound: If it has none.
+        """
+        return Path(find_rootfs(self._path, self.spec.root.path if self.spec.root else None))
+
+    @classmethod
+    async def create(
+        cls, path: str | os.PathLike[str], *, rootfs: Rootfs | None = None, spec: Spec | None = None
+    ) -> Self:
+        """Make a bundle that stays.
+
+        Only the owner can enter its directory and read config.json, in which there may be secrets. A container with
+        a user namespace of its own has to pass through the directory too: give it mode 0711 then.
+
+        Args:
+            path: The directory of the bundle. It is made; or it is there, and has no config.json yet.
+            rootfs: Where the root filesystem comes from: the path of a directory, which stays where it is, or one of
+                `runc_async.rootfs`. None: `spec` names a directory that is there.
+            spec: The configuration, of which the bundle gets a copy with its own `root.path`. None: what `runc spec`
+                proposes, that is `sh` on a terminal; for a caller who isn't root, rootless. If the root filesystem is
+                the bundle's own, the container can write to it.
+
+        Raises:
+            FileExistsError: If there is a bundle already.
+            BundleNotFound: If the directory of the root filesystem isn't there.
+            RootfsError: If the root filesystem can't be made from `rootfs`.
+            OSError: If something can't be read or written.
+        """
+        return await cls._make(os.path.abspath(path), None, rootfs, spec)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def temporary(
+        cls,
+        *,
+        rootfs: Rootfs | None = None,
+        spec: Spec | None = None,
+        directory: str | os.PathLike[str] | None = None,
+    ) -> AsyncGenerator[Self]:
+        """Make a bundle for the time of an `async with`.
+
+        At the end its directory is removed, with everything that a container has left in a root filesystem of the
+        bundle's own. Delete the container before that.
+
+        Args:
+            rootfs: As for `create`.
+            spec: As for `create`.
+            directory: Where the bundle's directory is made; None: where Python makes temporary files.
+
+        Raises:
+            BundleNotFound: As `create` does.
+            RootfsError: As `create` does.
+            OSError: As `create` does.
+        """
+        async with await cls._make(None, directory, rootfs, spec) as bundle:
+            yield bundle
+
+    @classmethod
+    def busybox(
+        cls,
+        args: Sequence[str] = ("sh",),
+        *,
+        spec: Spec | None = None,
+        command: str | os.PathLike[str] = "busybox",
+        directory: str | os.PathLike[str] | None = None,
+    ) -> contextlib.AbstractAsyncContextManager[Self]:
+        """Make a temporary bundle around the busybox of this host, without a terminal: for demos and tests.
+
+            async with Bundle.busybox(["echo", "hello"]) as bundle: ...
+
+        Args:
+            args: What the container runs.
+            spec: The rest of the configuration; None as for `create`.
+            command: A statically linked busybox: a name looked up in $PATH, or a path. Debian has one in the package
+                busybox-static.
+            directory: As for `temporary`.
+
+        Raises:
+            RootfsError: If there is no busybox, or if it isn't statically linked.
+            OSError: As `create` does.
+        """
+        if isinstance(args, str):
+            raise TypeError(f"args must be a sequence of arguments, not one: {args!r}")
+        rootfs = Busybox(command)
+        own = _own_spec(spec, rootfs).set_args(*args).set_terminal(enabled=False)
+        return cls.temporary(rootfs=rootfs, spec=own, directory=directory)
+
+    @classmethod
+    async def open(cls, path: str | os.PathLike[str], *, strict: bool = True) -> Self:
+        """Read a bundle that is there.
+
+        Args:
+            path: Its directory.
+            strict: Whether config.json is held against all of the runtime-spec's schema: see `Spec.decode`.
+
+        Raises:
+            BundleNotFound: If there is no such directory, no config.json in it, or no root filesystem.
+            DecodeError: If config.json breaks the schema, and where; if it isn't JSON, or has more than 16 MiB.
+            OSError: If config.json can't be read.
+        """
+        return cls(*await patiently(to_thread.run_sync(lambda: _read(path, strict=strict))))
+
+    async def save(self) -> None:
+        """Write `spec` to config.json.
+
+        The old file is replaced at once by a new one that is on the disk already: whoever reads it, and whatever
+        breaks down meanwhile, finds one of them whole. Cancelling doesn't stop it.
+
+        Raises:
+            ValueError: If a value in `spec` has no form in JSON.
+            TypeError: Likewise.
+            OSError: If it can't be written; the old one is still there then.
+        """
+        data = self.spec.encode(indent=2)
+        await patiently(to_thread.run_sync(lambda: write_private(self._path, CONFIG, data, replace=True)))
+
+    async def aclose(self) -> None:
+        """Unmount an overlay, and remove a temporary bundle. Can be called again, and isn't stopped by a cancel.
+
+        What can't be removed is named in a `CleanupWarning`.
+        """
+        closing = self._closing.pop_all()
+        try:
+            await patiently(to_thread.run_sync(closing.close))
+        except OSError as error:
+            warnings.warn(f"bundle {self._path!r} is left behind: {error}", CleanupWarning, stacklevel=2)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    @classmethod
+    async def _make(
+        cls, path: str | None, parent: str | os.PathLike[str] | None, rootfs: Rootfs | None, spec: Spec | None
+    ) -> Self:
+        """Make a bundle, or nothing if the calling task is cancelled."""
+        own = _own_spec(spec, rootfs)
+        given_up = threading.Event()
+        directory = None if parent is None else os.path.abspath(parent)
+        work = asyncio.ensure_future(to_thread.run_sync(_make, path, directory, rootfs, own, given_up))
+        try:
+            await asyncio.wait((work,))
+        except asyncio.CancelledError:
+            given_up.set()
+            await outwait(work)
+            if work.exception() is None:  # too late to be given up
+                await patiently(to_thread.run_sync(work.result().undo))
+            raise
+        made = work.result()
+        return cls(made.path, own, made.closing)
+
+
+class _GivenUpError(Exception):
+    """The calling task was cancelled."""
+
+
+def _make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, given_up: threading.Event) -> Made:
+    """Make a bundle; in a worker thread."""
+    from ._bundle_dir import make  # noqa: PLC0415 - tarfile, tempfile and ctypes take 15 ms, and few callers need them
+
+    def check() -> None:
+        if given_up.is_set():
+            raise _GivenUpError
+
+    return make(path, parent, rootfs, spec, check)
+
+
+def _read(path: str | os.PathLike[str], *, strict: bool) -> tuple[str, Spec]:
+    """Read a bundle; in a worker thread."""
+    bundle = check_bundle(path)
+    config = os.path.join(bundle, CONFIG)
+    try:
+        spec = Spec.decode(read_bounded(config, _CONFIG_LIMIT), strict=strict, max_size=_CONFIG_LIMIT)
+    except ValueError as error:
+        error.add_note(f"in {config!r}")
+        raise
+    check_rootfs(bundle, spec.root.path if spec.root else None)
+    return bundle, spec
+
+
+def _own_spec(spec: Spec | None, rootfs: Rootfs | None) -> Spec:
+    """Copy a configuration, so that bundles don't share one, or propose one."""
+    if spec is not None:
+        return copy.deepcopy(spec)
+    own = Spec.default(rootless=os.geteuid() != 0)
+    return own.set_root("rootfs", readonly=False) if isinstance(rootfs, (Overlay, Tar, Busybox)) else own
