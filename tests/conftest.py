@@ -29,6 +29,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="a test that needs runc or root and can't have it fails instead of being skipped",
     )
+    parser.addoption(
+        "--runtime",
+        action="append",
+        metavar="PATH",
+        help="a runtime that the live tests drive instead of the host's runc; can be given several times",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark that has arguments."""
+    config.addinivalue_line("markers", "needs(feature): skipped where the runtime has no such command or option")
 
 
 def pytest_asyncio_loop_factories(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import anyio
 import leaks
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+
+    from runc_async.state import Status
+    from runc_async.stdio import StdIO
 
 
 class MakeBundle(Protocol):
@@ -28,22 +34,61 @@ class MakeBundle(Protocol):
         ...
 
 
-def runc(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the host's runc and return what it printed and its exit code.
+class MakeContainer(Protocol):
+    """What the fixture `make_container` gives."""
+
+    async def __call__(
+        self,
+        status: Status = ...,
+        args: Sequence[str] = ...,
+        io: StdIO | None = None,
+        **changes: Any,
+    ) -> str:
+        """Bring a container to a status, running if none is given, and return its id.
+
+        Its process sleeps for a minute if there are no `args`; `changes` are those of `MakeBundle`.
+        """
+        ...
+
+
+async def ended(pid: int) -> None:
+    """Wait until a process that isn't our child has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            await anyio.wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
+
+
+async def heard(fd: int, expected: bytes = b"\n", seconds: float = 20.0) -> bytes:
+    """Read a pipe until `expected` has come, or its end, and return all of it."""
+    data = b""
+    async with asyncio.timeout(seconds):
+        while expected not in data:
+            await anyio.wait_readable(fd)
+            if not (chunk := os.read(fd, 1 << 16)):
+                break
+            data += chunk
+    return data
+
+
+def runc(*args: str | Path, command: str = "runc") -> subprocess.CompletedProcess[str]:
+    """Run the host's runc, or the runtime `command`, and return what it printed and its exit code.
 
     Files take the output: a created container keeps pipes open for as long as it lives.
     """
-    command = ["runc", *map(str, args)]
+    argv = [command, *map(str, args)]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False, timeout=30)
+        ended = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False, timeout=30)
         out.seek(0)
         err.seek(0)
-        return subprocess.CompletedProcess(command, ended.returncode, out.read(), err.read())
+        return subprocess.CompletedProcess(argv, ended.returncode, out.read(), err.read())
 
 
 @contextlib.contextmanager
-def private_root(parent: Path) -> Generator[Path]:
-    """Make a directory for `runc --root`; at the end delete by force whatever container is in it, and the directory.
+def private_root(parent: Path, command: str = "runc") -> Generator[Path]:
+    """Make a directory for `--root` of a runtime; delete it at the end, and by force whatever container is in it.
 
     Raises:
         RuntimeError: If a container can't be deleted.
@@ -52,7 +97,8 @@ def private_root(parent: Path) -> Generator[Path]:
     try:
         yield directory
     finally:
-        results = [runc("--root", directory, "delete", "--force", name) for name in leaks.containers(directory)]
+        ids = list(leaks.containers(directory))
+        results = [runc("--root", directory, "delete", "--force", name, command=command) for name in ids]
         shutil.rmtree(directory)
     if failed := [result.stderr for result in results if result.returncode]:
         raise RuntimeError("containers left behind: " + "".join(failed))

@@ -1,4 +1,4 @@
-"""A private runtime root, a root filesystem and bundles for the tests that run real containers."""
+"""The runtime, a private root, a root filesystem and bundles for the tests that run real containers."""
 
 from __future__ import annotations
 
@@ -11,20 +11,57 @@ from typing import TYPE_CHECKING, Any
 
 import containers
 import pytest
+import runtime as runtimes
+
+from runc_async.client import Runc
+from runc_async.state import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from containers import MakeBundle
+    from containers import MakeBundle, MakeContainer
+    from runtime import Runtime
+
+    from runc_async.stdio import StdIO
 
 NUMBERS = itertools.count(1)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs a runtime once with each that `--runtime` names."""
+    if "runtime" in metafunc.fixturenames:
+        commands: list[str] = metafunc.config.getoption("--runtime") or ["runc"]
+        found = [runtimes.describe(command) for command in commands]
+        metafunc.parametrize("runtime", found, ids=str, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def runtime(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Runtime]:
+    """Return the runtime that this test drives."""
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        yield runtimes.suited(request.param, Path(directory))
+
+
+@pytest.fixture(autouse=True)
+def has_what_it_needs(request: pytest.FixtureRequest) -> None:
+    """Skip a test whose mark `needs` names a command or an option that the runtime doesn't have."""
+    for mark in request.node.iter_markers("needs"):
+        runtime: Runtime = request.getfixturevalue("runtime")
+        if not runtime.has(mark.args[0]):
+            pytest.skip(f"{runtime} has no {mark.args[0]}")
+
+
 @pytest.fixture
-def root(scratch: Path) -> Iterator[Path]:
-    """Return a directory for `runc --root`; whatever container is in it at the end is deleted by force."""
-    with containers.private_root(scratch) as directory:
+def root(scratch: Path, runtime: Runtime) -> Iterator[Path]:
+    """Return a directory for `--root` of the runtime; whatever container is in it at the end is deleted by force."""
+    with containers.private_root(scratch, runtime.command) as directory:
         yield directory
+
+
+@pytest.fixture
+def client(runtime: Runtime, root: Path) -> Runc:
+    """Return a client of the runtime, with a root directory of its own."""
+    return Runc(runtime.command, root=root)
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +74,10 @@ def rootfs(scratch: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def base_config(scratch: Path) -> dict[str, Any]:
-    """Return the configuration that this host's runc proposes."""
+def base_config(scratch: Path, runtime: Runtime) -> dict[str, Any]:
+    """Return the configuration that the runtime proposes."""
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
-        containers.runc("spec", "--bundle", directory).check_returncode()
+        containers.runc("spec", "--bundle", directory, command=runtime.command).check_returncode()
         config: dict[str, Any] = json.loads((Path(directory) / "config.json").read_bytes())
     return config
 
@@ -66,3 +103,28 @@ def make_bundle(scratch: Path, rootfs: Path, base_config: dict[str, Any]) -> Ite
 def container_id(prefix: str) -> Callable[[], str]:
     """Return a function that gives an id that no other container on this machine has."""
     return lambda: f"{prefix}{next(NUMBERS)}"
+
+
+@pytest.fixture
+def make_container(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]) -> MakeContainer:
+    """Return a function that brings containers to a status; see `MakeContainer`."""
+
+    async def make(
+        status: Status = Status.RUNNING,
+        args: Sequence[str] = ("sleep", "60"),
+        io: StdIO | None = None,
+        **changes: Any,
+    ) -> str:
+        name = container_id()
+        await client.create(name, make_bundle(args, **changes), io=io)
+        if status != Status.CREATED:
+            await client.start(name)
+        if status == Status.PAUSED:
+            await client.pause(name)
+        if status == Status.STOPPED:
+            pid = (await client.state(name)).pid
+            await client.kill(name, "KILL")
+            await containers.ended(pid)
+        return name
+
+    return make

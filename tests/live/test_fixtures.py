@@ -14,24 +14,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from containers import MakeBundle
+    from runtime import Runtime
 
 pytestmark = pytest.mark.runc
 
 
-def test_a_bundle_runs(root: Path, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
+def test_a_bundle_runs(runtime: Runtime, root: Path, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
     """A bundle from `make_bundle` runs its arguments, with what was changed in it."""
     bundle = make_bundle(["sh", "-c", "hostname; id -u"], hostname="web", process={"user": {"uid": 7}})
-    ended = runc("--root", root, "run", "--bundle", bundle, container_id())
+    ended = runc("--root", root, "run", "--bundle", bundle, container_id(), command=runtime.command)
     assert (ended.stdout, ended.stderr) == ("web\n7\n", "")
 
 
 def test_a_running_container_is_deleted(
-    scratch: Path, make_bundle: MakeBundle, container_id: Callable[[], str]
+    runtime: Runtime, scratch: Path, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
     """A container that a test leaves running, and the directory of its root, are gone when the fixture ends."""
     left = container_id()
-    with private_root(scratch) as root:
-        runc("--root", root, "create", "--bundle", make_bundle(["sleep", "30"]), left)
+    with private_root(scratch, runtime.command) as root:
+        runc("--root", root, "create", "--bundle", make_bundle(["sleep", "30"]), left, command=runtime.command)
         assert list(leaks.containers(root)) == [left]
         assert leaks.left_on_host(left, patience=0)
     assert not root.exists()
