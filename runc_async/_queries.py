@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import shutil
 import tempfile
@@ -65,7 +66,7 @@ class Queries(Caller):
             data = await self._read(_argv.list_(), timeout)
         return _decode.decode_list(data)
 
-    async def ps(self, container_id: str, *, timeout: Timeout = DEFAULT) -> list[int]:
+    async def ps(self, container_id: str, *, timeout: Timeout = DEFAULT) -> builtins.list[int]:
         """Tell the process ids, as the host sees them, of all processes in a container: runc-ps(8).
 
         Empty for a container that is stopped. Cancelling kills runc at once; nothing is lost.
