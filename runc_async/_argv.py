@@ -149,17 +149,25 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
     no_new_keyring: bool = False
     preserve_fds: int = 0
     extra_args: Sequence[str] = ()
+    watched: bool = False
 
-    def words(self) -> tuple[str, ...]:
+    def words(self) -> tuple[Argument, ...]:
         """Write them."""
         return (
-            *path_option("--pid-file", self.pid_file),
+            *_pid_file(self.pid_file, watched=self.watched),
             *path_option("--console-socket", self.console_socket),
             *path_option("--pidfd-socket", self.pidfd_socket),
             *switches(no_pivot=self.no_pivot, no_new_keyring=self.no_new_keyring),
             *_preserved(self.preserve_fds),
             *unchecked(self.extra_args),
         )
+
+
+def _pid_file(path: StrPath | None, *, watched: bool) -> tuple[Argument, ...]:
+    """Write `--pid-file`; always, if the runner is to look out for it."""
+    if not watched:
+        return path_option("--pid-file", path)
+    return ("--pid-file", WatchedPidFile(None if path is None else absolute(path)))
 
 
 def _preserved(count: int) -> tuple[str, ...]:
@@ -225,19 +233,12 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         return (
             *switches(detach=self.detach, ignore_paused=self.ignore_paused),
             *(word for path in cgroups for word in option("--cgroup", path)),
-            *self._pid_file(),
+            *_pid_file(self.pid_file, watched=not self.detach),
             *path_option("--console-socket", self.console_socket),
             *path_option("--pidfd-socket", self.pidfd_socket),
             *_preserved(self.preserve_fds),
             *unchecked(self.extra_args),
         )
-
-    def _pid_file(self) -> tuple[Argument, ...]:
-        """Write `--pid-file`: in the foreground always, for the runner to know when the process has ended."""
-        path = None if self.pid_file is None else absolute(self.pid_file)
-        if self.detach:
-            return path_option("--pid-file", path)
-        return ("--pid-file", WatchedPidFile(path))
 
 
 class Overrides(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
-from anyio.abc import ByteReceiveStream, ByteSendStream
 
 from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
+
+if TYPE_CHECKING:
+    from ._streams import PipeReader, PipeWriter
+    from ._workload import Workload
+    from .console import Pty
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -180,22 +184,48 @@ class Process(Protocol):
         ...
 
     @property
-    def stdin(self) -> ByteSendStream | None:
+    def stdin(self) -> PipeWriter | None:
         """Its stdin, if that is a pipe."""
         ...
 
     @property
-    def stdout(self) -> ByteReceiveStream | None:
+    def stdout(self) -> PipeReader | None:
         """Its stdout, if that is a pipe of ours."""
         ...
 
     @property
-    def stderr(self) -> ByteReceiveStream | None:
+    def stderr(self) -> PipeReader | None:
         """Its stderr, if that is a pipe of ours."""
+        ...
+
+    @property
+    def pty(self) -> Pty | None:
+        """Its terminal, if that is ours."""
+        ...
+
+    @property
+    def workload(self) -> Workload | None:
+        """The container's process, if the invocation has a `WatchedPidFile`; None if the runner can't tell it."""
+        ...
+
+    def close_workload(self) -> None:
+        """Let go of the container's process, which `aclose` does too. Idempotent."""
+        ...
+
+    async def started(self) -> Completed | None:
+        """Wait until the container's process runs; return runc's end if runc ended without one."""
+        ...
+
+    async def ended(self) -> int | None:
+        """Wait for the end of the container's process; return its wait status, None if only runc can tell."""
         ...
 
     async def wait(self) -> Completed:
         """Wait for its exit. Cancelling the wait leaves it running."""
+        ...
+
+    async def finish(self) -> Completed:
+        """Wait for its exit, for the invocation's timeout at most, and stop it then."""
         ...
 
     def send_signal(self, signum: int) -> None:

@@ -174,9 +174,7 @@ class Caller:
     async def _answer(self, invocation: Invocation) -> Response:
         """Run a request/response command without waiting for a turn, and raise if runc fails."""
         completed = await self._runner.run(invocation)
-        check_time(invocation, completed)
-        if completed.returncode != 0:
-            raise command_error(invocation, completed)
+        check_finished(invocation, completed)
         return respond(invocation, completed)
 
     def _turn(self) -> contextlib.AbstractAsyncContextManager[object]:
@@ -201,9 +199,7 @@ class Caller:
         """
         completed = await self._runner.run(invocation, started=started)
         check_time(invocation, completed)
-        records = parse_log(completed.log)
-        if failed(records, completed.returncode, completed.stderr):
-            raise command_error(invocation, completed)
+        raise_failure(invocation, completed)
         response = respond(invocation, completed)
         if check and response.exit_code != 0:
             raise ExitError(response, invocation.container_id)
@@ -288,6 +284,19 @@ def check_time(invocation: Invocation, completed: Completed) -> None:
         raise RuncTimeout(
             invocation.args, invocation.timeout, completed.stdout, completed.stderr, invocation.container_id
         )
+
+
+def check_finished(invocation: Invocation, completed: Completed) -> None:
+    """Raise if a runc that waits for nobody ran out of time, or failed."""
+    check_time(invocation, completed)
+    if completed.returncode != 0:
+        raise command_error(invocation, completed)
+
+
+def raise_failure(invocation: Invocation, completed: Completed) -> None:
+    """Raise what runc failed with, if it failed and the exit code isn't a container's process's own."""
+    if failed(parse_log(completed.log), completed.returncode, completed.stderr):
+        raise command_error(invocation, completed)
 
 
 def command_error(invocation: Invocation, completed: Completed) -> CommandError:

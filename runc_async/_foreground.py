@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
@@ -13,12 +14,16 @@ from ._argv import Command, Creation, Execution, Overrides, StrPath, User
 from ._call import Invocation, StopPolicy
 from ._caller import LET_FINISH, Caller, check_timeout
 from ._descriptors import FileDescriptor, preserved
+from ._options import ProcessOptions
 from .response import Response
 from .spec import Process
 from .stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
 
 STOP_WORKLOAD = StopPolicy(grace=5.0, workload=True)
 """For a runc in the foreground: it forwards SIGTERM to the process that it waits for."""
+
+EXECUTION_OPTIONS = ("cgroup", "ignore_paused", "pid_file", "pidfd_socket", "extra_args")
+"""Those of `ProcessOptions` that hold with a whole process document too."""
 
 DRAIN_TIMEOUT = 1.0
 """Seconds for which captured output is read on, after the exit, while other processes hold the pipe."""
@@ -198,18 +203,7 @@ class Foreground(Caller):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        fds = preserved(preserve_fds)
-        execution = Execution(
-            detach=detach,
-            cgroup=cgroup,
-            ignore_paused=ignore_paused,
-            pid_file=pid_file,
-            console_socket=console_socket,
-            pidfd_socket=pidfd_socket,
-            preserve_fds=len(fds),
-            extra_args=extra_args,
-        )
-        overrides = Overrides(
+        options = ProcessOptions(
             tty=tty,
             cwd=cwd,
             env=env,
@@ -219,8 +213,16 @@ class Foreground(Caller):
             no_new_privs=no_new_privs,
             process_label=process_label,
             apparmor=apparmor,
+            cgroup=cgroup,
+            ignore_paused=ignore_paused,
+            pid_file=pid_file,
+            pidfd_socket=pidfd_socket,
+            extra_args=extra_args,
         )
-        command = exec_command(container_id, process, execution, overrides)
+        fds = preserved(preserve_fds)
+        command = exec_command(
+            container_id, process, options, preserve_fds=len(fds), detach=detach, console_socket=console_socket
+        )
         invocation = self._workload(
             command,
             io=io,
@@ -241,7 +243,8 @@ class Foreground(Caller):
         preserve_fds: tuple[int, ...],
         timeout: float | None,
         drain_timeout: float,
-        detach: bool,
+        detach: bool = False,
+        stop: StopPolicy | None = None,
     ) -> Invocation:
         """Put together the invocation of a command that runs a process."""
         if data is not None and (detach or _has_stdin(io)):
@@ -254,7 +257,7 @@ class Foreground(Caller):
             input=data,
             timeout=check_timeout(timeout),
             drain_timeout=0.0 if detach else drain_timeout,
-            stop=LET_FINISH if detach else STOP_WORKLOAD,
+            stop=stop or (LET_FINISH if detach else STOP_WORKLOAD),
             preserve_fds=preserve_fds,
         )
 
@@ -267,13 +270,27 @@ def _has_stdin(io: StdIO | None) -> bool:
 
 
 def exec_command(
-    container_id: str, process: Process | Sequence[str], execution: Execution, overrides: Overrides
+    container_id: str,
+    process: Process | Sequence[str],
+    options: ProcessOptions,
+    *,
+    preserve_fds: int = 0,
+    detach: bool = False,
+    console_socket: StrPath | None = None,
 ) -> Command:
-    """Choose between a whole document and arguments.
+    """Put `runc exec` together, of a whole document or of arguments with changes to the container's own process.
 
     Raises:
         ValueError: If changes come with a document: runc would ignore them.
     """
+    given: dict[str, Any] = dict(options)
+    overrides = Overrides(**{name: given[name] for name in Overrides.__struct_fields__ if name in given})
+    execution = Execution(
+        detach=detach,
+        console_socket=console_socket,
+        preserve_fds=preserve_fds,
+        **{name: given[name] for name in EXECUTION_OPTIONS if name in given},
+    )
     if not isinstance(process, Process):
         return _argv.exec_arguments(container_id, process, execution, overrides)
     if overrides != Overrides():

@@ -9,18 +9,23 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 _CREATE = 0x100
 _MOVED_TO = 0x80
 _EVENT = struct.Struct("iIII")  # struct inotify_event: wd, mask, cookie, length of the name behind it
 _BUFFER = 1 << 16
 
+Arrived: TypeAlias = Callable[[str, bool], object]
+
 _watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
 
 
 @contextlib.contextmanager
-def arrivals(directory: str, arrived: Callable[[], object]) -> Iterator[None]:
+def arrivals(directory: str, arrived: Arrived) -> Iterator[None]:
     """Call `arrived` in the running loop whenever a file is made in `directory`, or renamed into it.
+
+    It gets the name of the file, and whether that was renamed, and so is complete.
 
     All uses in one event loop share one inotify instance, of which a user has 128 by default.
 
@@ -46,14 +51,14 @@ class _Watch:
     """One inotify instance, with one reader on its loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.callbacks: dict[int, list[Callable[[], object]]] = {}
+        self.callbacks: dict[int, list[Arrived]] = {}
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = self._call(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         self._loop = loop
         loop.add_reader(self._fd, self._report)
 
     @contextlib.contextmanager
-    def added(self, directory: str, arrived: Callable[[], object]) -> Iterator[None]:
+    def added(self, directory: str, arrived: Arrived) -> Iterator[None]:
         """Watch a directory; two watches of one directory have the same number."""
         path = os.fsencode(directory)
         number = self._call(self._libc.inotify_add_watch(self._fd, path, _CREATE | _MOVED_TO), directory)
@@ -76,10 +81,11 @@ class _Watch:
         with contextlib.suppress(BlockingIOError):
             events = os.read(self._fd, _BUFFER)
             while events:
-                number, _, _, length = _EVENT.unpack_from(events)
+                number, mask, _, length = _EVENT.unpack_from(events)
+                name = os.fsdecode(events[_EVENT.size : _EVENT.size + length].rstrip(b"\0"))
                 events = events[_EVENT.size + length :]
                 for arrived in list(self.callbacks.get(number, ())):
-                    arrived()
+                    arrived(name, bool(mask & _MOVED_TO))
 
     def _call(self, result: int, path: str | None = None) -> int:
         """Raise what a call of libc's failed with."""

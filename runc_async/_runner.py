@@ -22,6 +22,9 @@ from .exitstatus import from_wait_status
 LOG_LIMIT = 1 << 20
 """Bytes of runc's private log that are read: its end, where the reason of a failure stands."""
 
+KILL_GRACE = 2.0
+"""Seconds, at least, for runc to report a process that was killed, before runc itself is."""
+
 FIRST_INHERITED = 3
 """The first descriptor behind stdin, stdout and stderr."""
 
@@ -45,6 +48,8 @@ class ProcessRunner:
             except BaseException:
                 await patiently(process.end())
                 raise
+            finally:
+                process.close_workload()
 
     async def open(self, invocation: Invocation) -> RunningProcess:
         """Start runc and return it running: see `Runner.open`."""
@@ -57,6 +62,7 @@ class ProcessRunner:
             undo.callback(plumbing.close)
             files = _Files(above=FIRST_INHERITED + len(invocation.preserve_fds))
             undo.callback(files.close)
+            undo.callback(files.close_workload)
             lent = files.lent(invocation.preserve_fds)
             argv, options = helped(invocation, files.argv(invocation.argv), files.inherited, lent)
             stdin, stdout, stderr = plumbing.child
@@ -136,6 +142,9 @@ class _Files:
         self._log = -1
         while self._files:
             os.close(self._files.pop())
+
+    def close_workload(self) -> None:
+        """Let go of the container's process. Idempotent."""
         if self.workload is not None:
             self.workload.close()
 
@@ -181,9 +190,35 @@ class RunningProcess:
         """Its terminal, if it has one of ours."""
         return self._plumbing.pty
 
+    @property
+    def workload(self) -> Workload | None:
+        """The container's process, if the invocation has a `WatchedPidFile`."""
+        return self._files.workload
+
+    def close_workload(self) -> None:
+        """Let go of the container's process. Idempotent."""
+        self._files.close_workload()
+
     def send_signal(self, signum: int) -> None:
         """Send it a signal; nothing happens if it has ended."""
         self.child.send_signal(signum)
+
+    async def started(self) -> Completed | None:
+        """Wait until the container's process runs; return runc's end if runc ended without one."""
+        workload = self.workload
+        if workload is None or (await self.child.wait(or_for=workload.started) is not None and not workload.pid):
+            return await self.wait()
+        return None
+
+    async def ended(self) -> int | None:
+        """Wait for the end of the container's process; return its wait status, None if only runc can tell."""
+        workload = self.workload
+        if workload is None or self._completed is not None:
+            return None
+        await self.child.wait(or_for=workload.exited)
+        if workload.wait_status is None:  # runc, its parent, has yet to reap it
+            await self.child.wait(self.invocation.drain_timeout)
+        return workload.wait_status
 
     async def finish(self) -> Completed:
         """Wait for its exit, at most for the invocation's time, and stop it after that."""
@@ -201,11 +236,6 @@ class RunningProcess:
             await self._ended()
             await self._drained()
         return self._collect()
-
-    @property
-    def workload(self) -> Workload | None:
-        """The process of a container's that it waits for, for `exec` in the foreground."""
-        return self._files.workload
 
     async def _ended(self) -> None:
         """Wait for runc's exit; end it if it waits only for those who hold the pipes of a process that has ended.
@@ -262,12 +292,19 @@ class RunningProcess:
             await self.child.wait(policy.patience)
         if policy.workload and self.child.returncode is None:
             self.child.send_signal(signal.SIGTERM)
-            if await self.child.wait(policy.grace) is None:
+            if not await self._gone(policy.grace):
                 kill_workload(self.pid)
-                await self.child.wait(policy.grace)
+                await self._gone(max(policy.grace, KILL_GRACE))
             await self.child.stop()
         else:
             await self.child.stop(policy.grace)
+
+    async def _gone(self, seconds: float) -> bool:
+        """Wait for runc's exit; once the process has ended only for the drain timeout. Return whether runc is gone."""
+        exited = None if self.workload is None else self.workload.exited
+        if await self.child.wait(seconds, or_for=exited) is None and exited is not None and exited.done():
+            await self.child.wait(min(seconds, self.invocation.drain_timeout))
+        return self.child.returncode is not None
 
     async def aclose(self) -> None:
         """Stop it by its invocation's policy if it runs, reap it, and close the streams. Can't be cancelled."""
@@ -283,6 +320,15 @@ class RunningProcess:
                         break
         finally:
             self._collect()
+            self.close_workload()
             for stream in (self.stdin, self.stdout, self.stderr, self.pty):
                 if stream is not None:
                     stream.close()
+
+    def drop(self) -> None:
+        """Kill it and close everything, without waiting: for a finalizer. The child's own task reaps it."""
+        self.child.send_signal(signal.SIGKILL)
+        self._close()
+        for stream in (self.stdin, self.stdout, self.stderr, self.pty):
+            if stream is not None:
+                stream.close()

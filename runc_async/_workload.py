@@ -99,7 +99,6 @@ class Workload:
                 self.path = f"/proc/self/fd/{self.directory_fd}/pid"
             else:
                 directory, self.path = os.path.dirname(path), path
-            undo.callback(self._forget)
             self._watch = undo.enter_context(contextlib.ExitStack())
             self._watch.enter_context(arrivals(directory, self._arrived))
             self._undo = undo.pop_all()
@@ -120,36 +119,52 @@ class Workload:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signum)
 
-    def _arrived(self) -> None:
+    def take(self) -> tuple[int, int]:
+        """Give the process's pid and its pidfd away; the pidfd is the caller's from now on.
+
+        Raises:
+            ProcessLookupError: If there is no such process any more, or runc has told none.
+        """
+        if not self.started.done():
+            self._arrived(os.path.basename(self.path), True)  # runc has ended before its news came
+        if self._pidfd < 0:
+            raise ProcessLookupError("the process of the container has ended")
+        self._loop.remove_reader(self._pidfd)
+        pidfd, self._pidfd = self._pidfd, -1
+        return self.pid, pidfd
+
+    def _arrived(self, name: str, renamed: bool) -> None:  # noqa: FBT001 - as inotify reports it
         """Get hold of the process as soon as runc begins to write the pid file, and believe it when that is done.
 
         A short process may be gone by the time at which the file is complete.
         """
         if self._pidfd < 0 and self.runc_pid:
             self._hold(children(self.runc_pid))
-        with contextlib.suppress(FileNotFoundError):
-            with open(self.path, encoding="ascii") as file:
-                self.pid = int(file.read())
-            self._watch.close()
-            self._believe()
+        if renamed and name == os.path.basename(self.path):
+            with contextlib.suppress(OSError, ValueError):
+                with open(self.path, encoding="ascii") as file:
+                    self.pid = int(file.read())
+                self._believe()
 
     def _hold(self, candidates: list[int]) -> None:
-        """Open a pidfd of runc's only child, which is that process."""
+        """Open a pidfd of runc's only child, which is that process; without one its end isn't known exactly."""
         if len(candidates) == 1:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):
                 self._pidfd = os.pidfd_open(candidates[0])
                 self._held = candidates[0]
 
     def _believe(self) -> None:
         """Compare with what the file says, and listen for the end."""
+        self._watch.close()
         if self._held != self.pid:
             self._forget()
             self._hold([self.pid])
         if self._pidfd >= 0:
             self._loop.add_reader(self._pidfd, self._ended)
-        else:
+        elif not self.exited.done():
             self.exited.set_result(None)
-        self.started.set_result(None)
+        if not self.started.done():
+            self.started.set_result(None)
 
     def _ended(self) -> None:
         """Say that the process has ended; its pidfd stays readable, so nobody listens to it any more."""
@@ -167,3 +182,4 @@ class Workload:
     def close(self) -> None:
         """Remove and close everything. Idempotent."""
         self._undo.close()
+        self._forget()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ._foreground import Foreground
-from ._lifecycle import Lifecycle
-from ._queries import Queries
+from ._opening import Opening
 
 
-class Runc(Queries, Lifecycle, Foreground):
+class Runc(Opening):
     """A client of one runtime with one root directory.
 
     It holds no open resource, can be shared by any number of tasks and event loops, and is cheap to make.

@@ -10,11 +10,11 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 
 import anyio
-import anyio.abc
 import anyio.lowlevel
 import msgspec
 
 from ._call import Completed, Invocation
+from ._streams import PipeReader
 
 _FIRST_PID = 1001
 
@@ -68,7 +68,7 @@ class FakeRunner:
             exit_code: Its exit code; -n for an end by signal n.
             log: What it writes into its private log: JSON lines. With a record of level error, runc has failed.
             truncated: Whether output was lost.
-            hang: Never end, until it is cancelled or out of time.
+            hang: Don't end before it is cancelled, out of time, or gets a signal.
             error: Raise this instead of starting anything.
         """
         pieces = (stdout,) if isinstance(stdout, bytes) else tuple(stdout)
@@ -89,9 +89,7 @@ class FakeRunner:
         process = await self.open(invocation)
         if started is not None:
             started(process.pid)
-        with anyio.move_on_after(invocation.timeout):
-            return await process.wait()
-        return process.completed(timed_out=True)
+        return await process.finish()
 
     async def open(self, invocation: Invocation) -> FakeProcess:
         """Give the reply as a runc that is running: see `Runner.open`."""
@@ -101,7 +99,7 @@ class FakeRunner:
         await anyio.lowlevel.checkpoint()
         if reply.error is not None:
             raise reply.error
-        return FakeProcess(next(self._pids), reply)
+        return FakeProcess(next(self._pids), reply, invocation.timeout)
 
 
 class FakeProcess:
@@ -112,22 +110,43 @@ class FakeProcess:
         stdin: None.
         stdout: The pieces of the reply's stdout.
         stderr: None.
+        pty: None.
+        workload: None: there is no process of a container's.
         signals: The signals that were sent to it.
     """
 
-    def __init__(self, pid: int, reply: FakeReply) -> None:
+    def __init__(self, pid: int, reply: FakeReply, timeout: float | None = None) -> None:
+        ended = anyio.Event()
+        if not reply.hang:
+            ended.set()
         self.pid = pid
         self.stdin = None
-        self.stdout = _Pieces(reply)
+        self.stdout = _Pieces(reply.stdout, ended)
         self.stderr = None
+        self.pty = None
+        self.workload = None
         self.signals: list[int] = []
         self._reply = reply
+        self._ended = ended
+        self._timeout = timeout
+
+    async def started(self) -> Completed | None:
+        """Return its end if runc fails by the reply's log or exit code; else the process is taken to run."""
+        return self.completed() if self._reply.log or self._reply.exit_code else None
+
+    async def ended(self) -> int | None:
+        """Tell nothing, as only runc knows how the process has ended."""
+        return None
+
+    async def finish(self) -> Completed:
+        """Wait for its end, for the invocation's timeout at most."""
+        with anyio.move_on_after(self._timeout):
+            return await self.wait()
+        return self.completed(timed_out=True)
 
     async def wait(self) -> Completed:
-        """Wait for its end: at once, or never for a reply that hangs."""
-        await anyio.lowlevel.checkpoint()
-        if self._reply.hang and not self.signals:
-            await anyio.sleep_forever()
+        """Wait for its end: that comes at once, or with the first signal for a reply that hangs."""
+        await self._ended.wait()
         return self.completed()
 
     def completed(self, *, timed_out: bool = False) -> Completed:
@@ -143,36 +162,51 @@ class FakeProcess:
         )
 
     def send_signal(self, signum: int) -> None:
-        """Note a signal."""
+        """Note a signal; it ends a process that hangs."""
         self.signals.append(signum)
+        self._ended.set()
+
+    def close_workload(self) -> None:
+        """Do nothing: there is no process of a container's."""
 
     async def aclose(self) -> None:
         """Close its stream."""
-        await self.stdout.aclose()
+        self.stdout.close()
 
 
-class _Pieces(anyio.abc.ByteReceiveStream):
-    """The pieces of a reply, then the end of the stream."""
+class _Pieces(PipeReader):
+    """A pipe that doesn't exist: the pieces of a reply, then the end of the stream."""
 
-    def __init__(self, reply: FakeReply) -> None:
-        self._rest = deque(reply.stdout)
-        self._hang = reply.hang
-        self._closed = False
+    def __init__(self, pieces: Iterable[bytes], ended: anyio.Event) -> None:
+        # not the pipe's own constructor, which takes a descriptor
+        self._ahead = bytearray()
+        self._rest = deque(filter(None, pieces))
+        self._ended = ended
+        self._open = True
 
-    async def receive(self, max_bytes: int = 65536) -> bytes:
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return not self._open
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._open = False
+
+    def _open_fd(self) -> int:
+        """Raise if the stream is closed; there is no descriptor."""
+        if not self._open:
+            raise anyio.ClosedResourceError
+        return -1
+
+    async def _receive(self, max_bytes: int) -> bytes:
         """Return the next piece, `max_bytes` of it at most."""
         await anyio.lowlevel.checkpoint()
-        if self._closed:
-            raise anyio.ClosedResourceError
+        self._open_fd()
         if not self._rest:
-            if self._hang:
-                await anyio.sleep_forever()
+            await self._ended.wait()
             raise anyio.EndOfStream
         piece = self._rest.popleft()
         if len(piece) > max_bytes:
             self._rest.appendleft(piece[max_bytes:])
         return piece[:max_bytes]
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-        self._closed = True
