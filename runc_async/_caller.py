@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from . import _argv
 from ._argv import Command, StrPath
+from ._bundle_check import check_bundle
 from ._call import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams
 from ._decode import decode_state
 from ._exec_helper import named
@@ -25,7 +26,7 @@ from ._runner import ProcessRunner
 from .errors import CleanupWarning, CommandError, DecodeError, ExitError, RuncError, RuncTimeout
 from .response import Response
 
-DEFAULT_CONCURRENCY: Final = 8
+DEFAULT_CONCURRENCY: Final = 8 * len(os.sched_getaffinity(0))
 """Request/response commands of one client that run at once in one event loop; see docs/topics/performance.md."""
 
 STRIPPED: Final = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
@@ -133,6 +134,18 @@ class Caller:
             process_group=self._process_group,
             **settings,
         )
+
+    def _bundle(self, bundle: StrPath) -> str:
+        """Return the absolute path of a bundle, having looked at it before runc is started.
+
+        One that isn't here at all is left to runc: a runner can take runc to another mount namespace.
+
+        Raises:
+            BundleNotFound: If something is there, and is no bundle.
+            ValueError: If the path is empty or has a NUL byte.
+        """
+        path = _argv.absolute(bundle)
+        return check_bundle(path) if os.path.lexists(path) else path
 
     def _environment(self) -> dict[str, str] | None:
         """Tell runc's environment; None where it is ours unchanged, which spares a copy."""

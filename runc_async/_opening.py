@@ -114,7 +114,7 @@ class Opening(Queries, Lifecycle, Foreground, Watching):
                 extra_args=options.get("extra_args", ()),
             )
             invocation = self._invocation(
-                _argv.create(container_id, bundle, creation),
+                _argv.create(container_id, self._bundle(bundle), creation),
                 io if console is None else NullIO(),
                 timeout=self._seconds(timeout),
                 stop=LET_FINISH,
