@@ -48,7 +48,8 @@ unit: $(VENV)/.ready-dev ## the tests that need no runtime
 live: $(VENV)/.ready-dev host ## the tests that run real containers
 	$(PYTEST) -m runc --require-runc
 
-docs: $(VENV)/.ready-dev $(if $(REQUIRE),host) ## run every example of the README, the docs and examples/
+docs: $(VENV)/.ready-dev $(if $(REQUIRE),host) ## write the reference, and run every example
+	$(BIN)/python tools/reference.py > docs/reference.tmp && mv docs/reference.tmp docs/reference.md
 	$(PYTEST) $(REQUIRE) tests/test_readme.py
 
 bench: $(VENV)/.ready-dev host ## measure what a call costs
