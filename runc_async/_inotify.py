@@ -8,7 +8,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TypeAlias
 
 _CREATE = 0x100
@@ -22,7 +22,7 @@ _watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
 
 
 @contextlib.contextmanager
-def arrivals(directory: str, arrived: Arrived) -> Iterator[None]:
+def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
     """Call `arrived` in the running loop whenever a file is made in `directory`, or renamed into it.
 
     It gets the name of the file, and whether that was renamed, and so is complete.
@@ -58,7 +58,7 @@ class _Watch:
         loop.add_reader(self._fd, self._report)
 
     @contextlib.contextmanager
-    def added(self, directory: str, arrived: Arrived) -> Iterator[None]:
+    def added(self, directory: str, arrived: Arrived) -> Generator[None]:
         """Watch a directory; two watches of one directory have the same number."""
         path = os.fsencode(directory)
         number = self._call(self._libc.inotify_add_watch(self._fd, path, _CREATE | _MOVED_TO), directory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Unpack
 
@@ -53,13 +53,13 @@ class Opening(Queries, Lifecycle, Foreground, Watching):
         grace: float = GRACE,
         timeout: Timeout = DEFAULT,
         **options: Unpack[CreateOptions],
-    ) -> AsyncIterator[Container]:
+    ) -> AsyncGenerator[Container]:
         """Create a container and start it; on the way out stop it and delete it, whatever has happened.
 
         On the way out its first process gets SIGTERM and, `grace` seconds later, SIGKILL; then the container is
         deleted and the streams are closed. No cancel interrupts that, it takes a bounded time, and what can't be done
-        is said in a `CleanupWarning`. Exceptions of the block pass unchanged. The container's own end ends nothing: wait
-        for it with `Container.wait`, whose answer is kept after the block.
+        is said in a `CleanupWarning`. Exceptions of the block pass unchanged. The container's own end ends nothing:
+        wait for it with `Container.wait`, whose answer is kept after the block.
 
         No runc is left running for the container, which saves about 10 MB each.
 
@@ -114,7 +114,7 @@ class Opening(Queries, Lifecycle, Foreground, Watching):
                 extra_args=options.get("extra_args", ()),
             )
             invocation = self._invocation(
-                _argv.create(container_id, self._bundle(bundle), creation),
+                _argv.create(container_id, self._bundle(container_id, bundle), creation),
                 io if console is None else NullIO(),
                 timeout=self._seconds(timeout),
                 stop=LET_FINISH,
@@ -159,7 +159,7 @@ class Opening(Queries, Lifecycle, Foreground, Watching):
         io: StdIO | None = None,
         grace: float = GRACE,
         **options: Unpack[ProcessOptions],
-    ) -> AsyncIterator[ContainerProcess]:
+    ) -> AsyncGenerator[ContainerProcess]:
         """Run one more process in a container, with live streams; on the way out stop it, whatever has happened.
 
         On the way out it gets SIGTERM and, `grace` seconds later, SIGKILL; runc is reaped and the streams are closed.

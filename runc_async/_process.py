@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import warnings
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -18,6 +18,12 @@ T = TypeVar("T")
 
 KILL_TIMEOUT = 10.0
 """Seconds that a child may need to vanish after SIGKILL: more only if it sleeps uninterruptibly in the kernel."""
+
+SPAWN_TIMEOUT = 1.0
+"""Seconds that a spawn may need to end after the end of the loop has cancelled it."""
+
+REAP_TIME = 0.1
+"""Seconds for uvloop to reap the child of a cancelled spawn: it has killed it, and doesn't wait."""
 
 
 async def patiently(work: Coroutine[Any, Any, T]) -> T:
@@ -81,7 +87,11 @@ class Child:
         spawned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(argv, options, spawned))
         self._life.add_done_callback(lambda _: spawned.cancel())  # cancelled before it has begun, it never says so
-        cancelled = await outwait(spawned)
+        stuck = asyncio.get_running_loop().call_later(SPAWN_TIMEOUT, _cancel_again, self._life)
+        try:
+            cancelled = await outwait(spawned)
+        finally:
+            stuck.cancel()
         if cancelled is None:
             spawned.result()
         elif spawned.cancelled() or spawned.exception() is not None:
@@ -94,7 +104,7 @@ class Child:
         return self._life.result() if self._life is not None and self._life.done() else None
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> Generator[None]:
         """Say for the time of the block that somebody sees to the child's end: see `_live`."""
         self._watchers += 1
         try:
@@ -143,6 +153,8 @@ class Child:
         try:
             process = await asyncio.create_subprocess_exec(*argv, **options)
         except BaseException as exc:  # noqa: BLE001 - it is raised again by whoever waits for the spawn
+            if isinstance(exc, asyncio.CancelledError):
+                await asyncio.sleep(REAP_TIME)
             spawned.set_exception(spawn_error(exc, argv[0], options))
             return -1
         problem = self._open(process)
@@ -173,6 +185,16 @@ class Child:
             process.kill()
             return exc
         return None
+
+
+def _cancel_again(life: asyncio.Task[int]) -> None:
+    """Cancel a spawn that was cancelled, and doesn't end.
+
+    The end of the loop cancels asyncio's own task inside a spawn too. Then, up to Python 3.12.3, the spawn has killed
+    the process, and waits for ever to hear of its end.
+    """
+    if life.cancelling():
+        life.cancel()
 
 
 def spawn_error(exc: BaseException, program: str, options: Mapping[str, Any]) -> BaseException:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 CHUNK = 1 << 16
 """Bytes of one read: a pipe's default capacity in Linux."""
@@ -136,7 +136,7 @@ class Feed:
 
 
 @contextlib.contextmanager
-def _closed_on_failure(fd: int) -> Iterator[None]:
+def _closed_on_failure(fd: int) -> Generator[None]:
     """Close a descriptor if the block raises: epoll_ctl(2) can fail for want of memory or watches."""
     try:
         yield

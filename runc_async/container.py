@@ -116,9 +116,7 @@ class Container:
         self, resources: LinuxResources, *, l3_cache_schema: str | None = None, mem_bw_schema: str | None = None
     ) -> None:
         """Change its limits: see `Runc.update`."""
-        await self._runc.update(
-            self.id, resources, l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema
-        )
+        await self._runc.update(self.id, resources, l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema)
 
     async def ps(self) -> list[int]:
         """Tell the process ids of its processes: see `Runc.ps`."""
