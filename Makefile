@@ -40,7 +40,7 @@ style: $(VENV)/.ready-dev ## lint and formatting
 types: $(VENV)/.ready-dev ## mypy, pyright, and how complete the public types are
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/pyright --verifytypes runc_async --ignoreexternal
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes runc_async --ignoreexternal
 
 unit: $(VENV)/.ready-dev ## the tests that need no runtime
 	$(PYTEST) -m "not runc"

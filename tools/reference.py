@@ -42,8 +42,7 @@ def members(owner: type) -> Iterator[str]:
     names = dict.fromkeys(name for parent in ours for name in vars(parent) if not name.startswith("_"))
     for name in names:
         value = inspect.getattr_static(owner, name)
-        if isinstance(value, (staticmethod, classmethod)):
-            value = value.__func__
+        value = getattr(value, "__func__", value)  # of a class method
         if inspect.isfunction(value):
             yield f"    - `{name}{arguments(value)}`: {first_line(value)}"
         elif isinstance(value, property):
