@@ -1,0 +1,87 @@
+"""A container's memory cgroup: where it is, and how often the kernel killed there because memory was used up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+def memory_cgroup(pid: int, proc: Path = _PROC) -> Path | None:
+    """Find the directory of the cgroup that counts the memory of a process, as mounted for us: cgroups(7).
+
+    That is the memory hierarchy of cgroup v1 where there is one, also beside a v2 hierarchy without the controller
+    (hybrid), else the v2 hierarchy. To be asked while the process lives: a dead one is in no cgroup.
+
+    Args:
+        pid: The process.
+        proc: Where procfs is.
+
+    Returns:
+        The directory; None if the process is gone, is in the same cgroup as we are, so that what is counted there is
+        not its own, or if the hierarchy isn't mounted here.
+    """
+    theirs = _cgroup_path(proc / str(pid))
+    if theirs is None or theirs == _cgroup_path(proc / "self"):
+        return None
+    version, path = theirs
+    for root, mount_point in _mounts(proc / "self", version):
+        if Path(path).is_relative_to(root):
+            return mount_point / Path(path).relative_to(root)
+    return None
+
+
+def read_oom_kills(directory: Path) -> int | None:
+    """Read how many processes in a memory cgroup the kernel has killed for want of memory.
+
+    The counter is `oom_kill`, not `oom`, which counts failed allocations: `memory.events` in v2, with the cgroups below
+    it, and `memory.oom_control` in v1, without them.
+
+    Returns:
+        The number since the cgroup was made; None if it can't be read, for example because the cgroup is gone.
+    """
+    for name in ("memory.events", "memory.oom_control"):
+        try:
+            content = (directory / name).read_text()
+        except OSError:
+            continue
+        for line in content.splitlines():
+            key, _, value = line.partition(" ")
+            if key == "oom_kill":
+                return int(value)
+    return None
+
+
+def _cgroup_path(process: Path) -> tuple[int, str] | None:
+    """Tell in which version of cgroups, and where in the hierarchy, the memory of a process is counted."""
+    try:
+        content = (process / "cgroup").read_text(errors="surrogateescape")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    found = None
+    for line in content.splitlines():
+        hierarchy, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            return 1, path
+        if hierarchy == "0":
+            found = 2, path
+    return found
+
+
+def _mounts(process: Path, version: int) -> list[tuple[str, Path]]:
+    """List the mounts of the memory hierarchy: which of its directories is mounted where: proc_pid_mountinfo(5)."""
+    mounts: list[tuple[str, Path]] = []
+    for line in (process / "mountinfo").read_text(errors="surrogateescape").splitlines():
+        # Optional fields, as many as there are, end with a lone hyphen.
+        place, _, kind = line.partition(" - ")
+        root, mount_point = place.split()[3:5]
+        file_system, _, options = kind.split(" ", 2)
+        if file_system == "cgroup2" if version == 2 else "memory" in options.split(","):  # noqa: PLR2004  (cgroup v2)
+            mounts.append((_unescape(root), Path(_unescape(mount_point))))
+    return mounts
+
+
+def _unescape(field: str) -> str:
+    """Decode the octal escapes of blanks, line feeds and backslashes."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -1,0 +1,291 @@
+"""How a process that is not our child tells its exit status.
+
+Three ways, in this order: we are its parent after all, because orphans come to us (`subreaper()`, or we are process 1);
+the kernel keeps the status for its pidfd (Linux 6.15 and later); else nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import os
+import select
+import threading
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import anyio
+
+from ._cgroup import read_oom_kills
+from ._pidfd import ProcessIdentity, has_exited, kept_status, pidfd_pid
+from .exitstatus import ExitStatus, from_wait_status
+
+REAP_TIMEOUT = 10.0
+"""Seconds that a dead process's parent may take to reap it, before its status counts as unknown."""
+
+PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
+
+
+async def wait_pidfd(
+    pidfd: int,
+    *,
+    reap: bool = True,
+    memory_cgroup: Path | None = None,
+    oom_kills_before: int = 0,
+    reap_timeout: float = REAP_TIMEOUT,
+) -> ExitStatus:
+    """Wait until the process of a pidfd has ended, and tell how.
+
+    One reader on the event loop serves all waits: no thread, no polling, and no other library's child is touched.
+    Waiting can be cancelled at any time, and changes nothing then. The pidfd stays the caller's, and has to stay open
+    until the wait has ended.
+
+    Only one wait can reap a process, and older kernels tell nothing to the others: ask once and keep the result.
+
+    Args:
+        pidfd: The process.
+        reap: Reap it if it is our child. False for what asyncio or `subprocess` started: its status is only looked at.
+        memory_cgroup: The directory of its memory cgroup, read as soon as the process has ended, for `oom_killed`.
+        oom_kills_before: What `read_oom_kills` said before there was any process whose end matters.
+        reap_timeout: Seconds that its parent may take, after its end, to reap it. Only then does the kernel tell the
+            status, and many a process 1 of a container that we run in never reaps.
+
+    Returns:
+        The status; an unknown one if nobody can tell.
+
+    Raises:
+        OSError: If `pidfd` can't be waited for, or no descriptor is left.
+    """
+    exited_at = None
+    status = None
+    with _changes(pidfd) as changed:
+        while not has_exited(pidfd):
+            await _next(changed)
+            exited_at = dt.datetime.now(dt.UTC)
+        kills = None if memory_cgroup is None else read_oom_kills(memory_cgroup)
+        with anyio.move_on_after(reap_timeout):
+            status = await _status(pidfd, changed, reap=reap)
+    oom_killed = None if kills is None else kills > oom_kills_before
+    if status is None:
+        return ExitStatus(oom_killed=oom_killed, exited_at=exited_at)
+    return from_wait_status(status, oom_killed=oom_killed, exited_at=exited_at)
+
+
+async def _status(pidfd: int, changed: asyncio.Event, *, reap: bool) -> int | None:
+    """Wait until somebody can tell the wait status of a dead process; None if nobody ever will."""
+    while True:
+        status = _child_status(os.P_PIDFD, pidfd, reap=reap)
+        if status is not None:
+            return status
+        try:
+            status = kept_status(pidfd)
+        except ProcessLookupError:
+            return None
+        except OSError:
+            # No such call in this kernel. But a runc that is about to exit may be the zombie's parent still.
+            if not (orphans_come_to_us() and _is_zombie(pidfd)):
+                return None
+        if status is not None:
+            return status
+        await _next(changed)
+
+
+def _child_status(kind: int, number: int, *, reap: bool) -> int | None:
+    """Tell the wait status of a child of ours that has ended; None if it runs, or is not our child."""
+    try:
+        result = os.waitid(kind, number, os.WEXITED | os.WNOHANG | (0 if reap else os.WNOWAIT))
+    except ChildProcessError:
+        return None
+    if result is None:
+        return None
+    return result.si_status << 8 if result.si_code == os.CLD_EXITED else result.si_status
+
+
+def _is_zombie(pidfd: int) -> bool:
+    """Say whether a process that has ended has not been reaped."""
+    try:
+        pidfd_pid(pidfd)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class _Watch:
+    """One epoll descriptor, and one reader, for all waits in one event loop.
+
+    A pidfd is ready from the end of its process on and stays so; a reader of the loop would be called without end. An
+    edge-triggered epoll reports each change once: the end, the change of a zombie's parent, the reaping.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.waits: dict[int, list[asyncio.Event]] = {}
+        self._epoll = select.epoll()
+        self._loop = loop
+        loop.add_reader(self._epoll.fileno(), self._report)
+
+    def add(self, pidfd: int, changed: asyncio.Event) -> None:
+        """Set `changed` whenever the process changes."""
+        if pidfd not in self.waits:
+            self._epoll.register(pidfd, select.EPOLLIN | select.EPOLLET)
+        self.waits.setdefault(pidfd, []).append(changed)
+
+    def remove(self, pidfd: int, changed: asyncio.Event) -> None:
+        """Undo `add`."""
+        self.waits[pidfd].remove(changed)
+        if not self.waits[pidfd]:
+            del self.waits[pidfd]
+            # A pidfd that its owner has closed too early is out already; so are all with the epoll of a closed loop.
+            with contextlib.suppress(OSError, ValueError):
+                self._epoll.unregister(pidfd)
+
+    def pids(self) -> Iterator[int]:
+        """Yield the processes that are waited for."""
+        for pidfd in self.waits:
+            with contextlib.suppress(ProcessLookupError):
+                yield pidfd_pid(pidfd)
+
+    def close(self) -> None:
+        """Close the descriptor; the loop may be closed already."""
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    def _report(self) -> None:
+        """Tell all waits for the processes that have changed."""
+        for pidfd, _ in self._epoll.poll(0):
+            for changed in self.waits.get(pidfd, ()):
+                changed.set()
+
+
+watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
+
+
+@contextlib.contextmanager
+def _changes(pidfd: int) -> Generator[asyncio.Event]:
+    """Give an event that is set at every change of a process; the last one to leave closes the loop's watch."""
+    loop = asyncio.get_running_loop()
+    if loop not in watches:
+        _close_stale_watches()
+        watches[loop] = _Watch(loop)
+    watch = watches[loop]
+    changed = asyncio.Event()
+    try:
+        watch.add(pidfd, changed)
+        try:
+            yield changed
+        finally:
+            watch.remove(pidfd, changed)
+    finally:
+        if not watch.waits and watches.pop(loop, None) is not None:
+            watch.close()
+
+
+def _close_stale_watches() -> None:
+    """Close the watches of loops that were closed without an end of their tasks."""
+    for loop in [loop for loop in list(watches) if loop.is_closed()]:
+        watches.pop(loop).close()
+
+
+async def _next(changed: asyncio.Event) -> None:
+    """Wait for the next change."""
+    await changed.wait()
+    changed.clear()
+
+
+_lock = threading.Lock()
+_users = 0
+_value_before = 0
+adopted: set[ProcessIdentity] = set()
+
+
+@contextlib.contextmanager
+def subreaper() -> Generator[None]:
+    """Make this process the parent of the processes that runc leaves behind, so that their exit statuses are known.
+
+    runc exits after `create`, `run(detach=True)`, `exec(detach=True)` and `restore(detach=True)`. The kernel then gives
+    the container's process to the nearest ancestor that is a subreaper, or to process 1. Inside this context that is
+    us, and `wait()` knows the status on every kernel. Without it `wait()` needs Linux 6.15.
+
+    It changes the whole process, in all threads: every orphaned descendant becomes our child, whichever library started
+    it, and a zombie when it ends. This library reaps the processes of its own containers and nothing else, so other
+    libraries' children are safe, and what other libraries orphan stays a zombie until this process ends. Nesting is
+    counted; the last one to leave restores what was set before. What became our child stays it.
+
+    Enter it before the containers are made. See PR_SET_CHILD_SUBREAPER(2const).
+
+    Raises:
+        OSError: If the kernel refuses.
+    """
+    _enter_subreaper()
+    try:
+        yield
+    finally:
+        reap_adopted()
+        _leave_subreaper()
+
+
+def _enter_subreaper() -> None:
+    """Become a subreaper, unless we are one."""
+    global _users, _value_before  # noqa: PLW0603  (the setting is the process's, and no object's)
+    with _lock:
+        if _users == 0:
+            _value_before = _get_subreaper()
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
+        _users += 1
+
+
+def _leave_subreaper() -> None:
+    """Be again what we were before, if nobody else needs it."""
+    global _users  # noqa: PLW0603  (as above)
+    with _lock:
+        _users -= 1
+        if _users == 0:
+            prctl(PR_SET_CHILD_SUBREAPER, _value_before)
+
+
+def adopt(pid: int) -> None:
+    """Note a process that runc has left, or will leave, behind: a container's init, or the process of a detached exec.
+
+    Without a `subreaper()` there is nothing to note.
+    """
+    if _users:
+        with contextlib.suppress(ProcessLookupError):
+            adopted.add(ProcessIdentity.of(pid))
+
+
+def reap_adopted() -> None:
+    """Reap those of the noted processes that have ended and that nobody waits for. Never waits itself.
+
+    To be called after a container was deleted: nobody can ask for the status of its processes any more.
+    """
+    awaited = {pid for watch in list(watches.values()) for pid in watch.pids()}
+    for process in list(adopted):
+        # The number is safe: if it is our child, then nobody else can reap it, and give its number away.
+        free = process.pid not in awaited
+        if not process.exists() or (free and _child_status(os.P_PID, process.pid, reap=True) is not None):
+            adopted.discard(process)
+
+
+def orphans_come_to_us() -> bool:
+    """Say whether this process is the one to which its orphaned descendants go."""
+    return os.getpid() == 1 or bool(_get_subreaper())
+
+
+def _get_subreaper() -> int:
+    """Read whether this process is a subreaper: 1 or 0."""
+    import ctypes  # noqa: PLC0415  (few programs need it, and all would pay for it)
+
+    value = ctypes.c_int()
+    prctl(PR_GET_CHILD_SUBREAPER, ctypes.addressof(value))
+    return value.value
+
+
+def prctl(option: int, argument: int) -> None:
+    """Change or read a setting of this process, as the manual page of the same name has them."""
+    import ctypes  # noqa: PLC0415  (as above)
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

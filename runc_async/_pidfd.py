@@ -1,0 +1,124 @@
+"""Processes that are not our children: which one a number means, and what the kernel tells about it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+_PROC = Path("/proc")
+
+# ioctl_pidfd(2): struct pidfd_info in its first published size of 64 bytes. The kernel takes any larger one too.
+_INFO = struct.Struct("=QQ11Ii")
+_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes)
+_INFO_EXIT = 1 << 3
+
+
+class ProcessIdentity(NamedTuple):
+    """A process, and no other one that gets the same number later.
+
+    Attributes:
+        pid: Its number, which the kernel reuses.
+        start_time: When it started, in clock ticks since boot: field 22 of proc_pid_stat(5).
+    """
+
+    pid: int
+    start_time: int
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity:
+        """Identify the process that has this number now; a zombie has it still.
+
+        Raises:
+            ProcessLookupError: If there is none.
+        """
+        return cls(pid, int(_stat(pid)[19]))
+
+    def exists(self) -> bool:
+        """Say whether this very process runs, or is a zombie."""
+        try:
+            return self == ProcessIdentity.of(self.pid)
+        except ProcessLookupError:
+            return False
+
+
+def open_pidfd(process: ProcessIdentity) -> int:
+    """Open a pidfd of exactly this process: non-inheritable, and the caller's.
+
+    Signal through it with `signal.pidfd_send_signal`, which never hits another process.
+
+    Raises:
+        ProcessLookupError: If it is gone, even if its number is in use again.
+        OSError: If no descriptor is left.
+    """
+    pidfd = os.pidfd_open(process.pid)
+    # The number may have changed hands before the call, but not between the call and this check unnoticed: whoever
+    # has it now started later.
+    if process.exists():
+        return pidfd
+    os.close(pidfd)
+    raise ProcessLookupError(f"process {process.pid} is gone")
+
+
+def pidfd_pid(pidfd: int) -> int:
+    """Tell the number of the process that a pidfd is of.
+
+    Raises:
+        ProcessLookupError: If it has ended and was reaped, or is invisible from here.
+        ValueError: If `pidfd` is no pidfd.
+    """
+    for line in (_PROC / "self" / "fdinfo" / str(pidfd)).read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "Pid":
+            if int(value) > 0:
+                return int(value)
+            raise ProcessLookupError(f"the process of pidfd {pidfd} is gone")
+    raise ValueError(f"descriptor {pidfd} is no pidfd")
+
+
+def has_exited(pidfd: int) -> bool:
+    """Say whether all threads of the process have ended; it may be a zombie still."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def kept_status(pidfd: int) -> int | None:
+    """Ask the kernel for the wait status that it keeps for a pidfd after the process was reaped.
+
+    Returns:
+        The status as wait(2) has it, or None as long as the process has not been reaped.
+
+    Raises:
+        ProcessLookupError: If the process was reaped and its status is not kept: before Linux 6.15.
+        OSError: If the kernel has no such call: before Linux 6.13.
+    """
+    info = bytearray(_INFO.size)
+    struct.pack_into("=Q", info, 0, _INFO_EXIT)
+    fcntl.ioctl(pidfd, _GET_INFO, info)
+    mask, *_, status = _INFO.unpack(info)
+    return status if mask & _INFO_EXIT else None
+
+
+def descends_from(pid: int, ancestor: int) -> bool | None:
+    """Say whether a process is `ancestor`, or its child, or a child's child; None if it is gone."""
+    while pid > 0:
+        if pid == ancestor:
+            return True
+        try:
+            pid = int(_stat(pid)[1])
+        except ProcessLookupError:
+            return None
+    return False
+
+
+def _stat(pid: int) -> list[str]:
+    """Read the fields of proc_pid_stat(5) from the third on: the second, the name, may hold blanks and brackets."""
+    try:
+        content = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(f"process {pid} is gone") from None
+    return content.rpartition(")")[2].split()

@@ -1,0 +1,615 @@
+"""Exit statuses of processes that are nobody's, somebody else's or our own, with small children."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies
+
+import runc_async._exit as exits
+import runc_async._pidfd as pidfds
+from runc_async._exit import adopt, orphans_come_to_us, reap_adopted, subreaper, wait_pidfd
+from runc_async._pidfd import ProcessIdentity, descends_from, has_exited, kept_status, open_pidfd, pidfd_pid
+from runc_async.exitstatus import ExitStatus, from_exit_code, from_wait_status
+
+any_loop = pytest.mark.any_loop
+
+
+class Process:
+    """A process that ends when it is told to, with a pidfd; not our child unless we are a subreaper."""
+
+    def __init__(self, pid: int, leash: int) -> None:
+        """Keep the pid and the descriptor whose close ends the process."""
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.leash = leash
+
+    def release(self) -> None:
+        """Let the process end by itself."""
+        os.close(self.leash)
+        self.leash = -1
+
+    def kill(self) -> None:
+        """Kill the process."""
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End it, reap it if it is ours, and close everything."""
+        if self.leash >= 0:
+            self.release()
+        os.close(self.pidfd)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+    def end(self) -> None:
+        """Let our child end, and return when it has; it is a zombie then."""
+        self.release()
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    def reaped(self) -> int:
+        """Reap our child and return its wait status."""
+        return os.waitpid(self.pid, 0)[1]
+
+
+Maker = Callable[..., Process]
+
+
+@pytest.fixture
+def orphan() -> Iterator[Maker]:
+    """Give a function that starts a process with a given exit code whose parent has gone, or goes when told to."""
+    made: list[Process] = []
+
+    def make(code: int = 7, *, parent: str = "exit 0") -> Process:
+        hand, leash = os.pipe2(os.O_CLOEXEC)
+        script = f"exec 3<&0; (read _ <&3; exit {code}) >&- & echo $!; exec >&-; {parent}"
+        with subprocess.Popen(["sh", "-c", script], stdin=hand, stdout=subprocess.PIPE) as shell:  # noqa: S607  (any sh)
+            os.close(hand)
+            assert shell.stdout is not None
+            made.append(Process(int(shell.stdout.readline()), leash))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.close()
+
+
+@pytest.fixture
+def child() -> Iterator[Maker]:
+    """Give a function that starts a child of ours with a given exit code."""
+    made: list[Process] = []
+
+    def make(code: int = 7) -> Process:
+        hand, leash = os.pipe2(os.O_CLOEXEC)
+        shell = ["/bin/sh", "-c", f"read _; exit {code}"]
+        pid = os.posix_spawn("/bin/sh", shell, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, hand, 0)])
+        os.close(hand)
+        made.append(Process(pid, leash))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.close()
+
+
+@pytest.fixture
+def one_subreaper() -> Iterator[None]:
+    """Be a subreaper for one test."""
+    with subreaper():
+        yield
+
+
+def kernel_keeps_statuses() -> bool:
+    """Say whether the kernel has the status of a reaped process for its pidfd."""
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ)
+    pidfd = os.pidfd_open(pid)
+    os.waitpid(pid, 0)
+    try:
+        return kept_status(pidfd) == 0
+    except OSError:
+        return False
+    finally:
+        os.close(pidfd)
+
+
+needs_kept_status = pytest.mark.skipif(not kernel_keeps_statuses(), reason="needs Linux 6.15")
+
+
+async def until_awaited(count: int = 1) -> None:
+    """Return as soon as so many waits are under way in this loop."""
+    loop = asyncio.get_running_loop()
+    while loop not in exits.watches or sum(map(len, exits.watches[loop].waits.values())) < count:  # noqa: ASYNC110  (nothing tells of it)
+        await asyncio.sleep(0)
+
+
+@any_loop
+@needs_kept_status
+async def test_the_status_of_somebody_elses_child(orphan: Maker) -> None:
+    """The exit code of a process that is not our child comes from the kernel, once its parent has reaped it."""
+    process = orphan(7)
+    before = dt.datetime.now(dt.UTC)
+    waiting = asyncio.create_task(wait_pidfd(process.pidfd))
+    await until_awaited()
+    process.release()
+    status = await waiting
+    assert (status.code, status.signal, status.oom_killed) == (7, None, None)
+    assert status.exited_at is not None
+    assert before <= status.exited_at <= dt.datetime.now(dt.UTC)
+
+
+@any_loop
+@needs_kept_status
+async def test_the_signal_of_somebody_elses_child(orphan: Maker) -> None:
+    """A process that was killed has a signal and no code."""
+    process = orphan()
+    process.kill()
+    status = await wait_pidfd(process.pidfd)
+    assert (status.code, status.signal, status.exit_code) == (None, 9, 137)
+
+
+@any_loop
+@pytest.mark.usefixtures("one_subreaper")
+@pytest.mark.parametrize("code", [0, 7, 255])
+async def test_a_subreaper_reaps_what_it_waits_for(orphan: Maker, code: int) -> None:
+    """The orphan of a subreaper is its child: the wait tells the code and leaves no zombie."""
+    process = orphan(code)
+    waiting = asyncio.create_task(wait_pidfd(process.pidfd))
+    await until_awaited()
+    process.release()
+    assert (await waiting).code == code
+    with pytest.raises(ProcessLookupError):
+        pidfd_pid(process.pidfd)
+
+
+@any_loop
+@pytest.mark.usefixtures("one_subreaper")
+async def test_a_subreaper_sees_signals(orphan: Maker) -> None:
+    """The orphan of a subreaper that is killed has its signal."""
+    process = orphan()
+    process.kill()
+    assert (await wait_pidfd(process.pidfd)).signal == 9
+
+
+@any_loop
+@pytest.mark.usefixtures("one_subreaper")
+@pytest.mark.parametrize("kernel", ["this", "old"])
+async def test_a_zombie_that_becomes_ours(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends before its parent, runc, is reaped by us when runc has exited without reaping it."""
+    if kernel == "old":
+        monkeypatch.setattr(exits, "kept_status", refuse(errno.ENOTTY))
+    parent, pidfd = await neglectful_parent()
+    waiting = asyncio.create_task(wait_pidfd(pidfd))
+    await until_awaited()
+    await parent.communicate(b"")
+    assert (await waiting).code == 7
+    os.close(pidfd)
+
+
+async def neglectful_parent() -> tuple[asyncio.subprocess.Process, int]:
+    """Start a child that has a zombie, exited with 7, until its input ends; return it and the zombie's pidfd."""
+    script = """if 1:
+        import os, sys
+        pid = os.fork() or os._exit(7)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        print(pid, flush=True)
+        sys.stdin.read()
+    """
+    pipe = asyncio.subprocess.PIPE
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdin=pipe, stdout=pipe)
+    assert parent.stdout is not None
+    return parent, os.pidfd_open(int(await parent.stdout.readline()))
+
+
+@any_loop
+async def test_a_child_is_not_stolen(child: Maker) -> None:
+    """With `reap=False` the status of a child is told, and its owner can still wait for it."""
+    process = child(7)
+    process.release()
+    assert (await wait_pidfd(process.pidfd, reap=False)).code == 7
+    assert process.reaped() == 7 << 8
+
+
+@any_loop
+async def test_a_child_of_asyncio_is_left_to_it() -> None:
+    """Beside asyncio's own wait for the same process both learn the status."""
+    process = await asyncio.create_subprocess_exec("sh", "-c", "read _; exit 7", stdin=asyncio.subprocess.PIPE)
+    pidfd = os.pidfd_open(process.pid)
+    waiting = asyncio.create_task(wait_pidfd(pidfd, reap=False))
+    await until_awaited()
+    await process.communicate(b"\n")
+    assert process.returncode == 7
+    assert (await waiting).code in {7, None if not kernel_keeps_statuses() else 7}
+    os.close(pidfd)
+
+
+@any_loop
+@pytest.mark.usefixtures("one_subreaper")
+async def test_other_children_are_left_alone(orphan: Maker) -> None:
+    """A subreaper that waits for orphans takes no status away from subprocess and asyncio."""
+    theirs = await asyncio.create_subprocess_exec("sh", "-c", "exit 3")
+    synchronous = subprocess.Popen(["sh", "-c", "exit 4"])  # noqa: S607, ASYNC220  (any sh; what is tested)
+    process = orphan(7)
+    adopt(process.pid)
+    process.release()
+    assert (await wait_pidfd(process.pidfd)).code == 7
+    reap_adopted()
+    assert await theirs.wait() == 3
+    assert synchronous.wait() == 4
+
+
+@any_loop
+async def test_the_time_of_an_end_that_nobody_saw_is_unknown(child: Maker) -> None:
+    """`exited_at` is only given if the wait was there when the process ended."""
+    process = child(0)
+    process.end()
+    assert await wait_pidfd(process.pidfd) == ExitStatus(code=0)
+
+
+def refuse(number: int) -> Callable[[int], int | None]:
+    """Make a `kept_status` that fails as it does on another kernel."""
+
+    def kept_status(pidfd: int) -> int | None:
+        del pidfd
+        raise OSError(number, os.strerror(number))
+
+    return kept_status
+
+
+@any_loop
+@pytest.mark.parametrize("number", [errno.ENOTTY, errno.EINVAL, errno.ESRCH], ids=["6.12", "other", "6.14"])
+async def test_a_status_that_nobody_keeps_is_unknown(
+    orphan: Maker, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On kernels that don't keep statuses it is unknown, not 0, and that is told at the end of the process."""
+    monkeypatch.setattr(exits, "kept_status", refuse(number))
+    process = orphan(0)
+    process.release()
+    status = await wait_pidfd(process.pidfd)
+    assert not status.known
+    assert status.code is None
+
+
+@any_loop
+@pytest.mark.usefixtures("one_subreaper")
+async def test_a_status_that_somebody_else_has_taken_is_unknown(orphan: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where we may become the parent and the kernel keeps nothing, a reaped process is not waited for."""
+    monkeypatch.setattr(exits, "kept_status", refuse(errno.ENOTTY))
+    process = orphan(0)
+    process.release()
+    process.reaped()
+    assert not (await wait_pidfd(process.pidfd)).known
+
+
+@any_loop
+async def test_a_parent_that_does_not_reap_is_not_waited_for_without_end() -> None:
+    """When the zombie stays one for `reap_timeout` its status is unknown."""
+    parent, pidfd = await neglectful_parent()
+    assert not (await wait_pidfd(pidfd, reap_timeout=0.05)).known
+    os.close(pidfd)
+    await parent.communicate(b"")
+
+
+@any_loop
+async def test_out_of_memory_is_read_at_the_end(child: Maker, tmp_path: Path) -> None:
+    """What the cgroup counts when the process has ended decides, compared with what it counted before."""
+    events = tmp_path / "memory.events"
+    events.write_text("oom_kill 2\n")
+    process = child(1)
+    waiting = asyncio.create_task(wait_pidfd(process.pidfd, memory_cgroup=tmp_path, oom_kills_before=2))
+    await until_awaited()
+    events.write_text("oom_kill 3\n")
+    process.release()
+    assert (await waiting).oom_killed is True
+
+
+@pytest.mark.parametrize(("content", "expected"), [("oom_kill 2\n", False), ("low 0\n", None)])
+async def test_no_out_of_memory_is_told_from_unknown(
+    child: Maker,
+    tmp_path: Path,
+    content: str,
+    expected: bool | None,  # noqa: FBT001  (a parameter of the test)
+) -> None:
+    """A counter that has not moved is False, and one that isn't there is None."""
+    (tmp_path / "memory.events").write_text(content)
+    process = child(0)
+    process.release()
+    status = await wait_pidfd(process.pidfd, memory_cgroup=tmp_path, oom_kills_before=2)
+    assert status.oom_killed is expected
+
+
+@any_loop
+async def test_a_cancelled_wait_changes_nothing(child: Maker) -> None:
+    """After a cancel the process runs, its status is there to be asked again, and the loop watches nothing."""
+    process = child(7)
+    waiting = asyncio.create_task(wait_pidfd(process.pidfd))
+    await until_awaited()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not exits.watches
+    process.release()
+    assert (await wait_pidfd(process.pidfd)).code == 7
+
+
+@any_loop
+@needs_kept_status
+async def test_two_waits_for_one_process(child: Maker) -> None:
+    """Each of several waits for the same pidfd is told."""
+    process = child(7)
+    waits = [asyncio.create_task(wait_pidfd(process.pidfd)) for _ in range(3)]
+    await until_awaited(3)
+    process.release()
+    assert [status.code for status in await asyncio.gather(*waits)] == [7, 7, 7]
+
+
+@any_loop
+async def test_many_waits_share_one_descriptor_and_one_reader(child: Maker) -> None:
+    """Fifty waits cost one descriptor more, and no thread; each is told its own status."""
+    processes = [child(code) for code in range(50)]
+    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    waits = [asyncio.create_task(wait_pidfd(process.pidfd)) for process in processes]
+    await until_awaited(50)
+    assert len(os.listdir("/proc/self/fd")) == descriptors + 1
+    assert threading.active_count() == threads
+    for process in reversed(processes):
+        process.release()
+    assert [status.code for status in await asyncio.gather(*waits)] == list(range(50))
+    assert not exits.watches
+
+
+def ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Be an event loop's handler of exceptions that does nothing."""
+    del loop, context
+
+
+def test_a_loop_that_was_closed_without_its_end_is_forgotten(child: Maker) -> None:
+    """The watch of a loop that was closed under a wait is closed by the next one that is made."""
+    process = child(7)
+    abandoned = asyncio.new_event_loop()
+    abandoned.set_exception_handler(ignore)  # it would complain of the task
+    task = abandoned.create_task(wait_pidfd(process.pidfd))
+    abandoned.run_until_complete(until_awaited())
+    abandoned.close()
+    process.release()
+    assert asyncio.run(wait_pidfd(process.pidfd)).code == 7
+    assert not exits.watches
+    # The task is told to end, which nobody can do any more through its loop.
+    task.get_coro().close()  # pyright: ignore[reportOptionalMemberAccess]  # it has one
+    del task
+
+
+async def test_what_is_no_pidfd_is_refused() -> None:
+    """A regular file can't be waited for, and nothing is left of the attempt."""
+    memory = os.memfd_create("no-pidfd")
+    with pytest.raises(PermissionError):
+        await wait_pidfd(memory)
+    os.close(memory)
+    assert not exits.watches
+
+
+async def test_a_pidfd_that_is_closed_too_early_breaks_nothing_else(child: Maker) -> None:
+    """A wait whose pidfd was closed can still be cancelled."""
+    process = child(7)
+    twin = os.dup(process.pidfd)
+    only = os.pidfd_open(process.pid)
+    waiting = asyncio.create_task(wait_pidfd(only))
+    await until_awaited()
+    os.close(only)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    os.close(twin)
+    process.release()
+
+
+def test_a_subreaper_restores_what_was_before() -> None:
+    """Nested contexts count; the last one to leave undoes the setting."""
+    assert not orphans_come_to_us()
+    with subreaper():
+        with subreaper():
+            assert orphans_come_to_us()
+        assert orphans_come_to_us()
+    assert not orphans_come_to_us()
+
+
+def test_a_subreaper_that_was_one_before_stays_one() -> None:
+    """Somebody else's setting survives ours."""
+    exits.prctl(exits.PR_SET_CHILD_SUBREAPER, 1)
+    with subreaper():
+        assert orphans_come_to_us()
+    assert orphans_come_to_us()
+    exits.prctl(exits.PR_SET_CHILD_SUBREAPER, 0)
+
+
+def test_a_refusal_of_the_kernel_is_an_error() -> None:
+    """The error of prctl has its number."""
+    with pytest.raises(OSError, match="Invalid argument") as caught:
+        exits.prctl(9999, 0)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_adopted_processes_are_reaped_when_they_have_ended(orphan: Maker) -> None:
+    """An orphan of ours that nobody waits for is reaped when asked; one that runs is not waited for."""
+    with subreaper():
+        process = orphan()
+        adopt(process.pid)
+        reap_adopted()
+        assert pidfd_pid(process.pidfd) == process.pid
+        process.end()
+        reap_adopted()
+        with pytest.raises(ProcessLookupError):
+            pidfd_pid(process.pidfd)
+    assert not exits.adopted
+
+
+def test_leaving_the_subreaper_reaps_what_was_adopted(orphan: Maker) -> None:
+    """No zombie of ours outlives the context."""
+    with subreaper():
+        process = orphan()
+        adopt(process.pid)
+        process.end()
+    with pytest.raises(ProcessLookupError):
+        pidfd_pid(process.pidfd)
+
+
+@pytest.mark.usefixtures("one_subreaper")
+async def test_adopted_processes_are_left_to_their_wait(orphan: Maker) -> None:
+    """What a task waits for is not reaped under its hands."""
+    process = orphan(7)
+    adopt(process.pid)
+    waiting = asyncio.create_task(wait_pidfd(process.pidfd))
+    await until_awaited()
+    process.end()
+    reap_adopted()
+    assert pidfd_pid(process.pidfd) == process.pid
+    assert (await waiting).code == 7
+    reap_adopted()
+    assert not exits.adopted
+
+
+def test_nothing_is_adopted_without_a_subreaper(orphan: Maker) -> None:
+    """Who hasn't asked for orphans doesn't get to keep a list of them; and who is gone is not listed."""
+    process = orphan()
+    adopt(process.pid)
+    assert not exits.adopted
+    with subreaper():
+        adopt(gone())
+        assert not exits.adopted
+
+
+def gone() -> int:
+    """Return the number of a process that is gone."""
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(pid, 0)
+    return pid
+
+
+def test_a_pidfd_is_opened_for_the_very_process(child: Maker) -> None:
+    """The pidfd of an identity is of that process."""
+    process = child()
+    identity = ProcessIdentity.of(process.pid)
+    assert identity.exists()
+    pidfd = open_pidfd(identity)
+    assert pidfd_pid(pidfd) == process.pid
+    assert not os.get_inheritable(pidfd)
+    os.close(pidfd)
+
+
+def test_a_number_that_is_in_use_again_is_refused(child: Maker) -> None:
+    """A process with the same number that started at another time is another one."""
+    identity = ProcessIdentity.of(child().pid)
+    other = identity._replace(start_time=identity.start_time - 1)
+    assert not other.exists()
+    with pytest.raises(ProcessLookupError, match=f"process {identity.pid} is gone"):
+        open_pidfd(other)
+
+
+def test_a_process_that_is_gone_is_refused() -> None:
+    """There is neither an identity nor a pidfd of a process that was reaped."""
+    pid = gone()
+    with pytest.raises(ProcessLookupError, match=f"process {pid} is gone"):
+        ProcessIdentity.of(pid)
+    assert not ProcessIdentity(pid, 1).exists()
+    with pytest.raises(ProcessLookupError):
+        open_pidfd(ProcessIdentity(pid, 1))
+
+
+def test_a_zombie_has_an_identity(child: Maker) -> None:
+    """A process that has ended and was not reaped still holds its number."""
+    process = child()
+    identity = ProcessIdentity.of(process.pid)
+    assert not has_exited(process.pidfd)
+    process.end()
+    assert has_exited(process.pidfd)
+    assert identity.exists()
+
+
+def test_only_a_pidfd_has_a_process() -> None:
+    """Another kind of descriptor is told from a pidfd."""
+    memory = os.memfd_create("no-pidfd")
+    with pytest.raises(ValueError, match=f"descriptor {memory} is no pidfd"):
+        pidfd_pid(memory)
+    os.close(memory)
+
+
+def test_descent_is_traced_through_procfs(orphan: Maker) -> None:
+    """A process descends from itself and its ancestors, from nobody else, and a dead one can't be traced."""
+    process = orphan(parent="exit 0")
+    assert descends_from(process.pid, process.pid)
+    assert descends_from(os.getpid(), os.getppid())
+    assert descends_from(os.getppid(), os.getpid()) is False
+    assert descends_from(0, os.getpid()) is False
+    assert descends_from(gone(), os.getpid()) is None
+
+
+def test_a_name_with_brackets_does_not_confuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second field of the process table's line may hold anything."""
+    (tmp_path / "5").mkdir()
+    fields = " ".join(str(number) for number in range(5, 53))
+    (tmp_path / "5" / "stat").write_bytes(b"5 (a) R 9 (\xff) S 4 " + fields.encode())
+    monkeypatch.setattr(pidfds, "_PROC", tmp_path)
+    assert ProcessIdentity.of(5) == (5, 22)
+
+
+@given(code=strategies.integers(0, 255))
+def test_a_wait_status_of_an_exit_is_its_code(code: int) -> None:
+    """All codes are told, and none of them has a signal."""
+    status = from_wait_status(code << 8)
+    assert (status.code, status.signal, status.exit_code, status.known) == (code, None, code, True)
+
+
+@given(number=strategies.integers(1, 64), dumped=strategies.booleans())
+def test_a_wait_status_of_a_death_is_its_signal(number: int, dumped: bool) -> None:  # noqa: FBT001  (from Hypothesis)
+    """All signals are told, with or without a core dump."""
+    status = from_wait_status(number | (0x80 if dumped else 0))
+    assert (status.code, status.signal, status.exit_code, status.known) == (None, number, 128 + number, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (None, ExitStatus()),
+        (0, ExitStatus(code=0)),
+        (128, ExitStatus(code=128)),
+        (129, ExitStatus(signal=1)),
+        (192, ExitStatus(signal=64)),
+        (193, ExitStatus(code=193)),
+        (255, ExitStatus(code=255)),
+    ],
+)
+def test_an_exit_code_of_runc_may_be_a_signal(code: int | None, expected: ExitStatus) -> None:
+    """What a foreground runc ends with is a signal's death where there is such a signal."""
+    assert from_exit_code(code) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"code": 0}, "exited with 0"),
+        ({"code": 1, "oom_killed": True}, "exited with 1 (out of memory)"),
+        ({"signal": 9}, "killed by SIGKILL"),
+        ({"signal": 9, "oom_killed": True}, "killed by SIGKILL (out of memory)"),
+        ({"signal": 40, "oom_killed": False}, "killed by signal 40"),
+        ({}, "exited with an unknown status"),
+    ],
+)
+def test_a_status_reads_as_a_sentence(fields: dict[str, Any], text: str) -> None:
+    """`str()` says how the process ended."""
+    assert str(ExitStatus(**fields)) == text
+
+
+def test_an_unknown_status_is_no_success() -> None:
+    """What isn't known has no code, no shell's code, and isn't known."""
+    status = ExitStatus()
+    assert (status.code, status.exit_code, status.known) == (None, None, False)
