@@ -1,0 +1,255 @@
+"""Receives one descriptor over AF_UNIX: the terminal (`--console-socket`) or the pidfd (`--pidfd-socket`) from runc.
+
+runc connects as a client, sends one message with one descriptor, and closes. The socket listens before runc is spawned,
+because runc may be faster than we are, in a fresh directory that nobody else can enter.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import struct
+import tempfile
+from types import TracebackType
+from typing import Self
+
+from ._pidfd import descends_from
+from .errors import RuncError
+
+PATH_LIMIT = 107
+"""Bytes of the path of a socket, without the final zero: unix(7), `sun_path`."""
+
+_PREFIX = "runc-"
+_NAME = "s"
+_UCRED = struct.Struct("iII")
+_MAX_DESCRIPTORS = 253  # SCM_MAX_FD of unix(7): room for more than one, so that extras are seen and closed
+_MAX_DATA = 4096
+_EXCERPT = 80
+
+
+class FDSocket:
+    """A socket that waits for one descriptor from the runc that we have started.
+
+    `async with FDSocket() as sock:` makes the directory and listens; leaving it removes the directory and closes
+    everything, also a descriptor that came and that nobody has taken with `detach()`. So a `receive()` can be
+    cancelled, or be raced against runc's exit, at any time.
+
+    The peer has to be of our own user or root, which the directory's mode already sees to, and it has to be the runc
+    that we have started or a child of it, as with `sudo` in front.
+    """
+
+    def __init__(self) -> None:
+        self._cleanup = contextlib.ExitStack()
+        self._listener: socket.socket | None = None
+        self._connection: socket.socket | None = None
+        self._path = ""
+        self._data = b""
+        self._fd = -1
+
+    async def __aenter__(self) -> Self:
+        """Make the directory and listen.
+
+        Raises:
+            OSError: If there is no directory for it, no path short enough, or no descriptor left.
+        """
+        with contextlib.ExitStack() as undo:
+            self._path = _make_directory(undo)
+            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            undo.callback(self._listener.close)
+            self._listener.setblocking(False)
+            self._listener.bind(self._path)
+            undo.callback(os.unlink, self._path)
+            self._listener.listen()
+            self._cleanup = undo.pop_all()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close and remove everything."""
+        self._disconnect()
+        if self._fd >= 0:
+            os.close(self.detach())
+        self._listener = None
+        self._cleanup.close()
+
+    def __repr__(self) -> str:
+        if self._listener is None:
+            return "<FDSocket closed>"
+        return f"<FDSocket {self._path!r} {'waiting' if self._fd < 0 else f'holds fd {self._fd}'}>"
+
+    @property
+    def path(self) -> str:
+        """The absolute path for `--console-socket` or `--pidfd-socket`."""
+        return self._path
+
+    async def receive(self, pid: int) -> bytes:
+        """Wait until a descriptor has come; `detach()` gives it. Strangers are turned away, and the wait goes on.
+
+        A cancelled call leaves everything as it was, so that it can be called again.
+
+        Args:
+            pid: The process that we have started: runc, or the program that starts runc.
+
+        Returns:
+            What the message says beside the descriptor: for a terminal a name that means nothing, for a pidfd
+            `standard` (the container's init) or `setns` (the process of an exec).
+
+        Raises:
+            RuncError: If the message has not exactly one descriptor.
+            OSError: If no descriptor is left for the connection.
+        """
+        while not self.receive_nowait(pid):
+            await _readable(self._open_listener() if self._connection is None else self._connection)
+        return self._data
+
+    def receive_nowait(self, pid: int) -> bool:
+        """Take a descriptor if it has come already; return whether there is one for `detach()`.
+
+        For the moment after runc's exit: what it has sent is there by then, or never will be.
+
+        Raises:
+            RuncError: As `receive()`.
+            OSError: As `receive()`.
+        """
+        if self._fd >= 0:
+            return True
+        try:
+            if self._connection is None:
+                self._connection = _accept(self._open_listener(), pid)
+            self._data, self._fd = _receive_one(self._connection)
+        except BlockingIOError:
+            return False
+        except BaseException:
+            self._disconnect()
+            raise
+        self._disconnect()
+        return True
+
+    @property
+    def data(self) -> bytes:
+        """What the message said, as `receive()` returns it; empty until then."""
+        return self._data
+
+    def detach(self) -> int:
+        """Give the descriptor away: it is the caller's from now on, non-inheritable.
+
+        Raises:
+            ValueError: If none has come, or it was taken already.
+        """
+        if self._fd < 0:
+            raise ValueError("there is no descriptor to take")
+        fd, self._fd = self._fd, -1
+        return fd
+
+    def _open_listener(self) -> socket.socket:
+        """Return the listening socket."""
+        if self._listener is None:
+            raise ValueError("the socket is only there inside `async with`")
+        return self._listener
+
+    def _disconnect(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _make_directory(undo: contextlib.ExitStack) -> str:
+    """Make a directory for the socket and return the socket's path; `undo` removes the directory."""
+    failures: list[OSError] = []
+    for parent in _parents():
+        size = len(os.fsencode(parent)) + len(f"/{_PREFIX}12345678/{_NAME}")
+        if size > PATH_LIMIT:
+            failures.append(OSError(errno.ENAMETOOLONG, f"a socket's path has at most {PATH_LIMIT} bytes", parent))
+            continue
+        try:
+            directory = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)  # its mode is 0700
+        except OSError as exc:
+            failures.append(exc)
+        else:
+            undo.callback(os.rmdir, directory)
+            return f"{directory}/{_NAME}"
+    raise failures[0]
+
+
+def _parents() -> list[str]:
+    """List the directories in which the socket's own may be made, the best first."""
+    runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
+    return [
+        *([runtime_dir] if os.path.isabs(runtime_dir) else []),
+        *(["/run"] if os.geteuid() == 0 else []),
+        os.path.abspath(tempfile.gettempdir()),
+        "/tmp",  # noqa: S108  (mkdtemp makes a directory of our own in it)
+    ]
+
+
+def _accept(listener: socket.socket, pid: int) -> socket.socket:
+    """Accept the connection of the process that we have started, and close those of others.
+
+    Raises:
+        BlockingIOError: If it has not connected yet.
+    """
+    while True:
+        connection, _ = listener.accept()
+        try:
+            connection.setblocking(False)
+            if _is_expected(connection, pid):
+                return connection
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+
+
+def _is_expected(connection: socket.socket, pid: int) -> bool:
+    """Say whether the peer is the process that we have started, or has been started by it: unix(7), SO_PEERCRED.
+
+    A peer that has gone already can't be traced any more; it was of the right user, which is what protects us: a user's
+    processes are not safe from each other in any case.
+    """
+    peer_pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return uid in {0, os.geteuid()} and descends_from(peer_pid, pid) is not False
+
+
+def _receive_one(connection: socket.socket) -> tuple[bytes, int]:
+    """Receive one message with one descriptor, which is non-inheritable.
+
+    `socket.recv_fds` ignores its flags (cpython#128881), and a descriptor without MSG_CMSG_CLOEXEC would get into every
+    process that another thread spawns meanwhile.
+
+    Raises:
+        BlockingIOError: If there is no message yet.
+        RuncError: If the message is something else.
+    """
+    fds = array.array("i")
+    space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * fds.itemsize)
+    try:
+        data, ancillary, flags, _ = connection.recvmsg(_MAX_DATA, space, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionError as exc:
+        raise RuncError("the runtime broke its connection off without sending a descriptor") from exc
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    if len(fds) == 1 and not flags & socket.MSG_CTRUNC:
+        return data, fds[0]
+    for fd in fds:
+        os.close(fd)
+    if flags & socket.MSG_CTRUNC:
+        raise RuncError("the descriptor that the runtime sent was lost: too many descriptors are open in this process")
+    raise RuncError(f"the runtime sent {len(fds) or 'no'} descriptors instead of one, with {data[:_EXCERPT]!r}")
+
+
+async def _readable(sock: socket.socket) -> None:
+    """Wait until something can be accepted or received."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sock.fileno(), ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(sock.fileno())
