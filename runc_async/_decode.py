@@ -11,6 +11,7 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from .errors import DecodeError
+from .event import Event, OOMEvent, StatsEvent, UnknownEvent
 from .features import Features, Version
 from .state import State
 from .stats import Stats
@@ -20,18 +21,22 @@ T = TypeVar("T")
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | None"
 
 
-class _StatsLine(msgspec.Struct, tag_field="type", tag="stats"):
-    """The one line of `events --stats`."""
+class _AnyEvent(msgspec.Struct):
+    """What an event of any type has."""
 
-    id: str
-    data: Stats
+    type: str
+    id: str = ""
 
 
 _STATE = msgspec.json.Decoder(State)
 # Go prints null for a list that it never put anything into.
 _LIST: msgspec.json.Decoder[list[State] | None] = msgspec.json.Decoder(list[State] | None)
 _PIDS: msgspec.json.Decoder[list[int] | None] = msgspec.json.Decoder(list[int] | None)
-_STATS = msgspec.json.Decoder(_StatsLine)
+_STATS = msgspec.json.Decoder(StatsEvent)
+EVENT: msgspec.json.Decoder[StatsEvent | OOMEvent] = msgspec.json.Decoder(StatsEvent | OOMEvent)
+_ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
+# msgspec raises the last two itself: for bytes in a string that are no UTF-8, and for 100,000 brackets in a row.
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _FEATURES = msgspec.json.Decoder(Features)
 
 # "runc version 1.1.5+ds1", then "commit: ..." and the like; crun ends with a line of compiled-in features.
@@ -57,6 +62,25 @@ def decode_ps(data: bytes) -> list[int]:
 def decode_stats(data: bytes) -> Stats:
     """Decode the output of `events --stats`."""
     return decode_json("events --stats", _STATS, data).data
+
+
+def decode_event(line: bytes) -> Event:
+    """Decode one line of `events`; `EVENT` decodes all that every runc prints by itself."""
+    try:
+        return decode_json("events", EVENT, line)
+    except DecodeError:
+        event = _any_event(line)
+        if event is None or event.type in {"stats", "oom"}:
+            raise
+        return UnknownEvent(id=event.id, type=event.type, raw=line)
+
+
+def _any_event(line: bytes) -> _AnyEvent | None:
+    """Decode what events of all types have, or return None if it isn't there."""
+    try:
+        return decode_json("events", _ANY_EVENT, line)
+    except DecodeError:
+        return None
 
 
 def decode_features(data: bytes) -> Features:
@@ -100,8 +124,7 @@ def decode_json(what: str, decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     _refuse_nothing(what, data)
     try:
         return _decode(decoder, data)
-    # msgspec raises the last two itself: for bytes in a string that are no UTF-8, and for 100,000 brackets in a row.
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise _error(what, str(error), data) from error
 
 

@@ -15,10 +15,23 @@ whichever runc printed it, and three things tell an unknown figure from a real 0
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated, Optional, TypeAlias, TypeVar
+
 import msgspec
 
+T = TypeVar("T")
 
-class PSIData(msgspec.Struct, frozen=True):
+# Go prints null for a slice that was never made. `Stats` puts an empty list in its place, so nobody gets to see it.
+if TYPE_CHECKING:
+    Nullable: TypeAlias = Annotated[T, "may be null in JSON"]
+else:
+    Nullable = Optional
+
+# `gc=False`: the structs can't be part of a cycle, and a stream makes thousands of them in a second that the garbage
+# collector would look through.
+
+
+class PSIData(msgspec.Struct, frozen=True, gc=False):
     """One line of a pressure file (kernel: accounting/psi.rst).
 
     Attributes:
@@ -34,7 +47,7 @@ class PSIData(msgspec.Struct, frozen=True):
     total: int = 0
 
 
-class PSIStats(msgspec.Struct, frozen=True):
+class PSIStats(msgspec.Struct, frozen=True, gc=False):
     """Pressure stall information of one resource; cgroup v2 with runc 1.2 and later.
 
     Attributes:
@@ -46,7 +59,7 @@ class PSIStats(msgspec.Struct, frozen=True):
     full: PSIData = PSIData()
 
 
-class CPUUsage(msgspec.Struct, frozen=True):
+class CPUUsage(msgspec.Struct, frozen=True, gc=False):
     """CPU time used since the cgroup was made, in nanoseconds.
 
     Attributes:
@@ -66,7 +79,7 @@ class CPUUsage(msgspec.Struct, frozen=True):
     percpu_user: list[int] = []
 
 
-class Throttling(msgspec.Struct, frozen=True, rename="camel"):
+class Throttling(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """How a CPU quota held the container back; all 0 without a quota.
 
     Attributes:
@@ -80,7 +93,7 @@ class Throttling(msgspec.Struct, frozen=True, rename="camel"):
     throttled_time: int = 0
 
 
-class CPU(msgspec.Struct, frozen=True):
+class CPU(msgspec.Struct, frozen=True, gc=False):
     """CPU time and what held it back.
 
     Attributes:
@@ -94,7 +107,7 @@ class CPU(msgspec.Struct, frozen=True):
     psi: PSIStats | None = None
 
 
-class CPUSet(msgspec.Struct, frozen=True):
+class CPUSet(msgspec.Struct, frozen=True, gc=False):
     """The CPUs and memory nodes a container may use; cgroup v1 only (cgroup-v1/cpusets.rst).
 
     Attributes:
@@ -124,7 +137,7 @@ class CPUSet(msgspec.Struct, frozen=True):
     sched_relax_domain_level: int = 0
 
 
-class MemoryEntry(msgspec.Struct, frozen=True):
+class MemoryEntry(msgspec.Struct, frozen=True, gc=False):
     """The counters of one kind of memory, in bytes.
 
     Attributes:
@@ -149,7 +162,7 @@ class MemoryEntry(msgspec.Struct, frozen=True):
         return bool(self.limit or self.usage or self.max or self.failcnt)
 
 
-class Memory(msgspec.Struct, frozen=True):
+class Memory(msgspec.Struct, frozen=True, gc=False):
     """Memory in use, by kind.
 
     Attributes:
@@ -173,7 +186,7 @@ class Memory(msgspec.Struct, frozen=True):
     psi: PSIStats | None = None
 
 
-class Pids(msgspec.Struct, frozen=True):
+class Pids(msgspec.Struct, frozen=True, gc=False):
     """How many tasks (processes and threads) there are.
 
     Attributes:
@@ -185,7 +198,7 @@ class Pids(msgspec.Struct, frozen=True):
     limit: int = 0
 
 
-class BlkioEntry(msgspec.Struct, frozen=True):
+class BlkioEntry(msgspec.Struct, frozen=True, gc=False):
     """One counter of one device.
 
     Attributes:
@@ -201,7 +214,7 @@ class BlkioEntry(msgspec.Struct, frozen=True):
     value: int = 0
 
 
-class Blkio(msgspec.Struct, frozen=True, rename="camel"):
+class Blkio(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """Block I/O since the cgroup was made, one table for each kind of counter.
 
     cgroup v2 fills the first two; so do most v1 kernels (the others need a CFQ or BFQ scheduler). A device that
@@ -230,7 +243,7 @@ class Blkio(msgspec.Struct, frozen=True, rename="camel"):
     psi: PSIStats | None = None
 
 
-class Hugetlb(msgspec.Struct, frozen=True):
+class Hugetlb(msgspec.Struct, frozen=True, gc=False):
     """Huge pages of one size, in bytes.
 
     Attributes:
@@ -244,7 +257,7 @@ class Hugetlb(msgspec.Struct, frozen=True):
     failcnt: int = 0
 
 
-class L3CacheInfo(msgspec.Struct, frozen=True):
+class L3CacheInfo(msgspec.Struct, frozen=True, gc=False):
     """What the host's L3 cache allocation can do (kernel: arch/x86/resctrl.rst).
 
     Attributes:
@@ -258,7 +271,7 @@ class L3CacheInfo(msgspec.Struct, frozen=True):
     num_closids: int = 0
 
 
-class MemBwInfo(msgspec.Struct, frozen=True):
+class MemBwInfo(msgspec.Struct, frozen=True, gc=False):
     """What the host's memory bandwidth allocation can do (kernel: arch/x86/resctrl.rst).
 
     Attributes:
@@ -274,7 +287,7 @@ class MemBwInfo(msgspec.Struct, frozen=True):
     num_closids: int = 0
 
 
-class MBMNumaNodeStats(msgspec.Struct, frozen=True):
+class MBMNumaNodeStats(msgspec.Struct, frozen=True, gc=False):
     """Memory traffic of one L3 domain, in bytes.
 
     Attributes:
@@ -286,7 +299,7 @@ class MBMNumaNodeStats(msgspec.Struct, frozen=True):
     mbm_local_bytes: int = 0
 
 
-class CMTNumaNodeStats(msgspec.Struct, frozen=True):
+class CMTNumaNodeStats(msgspec.Struct, frozen=True, gc=False):
     """L3 occupancy of one L3 domain.
 
     Attributes:
@@ -296,7 +309,7 @@ class CMTNumaNodeStats(msgspec.Struct, frozen=True):
     llc_occupancy: int = 0
 
 
-class IntelRdt(msgspec.Struct, frozen=True):
+class IntelRdt(msgspec.Struct, frozen=True, gc=False):
     """Intel RDT: cache and memory bandwidth; all empty for a container without `linux.intelRdt`.
 
     Attributes:
@@ -322,7 +335,7 @@ class IntelRdt(msgspec.Struct, frozen=True):
     cmt_stats: list[CMTNumaNodeStats] | None = None
 
 
-class NetworkInterface(msgspec.Struct, frozen=True, rename="pascal"):
+class NetworkInterface(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     """Counters of one network interface, seen from inside the container.
 
     Attributes:
@@ -348,7 +361,7 @@ class NetworkInterface(msgspec.Struct, frozen=True, rename="pascal"):
     tx_dropped: int = 0
 
 
-class Stats(msgspec.Struct, frozen=True):
+class Stats(msgspec.Struct, frozen=True, gc=False):
     """All figures of one container at one moment (runc-events(8)). runc alone has them, crun has not.
 
     Attributes:
@@ -370,4 +383,8 @@ class Stats(msgspec.Struct, frozen=True):
     blkio: Blkio = Blkio()
     hugetlb: dict[str, Hugetlb] = {}
     intel_rdt: IntelRdt = IntelRdt()
-    network_interfaces: list[NetworkInterface] = []
+    network_interfaces: Nullable[list[NetworkInterface]] = []
+
+    def __post_init__(self) -> None:
+        if not self.network_interfaces:
+            msgspec.structs.force_setattr(self, "network_interfaces", [])

@@ -170,8 +170,9 @@ class FakeProcess:
         """Do nothing: there is no process of a container's."""
 
     async def aclose(self) -> None:
-        """Close its stream."""
+        """Close its stream, and end it."""
         self.stdout.close()
+        self._ended.set()
 
 
 class _Pieces(PipeReader):
@@ -180,7 +181,7 @@ class _Pieces(PipeReader):
     def __init__(self, pieces: Iterable[bytes], ended: anyio.Event) -> None:
         # not the pipe's own constructor, which takes a descriptor
         self._ahead = bytearray()
-        self._rest = deque(filter(None, pieces))
+        self._rest = deque(map(memoryview, filter(None, pieces)))  # cutting a view copies nothing
         self._ended = ended
         self._open = True
 
@@ -205,8 +206,9 @@ class _Pieces(PipeReader):
         self._open_fd()
         if not self._rest:
             await self._ended.wait()
+            self._open_fd()
             raise anyio.EndOfStream
         piece = self._rest.popleft()
         if len(piece) > max_bytes:
             self._rest.appendleft(piece[max_bytes:])
-        return piece[:max_bytes]
+        return bytes(piece[:max_bytes])

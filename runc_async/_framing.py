@@ -1,0 +1,63 @@
+r"""Lines out of chunks of bytes that were cut anywhere.
+
+asyncio's StreamReader refuses lines over 64 KiB, and runc's stats of a large host come near; here a line may be as long
+as the reader allows, and an endless one takes no more memory than that.
+"""
+
+from __future__ import annotations
+
+import io
+
+
+class LineFramer:
+    r"""Puts chunks together, and cuts them behind the last `\n` of each: many lines in one piece, and one copy.
+
+    Args:
+        limit: Bytes that a line may have, without its end. Of a longer one the first `limit + 1` bytes are passed on,
+            as soon as they are there, and the rest is dropped as it comes.
+
+    Raises:
+        ValueError: If `limit` isn't positive.
+    """
+
+    __slots__ = ("_limit", "_rest", "_skipping")
+
+    def __init__(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"the limit of a line must be at least 1 byte, not {limit}")
+        self._limit = limit
+        self._rest = bytearray()
+        self._skipping = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take a chunk, and return the lines that it completes, with their ends."""
+        if self._skipping:
+            chunk = self._skip(chunk)
+        block = b""
+        if end := chunk.rfind(b"\n") + 1:
+            block = b"".join((self._rest, memoryview(chunk)[:end])) if self._rest else chunk[:end]
+            self._rest = bytearray(memoryview(chunk)[end:])
+        else:
+            self._rest += chunk
+        if len(block) > self._limit:
+            block = b"".join(self._cut(line) for line in io.BytesIO(block))
+        if len(self._rest) > self._limit:
+            block += self._cut(self._rest)
+            self._rest.clear()
+            self._skipping = True
+        return block
+
+    def end(self) -> bytes:
+        """Return what came after the last line's end, at the end of all chunks."""
+        return bytes(self._rest)
+
+    def _skip(self, chunk: bytes) -> bytes:
+        """Drop the rest of a line that is too long, or all if its end isn't there."""
+        end = chunk.find(b"\n") + 1
+        self._skipping = not end
+        return chunk[end:] if end else b""
+
+    def _cut(self, line: bytes | bytearray) -> bytes | bytearray:
+        """Shorten a line if it is too long."""
+        length = len(line) - line.endswith(b"\n")
+        return line if length <= self._limit else line[: self._limit + 1] + b"\n"

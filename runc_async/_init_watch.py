@@ -1,0 +1,98 @@
+"""What `runc events` may not tell: the end of a container's first process, and what was killed there for memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import msgspec
+
+from ._cgroup import memory_cgroup, read_oom_kills
+from ._pidfd import ProcessIdentity, has_exited, open_pidfd
+
+
+class _Record(msgspec.Struct):
+    """What runc keeps in its state.json about the first process; the same from runc 1.0 on."""
+
+    init_process_pid: int
+    init_process_start: int
+
+
+def recorded_init(state_directory: str, container_id: str) -> ProcessIdentity | None:
+    """Read in runc's own record which process a container's first one is; None if there is no such record.
+
+    It costs a few microseconds and `runc state` a few milliseconds, and it has the start time, which tells the process
+    from a later one of the same number.
+
+    Raises:
+        OSError: If the record may not be read.
+    """
+    try:
+        with open(os.path.join(state_directory, container_id, "state.json"), "rb") as file:
+            record = msgspec.json.decode(file.read(), type=_Record)
+    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return ProcessIdentity(record.init_process_pid, record.init_process_start)
+
+
+class InitWatch:
+    """Calls back once when a container's first process has ended, and compares events with the kernel's counter.
+
+    Args:
+        process: The container's first process.
+
+    Raises:
+        ProcessLookupError: If it has ended.
+        OSError: If no descriptor is left.
+    """
+
+    def __init__(self, process: ProcessIdentity) -> None:
+        self.ended = False
+        self._loop = asyncio.get_running_loop()
+        self._pidfd = open_pidfd(process)
+        if has_exited(self._pidfd):
+            os.close(self._pidfd)
+            raise ProcessLookupError(f"process {process.pid} has ended")
+        self._cgroup = memory_cgroup(process.pid)
+        # On cgroup v1 the kernel reports the lack of memory first, and then kills and counts.
+        self._reported_first = self._cgroup is not None and not (self._cgroup / "memory.events").exists()
+        self._kills = 0
+        self._look()
+        self._told = self._kills
+
+    def start(self, on_end: Callable[[], object]) -> None:
+        """Call back at the end of the process."""
+        self._loop.add_reader(self._pidfd, self._end, on_end)
+
+    def _end(self, on_end: Callable[[], object]) -> None:
+        """Note the end. Who deletes the container removes the cgroup with its counter, so that is read at once."""
+        self.ended = True
+        self._look()
+        self.close()
+        on_end()
+
+    def _look(self) -> None:
+        """Read the counter, if it is there still."""
+        kills = None if self._cgroup is None else read_oom_kills(self._cgroup)
+        if kills is not None:
+            self._kills = kills
+
+    def told(self) -> None:
+        """Note that runc has told of a kill."""
+        self._look()
+        self._told = max(self._kills, self._told + self._reported_first)
+
+    @property
+    def untold(self) -> bool:
+        """Whether the kernel has killed more than runc has told of."""
+        self._look()
+        return self._kills > self._told
+
+    def close(self) -> None:
+        """Stop watching. Idempotent."""
+        if self._pidfd >= 0:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1

@@ -1,0 +1,93 @@
+"""The command that goes on telling: `events`."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+
+from . import _argv
+from ._call import StreamedOutput
+from ._caller import DEFAULT, KILL, Caller
+from ._decode import decode_state
+from ._event_reader import EventReader
+from ._init_watch import InitWatch, recorded_init
+from ._pidfd import ProcessIdentity
+from .events import EventStream, OnLag
+
+LINE_LIMIT = 4 << 20
+"""Bytes of a line that is taken for an event: some hundred times what runc prints on the largest hosts."""
+
+_LONGEST = (1 << 63) // 1_000_000_000
+"""Seconds that Go's time.Duration holds: 292 years."""
+
+
+class Watching(Caller):
+    """The command that goes on telling."""
+
+    def events(
+        self, container_id: str, *, interval: float = 5.0, on_lag: OnLag = "block", line_limit: int = LINE_LIMIT
+    ) -> EventStream:
+        """Watch a container: its figures in each interval, and when it runs out of memory, at once: runc-events(8).
+
+        Nothing is started before the stream is entered or iterated. The first figures come after the first interval.
+        The stream ends when the container has ended, whether or not it is deleted; runc itself ends only with
+        cgroup v2. If the first process was killed for memory, an `OOMEvent` comes before the end also where runc tells
+        of none (cgroup v2), unless the cgroup is gone before it can be looked at.
+
+        Args:
+            container_id: Its id.
+            interval: Seconds between two figures, at least 0.001; whole milliseconds count.
+            on_lag: What happens if events come faster than they are taken. "block": runc waits, so that none is lost
+                and they may be old. "latest": figures that were not taken in time make way for newer ones, counted in
+                `EventStream.skipped`; no other event is lost.
+            line_limit: Bytes that an event may have as JSON; a longer one is a `DecodeError`.
+
+        Raises:
+            InvalidContainerID: If the id can't be one.
+            ValueError: If another argument can't be right.
+        """
+        if on_lag not in {"block", "latest"}:
+            raise ValueError(f"on_lag must be 'block' or 'latest', not {on_lag!r}")
+        if line_limit < 1:
+            raise ValueError(f"line_limit must be at least 1, not {line_limit}")
+        command = _argv.events(container_id, milliseconds(interval))
+
+        async def start() -> EventReader:
+            invocation = self._invocation(command, StreamedOutput(), stop=KILL)
+            watch = await self._watch(container_id)
+            return await EventReader.start(self._runner, invocation, watch, line_limit=line_limit)
+
+        return EventStream(container_id, start, on_lag=on_lag, line_limit=line_limit)
+
+    async def _watch(self, container_id: str) -> InitWatch | None:
+        """Watch the container's first process; None if there is none, of which runc itself will tell."""
+        try:
+            process = recorded_init(self._state_directory(), container_id)
+        except PermissionError:  # as under a runner that goes through sudo
+            process = await self._reported_init(container_id)
+        try:
+            return None if process is None else InitWatch(process)
+        except ProcessLookupError:
+            return None
+
+    async def _reported_init(self, container_id: str) -> ProcessIdentity | None:
+        """Ask runc which process it is. Whoever has its pid and was there before runc's answer is this process."""
+        response = await self._request(_argv.state(container_id), timeout=DEFAULT, stop=KILL)
+        ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
+        try:
+            process = ProcessIdentity.of(decode_state(response.stdout).pid)
+        except ProcessLookupError:
+            return None
+        return process if process.start_time <= ticks else None
+
+
+def milliseconds(interval: float) -> int:
+    """Turn an interval into what runc takes.
+
+    Raises:
+        ValueError: If it is below a millisecond, too long for runc, or no number.
+    """
+    if not 0.001 <= interval < _LONGEST or not math.isfinite(interval):  # noqa: PLR2004 - a millisecond
+        raise ValueError(f"interval must be at least a millisecond, in seconds, and below 292 years, not {interval!r}")
+    return round(interval * 1000)
