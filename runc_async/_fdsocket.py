@@ -232,9 +232,8 @@ def _receive_one(connection: socket.socket) -> tuple[bytes, int]:
         data, ancillary, flags, _ = connection.recvmsg(_MAX_DATA, space, socket.MSG_CMSG_CLOEXEC)
     except ConnectionError as exc:
         raise RuncError("the runtime broke its connection off without sending a descriptor") from exc
-    for level, kind, content in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    for _, _, content in ancillary:  # descriptors: other kinds come only to sockets that have asked for them
+        fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
     if len(fds) == 1 and not flags & socket.MSG_CTRUNC:
         return data, fds[0]
     for fd in fds:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, strategies
 
 import runc_async._exit as exits
@@ -23,6 +24,8 @@ import runc_async._pidfd as pidfds
 from runc_async._exit import adopt, orphans_come_to_us, reap_adopted, subreaper, wait_pidfd
 from runc_async._pidfd import ProcessIdentity, descends_from, has_exited, kept_status, open_pidfd, pidfd_pid
 from runc_async.exitstatus import ExitStatus, from_exit_code, from_wait_status
+
+uvloop.new_event_loop().close()  # libuv opens a pipe with the first loop, for good: before any test counts descriptors
 
 any_loop = pytest.mark.any_loop
 

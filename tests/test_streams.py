@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 import anyio
 import pytest
+import uvloop
 from hypothesis import given, strategies
 
-from runc_async import _streams
-from runc_async._streams import PipeReader, PipeWriter
+from runc_async._streams import Descriptor, PipeReader, PipeWriter
+
+uvloop.new_event_loop().close()  # libuv opens a pipe with the first loop, for good: before any test counts descriptors
 
 pytestmark = pytest.mark.any_loop
 
@@ -41,7 +43,7 @@ def pipe() -> Iterator[Pipe]:
     ends.writer.close()
 
 
-async def until_waiting(stream: _streams.Descriptor) -> None:
+async def until_waiting(stream: Descriptor) -> None:
     """Return as soon as some task waits for the stream."""
     while not stream.waiting:  # noqa: ASYNC110  (nothing tells of it, and nothing but this test wants to know)
         await asyncio.sleep(0)
