@@ -83,7 +83,7 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
             r"cannot start a container that has stopped$",
             r"(?:the )?container `[^`]*` is not running",
             r"process not running: ",
-            r"open pidfd: No such process$",
+            r"(?:open pidfd|kill container): No such process$",
         ),
     ),
     (
@@ -108,7 +108,7 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
     (
         errors.CorruptState,
         (
-            r"json: .*\blibcontainer\.State$",
+            r"json: .*(?:\blibcontainer\.State$| struct field State\.)",
             r"cgroups/manager\.New: config must not be nil$",
             r"`pid` missing in `[^`]*/status`$",
         ),
@@ -150,7 +150,7 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
             r"dial unix .*: connect: ",
             r"use --console-socket with ",
             r"tcgetattr: ",
-            r"open console socket: ",
+            r"(?:open console socket: )?connect socket to `",
         ),
     ),
     (
@@ -194,6 +194,7 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
             r"chdir `[^`]*` failed: No such file",
             r"load `config\.json`: cannot read the file",
             r"error loading config\.json.*No such file",
+            r"readlink ``: No such file",
         ),
     ),
     (
@@ -209,6 +210,7 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
             r"user namespaces enabled, but|User namespaces enabled, but",
             r"failed to cache mappings for userns: ",
             r"time namespace ",
+            r"unable to create new parent process: namespace path: ",
             r"sysctl \"",
             r"the sysctl `",
             r"string \S+ is not a valid action for seccomp$",

@@ -310,6 +310,25 @@ def test_runc_1_0_is_understood(text: str, expected: type[CommandError]) -> None
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        (
+            "runc run failed: unable to create new parent process: namespace path: lstat /x: no such file or directory",
+            errors.InvalidSpec,
+        ),
+        ("json: cannot unmarshal number into Go struct field State.id of type string", errors.CorruptState),
+        ("json: cannot unmarshal number into Go struct field State.BaseState.id of type string", errors.CorruptState),
+        ("kill container: No such process", errors.ContainerNotRunning),
+        ("connect socket to `/x`: No such file or directory", errors.TerminalError),
+        ("readlink ``: No such file or directory", errors.BundleNotFound),
+    ],
+)
+def test_what_was_met_beside_the_recorded_cases_is_understood(text: str, expected: type[CommandError]) -> None:
+    """Wordings of today's runtimes, for failures that were not recorded, lead to the class of their kind."""
+    assert type(failure(("runc", "state"), 1, log=(LogRecord("error", text),))) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
         ("error opening file `/run/crun/web/status`: No such file or directory", errors.ContainerNotFound),
         ("open pidfd: No such process", errors.ContainerNotRunning),
         ("error loading config.json: No such file or directory", errors.BundleNotFound),
