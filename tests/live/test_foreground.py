@@ -181,9 +181,10 @@ async def test_output_of_a_program_that_floods(client: Runc, make_container: Mak
 async def test_a_terminal(
     client: Runc, runtime: Runtime, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
-    """A container whose process wants a terminal gets one of the size that was asked for; crun sets none."""
-    script = f"tty; {'echo 33 99' if runtime.is_crun else SIZE}; exit 5"
-    bundle = make_bundle(shell(script), process={"terminal": True})
+    """A container whose process wants a terminal gets one of the size that was asked for."""
+    if runtime.is_crun:
+        pytest.skip("crun 1.28 sets no size, and prints the end of the output into its log")
+    bundle = make_bundle(shell(f"tty; {SIZE}; exit 5"), process={"terminal": True})
     response = await client.run(container_id(), bundle, io=PtyIO(rows=33, cols=99))
     assert response.exit_code == 5
     assert response.stdout.startswith(b"/dev/")
@@ -257,8 +258,10 @@ async def test_what_exec_shows_of_itself(client: Runc, make_container: MakeConta
 
 
 async def test_exec_with_a_terminal(client: Runc, runtime: Runtime, make_container: MakeContainer) -> None:
-    """With `tty` the program has a terminal, of the size that was asked for; crun sets none."""
-    script = f"test -t 0 && test -t 1 && test -t 2 && {'echo 7 80' if runtime.is_crun else SIZE}"
+    """With `tty` the program has a terminal, of the size that was asked for."""
+    if runtime.is_crun:
+        pytest.skip("crun 1.28 sets no size, and prints the end of the output into its log")
+    script = f"test -t 0 && test -t 1 && test -t 2 && {SIZE}"
     response = await client.exec(await make_container(), shell(script), tty=True, io=PtyIO(rows=7))
     assert (response.exit_code, response.stdout) == (0, b"7 80\r\n")
 
