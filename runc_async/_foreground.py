@@ -108,7 +108,14 @@ class Foreground(Caller):
             preserve_fds=len(fds),
             extra_args=extra_args,
         )
-        command = _argv.run(container_id, self._bundle(bundle), creation, detach=detach, keep=keep, no_subreaper=no_subreaper)
+        command = _argv.run(
+            container_id,
+            self._bundle(container_id, bundle),
+            creation,
+            detach=detach,
+            keep=keep,
+            no_subreaper=no_subreaper,
+        )
         invocation = self._workload(
             command,
             io=io,

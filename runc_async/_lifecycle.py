@@ -75,7 +75,7 @@ class Lifecycle(Caller):
         fds = preserved(preserve_fds)
         command = _argv.create(
             container_id,
-            self._bundle(bundle),
+            self._bundle(container_id, bundle),
             Creation(
                 pid_file=pid_file,
                 console_socket=console_socket,
