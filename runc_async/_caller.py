@@ -23,7 +23,7 @@ from ._failures import failed, failure
 from ._log import parse_log
 from ._process import patiently
 from ._runner import ProcessRunner
-from .errors import CleanupWarning, CommandError, DecodeError, ExitError, RuncError, RuncTimeout
+from .errors import BundleNotFound, CleanupWarning, CommandError, DecodeError, ExitError, RuncError, RuncTimeout
 from .response import Response
 
 DEFAULT_CONCURRENCY: Final = 8 * len(os.sched_getaffinity(0))
@@ -135,17 +135,24 @@ class Caller:
             **settings,
         )
 
-    def _bundle(self, bundle: StrPath) -> str:
+    def _bundle(self, container_id: str, bundle: StrPath) -> str:
         """Return the absolute path of a bundle, having looked at it before runc is started.
 
         One that isn't here at all is left to runc: a runner can take runc to another mount namespace.
 
         Raises:
+            InvalidContainerID: If the container that it is for can't have that id.
             BundleNotFound: If something is there, and is no bundle.
             ValueError: If the path is empty or has a NUL byte.
         """
+        _argv.check_container_id(container_id)
         path = _argv.absolute(bundle)
-        return check_bundle(path) if os.path.lexists(path) else path
+        if not os.path.lexists(path):
+            return path
+        try:
+            return check_bundle(path)
+        except BundleNotFound as error:
+            raise BundleNotFound((), None, container_id=container_id, message=error.message) from None
 
     def _environment(self) -> dict[str, str] | None:
         """Tell runc's environment; None where it is ours unchanged, which spares a copy."""
