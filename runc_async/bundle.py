@@ -8,23 +8,22 @@ import copy
 import os
 import threading
 import warnings
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
-
-from anyio import to_thread
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from ._bundle_check import CONFIG, check_bundle, check_rootfs, find_rootfs
-from ._process import outwait, patiently
+from ._process import outwait
 from ._tree import read_bounded, write_private
 from .errors import CleanupWarning
 from .rootfs import Busybox, Overlay, Rootfs, Tar
 from .spec import Spec
+from .spec._json import MAX_DOCUMENT
 
 if TYPE_CHECKING:
     from ._bundle_dir import Made
 
-_CONFIG_LIMIT = 16 << 20
+T = TypeVar("T")
 
 
 class Bundle:
@@ -161,7 +160,7 @@ class Bundle:
             DecodeError: If config.json breaks the schema, and where; if it isn't JSON, or has more than 16 MiB.
             OSError: If config.json can't be read.
         """
-        return cls(*await patiently(to_thread.run_sync(lambda: _read(path, strict=strict))))
+        return cls(*await _finished(_begin(lambda: _read(path, strict=strict))))
 
     async def save(self) -> None:
         """Write `spec` to config.json.
@@ -175,18 +174,19 @@ class Bundle:
             OSError: If it can't be written; the old one is still there then.
         """
         data = self.spec.encode(indent=2)
-        await patiently(to_thread.run_sync(lambda: write_private(self._path, CONFIG, data, replace=True)))
+        await _finished(_begin(lambda: write_private(self._path, CONFIG, data, replace=True)))
 
     async def aclose(self) -> None:
         """Unmount an overlay, and remove a temporary bundle. Can be called again, and isn't stopped by a cancel.
 
         What can't be removed is named in a `CleanupWarning`.
         """
-        closing = self._closing.pop_all()
-        try:
-            await patiently(to_thread.run_sync(closing.close))
-        except OSError as error:
+        work = _begin(self._closing.pop_all().close)
+        cancelled = await outwait(work)
+        if error := work.exception():
             warnings.warn(f"bundle {self._path!r} is left behind: {error}", CleanupWarning, stacklevel=2)
+        if cancelled:
+            raise cancelled
 
     async def __aenter__(self) -> Self:
         return self
@@ -202,17 +202,34 @@ class Bundle:
         own = _own_spec(spec, rootfs)
         given_up = threading.Event()
         directory = None if parent is None else os.path.abspath(parent)
-        work = asyncio.ensure_future(to_thread.run_sync(_make, path, directory, rootfs, own, given_up))
+        work = _begin(lambda: _make(path, directory, rootfs, own, given_up))
         try:
             await asyncio.wait((work,))
         except asyncio.CancelledError:
             given_up.set()
             await outwait(work)
             if work.exception() is None:  # too late to be given up
-                await patiently(to_thread.run_sync(work.result().undo))
+                await _finished(_begin(work.result().undo))
             raise
         made = work.result()
         return cls(made.path, own, made.closing)
+
+
+def _begin(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Have something done by a worker thread.
+
+    By the event loop's own, because `asyncio.run` waits for these; and with a future, because it cancels all tasks
+    first: one that waits for a thread would leave it alone with a bundle half made.
+    """
+    return asyncio.get_running_loop().run_in_executor(None, work)
+
+
+async def _finished(work: asyncio.Future[T]) -> T:
+    """Wait for a worker thread, whatever happens to the calling task; a cancel goes on afterwards."""
+    if cancelled := await outwait(work):
+        work.exception()  # retrieved: what the caller gets to see is the cancel
+        raise cancelled
+    return work.result()
 
 
 class _GivenUpError(Exception):
@@ -235,7 +252,7 @@ def _read(path: str | os.PathLike[str], *, strict: bool) -> tuple[str, Spec]:
     bundle = check_bundle(path)
     config = os.path.join(bundle, CONFIG)
     try:
-        spec = Spec.decode(read_bounded(config, _CONFIG_LIMIT), strict=strict, max_size=_CONFIG_LIMIT)
+        spec = Spec.decode(read_bounded(config, MAX_DOCUMENT), strict=strict)
     except ValueError as error:
         error.add_note(f"in {config!r}")
         raise

@@ -440,7 +440,6 @@ async def test_layers_have_to_be_there(place: Path) -> None:
 OVERLAY_WITHOUT_PRIVILEGES = """
 import asyncio, sys
 from runc_async.bundle import Bundle
-from runc_async.errors import CleanupWarning
 from runc_async.rootfs import Overlay, RootfsError
 
 async def main():

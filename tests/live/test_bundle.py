@@ -1,0 +1,172 @@
+"""Bundles as a runtime sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import archives
+import pytest
+from containers import heard
+
+from runc_async.bundle import Bundle
+from runc_async.errors import BundleNotFound, CommandError
+from runc_async.rootfs import Overlay, Tar
+from runc_async.spec import Spec
+from runc_async.stdio import CapturedIO, RedirectIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from runc_async.client import Runc
+
+pytestmark = pytest.mark.runc
+
+
+@pytest.fixture
+def folder(scratch: Path) -> Iterator[Path]:
+    """Return an empty directory that the users of a container's user namespace can enter."""
+    with tempfile.TemporaryDirectory(dir=scratch) as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """Return a pipe's reading and writing end."""
+    ends = os.pipe2(os.O_CLOEXEC)
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def shell(script: str) -> Spec:
+    """Return a configuration that runs a script, and can write to its root filesystem."""
+    return Spec.default().set_args("sh", "-c", script).set_terminal(enabled=False).set_root("rootfs", readonly=False)
+
+
+async def test_a_busybox_bundle_runs(client: Runc, container_id: Callable[[], str]) -> None:
+    """The container of a busybox bundle runs its arguments, knows root by name, and can write."""
+    async with Bundle.busybox(["sh", "-c", "whoami; echo $0 > /tmp/x; cat /tmp/x; ls -d /root"]) as bundle:
+        response = await client.run(container_id(), bundle, io=CapturedIO())
+    assert (response.exit_code, response.output) == (0, "root\nsh\n/root\n")
+
+
+async def test_a_bundle_counts_once_it_is_saved(client: Runc, container_id: Callable[[], str]) -> None:
+    """The runtime runs what was saved last."""
+    async with Bundle.busybox(["echo", "first"]) as bundle:
+        bundle.spec.set_args("echo", "second")
+        assert (await client.run(container_id(), bundle, io=CapturedIO())).output == "first\n"
+        await bundle.save()
+        assert (await client.run(container_id(), bundle, io=CapturedIO())).output == "second\n"
+
+
+async def test_containers_share_what_they_only_read(
+    client: Runc, rootfs: Path, container_id: Callable[[], str]
+) -> None:
+    """Each of many containers sees its own writes on top of the same directory, which stays as it was."""
+    before = sorted(path.name for path in rootfs.iterdir())
+
+    async def write_and_read(number: int) -> str:
+        spec = shell(f"ls / | wc -l; echo {number} > /mine; rm /bin/ls; cat /mine")
+        async with Bundle.temporary(rootfs=Overlay([rootfs]), spec=spec) as bundle:
+            return (await client.run(container_id(), bundle, io=CapturedIO())).output
+
+    outputs = await asyncio.gather(*map(write_and_read, range(5)))
+    assert outputs == [f"{len(before)}\n{number}\n" for number in range(5)]
+    assert sorted(path.name for path in rootfs.iterdir()) == before
+    assert (rootfs / "bin" / "ls").exists()
+
+
+def is_gone(path: Path) -> bool:
+    """Say whether nothing is left of a bundle: no directory, and no mount."""
+    return not path.exists() and str(path) not in Path("/proc/self/mountinfo").read_text()
+
+
+async def test_an_overlay_is_gone_after_a_failure(client: Runc, rootfs: Path, container_id: Callable[[], str]) -> None:
+    """When the container can't be started, the overlay is unmounted and removed."""
+    spec = shell("").set_args("/no/such/program")
+    async with contextlib.AsyncExitStack() as stack:
+        bundle = await stack.enter_async_context(Bundle.temporary(rootfs=Overlay([rootfs]), spec=spec))
+        with pytest.raises(CommandError):
+            await client.run(container_id(), bundle)
+        assert not is_gone(bundle.path)
+    assert is_gone(bundle.path)
+
+
+async def test_an_overlay_is_gone_after_a_cancel(
+    client: Runc, rootfs: Path, container_id: Callable[[], str], pipe: tuple[int, int]
+) -> None:
+    """When the task is cancelled while the container runs and writes, the overlay is unmounted and removed."""
+    reading, writing = pipe
+    paths: list[Path] = []
+
+    async def use() -> None:
+        spec = shell("trap exit TERM; while true; do echo x >> /y; echo; done")
+        async with Bundle.temporary(rootfs=Overlay([rootfs]), spec=spec) as bundle:
+            paths.append(bundle.path)
+            await client.run(container_id(), bundle, io=RedirectIO(stdout=writing))
+
+    task = asyncio.create_task(use())
+    await heard(reading)
+    assert not is_gone(paths[0])
+    task.cancel()
+    await asyncio.wait((task,))
+    assert task.cancelled()
+    assert is_gone(paths[0])
+
+
+async def test_an_unpacked_archive_runs(client: Runc, folder: Path, container_id: Callable[[], str]) -> None:
+    """A root filesystem from an archive runs, with absolute links that lead to where the container has them."""
+    (folder / "rootfs.tar.gz").write_bytes(archives.PACKERS["gzip"](archives.rootfs_tar(Path("/bin/busybox"))))
+    bundle = await Bundle.create(folder / "b", rootfs=Tar(folder / "rootfs.tar.gz"), spec=shell("echo hello; ls /"))
+    response = await client.run(container_id(), bundle, io=CapturedIO())
+    assert response.output.split() == ["hello", "bin", "dev", "etc", "proc", "sys", "tmp"]
+    assert stat.S_IMODE(bundle.path.stat().st_mode) == 0o700
+
+
+async def test_a_user_namespace_needs_the_way(client: Runc, folder: Path, container_id: Callable[[], str]) -> None:
+    """A container with a user namespace can't enter a new bundle before its directory has mode 0711."""
+    for directory in (folder, folder.parent):
+        directory.chmod(0o711)
+    async with Bundle.busybox(["id", "-u"], directory=folder) as bundle:
+        bundle.spec.map_uids(0, 100_000, 65_536).map_gids(0, 100_000, 65_536)
+        await bundle.save()
+        with pytest.raises(CommandError, match="ermission denied"):
+            await client.run(container_id(), bundle, io=CapturedIO())
+        bundle.path.chmod(0o711)
+        assert (await client.run(container_id(), bundle, io=CapturedIO())).output == "0\n"
+
+
+async def test_a_tree_that_a_container_dug_is_removed(client: Runc, container_id: Callable[[], str]) -> None:
+    """A temporary bundle is removed though its container made directories deeper than a path can be long."""
+    script = f"i=0; while [ $i -lt 30 ]; do mkdir -p {'dddd/' * 50} && cd -P {'dddd/' * 50} || exit 9; i=$((i+1)); done"
+    async with Bundle.busybox(["sh", "-c", script]) as bundle:
+        await client.run(container_id(), bundle, io=CapturedIO())
+        depth, fd = 0, os.open(bundle.rootfs, os.O_RDONLY)
+        with contextlib.suppress(FileNotFoundError):
+            while True:
+                below = os.open("dddd", os.O_RDONLY, dir_fd=fd)
+                os.close(fd)
+                depth, fd = depth + 1, below
+        os.close(fd)
+    assert depth > 800
+    assert not bundle.path.exists()
+
+
+@pytest.mark.parametrize("lacks", ["directory", "config", "rootfs"])
+async def test_what_a_bundle_lacks(lacks: str, client: Runc, container_id: Callable[[], str]) -> None:
+    """A bundle without directory, config.json or root filesystem is a BundleNotFound."""
+    async with Bundle.busybox(["true"]) as bundle:
+        if lacks == "config":
+            (bundle.path / "config.json").unlink()
+        if lacks == "rootfs":
+            bundle.spec.set_root("missing")
+            await bundle.save()
+        path = bundle.path / "missing" if lacks == "directory" else bundle.path
+        with pytest.raises(BundleNotFound):
+            await client.run(container_id(), path)
