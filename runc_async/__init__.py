@@ -5,7 +5,7 @@ A call goes from `Runc` (client) through an argument vector (_argv) into an `Inv
 What callers hold are handles (container), streams (_streams, console) and events (events).
 """
 
-from . import spec as spec
+from . import figures as figures, rootfs as rootfs, spec as spec
 from ._call import (
     Completed as Completed,
     Invocation as Invocation,
@@ -17,7 +17,7 @@ from ._runner import ProcessRunner as ProcessRunner
 from ._streams import PipeReader as PipeReader, PipeWriter as PipeWriter
 from .bundle import Bundle as Bundle
 from .client import Runc as Runc
-from .console import Pty as Pty
+from .console import AttachEnd as AttachEnd, Pty as Pty
 from .container import Container as Container, ContainerProcess as ContainerProcess
 from .errors import (
     BundleNotFound as BundleNotFound,
@@ -59,7 +59,14 @@ from .event import Event as Event, OOMEvent as OOMEvent, StatsEvent as StatsEven
 from .events import EventStream as EventStream
 from .exitstatus import ExitStatus as ExitStatus
 from .features import Features as Features, Version as Version
+from .merge import (
+    MergedEvents as MergedEvents,
+    StreamEnded as StreamEnded,
+    StreamFailed as StreamFailed,
+    merge_events as merge_events,
+)
 from .response import Response as Response
+from .rootfs import RootfsError as RootfsError
 from .state import State as State, Status as Status
 from .stats import Stats as Stats
 from .stdio import (
