@@ -181,7 +181,7 @@ class _Pieces(PipeReader):
     def __init__(self, pieces: Iterable[bytes], ended: anyio.Event) -> None:
         # not the pipe's own constructor, which takes a descriptor
         self._ahead = bytearray()
-        self._rest = deque(map(memoryview, filter(None, pieces)))  # cutting a view copies nothing
+        self._rest = deque([memoryview(piece) for piece in pieces if piece])  # cutting a view copies nothing
         self._ended = ended
         self._open = True
 
