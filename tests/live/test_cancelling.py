@@ -238,7 +238,7 @@ async def test_keep_what_was_stopped(client: Runc, make_bundle: MakeBundle, cont
     assert (await client.state(name)).status == Status.STOPPED
 
 
-@pytest.mark.parametrize("seconds", MOMENTS[::4])
+@pytest.mark.parametrize("seconds", MOMENTS[::5])
 async def test_run_cancelled_at_any_moment(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], seconds: float
 ) -> None:
