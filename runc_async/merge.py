@@ -145,9 +145,9 @@ class MergedEvents(AsyncIterator[MergedEvent]):
         self._new.clear()
 
     def __del__(self) -> None:
-        if self._tasks:
+        if tasks := [task for task in self._tasks if not task.done()]:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            for task in self._tasks:
+            for task in tasks:
                 task.cancel()
 
 
