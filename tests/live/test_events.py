@@ -1,0 +1,262 @@
+"""Events of real containers: figures, lack of memory, and the end of the stream with the container."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+import uvloop
+from containers import MakeContainer, ended
+
+from runc_async import ContainerNotFound, ContainerNotRunning, RuncCrashed, Status
+from runc_async.client import Runc
+from runc_async.events import Event, OOMEvent, StatsEvent
+from runc_async.merge import StreamEnded, merge_events
+
+if TYPE_CHECKING:
+    from containers import MakeBundle
+
+pytestmark = [pytest.mark.runc, pytest.mark.needs("events")]
+
+uvloop.new_event_loop().close()  # libuv opens a pipe with the first loop, for good: before any test counts descriptors
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LIMIT = 16 << 20
+LITTLE_MEMORY: dict[str, Any] = {"linux": {"resources": {"memory": {"limit": LIMIT, "swap": LIMIT}}}}
+# Doubles a string until the kernel steps in.
+GREEDY = "x=x; while :; do x=$x$x; done"
+
+
+def running(*words: str) -> int | None:
+    """Return the pid of a process that has all these words in its command line."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            if set(words) <= set(path.read_text(errors="replace").split("\0")):
+                return int(path.parent.name)
+    return None
+
+
+async def watched(name: str) -> int:
+    """Wait until a runc prints the events of a container, and return its pid."""
+    async with asyncio.timeout(20):
+        while (pid := running("events", name)) is None:  # noqa: ASYNC110 - other processes set no event
+            await asyncio.sleep(0.05)
+    return pid
+
+
+@pytest.mark.any_loop
+async def test_figures_come_in_each_interval(client: Runc, make_container: MakeContainer) -> None:
+    """At 100 ms no figures are lost or torn: as many come as intervals went by, and counters never go down."""
+    name = await make_container(Status.RUNNING, ["sh", "-c", "while :; do :; done"])
+    async with client.events(name, interval=0.1) as stream:
+        begun = time.monotonic()
+        events = [await anext(stream) for _ in range(20)]
+        took = time.monotonic() - begun
+    assert 1.9 < took < 4
+    used: list[int] = []
+    for event in events:
+        assert isinstance(event, StatsEvent)
+        assert event.id == name
+        used.append(event.data.cpu.usage.total)
+    assert all(earlier < later for earlier, later in itertools.pairwise(used))
+
+
+async def test_figures_come_of_a_created_and_a_paused_container(client: Runc, make_container: MakeContainer) -> None:
+    """A container needn't run to be watched; and a pause in between doesn't end the stream."""
+    name = await make_container(Status.CREATED)
+    async with client.events(name, interval=0.05) as stream:
+        assert isinstance(await anext(stream), StatsEvent)
+        await client.start(name)
+        for change in (client.pause, client.resume):
+            await change(name)
+            for _ in range(3):
+                assert isinstance(await anext(stream), StatsEvent)
+
+
+@pytest.mark.any_loop
+async def test_the_stream_ends_with_the_container(client: Runc, make_container: MakeContainer) -> None:
+    """It ends within an interval of the container's end, though nobody deletes the container."""
+    name = await make_container()
+    async with client.events(name, interval=0.5) as stream:
+        assert isinstance(await anext(stream), StatsEvent)
+        pid = (await client.state(name)).pid
+        await client.kill(name, "KILL")
+        await ended(pid)
+        async with asyncio.timeout(0.5):
+            rest = [event async for event in stream]
+    assert all(isinstance(event, StatsEvent) for event in rest)
+    assert (await client.state(name)).status == Status.STOPPED
+
+
+async def test_the_stream_ends_when_the_container_is_deleted(client: Runc, make_container: MakeContainer) -> None:
+    """Deleting the container ends the stream too."""
+    name = await make_container()
+    async with client.events(name, interval=0.05) as stream:
+        await anext(stream)
+        await client.delete(name, force=True)
+        async with asyncio.timeout(5):
+            assert all([isinstance(event, StatsEvent) async for event in stream])
+
+
+async def test_the_container_may_have_been_started_anew(client: Runc, make_container: MakeContainer) -> None:
+    """A stream belongs to a container and not to its id: it ends though there is another of that id by then."""
+    name = await make_container()
+    async with client.events(name, interval=60) as stream:
+        bundle = (await client.state(name)).bundle
+        await client.delete(name, force=True)
+        await client.run(name, bundle, detach=True)
+        async with asyncio.timeout(5):
+            assert [event async for event in stream] == []
+
+
+async def test_a_killed_process_is_told_and_figures_go_on(client: Runc, make_container: MakeContainer) -> None:
+    """A process inside that is killed for memory gives an OOMEvent; the container and its stream go on."""
+    name = await make_container(Status.RUNNING, ["sleep", "60"], **LITTLE_MEMORY)
+    if (await client.stats(name)).memory.usage.limit != LIMIT:
+        pytest.skip("memory isn't counted here")
+    async with client.events(name, interval=0.1) as stream:
+        await anext(stream)
+        response = await client.exec(name, ["sh", "-c", GREEDY])
+        assert response.exit_code == 137
+        kinds: list[type[Event]] = []
+        async with asyncio.timeout(10):
+            while OOMEvent not in kinds or kinds[-3:] != [StatsEvent] * 3:
+                kinds.append(type(await anext(stream)))
+
+
+@pytest.mark.parametrize("attempt", range(3))
+async def test_a_killed_init_is_told_before_the_end(attempt: int, client: Runc, make_container: MakeContainer) -> None:
+    """A container whose first process is killed for memory gives one OOMEvent, and then its stream ends."""
+    del attempt
+    name = await make_container(Status.CREATED, ["sh", "-c", GREEDY], **LITTLE_MEMORY)
+    if (await client.stats(name)).memory.usage.limit != LIMIT:
+        pytest.skip("memory isn't counted here")
+    async with client.events(name, interval=0.05) as stream:
+        await client.start(name)
+        async with asyncio.timeout(20):
+            events = [event async for event in stream]
+    assert [event for event in events if not isinstance(event, StatsEvent)] == [OOMEvent(name)]
+
+
+async def test_a_foreground_run_can_be_watched(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
+) -> None:
+    """A container that its own runc deletes at its end ends its stream like others."""
+    name = container_id()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        run = group.create_task(client.run(name, make_bundle(["sleep", "1"])))
+        events: list[Event] = []
+        while not events:
+            with contextlib.suppress(ContainerNotFound):  # it isn't there yet
+                events = [event async for event in client.events(name, interval=0.1)]
+    assert run.result().exit_code == 0
+    assert 5 < len(events) < 12
+
+
+async def test_a_stopped_container_has_no_events_and_no_figures(client: Runc, make_container: MakeContainer) -> None:
+    """Events and figures of a stopped container are an error of their own, and so are those of none."""
+    name = await make_container(Status.STOPPED)
+    with pytest.raises(ContainerNotRunning):
+        await anext(client.events(name))
+    with pytest.raises(ContainerNotRunning):
+        await client.stats(name)
+    await client.delete(name)
+    with pytest.raises(ContainerNotFound):
+        await anext(client.events(name))
+    with pytest.raises(ContainerNotFound):
+        await client.stats(name)
+
+
+async def test_a_runc_that_is_killed_is_an_error(client: Runc, make_container: MakeContainer) -> None:
+    """Who kills the runc of a stream doesn't end it silently."""
+    name = await make_container()
+    async with client.events(name, interval=0.05) as stream:
+        await anext(stream)
+        os.kill(await watched(name), 9)
+        with pytest.raises(RuncCrashed, match="signal 9"):
+            [event async for event in stream]
+
+
+async def test_a_slow_consumer_gets_the_latest(client: Runc, make_container: MakeContainer) -> None:
+    """Of figures that come every millisecond, one that takes its time gets new ones and is told what it missed."""
+    name = await make_container()
+    async with client.events(name, interval=0.001, on_lag="latest") as stream:
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            assert isinstance(await anext(stream), StatsEvent)
+        assert stream.skipped > 50
+
+
+async def test_many_containers_make_one_stream(client: Runc, make_container: MakeContainer) -> None:
+    """Figures of several containers come in one iteration, until the last has ended; one that ends is told."""
+    names = [await make_container() for _ in range(3)]
+    async with merge_events(client.events(name, interval=0.05) for name in names) as events:
+        seen = dict.fromkeys(names, 0)
+        while min(seen.values()) < 3:
+            seen[(await anext(events)).id] += 1
+        for name in names:
+            await client.kill(name, "KILL")
+        rest = [event async for event in events]
+    assert sorted(event.id for event in rest if isinstance(event, StreamEnded)) == sorted(names)
+
+
+async def test_closing_in_the_middle_leaves_nothing(client: Runc, make_container: MakeContainer) -> None:
+    """However a stream is left, at whatever moment, its runc is gone."""
+    name = await make_container()
+    for delay in (0, 0.001, 0.005, 0.01, 0.02, 0.05):
+        with anyio.move_on_after(delay):
+            async with client.events(name, interval=0.001) as stream:
+                async for _ in stream:
+                    pass
+        stream = client.events(name, interval=0.001)
+        with anyio.move_on_after(delay):
+            [event async for event in stream]
+        await stream.aclose()
+
+
+def example(name: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run one of the examples."""
+    command = [sys.executable, str(EXAMPLES / name), *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+async def test_the_example_of_events_shows_a_table(root: Path, client: Runc, make_container: MakeContainer) -> None:
+    """The example prints a line with CPU and memory for each container, until the containers have ended."""
+    names = [await make_container() for _ in range(2)]
+    example_run = asyncio.create_task(asyncio.to_thread(example, "events.py", str(root)))
+    for name in names:
+        await watched(name)
+    await asyncio.sleep(2.5)  # for the figures of two intervals
+    for name in names:
+        await client.kill(name, "KILL")
+    ended_run = await example_run
+    assert ended_run.stderr == ""
+    for name in names:
+        assert name in ended_run.stdout
+    assert "%" in ended_run.stdout
+    assert "MiB" in ended_run.stdout
+
+
+async def test_the_example_of_oom_watch_names_the_container(
+    root: Path, client: Runc, make_container: MakeContainer
+) -> None:
+    """The example prints which container ran out of memory, and ends with it."""
+    name = await make_container(Status.CREATED, ["sh", "-c", GREEDY], **LITTLE_MEMORY)
+    if (await client.stats(name)).memory.usage.limit != LIMIT:
+        pytest.skip("memory isn't counted here")
+    example_run = asyncio.create_task(asyncio.to_thread(example, "oom_watch.py", str(root)))
+    await watched(name)
+    await client.start(name)
+    ended_run = await example_run
+    assert ended_run.stderr == ""
+    assert f"{name} ran out of memory" in ended_run.stdout
