@@ -196,7 +196,8 @@ class Plumbing:
 
     def drained(self) -> bool:
         """Read what is in the captured pipes for the last time; return whether others still hold one of them."""
-        return not all([drain.close() for drain in self._drains])
+        complete = [drain.close() for drain in self._drains]
+        return not all(complete)
 
     @property
     def quiet(self) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import builtins
 import os
-import shutil
-import tempfile
 
 from . import _argv, _decode
 from ._argv import Command
 from ._caller import DEFAULT, KILL, Caller, Timeout
+from ._scratch import scratch_directory
 from .errors import CommandError, DecodeError
 from .features import Features, Version
 from .spec import Spec
@@ -144,12 +143,9 @@ class Queries(Caller):
             OSError: If there is no place for the directory.
             CommandError: If runc fails in another way.
         """
-        directory = tempfile.mkdtemp(prefix="runc_async-")
-        try:
+        with scratch_directory("config.json") as directory:
             await self._read(_argv.spec(directory, rootless=rootless), timeout)
             return Spec.decode(_written(os.path.join(directory, "config.json")))
-        finally:
-            shutil.rmtree(directory)
 
     async def features(self, *, timeout: Timeout = DEFAULT) -> Features:
         """Tell what the runtime supports: runc-features(8), runtime-spec features.md.

@@ -1,0 +1,264 @@
+"""What is set up between fork and exec."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+from children import gone, post, shell, write_program
+
+from runc_async._call import Completed, Invocation
+from runc_async._exec_helper import helped, named
+from runc_async._runner import ProcessRunner
+from runc_async.errors import RuncNotFound
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.any_loop
+
+TOLD = 'for fd in "$@"; do cat <&$fd; done; echo; ls /proc/self/fd'
+
+
+async def run(invocation: Invocation) -> Completed:
+    """Run it with the real runner."""
+    return await ProcessRunner().run(invocation)
+
+
+def python(script: str) -> bytes:
+    """Run a script in a Python of its own, and return what it prints."""
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True).stdout
+
+
+def on_asyncio() -> bool:
+    """Tell whether the running loop is asyncio's own."""
+    return isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+
+
+def lend(path: Path, text: str) -> int:
+    """Open a file that says something, and return its descriptor."""
+    path.write_text(text)
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+@pytest.mark.parametrize(
+    ("signum", "name"),
+    [
+        (signal.SIGTERM, "TERM"),
+        (signal.SIGKILL, "KILL"),
+        (signal.SIGRTMIN, "RTMIN"),
+        (signal.SIGRTMIN + 3, "RTMIN+3"),
+        (signal.SIGRTMAX, "RTMAX"),
+        (0, None),
+        (32, None),
+    ],
+)
+def test_names_of_signals(signum: int, name: str | None) -> None:
+    """A signal goes to setpriv by its name; what has none can't be given to it."""
+    assert named(signum) == name
+
+
+async def test_no_helper_where_none_is_needed() -> None:
+    """Without special wishes the program itself is spawned, and gets our descriptors by their numbers."""
+    argv, options = helped(shell("exit", cwd="/", env={}), ["sh"], [10], [])
+    assert argv == ["sh"]
+    assert options == {"cwd": "/", "env": {}, "pass_fds": (10,)}
+
+
+async def test_descriptors_come_as_3_and_on(tmp_path: Path) -> None:
+    """Descriptors get the numbers 3, 4, ... in the order given, one of them twice, and nothing else is inherited.
+
+    uvloop adds copies of its own of the standard streams.
+    """
+    fds = [lend(tmp_path / name, name) for name in ("one", "two")]
+    try:
+        completed = await run(shell(TOLD, "3", "4", preserve_fds=(fds[1], fds[0], fds[1])))
+    finally:
+        for fd in fds:
+            os.close(fd)
+    said, _, numbers = completed.stdout.partition(b"\n")
+    assert said == b"twoone"
+    expected = {b"0", b"1", b"2", b"3", b"4", b"5", b"6"}  # 6 is that of ls, for the directory
+    assert expected == set(numbers.split()) if on_asyncio() else expected < set(numbers.split())
+
+
+async def test_a_standard_stream_as_a_descriptor() -> None:
+    """The caller's own stdout can be lent: in the child it is the caller's, and not what the child has as stdout."""
+    script = f"""
+        import asyncio, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from children import shell
+        from runc_async._runner import ProcessRunner
+        out = asyncio.run(ProcessRunner().run(shell("echo lent >&3; echo own", preserve_fds=(1,))))
+        assert out.stdout == b"own\\n", out
+    """
+    assert python(script) == b"lent\n"
+
+
+async def test_descriptors_that_change_places(tmp_path: Path) -> None:
+    """Sources that are targets too, 3 and 4 the other way round, arrive as they should."""
+    for name in ("three", "four"):
+        (tmp_path / name).write_text(name)
+    script = f"""
+        import asyncio, os, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from children import shell
+        from runc_async._runner import ProcessRunner
+        async def main():
+            for name, fd in (("three", 3), ("four", 4)):
+                file = os.open({str(tmp_path)!r} + "/" + name, os.O_RDONLY)
+                os.dup2(file, fd, inheritable=False)
+                os.close(file) if file != fd else None
+            return await ProcessRunner().run(shell('cat <&3; cat <&4', preserve_fds=(4, 3)))
+        for fd in (3, 4):  # taken before the event loop takes them
+            os.dup2(0, fd)
+        print(asyncio.run(main()).stdout)
+    """
+    assert python(script) == b"b'fourthree'\n"
+
+
+async def test_our_own_files_come_behind() -> None:
+    """The files that we lend ourselves stand above those of the caller."""
+    read, write = os.pipe()
+    try:
+        invocation = shell("cat /proc/self/fd/$1", preserve_fds=(read, write))
+        _, options = helped(invocation, ["sh"], [], [read, write])
+        assert options["pass_fds"] == (read, write)
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+async def test_a_group_of_its_own() -> None:
+    """Process group 0 is one of the child's own."""
+    completed = await run(shell("cut -d' ' -f5 /proc/$$/stat", process_group=0))
+    assert int(completed.stdout) == completed.pid
+
+
+async def test_somebody_elses_group(tmp_path: Path) -> None:
+    """A child can be put into the process group of another child."""
+    with post(tmp_path) as said:
+        leader = await ProcessRunner().open(shell(f"echo up > {said.path}; exec sleep 100", process_group=0))
+        try:
+            assert await said.word() == "up"
+            completed = await run(shell("cut -d' ' -f5 /proc/$$/stat", process_group=leader.pid))
+            assert int(completed.stdout) == leader.pid
+        finally:
+            await leader.aclose()
+
+
+async def test_a_group_that_does_not_exist() -> None:
+    """A group that can't be joined is an error, and never an exit code of the program, which hasn't run."""
+    with subprocess.Popen(["/bin/true"]) as process:  # noqa: ASYNC220 - it ends at once
+        process.wait()
+    invocation = shell("exit 1", process_group=process.pid)
+    if on_asyncio():
+        with pytest.raises(OSError, match="not permitted"):
+            await run(invocation)
+    else:
+        completed = await run(invocation)
+        assert completed.returncode == -signal.SIGKILL
+        assert b"starting /bin/sh: " in completed.stderr
+
+
+async def test_a_program_that_cannot_be_executed_after_all(tmp_path: Path) -> None:
+    """A program that passes all checks and can't be executed is no exit code either."""
+    program = write_program(tmp_path / "program", "no program at all")
+    (tmp_path / "program").write_bytes(b"\0\0\0\0")
+    read, write = os.pipe()
+    try:
+        completed = await run(Invocation(command="x", argv=(program,), preserve_fds=(read,)))
+    finally:
+        os.close(read)
+        os.close(write)
+    assert completed.returncode == -signal.SIGKILL
+    assert b"Exec format error" in completed.stderr
+
+
+async def test_the_death_signal() -> None:
+    """A child with a death signal gets it when the thread that started it is gone."""
+    script = f"""
+        import asyncio, os, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from children import shell
+        from runc_async._runner import ProcessRunner
+        from runc_async.stdio import NullIO
+        async def main():
+            process = await ProcessRunner().open(shell("exec sleep 100", pdeathsig=9, streams=NullIO()))
+            while open(f"/proc/{{process.pid}}/comm").read() != "sleep\\n":
+                await asyncio.sleep(0.01)
+            print(process.pid, flush=True)
+            os._exit(0)
+        asyncio.run(main())
+    """
+    pid = int(python(script))
+    async with asyncio.timeout(10):
+        await gone(pid)
+
+
+async def test_the_death_signal_with_the_other_helper() -> None:
+    """Both helpers can stand in front of one program, which keeps its arguments."""
+    read, write = os.pipe()
+    try:
+        invocation = shell("echo $1; cat <&3", "--help", pdeathsig=signal.SIGRTMIN + 1, preserve_fds=(read,))
+        os.write(write, b"lent")
+        os.close(write)
+        completed = await run(invocation)
+    finally:
+        os.close(read)
+    assert completed.stdout == b"--help\nlent"
+    assert completed.stderr == b""
+
+
+@pytest.mark.parametrize("name", ["/no/such/program", "no-such-program", "./no-such-program"])
+@pytest.mark.parametrize("helper", ["pdeathsig", "preserve_fds"])
+async def test_a_program_that_does_not_exist(name: str, helper: str) -> None:
+    """A missing program is a RuncNotFound from behind a helper too, and never an exit code of 127 or 1."""
+    invocation = Invocation(
+        command="x",
+        argv=(name,),
+        env={"PATH": "/usr/bin:/bin"},
+        pdeathsig=9 if helper == "pdeathsig" else None,
+        preserve_fds=(1,) if helper == "preserve_fds" else (),
+    )
+    with pytest.raises(RuncNotFound) as caught:
+        await run(invocation)
+    assert caught.value.command == name
+    assert caught.value.path == (None if "/" in name else "/usr/bin:/bin")
+
+
+async def test_a_program_that_is_not_executable(tmp_path: Path) -> None:
+    """A file without the right to be executed is a PermissionError from behind a helper too."""
+    (tmp_path / "program").touch()
+    with pytest.raises(PermissionError) as caught:
+        await run(Invocation(command="x", argv=(str(tmp_path / "program"),), pdeathsig=9))
+    assert caught.value.filename == str(tmp_path / "program")
+
+
+async def test_a_working_directory_that_does_not_exist() -> None:
+    """A missing working directory isn't taken for a missing program."""
+    with pytest.raises(FileNotFoundError) as caught:
+        await run(Invocation(command="x", argv=("./program",), pdeathsig=9, cwd="/no/such/directory"))
+    assert not isinstance(caught.value, RuncNotFound)
+
+
+async def test_a_program_relative_to_its_working_directory(tmp_path: Path) -> None:
+    """A relative path counts from the working directory of the child, with and without a helper."""
+    write_program(tmp_path / "program", "#!/bin/sh\nexit 3\n")
+    for pdeathsig in (None, 9):
+        invocation = Invocation(command="x", argv=("./program",), pdeathsig=pdeathsig, cwd=str(tmp_path))
+        assert (await run(invocation)).returncode == 3
+
+
+async def test_no_setpriv(tmp_path: Path) -> None:
+    """Without setpriv, which gives the death signal, the error names it."""
+    program = write_program(tmp_path / "program", "#!/bin/sh\n")
+    with pytest.raises(RuncNotFound) as caught:
+        await run(Invocation(command="x", argv=(program,), pdeathsig=9, env={"PATH": "/nowhere"}))
+    assert caught.value.command == "setpriv"

@@ -1,0 +1,40 @@
+"""Private directories."""
+
+from __future__ import annotations
+
+import os
+import resource
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from runc_async._scratch import scratch_directory
+
+
+def test_a_directory_of_our_own() -> None:
+    """The directory is ours alone while the block lasts, and gone afterwards with its files."""
+    with scratch_directory("pid") as directory:
+        assert os.stat(directory).st_mode & 0o777 == 0o700
+        assert Path(directory).parent == Path(tempfile.gettempdir())
+        Path(directory, "pid").touch()
+        Path(directory, "unexpected").mkdir()
+        Path(directory, "unexpected", "file").touch()
+    assert not os.path.exists(directory)
+
+
+def test_it_is_removed_when_the_block_fails() -> None:
+    """An exception goes on when the directory is removed."""
+    with pytest.raises(LookupError), scratch_directory() as directory:
+        raise LookupError
+    assert not os.path.exists(directory)
+
+
+def test_it_is_removed_without_a_descriptor() -> None:
+    """It is removed even where no descriptor is left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with scratch_directory("pid") as directory:
+        Path(directory, "pid").touch()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not os.path.exists(directory)

@@ -1,0 +1,189 @@
+"""The process of a container's that a runc waits for: played by a shell that plays runc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from children import alive, gone, post, shell
+
+from runc_async import _workload
+from runc_async._call import Invocation, StopPolicy, WatchedPidFile
+from runc_async._runner import ProcessRunner
+from runc_async._workload import Workload, children, kill_workload
+from runc_async.stdio import NullIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.any_loop
+
+PROCESS = "sleep 100 & trap 'kill $!' TERM; tell $! $1; wait $!; wait $!"
+"""What runc does: it starts the process, tells its pid, forwards SIGTERM, and waits."""
+
+KEPT_BY_KERNEL = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
+
+
+def runc(script: str, pid_file: str | None = None, **settings: object) -> Invocation:
+    """Return a runc that runs `script`, with the path for the pid in $1."""
+    made = shell("tell() { echo $1 > $2.tmp; mv $2.tmp $2; }; " + script, streams=NullIO(), **settings)
+    return Invocation(
+        command="exec",
+        argv=(*made.argv, WatchedPidFile(pid_file)),
+        streams=NullIO(),
+        stop=StopPolicy(grace=5.0, workload=True),
+    )
+
+
+async def test_children_and_theirs(tmp_path: Path) -> None:
+    """All descendants of a process are killed, and not the process itself."""
+    with post(tmp_path) as said:
+        process = await ProcessRunner().open(
+            shell(
+                f"sh -c 'sleep 100 & echo $! > {said.path}; wait' & echo $! > {said.path}; wait; exit 7",
+                streams=NullIO(),
+            )
+        )
+        pids = {int(await said.word()), int(await said.word())}
+        assert set(children(process.pid)) < pids
+        kill_workload(process.pid)
+        assert (await process.wait()).returncode == 7
+        for pid in pids:
+            await gone(pid)
+        await process.aclose()
+
+
+async def test_a_number_that_changed_hands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that isn't the child of its parent any more isn't killed."""
+    process = await ProcessRunner().open(shell("exec sleep 100", streams=NullIO()))
+
+    def descendants(_: int) -> list[tuple[int, int]]:
+        return [(process.pid, 1 << 22), (1 << 22, 1)]
+
+    monkeypatch.setattr(_workload, "descendants", descendants)
+    kill_workload(1)
+    assert alive(process.pid)
+    await process.aclose()
+
+
+def test_the_children_of_nobody() -> None:
+    """A process that is gone has no children."""
+    assert children(1 << 22) == []
+
+
+@pytest.mark.parametrize("own_path", [False, True])
+async def test_the_process_is_known_and_its_end_is_heard(tmp_path: Path, own_path: bool) -> None:  # noqa: FBT001
+    """The process is known when runc has written its pid, and its end is heard before runc's."""
+    path = str(tmp_path / "pid") if own_path else None
+    with post(tmp_path) as said:
+        process = await ProcessRunner().open(
+            runc(f"sleep 100 & tell $! $1; wait; read word < {said.path}; exit 7", path)
+        )
+        assert process.workload is not None
+        await process.workload.started
+        assert process.workload.pid in children(process.pid)
+        assert not process.workload.exited.done()
+        process.workload.send_signal(signal.SIGTERM)
+        await process.workload.exited
+        assert process.child.returncode is None
+        said.tell("go on")
+        assert (await process.wait()).returncode == 7
+        await process.aclose()
+    assert (tmp_path / "pid").exists() is own_path
+
+
+async def test_nothing_is_left_of_a_private_pid_file() -> None:
+    """The private directory is there for runc, through a descriptor, and gone afterwards."""
+    workload = Workload(None, above=40)
+    assert workload.directory_fd >= 40
+    directory = os.readlink(f"/proc/self/fd/{workload.directory_fd}")
+    assert os.path.isdir(directory)
+    workload.close()
+    workload.close()
+    assert not os.path.exists(directory)
+
+
+async def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:
+    """A pid file of the caller's in a directory that isn't there is an OSError before anything is started."""
+    with pytest.raises(FileNotFoundError):
+        await ProcessRunner().open(runc("exit 0", str(tmp_path / "missing" / "pid")))
+
+
+async def test_signals_before_it_has_started() -> None:
+    """A process that hasn't started gets no signal, and nobody else gets it."""
+    workload = Workload(None)
+    workload.send_signal(signal.SIGKILL)
+    assert workload.wait_status is None
+    with pytest.raises(ProcessLookupError):
+        workload.take()
+    workload.close()
+
+
+async def test_a_process_that_is_gone_when_its_pid_is_told() -> None:
+    """A process that ended and was reaped before its pid was told counts as ended."""
+    process = await ProcessRunner().open(runc("true & pid=$!; wait; tell $pid $1; exec sleep 100"))
+    assert process.workload is not None
+    await process.workload.exited
+    assert process.workload.started.done()
+    process.workload.send_signal(signal.SIGKILL)
+    await process.aclose()
+
+
+@pytest.mark.parametrize("content", ["", "no number", "-"])
+async def test_a_pid_file_without_a_pid(content: str) -> None:
+    """A pid file that holds no pid tells nothing; runc's end ends the call."""
+    completed = await ProcessRunner().run(runc(f"tell '{content}' $1; exit 3"))
+    assert completed.returncode == 3
+
+
+async def test_files_of_other_names(tmp_path: Path) -> None:
+    """Other files that come into the directory of the caller's pid file say nothing."""
+    process = await ProcessRunner().open(runc(f"touch $1.x; mv $1.x $1.y; {PROCESS}", str(tmp_path / "pid")))
+    assert process.workload is not None
+    await process.workload.started
+    assert process.workload.pid in children(process.pid)
+    await process.aclose()
+
+
+async def test_taking_the_pidfd() -> None:
+    """The pidfd can be taken over; it is the taker's then."""
+    process = await ProcessRunner().open(runc(PROCESS))
+    assert process.workload is not None
+    await process.workload.started
+    pid, pidfd = process.workload.take()
+    await process.aclose()
+    await gone(pid)
+    os.fstat(pidfd)
+    os.close(pidfd)
+
+
+async def test_taking_after_runc_has_ended(tmp_path: Path) -> None:
+    """A process that outlives runc is found by its pid file, also when the news of that hasn't come yet."""
+    with post(tmp_path) as said:
+        process = await ProcessRunner().open(runc(f"sleep 100 & tell $! $1; echo > {said.path}"))
+        assert process.workload is not None
+        while alive(process.pid):  # the loop stands still meanwhile
+            time.sleep(0.001)  # noqa: ASYNC251 - that is the point
+        pid, pidfd = process.workload.take()
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
+        await gone(pid)
+        await process.aclose()
+
+
+async def test_how_the_process_ended(tmp_path: Path) -> None:
+    """How the process ended is told where the kernel keeps it."""
+    with post(tmp_path) as said:
+        process = await ProcessRunner().open(
+            runc(f"sh -c 'read word < {said.path}; exit 5' & tell $! $1; wait; exec sleep 100")
+        )
+        assert process.workload is not None
+        await process.workload.started
+        assert process.workload.wait_status is None
+        said.tell("go on")
+        status = await process.ended()
+        assert status == 5 << 8 if KEPT_BY_KERNEL else status is None
+        await process.aclose()
