@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n 2
 REQUIRE := $(shell [ "$$(id -u)" = 0 ] && echo --require-runc)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types unit live docs bench clean host
+.PHONY: help demo test style types unit live docs bench clean host test-host
 
 help: ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,11 +25,14 @@ $(VENV)/.ready-dev: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
 host:
 	@tools/setup-host.sh
 
+test-host:
+	@tools/setup-host.sh test
+
 demo: $(VENV)/.ready host ## run a first container: create, start, exec, look, kill, delete
 	@$(BIN)/python -m runc_async
 	@$(BIN)/python examples/quickstart.py
 
-test: $(VENV)/.ready-dev $(if $(REQUIRE),host) ## all checks: style, types, every test, coverage
+test: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## all checks: style, types, every test, coverage
 	@$(MAKE) --no-print-directory style types
 	$(PYTEST) --cov $(REQUIRE)
 
@@ -45,10 +48,10 @@ types: $(VENV)/.ready-dev ## mypy, pyright, and how complete the public types ar
 unit: $(VENV)/.ready-dev ## the tests that need no runtime
 	$(PYTEST) -m "not runc"
 
-live: $(VENV)/.ready-dev host ## the tests that run real containers
+live: $(VENV)/.ready-dev test-host ## the tests that run real containers
 	$(PYTEST) -m runc --require-runc
 
-docs: $(VENV)/.ready-dev $(if $(REQUIRE),host) ## write the reference, and run every example
+docs: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## write the reference, and run every example
 	$(BIN)/python tools/reference.py > docs/reference.tmp && mv docs/reference.tmp docs/reference.md
 	$(PYTEST) $(REQUIRE) tests/test_readme.py
 

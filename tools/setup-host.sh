@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install what the demo and the live tests need from this host: runc, and a busybox that runs in an empty root
-# filesystem, that is a static one.
+# Install what the demo needs from this host: runc, and a busybox that runs in an empty root filesystem, that is a
+# static one. With the argument `test` also what the live tests call: ps, and what makes bundles of images.
 set -eu
 cd "$(dirname "$0")/.."
 . tools/setup-common.sh
@@ -12,6 +12,13 @@ static_busybox() { [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1; }
 PATH=$PATH:/usr/sbin
 
 missing=
-command -v runc >/dev/null || missing="$missing runc"
+need() { command -v "$1" >/dev/null || missing="$missing $2"; }
+
+need runc runc
 static_busybox || missing="$missing busybox-static"
+if [ "${1:-}" = test ]; then
+    need ps procps
+    need skopeo skopeo
+    need umoci umoci
+fi
 [ -z "$missing" ] || install_packages $missing
