@@ -26,7 +26,7 @@ async def main(root: str | None = None) -> None:
     before: dict[str, Stats] = {}
     rows: dict[str, tuple[str, str]] = {}
     async with merge_events(streams) as events:
-        with Live() as live:
+        with Live(table(rows)) as live:
             async for event in events:
                 if isinstance(event, StatsEvent):
                     cpu = cpu_percent(before.get(event.id, event.data), event.data, seconds=1) or 0

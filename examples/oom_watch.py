@@ -10,6 +10,7 @@ async def main(root: str | None = None) -> None:
     """Watch all containers until they have ended."""
     runc = Runc(root=root)
     streams = [runc.events(state.id, interval=60) for state in await runc.list()]
+    print(f"watching {len(streams)} containers", flush=True)
     async with merge_events(streams) as events:
         async for event in events:
             match event:

@@ -21,6 +21,8 @@ __all__ = ["Event", "EventStream", "OOMEvent", "OnLag", "StatsEvent", "UnknownEv
 
 OnLag: TypeAlias = Literal["block", "latest"]
 
+_DECODE = EVENT.decode
+
 
 class EventStream(AsyncIterator[Event]):
     """The events of one container, from `Runc.events`.
@@ -104,7 +106,7 @@ class EventStream(AsyncIterator[Event]):
         while True:
             for line in self._lines:
                 try:
-                    event: Event = EVENT.decode(line)
+                    event: Event = _DECODE(line)
                 except UNDECODABLE:
                     if not line.strip():
                         continue

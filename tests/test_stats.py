@@ -9,9 +9,21 @@ import pytest
 from mirror import differences
 from recorded import cases
 
-from runc_async._decode import decode_stats
+from runc_async._decode import EVENT, decode_stats
 from runc_async.errors import DecodeError
-from runc_async.stats import CPU, Blkio, CPUSet, IntelRdt, Memory, MemoryEntry, Pids, Stats, Throttling
+from runc_async.event import StatsEvent
+from runc_async.stats import (
+    CPU,
+    Blkio,
+    CPUSet,
+    IntelRdt,
+    Memory,
+    MemoryEntry,
+    NetworkInterface,
+    Pids,
+    Stats,
+    Throttling,
+)
 
 BIGGEST = 2**64 - 1
 PRESSURE = {
@@ -155,6 +167,17 @@ def test_any_figure_makes_a_memory_entry_known(field: str) -> None:
 def test_a_null_map_or_list_is_empty(key: str) -> None:
     """The null that Go prints for what it never filled is an empty map or list, and the rest is still read."""
     assert stats({**FULL, key: None}) == stats({name: value for name, value in FULL.items() if name != key})
+
+
+def test_the_null_of_every_line_needs_no_second_look() -> None:
+    """`network_interfaces: null`, which every runc prints, is decoded at once, and is an empty list of its own."""
+    line = b'{"type":"stats","id":"web","data":{"network_interfaces":null}}'
+    first, second = EVENT.decode(line), EVENT.decode(line)
+    assert isinstance(first, StatsEvent)
+    assert isinstance(second, StatsEvent)
+    assert first == second == StatsEvent("web", Stats())
+    first.data.network_interfaces.append(NetworkInterface())
+    assert second.data.network_interfaces == []
 
 
 @pytest.mark.parametrize("total", [2**53 + 1, 2**63, 2**64 - 1])
