@@ -715,6 +715,16 @@ async def test_a_record_that_cannot_be_read_is_left_to_runc(watched: Watched, co
         assert await anext(stream) == OOMEvent("web")
 
 
+async def test_a_forgotten_stream_watches_no_longer(watched: Watched) -> None:
+    """The garbage collector ends the watch too; then the container's end calls nobody."""
+    watched.script.print(OOM)
+    assert await anext(watched.stream) == OOMEvent("web")
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del watched.stream
+    watched.init.kill()
+    assert await watched.runner.processes[0].child.wait() == -9
+
+
 async def test_the_watch_ends_with_a_failed_start(watched: Watched) -> None:
     """Where runc can't be started, the container isn't watched any more."""
     watched.script.program.unlink()
