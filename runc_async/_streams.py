@@ -12,6 +12,7 @@ import asyncio
 import codecs
 import errno
 import os
+import select
 import stat
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -104,6 +105,16 @@ class Descriptor:
         """Let other tasks run, and a cancel arrive."""
         self._turn = 0
         await anyio.lowlevel.checkpoint()
+
+    def _is_hung_up(self) -> bool:
+        """Say whether the other end is gone.
+
+        The master of a pty takes bytes for nobody when its last user is gone, as long as there is room, and is never
+        writable after that: there is no error, only this.
+        """
+        poll = select.poll()
+        poll.register(self._open_fd(), 0)
+        return bool(poll.poll(0))
 
     async def _readable(self) -> None:
         """Wait until a read won't block."""
@@ -298,6 +309,8 @@ class WritingMixin(Descriptor):
                 try:
                     rest = rest[os.write(self._open_fd(), rest) :]
                 except BlockingIOError:
+                    if self._is_hung_up():
+                        raise anyio.BrokenResourceError from None
                     await self._writable()
                 except OSError as exc:
                     raise anyio.BrokenResourceError from exc
