@@ -323,6 +323,16 @@ def exec_arguments(container_id: str, args: Sequence[str], execution: Execution,
     return _words("exec", (*overrides.words(), *execution.words()), container_id, *words)
 
 
+def checkpoint(container_id: str, options: Iterable[Argument]) -> Command:
+    """`runc checkpoint`."""
+    return _words("checkpoint", options, container_id)
+
+
+def restore(container_id: str, bundle: StrPath, creation: Creation, options: Iterable[Argument]) -> Command:
+    """`runc restore`."""
+    return _words("restore", ("--bundle", absolute(bundle), *options, *creation.words()), container_id)
+
+
 def kill(container_id: str, signal: int | str, *, to_all: bool) -> Command:
     """`runc kill`."""
     return _words("kill", switches(all=to_all), container_id, str(signal_number(signal)))

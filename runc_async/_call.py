@@ -101,11 +101,14 @@ class StopPolicy(msgspec.Struct, frozen=True):
         grace: How long it may live after SIGTERM, before SIGKILL. Zero with zero patience: SIGKILL at once.
         workload: It waits for a process of a container's: after the grace that process is killed first, and runc has
             `grace` seconds more to report it. SIGKILL for runc alone would orphan the process.
+        helpers: It has started others, such as criu, that have to end too: they have `grace` seconds after runc's end,
+            before SIGKILL.
     """
 
     patience: float = 0.0
     grace: float = 0.0
     workload: bool = False
+    helpers: bool = False
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +126,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         drain_timeout: Seconds for which captured output is read on after its exit, while others hold the pipe.
         stop: How it is stopped.
         preserve_fds: Descriptors of the caller that it gets as 3, 4, ...
+        pass_fds: Descriptors of the caller that it gets under their own numbers.
         pdeathsig: Signal that it gets when the thread which started it dies, or None.
         process_group: Process group that it is put into (0: one of its own), or None.
     """
@@ -138,6 +142,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout: float = 1.0
     stop: StopPolicy = StopPolicy()
     preserve_fds: tuple[int, ...] = ()
+    pass_fds: tuple[int, ...] = ()
     pdeathsig: int | None = None
     process_group: int | None = None
 

@@ -56,7 +56,7 @@ def helped(
     Args:
         invocation: What is started.
         argv: Its argument vector, in words.
-        inherited: Descriptors of ours that it needs, each above those that `preserve_fds` asks for.
+        inherited: Descriptors that it needs under their numbers, each above those that `preserve_fds` asks for.
         lent: Descriptors for `preserve_fds`, none of them a standard stream.
 
     Raises:

@@ -81,6 +81,7 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
             r"container with id \S+ is not running$",
             r"cannot exec (?:in a stopped container|a container that has stopped)$",
             r"cannot start a container that has stopped$",
+            r"Container cannot be checkpointed in (?:stopped|created) state$",
             r"(?:the )?container `[^`]*` is not running",
             r"process not running: ",
             r"(?:open pidfd|kill container): No such process$",
@@ -115,7 +116,11 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
     ),
     (
         errors.CheckpointError,
-        (r"criu failed: ", r"(?:failed to \S+ )?(?:criu|CRIU)\b"),
+        (
+            r"criu failed: ",
+            r"(?:failed to \S+ )?(?:criu|CRIU)\b",
+            r"open .*/descriptors\.json: no such file or directory$",
+        ),
     ),
     (
         errors.ExecutableNotFound,

@@ -28,7 +28,7 @@
         ├── InvalidSignal               also ValueError
         ├── ResourceError               a limit can't be set
         │   └── MemoryLimitTooLow
-        ├── CheckpointError             criu failed, or isn't there
+        ├── CheckpointError             criu failed, or isn't there, or the images aren't
         ├── PermissionDenied
         ├── InvalidUsage                runc didn't understand its command line
         └── RuncCrashed                 runc panicked, or was killed
@@ -387,11 +387,11 @@ class MemoryLimitTooLow(ResourceError):
 
 
 class CheckpointError(CommandError):
-    """A checkpoint or restore failed in criu, or there is no criu.
+    """A checkpoint or restore failed in criu, or there is no criu, or there are no images.
 
     Attributes:
-        log_path: criu's log file as the runtime named it, absolute or relative to the work path; None if it named none.
-        log_tail: The end of that file, if it could be read.
+        log_path: criu's log file; None if the runtime named none.
+        log_tail: The end of that file, with errors from further up in front of it; empty if it couldn't be read.
     """
 
     log_path: str | None = None

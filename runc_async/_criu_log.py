@@ -1,0 +1,77 @@
+"""The log that criu leaves behind, where the reason of a failure stands that the runtime only has a number for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Generator
+from typing import Final
+
+from .errors import CheckpointError, one_line
+
+TAIL: Final = 4096
+"""Bytes of the log that an error keeps."""
+
+_READ = 1 << 18
+_ERROR = b"Error ("
+
+# criu says so whenever it runs without the limits that it asks for, and goes on.
+_HARMLESS = b"Can't setup RLIMIT_NOFILE"
+
+
+@contextlib.contextmanager
+def explained(directory: str) -> Generator[None]:
+    """Add criu's log to a `CheckpointError` of the block.
+
+    Args:
+        directory: Where criu writes its log, absolute.
+    """
+    try:
+        yield
+    except CheckpointError as exc:
+        if exc.log_path is not None:
+            exc.log_path = os.path.join(directory, exc.log_path)
+            with contextlib.suppress(OSError):  # it may be in another mount namespace
+                _explain(exc, _end(exc.log_path))
+        raise
+
+
+def _explain(error: CheckpointError, content: bytes) -> None:
+    """Put the tail into the error, and the line that says most into a note, which tracebacks show."""
+    error.log_tail = tail(content)
+    if reasons := _errors(content):
+        error.add_note("criu: " + one_line(reasons[0].decode(errors="replace")))
+
+
+def tail(content: bytes, limit: int = TAIL) -> bytes:
+    """Return the end of a log in whole lines, and in front of it what errors were told before.
+
+    Args:
+        content: The log, or its last part.
+        limit: Bytes to return at most.
+    """
+    end = _cut(content, limit // 2)
+    before = b"".join(_errors(content[: len(content) - len(end)]))
+    return _cut(before, limit - len(end)) + end if before else _cut(content, limit)
+
+
+def _errors(content: bytes) -> list[bytes]:
+    """Return the lines that tell of errors."""
+    return [line for line in content.splitlines(keepends=True) if _ERROR in line and _HARMLESS not in line]
+
+
+def _cut(content: bytes, limit: int) -> bytes:
+    """Return the last lines that fit; the end of the last one if that doesn't."""
+    if len(content) <= limit:
+        return content
+    end = content[-limit:]
+    if content[-limit - 1 : -limit] == b"\n":
+        return end
+    return end.partition(b"\n")[2] or end
+
+
+def _end(path: str) -> bytes:
+    """Read the end of a file."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _READ))
+        return file.read(_READ)

@@ -1,0 +1,113 @@
+"""What some runtimes have and others don't, in one table, and the question to the runtime at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from . import _argv
+from ._caller import DEFAULT, KILL, Caller, Timeout
+from ._decode import decode_version
+from .errors import CommandError, DecodeError, UnsupportedError
+from .features import Version
+
+# crun was looked at in 1.8.1, 1.21 and 1.28: what only 1.8.1 lacks counts as there from 1.8.2 on, and a crun that still
+# lacks it says so itself.
+_AFTER_DEBIAN_12 = (1, 8, 2)
+
+SINCE: Final[Mapping[str, Mapping[str, tuple[int, ...] | None]]] = {
+    "features": {"runc": (1, 1), "crun": _AFTER_DEBIAN_12},
+    "events": {"crun": None},
+    "checkpoint": {"crun": _AFTER_DEBIAN_12},
+    "restore": {"crun": _AFTER_DEBIAN_12},
+    "create --pidfd-socket": {"runc": (1, 2), "crun": None},
+    "run --pidfd-socket": {"runc": (1, 2), "crun": None},
+    "run --keep": {"runc": (1, 1), "crun": _AFTER_DEBIAN_12},
+    "exec --pidfd-socket": {"runc": (1, 2), "crun": None},
+    "exec --cgroup": {"runc": (1, 1)},
+    "exec --ignore-paused": {"runc": (1, 1), "crun": None},
+    "exec --additional-gids": {"crun": None},
+    "update --cpu-burst": {"runc": (1, 2)},
+    "update --cpu-idle": {"runc": (1, 2)},
+    "update --l3-cache-schema": {"crun": _AFTER_DEBIAN_12},
+    "update --mem-bw-schema": {"crun": _AFTER_DEBIAN_12},
+    "checkpoint --lazy-pages": {"crun": None},
+    "checkpoint --status-fd": {"crun": None},
+    "checkpoint --page-server": {"crun": None},
+    "checkpoint --empty-ns": {"crun": None},
+    "checkpoint --auto-dedup": {"crun": None},
+    "checkpoint --tcp-skip-in-flight": {"runc": (1, 3), "crun": None},
+    "checkpoint --link-remap": {"runc": (1, 3), "crun": None},
+    "checkpoint --manage-cgroups-mode ignore": {"runc": (1, 2)},
+    "restore --lazy-pages": {"crun": None},
+    "restore --empty-ns": {"crun": None},
+    "restore --auto-dedup": {"crun": None},
+    "restore --no-pivot": {"crun": None},
+    "restore --no-subreaper": {"crun": None},
+    "restore --lsm-mount-context": {"runc": (1, 1)},
+    "restore --manage-cgroups-mode ignore": {"runc": (1, 2)},
+}
+"""A command, or a command with an option: for each runtime the numbers of the first version that has it, None for none.
+
+A runtime that isn't named has it in all versions, or isn't known.
+"""
+
+
+_UNKNOWN: Final = Version(runtime="", version="")
+
+
+def supported(feature: str, version: Version) -> bool:
+    """Tell whether a version has a feature of the table; one that isn't known has all."""
+    since = SINCE[feature]
+    if version.runtime not in since:
+        return True
+    first = since[version.runtime]
+    return first is not None and (version.number >= first or not version.number)
+
+
+class Support(Caller):
+    """What the runtime has."""
+
+    _version: Version | None = None
+
+    async def supports(self, feature: str, *, timeout: Timeout = DEFAULT) -> bool:
+        """Tell whether the runtime has a command, or an option of one, that not all runtimes have.
+
+        It goes by the runtime's version, which is asked for once for each client. A runtime that this library doesn't
+        know is taken to have everything; what it lacks, it says itself when it is asked for it.
+
+        Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            feature: A command, such as `"events"`, or a command with an option, such as `"exec --ignore-paused"`.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            ValueError: If no difference between runtimes is known there.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+        """
+        if feature not in SINCE:
+            raise ValueError(f"feature must be one of {', '.join(SINCE)}: {feature!r}")
+        return supported(feature, await self._known_version(timeout))
+
+    async def _require(self, given: Mapping[str, object]) -> None:
+        """Raise if the runtime lacks a feature that is given. Where none is, nothing is asked.
+
+        Raises:
+            UnsupportedError: If it has no such feature.
+        """
+        for feature in [feature for feature, value in given.items() if value]:
+            version = await self._known_version(DEFAULT)
+            if not supported(feature, version):
+                raise UnsupportedError(feature, f"{version.runtime} {version.version}")
+
+    async def _known_version(self, timeout: Timeout) -> Version:
+        """Ask for the version, once."""
+        if self._version is None:
+            try:
+                response = await self._request(_argv.version(), timeout=timeout, stop=KILL)
+                self._version = decode_version(response.stdout)
+            except (CommandError, DecodeError):
+                self._version = _UNKNOWN
+        return self._version

@@ -1,0 +1,158 @@
+"""What runtimes have: the table, and when the runtime is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runc_async import _support
+from runc_async.client import Runc
+from runc_async.errors import RuncNotFound, UnsupportedError
+from runc_async.features import Version
+from runc_async.spec import LinuxCPU, LinuxMemory, LinuxResources
+from runc_async.testing import FakeRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+RUNC_1_1 = b"runc version 1.1.5+ds1\nspec: 1.0.2\n"
+RUNC_1_3 = b"runc version 1.3.6\nspec: 1.2.1\n"
+CRUN = b"crun version 1.28\nspec: 1.0.0\n"
+
+
+@pytest.fixture
+def runner() -> FakeRunner:
+    """Return a runner that starts nothing."""
+    return FakeRunner()
+
+
+@pytest.fixture
+def client(runner: FakeRunner) -> Runc:
+    """Return a client of that runner."""
+    return Runc(runner=runner)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "version", "feature", "expected"),
+    [
+        ("runc", "1.1.15", "create --pidfd-socket", False),
+        ("runc", "1.2.0", "create --pidfd-socket", True),
+        ("runc", "1.2.0-rc.1", "create --pidfd-socket", True),
+        ("runc", "1.0.3", "exec --cgroup", False),
+        ("runc", "1.1.5+ds1", "exec --cgroup", True),
+        ("runc", "1.10.0", "checkpoint --link-remap", True),
+        ("runc", "1.1.5", "checkpoint --lazy-pages", True),
+        ("runc", "unknown", "create --pidfd-socket", True),
+        ("crun", "1.28", "events", False),
+        ("crun", "unknown", "events", False),
+        ("crun", "1.8.1", "run --keep", False),
+        ("crun", "1.21", "run --keep", True),
+        ("crun", "1.28", "exec --cgroup", True),
+        ("youki", "0.1.0", "events", True),
+    ],
+)
+def test_the_table(runtime: str, version: str, feature: str, expected: object) -> None:
+    """Versions are compared by their numbers; what isn't known is taken to be there."""
+    assert _support.supported(feature, Version(runtime=runtime, version=version)) is expected
+
+
+async def test_supports_asks_once(client: Runc, runner: FakeRunner) -> None:
+    """The version is asked for by the first question only."""
+    runner.reply("version", stdout=RUNC_1_1)
+    assert await client.supports("features") is True
+    assert await client.supports("create --pidfd-socket") is False
+    assert [invocation.command for invocation in runner.invocations] == ["version"]
+
+
+async def test_an_unknown_feature(client: Runc, runner: FakeRunner) -> None:
+    """Where no difference is known there is no answer either, and nothing is asked."""
+    with pytest.raises(ValueError, match="teleport"):
+        await client.supports("teleport")
+    assert runner.invocations == []
+
+
+async def test_a_runtime_without_an_understandable_version(client: Runc, runner: FakeRunner) -> None:
+    """It is taken to have everything, and not asked again."""
+    runner.reply("version", stdout=b"what?", exit_code=1)
+    assert await client.supports("events") is True
+    assert await client.supports("features") is True
+    assert len(runner.invocations) == 1
+
+
+async def test_no_runtime(client: Runc, runner: FakeRunner) -> None:
+    """A runtime that isn't there has nothing."""
+    runner.reply("version", error=RuncNotFound("runc", "/bin"))
+    with pytest.raises(RuncNotFound):
+        await client.supports("events")
+
+
+LACKING: dict[str, tuple[bytes, Callable[[Runc], Awaitable[object]]]] = {
+    "create --pidfd-socket": (RUNC_1_1, lambda client: client.create("web", "/b", pidfd_socket="/s")),
+    "run --pidfd-socket": (RUNC_1_1, lambda client: client.run("web", "/b", pidfd_socket="/s")),
+    "run --keep": (b"crun version 1.8.1\n", lambda client: client.run("web", "/b", keep=True)),
+    "exec --pidfd-socket": (RUNC_1_1, lambda client: client.exec("web", ["id"], pidfd_socket="/s")),
+    "exec --cgroup": (b"runc version 1.0.3\n", lambda client: client.exec("web", ["id"], cgroup="x")),
+    "exec --ignore-paused": (CRUN, lambda client: client.exec("web", ["id"], ignore_paused=True)),
+    "exec --additional-gids": (CRUN, lambda client: client.exec("web", ["id"], additional_gids=[7])),
+    "update --cpu-burst": (
+        RUNC_1_1,
+        lambda client: client.update("web", LinuxResources(cpu=LinuxCPU(burst=1))),
+    ),
+    "update --cpu-idle": (
+        RUNC_1_1,
+        lambda client: client.update("web", LinuxResources(cpu=LinuxCPU(idle=0))),
+    ),
+    "update --l3-cache-schema": (
+        b"crun version 1.8.1\n",
+        lambda client: client.update("web", LinuxResources(), l3_cache_schema="L3:0=f"),
+    ),
+    "checkpoint --lazy-pages": (CRUN, lambda client: client.checkpoint("web", "/i", lazy_pages=True)),
+    "checkpoint --page-server": (CRUN, lambda client: client.checkpoint("web", "/i", page_server="h:1")),
+    "checkpoint --empty-ns": (CRUN, lambda client: client.checkpoint("web", "/i", empty_ns=["network"])),
+    "checkpoint --auto-dedup": (CRUN, lambda client: client.checkpoint("web", "/i", auto_dedup=True)),
+    "restore --auto-dedup": (CRUN, lambda client: client.restore("web", "/b", "/i", auto_dedup=True)),
+    "restore --no-pivot": (CRUN, lambda client: client.restore("web", "/b", "/i", no_pivot=True)),
+}
+
+
+@pytest.mark.parametrize("feature", LACKING)
+async def test_what_a_runtime_lacks_is_not_tried(client: Runc, runner: FakeRunner, feature: str) -> None:
+    """An option that the runtime lacks is refused before anything but its version is asked of it."""
+    said, call = LACKING[feature]
+    runner.reply("version", stdout=said)
+    with pytest.raises(UnsupportedError, match=feature) as caught:
+        await call(client)
+    assert caught.value.what == feature
+    assert [invocation.command for invocation in runner.invocations] == ["version"]
+
+
+@pytest.mark.parametrize("feature", [feature for feature in LACKING if "crun" not in str(LACKING[feature][0])])
+async def test_what_a_runtime_has_is_done(client: Runc, runner: FakeRunner, feature: str) -> None:
+    """The same call goes through where the runtime has the option."""
+    runner.reply("version", stdout=RUNC_1_3)
+    await LACKING[feature][1](client)
+    assert [invocation.command for invocation in runner.invocations] == ["version", feature.partition(" ")[0]]
+
+
+async def test_handles_ask_too(client: Runc, runner: FakeRunner) -> None:
+    """What is opened has the same options, and the same rule."""
+    runner.reply("version", stdout=RUNC_1_1)
+    with pytest.raises(UnsupportedError):
+        async with client.open_container("web", "/b", pidfd_socket="/s"):
+            pytest.fail("there is nothing to open")
+    with pytest.raises(UnsupportedError):
+        async with client.open_exec("web", ["id"], pidfd_socket="/s"):
+            pytest.fail("there is nothing to open")
+    with pytest.raises(UnsupportedError):
+        async with client.open_restored("web", "/b", "/i", manage_cgroups_mode="ignore"):
+            pytest.fail("there is nothing to open")
+    assert [invocation.command for invocation in runner.invocations] == ["version"]
+
+
+async def test_nothing_is_asked_where_all_runtimes_are_alike(client: Runc, runner: FakeRunner) -> None:
+    """Calls without such an option cost nothing more."""
+    await client.create("web", "/b")
+    await client.exec("web", ["id"])
+    await client.update("web", LinuxResources(cpu=LinuxCPU(shares=2), memory=LinuxMemory(limit=1)))
+    assert [invocation.command for invocation in runner.invocations] == ["create", "exec", "update"]
