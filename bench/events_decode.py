@@ -2,8 +2,9 @@
 
     python bench/events_decode.py [-n EVENTS]
 
-The lines are those of all runc versions that were recorded for the tests. They go through the whole of `Runc.events`:
-once from memory, by a runner, and once from a child process, by a pipe. Each figure is the median of five rounds, in
+The lines are those of all runc versions that were recorded for the tests. They are cut and decoded as `Runc.events` does
+it; then they go through the whole of `Runc.events`: once from memory, by a runner, and once from a child process, by a
+pipe. Each figure is the median of five rounds, in
 microseconds of this process's CPU time for an event.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import statistics
 import sys
@@ -22,6 +24,9 @@ from pathlib import Path
 import msgspec
 
 from runc_async import Event, Runc
+from runc_async._decode import EVENT
+from runc_async._framing import LineFramer
+from runc_async._watching import LINE_LIMIT
 from runc_async.event import OOMEvent, StatsEvent
 from runc_async.testing import FakeRunner
 
@@ -86,6 +91,19 @@ def each(lines: list[bytes], decode: Callable[[bytes], object]) -> Callable[[], 
     return work
 
 
+def framed(data: bytes) -> Callable[[], None]:
+    """Return a call that cuts a stream of chunks into lines and decodes them, without a stream's waits."""
+    chunks = [data[at : at + PIPE] for at in range(0, len(data), PIPE)]
+
+    def work() -> None:
+        framer = LineFramer(LINE_LIMIT)
+        for chunk in chunks:
+            for line in io.BytesIO(framer.feed(chunk)):
+                EVENT.decode(line)
+
+    return work
+
+
 def measure(number: int) -> dict[str, float]:
     """Return the microseconds for an event, by way."""
     lines = recorded(number)
@@ -98,6 +116,7 @@ def measure(number: int) -> dict[str, float]:
             for way, took in {
                 "json.loads, lines cut before": clocked(each(lines, json.loads)),
                 "msgspec, lines cut before": clocked(each(lines, msgspec_only.decode)),
+                "framed and decoded": clocked(framed(data)),
                 "events, from memory": asyncio.run(streamed(memory, number)),
                 "events, from a pipe": asyncio.run(streamed(pipe, number)),
             }.items():
