@@ -2,10 +2,9 @@
 
     python bench/events_decode.py [-n EVENTS]
 
-The lines are those of all runc versions that were recorded for the tests. They are cut and decoded as `Runc.events` does
-it; then they go through the whole of `Runc.events`: once from memory, by a runner, and once from a child process, by a
-pipe. Each figure is the median of five rounds, in
-microseconds of this process's CPU time for an event.
+The lines are those of all runc versions that were recorded for the tests. They are cut and decoded as by `Runc.events`,
+and go through the whole of `Runc.events`: once from memory, by a runner, and once from a child process, by a pipe. Each
+figure is the median of five rounds, in microseconds of this process's CPU time for an event.
 """
 
 from __future__ import annotations
