@@ -9,7 +9,7 @@ import enum
 import math
 import os
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, Literal, TypeAlias
 
@@ -35,10 +35,15 @@ STRIPPED: Final = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"
 KILL = StopPolicy()
 """For commands that only read: nothing is lost when runc dies."""
 
-LET_FINISH = StopPolicy(patience=10.0, grace=5.0)
+GRACE: Final = 5.0
+"""Seconds between SIGTERM and SIGKILL, when nothing else is asked for."""
+
+LET_FINISH = StopPolicy(patience=10.0, grace=GRACE)
 """For commands that change something: SIGKILL in the middle leaves half-made containers (runc#4534)."""
 
 OWN_OUTPUT: Final = OwnOutput()
+
+NO_GUARD: Final = contextlib.nullcontext()
 
 UNDO_TIMEOUT: Final = 20.0
 """Seconds for the deletion of what a cancelled call has made; runc itself may need ten."""
@@ -172,8 +177,10 @@ class Caller:
         stop: StopPolicy,
         streams: Streams = OWN_OUTPUT,
         preserve_fds: tuple[int, ...] = (),
+        pass_fds: tuple[int, ...] = (),
+        guard: contextlib.AbstractAsyncContextManager[None] = NO_GUARD,
     ) -> Response:
-        """Run a request/response command in its turn, and raise if runc fails.
+        """Run a request/response command in its turn, within `guard`, and raise if runc fails.
 
         Raises:
             CommandError: If runc fails; the class says in what way.
@@ -187,8 +194,9 @@ class Caller:
             drain_timeout=0.0,  # a container that was created holds its streams for as long as it lives
             stop=stop,
             preserve_fds=preserve_fds,
+            pass_fds=pass_fds,
         )
-        async with self._turn():
+        async with self._turn(), guard:
             return await self._answer(invocation)
 
     async def _answer(self, invocation: Invocation) -> Response:
@@ -226,7 +234,7 @@ class Caller:
         return response
 
     @contextlib.asynccontextmanager
-    async def _creating(self, container_id: str, *, keep: bool = False) -> AsyncIterator[None]:
+    async def _creating(self, container_id: str, *, keep: bool = False) -> AsyncGenerator[None]:
         """Delete the container if the block is cancelled, or runs out of time, while it makes one.
 
         One that was there before isn't ours: then runc has refused to make another. That is asked of the file system,
@@ -250,10 +258,14 @@ class Caller:
             return False
         except OSError:  # not ours to look into, as under a runner that goes through sudo
             try:
-                await self._request(_argv.state(container_id), timeout=DEFAULT, stop=KILL)
+                await self._answer(self._asking(container_id))
             except CommandError:
                 return False
         return True
+
+    def _asking(self, container_id: str) -> Invocation:
+        """Ask for the state of a container, for a call that has its turn already."""
+        return self._invocation(_argv.state(container_id), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL)
 
     def _state_directory(self) -> str:
         """Tell where runc, and crun, keep their containers: runc(8), `--root`."""
@@ -279,9 +291,8 @@ class Caller:
 
     async def _older(self, container_id: str, begun: dt.datetime) -> bool:
         """Tell whether a container was created before `begun`; a half-made one can't tell, and wasn't."""
-        state = self._invocation(_argv.state(container_id), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL)
         try:
-            created = decode_state((await self._answer(state)).stdout).created
+            created = decode_state((await self._answer(self._asking(container_id))).stdout).created
         except (CommandError, DecodeError):
             return False
         return created is not None and created < begun

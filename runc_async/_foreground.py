@@ -12,15 +12,13 @@ from anyio.abc import TaskStatus
 from . import _argv
 from ._argv import Command, Creation, Execution, Overrides, StrPath, User
 from ._call import Invocation, StopPolicy
-from ._caller import LET_FINISH, Caller, check_timeout
+from ._caller import GRACE, LET_FINISH, check_timeout
 from ._descriptors import FileDescriptor, preserved
 from ._options import ProcessOptions
+from ._support import Support
 from .response import Response
 from .spec import Process
 from .stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
-
-STOP_WORKLOAD = StopPolicy(grace=5.0, workload=True)
-"""For a runc in the foreground: it forwards SIGTERM to the process that it waits for."""
 
 EXECUTION_OPTIONS = ("cgroup", "ignore_paused", "pid_file", "pidfd_socket", "extra_args")
 """Those of `ProcessOptions` that hold with a whole process document too."""
@@ -29,7 +27,7 @@ DRAIN_TIMEOUT = 1.0
 """Seconds for which captured output is read on, after the exit, while other processes hold the pipe."""
 
 
-class Foreground(Caller):
+class Foreground(Support):
     """The commands that may wait for a process of a container's."""
 
     async def run(
@@ -43,6 +41,7 @@ class Foreground(Caller):
         no_subreaper: bool = False,
         check: bool = False,
         timeout: float | None = None,
+        grace: float = GRACE,
         drain_timeout: float = DRAIN_TIMEOUT,
         # its streams
         io: StdIO | None = None,
@@ -61,7 +60,7 @@ class Foreground(Caller):
 
         What the process ends with is `Response.exit_code`; a runc that fails is an exception.
 
-        Cancelled, or out of time, the process gets SIGTERM, and SIGKILL five seconds later; runc is reaped, and the
+        Cancelled, or out of time, the process gets SIGTERM, and SIGKILL `grace` seconds later; runc is reaped, and the
         container deleted unless `keep` is set. With `detach` runc is let finish, and what it has made is deleted.
 
         Args:
@@ -72,6 +71,8 @@ class Foreground(Caller):
             no_subreaper: Don't reap what the container's processes leave behind.
             check: Raise `ExitError` for an exit code other than 0.
             timeout: Seconds for the whole run, or None for no limit.
+            grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
+                once. A container's first process ignores SIGTERM unless it has a handler for it.
             drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe;
                 none with `detach`.
             io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`. With `detach` the container gets the
@@ -92,6 +93,7 @@ class Foreground(Caller):
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
+            UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right.
             RuncTimeout: If it takes longer than `timeout`; it has the output so far.
@@ -123,8 +125,10 @@ class Foreground(Caller):
             preserve_fds=fds,
             timeout=timeout,
             drain_timeout=drain_timeout,
+            grace=grace,
             detach=detach,
         )
+        await self._require({"run --keep": keep, "run --pidfd-socket": pidfd_socket is not None})
         async with self._creating(container_id, keep=keep and not detach):
             return await self._work(invocation, check=check, started=task_status.started)
 
@@ -147,6 +151,7 @@ class Foreground(Caller):
         detach: bool = False,
         check: bool = False,
         timeout: float | None = None,
+        grace: float = GRACE,
         drain_timeout: float = DRAIN_TIMEOUT,
         # its streams
         io: StdIO | None = None,
@@ -165,7 +170,7 @@ class Foreground(Caller):
 
         What the process ends with is `Response.exit_code`; a runc that fails is an exception.
 
-        Cancelled, or out of time, the process gets SIGTERM, and SIGKILL five seconds later, and runc is reaped; the
+        Cancelled, or out of time, the process gets SIGTERM, and SIGKILL `grace` seconds later, and runc is reaped; the
         container goes on. With `detach` runc is let finish.
 
         Args:
@@ -184,6 +189,8 @@ class Foreground(Caller):
             detach: Return as soon as the process runs.
             check: Raise `ExitError` for an exit code other than 0.
             timeout: Seconds for the whole run, or None for no limit.
+            grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
+                once. A container's first process ignores SIGTERM unless it has a handler for it.
             drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe;
                 none with `detach`.
             io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`.
@@ -203,6 +210,7 @@ class Foreground(Caller):
             ContainerPaused: If it is paused, without `ignore_paused`.
             ContainerNotFound: If there is no such container.
             ExecutableNotFound: If the program isn't in the container.
+            UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, or one of the changes comes with a `spec.Process`.
             TypeError: If `process` is one string.
@@ -237,9 +245,22 @@ class Foreground(Caller):
             preserve_fds=fds,
             timeout=timeout,
             drain_timeout=drain_timeout,
+            grace=grace,
             detach=detach,
         )
+        await self._require_for_exec(options)
         return await self._work(invocation, check=check, started=task_status.started)
+
+    async def _require_for_exec(self, options: ProcessOptions) -> None:
+        """Raise if the runtime lacks one of the options that are given."""
+        await self._require(
+            {
+                "exec --cgroup": options.get("cgroup"),
+                "exec --ignore-paused": options.get("ignore_paused"),
+                "exec --additional-gids": options.get("additional_gids"),
+                "exec --pidfd-socket": options.get("pidfd_socket") is not None,
+            }
+        )
 
     def _workload(
         self,
@@ -250,21 +271,23 @@ class Foreground(Caller):
         preserve_fds: tuple[int, ...],
         timeout: float | None,
         drain_timeout: float,
+        grace: float = GRACE,
         detach: bool = False,
         stop: StopPolicy | None = None,
     ) -> Invocation:
         """Put together the invocation of a command that runs a process."""
         if data is not None and (detach or _has_stdin(io)):
             raise ValueError("input goes neither with detach nor with streams that have a stdin of their own")
-        if not (drain_timeout >= 0 and math.isfinite(drain_timeout)):
-            raise ValueError(f"drain_timeout must be a number of seconds, and not negative: {drain_timeout!r}")
+        for name, seconds in (("grace", grace), ("drain_timeout", drain_timeout)):
+            if not (seconds >= 0 and math.isfinite(seconds)):
+                raise ValueError(f"{name} must be a number of seconds, and not negative: {seconds!r}")
         return self._invocation(
             command,
             io or (NullIO() if detach else CapturedIO()),
             input=data,
             timeout=check_timeout(timeout),
             drain_timeout=0.0 if detach else drain_timeout,
-            stop=stop or (LET_FINISH if detach else STOP_WORKLOAD),
+            stop=stop or (LET_FINISH if detach else StopPolicy(grace=grace, workload=True)),
             preserve_fds=preserve_fds,
         )
 

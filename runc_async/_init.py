@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
 import signal as signals
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import anyio
 
 from ._cgroup import memory_cgroup, read_oom_kills
 from ._exit import REAP_TIMEOUT, wait_pidfd
+from ._held_pidfd import HeldPidfd
 from ._pidfd import has_exited
 from .exitstatus import ExitStatus
 
@@ -23,36 +22,46 @@ class Init:
     """The first process of a container, known by its pidfd; how it ended is told once, and kept."""
 
     def __init__(self, pid: int, pidfd: int) -> None:
-        """Take over the pidfd."""
+        """Take over the pidfd, in every case.
+
+        Raises:
+            OSError: If no descriptor is left to read its cgroup with.
+        """
         self.pid = pid
-        self.pidfd = pidfd
         self.status: ExitStatus | None = None
-        self._turn = asyncio.Lock()
-        self._memory: Path | None = memory_cgroup(pid)
-        self._oom_kills = 0 if self._memory is None else read_oom_kills(self._memory) or 0
+        self._pidfd = HeldPidfd(pidfd)
+        try:
+            self._memory: Path | None = memory_cgroup(pid)
+            self._oom_kills = 0 if self._memory is None else read_oom_kills(self._memory) or 0
+        except BaseException:
+            self.close()
+            raise
 
     async def wait(self, *, reap_timeout: float = REAP_TIMEOUT) -> ExitStatus:
-        """Wait for its end; several tasks may."""
-        async with self._turn:
-            if self.pidfd >= 0 and (self.status is None or not self.status.known):
+        """Wait for its end; several tasks may, each as long as it wants, and also while another one closes this."""
+        if self._pidfd.fd >= 0 and (self.status is None or not self.status.known):
+            with self._pidfd.held() as pidfd:
                 status = await wait_pidfd(
-                    self.pidfd,
-                    memory_cgroup=self._memory,
-                    oom_kills_before=self._oom_kills,
-                    reap_timeout=reap_timeout,
+                    pidfd, memory_cgroup=self._memory, oom_kills_before=self._oom_kills, reap_timeout=reap_timeout
                 )
                 self.status = _merged(self.status, status)
-            return self.status or ExitStatus()
+        return self.status or ExitStatus()
 
     @property
     def exited(self) -> bool:
-        """Whether it has ended."""
-        return has_exited(self.pidfd)
+        """Whether it has ended, as far as is known."""
+        return self._pidfd.fd < 0 or has_exited(self._pidfd.fd)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._pidfd.fd < 0
 
     def send_signal(self, signum: int) -> None:
         """Send it a signal; nothing happens if it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            signals.pidfd_send_signal(self.pidfd, signum)
+        if self._pidfd.fd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signals.pidfd_send_signal(self._pidfd.fd, signum)
 
     async def end(self, grace: float) -> None:
         """End it: SIGTERM, `grace` seconds, SIGKILL."""
@@ -63,19 +72,18 @@ class Init:
                     await self.wait(reap_timeout=0)
 
     def close(self) -> None:
-        """Close the pidfd. Idempotent."""
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        """Close the pidfd, or leave that to those who wait. Idempotent."""
+        self._pidfd.close()
 
 
 def _merged(before: ExitStatus | None, after: ExitStatus) -> ExitStatus:
-    """Keep what was read of the cgroup, which may be gone by now, and when the end was seen."""
+    """Put together what two waits have learned: one may have reaped it, or read the cgroup before it was gone."""
     if before is None:
         return after
+    known = before if before.known else after
     return ExitStatus(
-        code=after.code,
-        signal=after.signal,
+        code=known.code,
+        signal=known.signal,
         oom_killed=before.oom_killed if after.oom_killed is None else after.oom_killed,
         exited_at=before.exited_at or after.exited_at,
     )

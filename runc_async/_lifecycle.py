@@ -11,14 +11,15 @@ from signal import SIGTERM
 
 from . import _argv
 from ._argv import Command, Creation, StrPath
-from ._caller import DEFAULT, LET_FINISH, Caller, Timeout
+from ._caller import DEFAULT, LET_FINISH, Timeout
 from ._descriptors import FileDescriptor, preserved
+from ._support import Support
 from .response import Response
 from .spec import LinuxResources
 from .stdio import NullIO, StdIO
 
 
-class Lifecycle(Caller):
+class Lifecycle(Support):
     """The commands that change a container."""
 
     async def create(
@@ -66,6 +67,7 @@ class Lifecycle(Caller):
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
+            UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right.
             RuncTimeout: If it takes longer than `timeout`; then what it has made is deleted.
@@ -86,10 +88,15 @@ class Lifecycle(Caller):
                 extra_args=extra_args,
             ),
         )
-        async with self._creating(container_id):
-            return await self._request(
-                command, timeout=timeout, stop=LET_FINISH, streams=io or NullIO(), preserve_fds=fds
-            )
+        await self._require({"create --pidfd-socket": pidfd_socket is not None})
+        return await self._request(
+            command,
+            timeout=timeout,
+            stop=LET_FINISH,
+            streams=io or NullIO(),
+            preserve_fds=fds,
+            guard=self._creating(container_id),
+        )
 
     async def start(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Start the process of a container that was created: runc-start(8).
@@ -227,6 +234,7 @@ class Lifecycle(Caller):
             ContainerNotFound: If there is no such container.
             InvalidContainerID: If the id can't be one.
             TypeError: If `resources` isn't a `spec.LinuxResources`.
+            UnsupportedError: If the runtime doesn't know one of the limits that came late, and would pass over it.
             RuncTimeout: If it takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
@@ -235,6 +243,15 @@ class Lifecycle(Caller):
             raise TypeError(f"resources must be a spec.LinuxResources: {resources!r}")
         command = _argv.update(
             container_id, resources.encode(), l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema
+        )
+        cpu = resources.cpu
+        await self._require(
+            {
+                "update --l3-cache-schema": l3_cache_schema is not None,
+                "update --mem-bw-schema": mem_bw_schema is not None,
+                "update --cpu-burst": cpu is not None and cpu.burst is not None,
+                "update --cpu-idle": cpu is not None and cpu.idle is not None,
+            }
         )
         await self._change(command, timeout)
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import os
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Unpack
+from typing import Any, Unpack
 
 from . import _argv
-from ._argv import Creation, StrPath
+from ._argv import Command, Creation, StrPath
 from ._call import Process as Running, StopPolicy
-from ._caller import DEFAULT, LET_FINISH, Timeout, check_finished, raise_failure
+from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_finished, raise_failure
+from ._checkpointing import LET_CRIU_FINISH, Checkpointing
+from ._criu import Restoration
+from ._criu_log import explained
 from ._descriptors import preserved
 from ._fdsocket import FDSocket
-from ._foreground import DRAIN_TIMEOUT, Foreground, exec_command
+from ._foreground import DRAIN_TIMEOUT, exec_command
 from ._init import Init
 from ._lifecycle import Lifecycle
-from ._options import CreateOptions, ProcessOptions
+from ._options import CreateOptions, ProcessOptions, RestoreOptions
 from ._process import patiently
 from ._queries import Queries
 from ._watching import Watching
@@ -25,11 +29,8 @@ from .errors import TerminalError
 from .spec import Process
 from .stdio import CapturedIO, NullIO, PtyIO, StdIO
 
-GRACE = 5.0
-"""Seconds between SIGTERM and SIGKILL on the way out of a block, when nothing else is asked for."""
 
-
-class Opening(Queries, Lifecycle, Foreground, Watching):
+class Opening(Queries, Lifecycle, Checkpointing, Watching):
     """The handles of the client."""
 
     def container(self, container_id: str) -> Container:
@@ -80,6 +81,7 @@ class Opening(Queries, Lifecycle, Foreground, Watching):
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
             TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse.
+            UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
             RuncTimeout: If one of the two takes longer than `timeout`.
@@ -96,48 +98,147 @@ class Opening(Queries, Lifecycle, Foreground, Watching):
         finally:
             await patiently(container.aclose(grace=grace))
 
+    @asynccontextmanager
+    async def open_restored(
+        self,
+        container_id: str,
+        bundle: StrPath,
+        image_path: StrPath,
+        *,
+        io: StdIO | None = None,
+        grace: float = GRACE,
+        timeout: Timeout = DEFAULT,
+        **options: Unpack[RestoreOptions],
+    ) -> AsyncGenerator[Container]:
+        """Make a container from the images of a `checkpoint`; on the way out stop it and delete it.
+
+        It is `open_container` for a process that goes on where it was: with the same handle, and the same promises
+        for the end of the block. The process has another pid than before. Cancelled before the block begins, it leaves
+        nothing behind.
+
+        Args:
+            container_id: Its id, the same as before or another.
+            bundle: A `Bundle`, or the path of its directory, with the files that the container had.
+            image_path: Directory of the images.
+            io: Its streams from now on, where they were pipes or a terminal; `NullIO()` if left out. With `PipedIO` the
+                handle has `stdin`, `stdout` and `stderr`; with `PtyIO`, for a process with `terminal`, it has `pty`.
+            grace: Seconds between SIGTERM and SIGKILL; zero: SIGKILL at once.
+            timeout: Seconds for `restore`, or None for no limit; the client's own if left out.
+            options: Those of `restore`.
+
+        Raises:
+            CheckpointError: If criu fails, or isn't there, or there are no images; it has the end of criu's log.
+            ContainerExists: If there is a container of that id.
+            BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            InvalidSpec: If config.json isn't valid, or asks for what can't be had.
+            TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse.
+            UnsupportedError: If the runtime has no such option.
+            InvalidContainerID: If the id can't be one.
+            ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            OSError: If no descriptor is left.
+            CommandError: If runc fails in another way.
+        """
+        check_live(io)
+        given: dict[str, Any] = dict(options)
+        creation = {name: given.pop(name) for name in ("pid_file", "no_pivot", "extra_args") if name in given}
+        restoration = Restoration(image_path=image_path, **given)
+        words = ("--detach", *restoration.words())
+
+        def restore(console_socket: str | None) -> Command:
+            ours = Creation(watched=True, console_socket=console_socket, **creation)
+            return _argv.restore(container_id, self._bundle(container_id, bundle), ours, words)
+
+        await self._require_for_restore(restoration, no_pivot=options.get("no_pivot", False))
+        async with self._creating(container_id):
+            with explained(restoration.log_directory):
+                container = await self._make(
+                    container_id, restore, io or NullIO(), timeout=timeout, stop=LET_CRIU_FINISH
+                )
+        try:
+            yield container
+        finally:
+            await patiently(container.aclose(grace=grace))
+
     async def _create_open(
         self, container_id: str, bundle: StrPath, io: StdIO, timeout: Timeout, options: CreateOptions
     ) -> Container:
         """Create a container, and hold its streams and its first process."""
         fds = preserved(options.get("preserve_fds", ()))
-        async with AsyncExitStack() as stack:
-            console = await stack.enter_async_context(FDSocket()) if isinstance(io, PtyIO) else None
+
+        def create(console_socket: str | None) -> Command:
             creation = Creation(
                 pid_file=options.get("pid_file"),
                 watched=True,
-                console_socket=None if console is None else console.path,
+                console_socket=console_socket,
                 pidfd_socket=options.get("pidfd_socket"),
                 no_pivot=options.get("no_pivot", False),
                 no_new_keyring=options.get("no_new_keyring", False),
                 preserve_fds=len(fds),
                 extra_args=options.get("extra_args", ()),
             )
+            return _argv.create(container_id, self._bundle(container_id, bundle), creation)
+
+        await self._require({"create --pidfd-socket": options.get("pidfd_socket") is not None})
+        return await self._make(container_id, create, io, timeout=timeout, stop=LET_FINISH, preserve_fds=fds)
+
+    async def _make(
+        self,
+        container_id: str,
+        command: Callable[[str | None], Command],
+        io: StdIO,
+        *,
+        timeout: Timeout,
+        stop: StopPolicy,
+        preserve_fds: tuple[int, ...] = (),
+    ) -> Container:
+        """Make a container, and hold its streams and its first process; delete it if those can't be had.
+
+        Args:
+            container_id: Its id.
+            command: Gives the command that makes it and ends, for the path of a console socket.
+            io: Its streams.
+            timeout: Seconds for the command.
+            stop: How the command is stopped.
+            preserve_fds: Descriptors for its process.
+        """
+        async with AsyncExitStack() as stack:
+            console = await stack.enter_async_context(FDSocket()) if isinstance(io, PtyIO) else None
             invocation = self._invocation(
-                _argv.create(container_id, self._bundle(container_id, bundle), creation),
+                command(None if console is None else console.path),
                 io if console is None else NullIO(),
                 timeout=self._seconds(timeout),
-                stop=LET_FINISH,
-                preserve_fds=fds,
+                stop=stop,
+                preserve_fds=preserve_fds,
             )
             async with self._turn():
                 running = await self._runner.open(invocation)
                 try:
-                    completed = await running.finish()
-                    check_finished(invocation, completed)
-                    return self._handle(container_id, running, console, io)
+                    check_finished(invocation, await running.finish())
                 except BaseException:
                     await running.aclose()
                     raise
+                try:
+                    return self._handle(container_id, running, console, io)
+                except Exception as exc:  # noqa: BLE001 - it is raised again when what runc has made is deleted
+                    await running.aclose()
+                    problem = exc
+        await Container(self, container_id).aclose()
+        raise problem
 
     def _handle(self, container_id: str, running: Running, console: FDSocket | None, io: StdIO) -> Container:
-        """Make the handle, which owns the streams and the first process from here on."""
-        pty = None if console is None or not isinstance(io, PtyIO) else _terminal(console, running.pid, io)
+        """Make the handle, which owns the streams and the first process from here on.
+
+        Raises:
+            OSError: If no descriptor is left.
+        """
+        init = _first_process(running)
         try:
-            init = None if running.workload is None else Init(*running.workload.take())
+            pty = None if console is None or not isinstance(io, PtyIO) else _terminal(console, running.pid, io)
         except BaseException:
-            if pty is not None:
-                pty.close()
+            if init is not None:
+                init.close()
             raise
         running.close_workload()
         return Container(
@@ -182,6 +283,7 @@ class Opening(Queries, Lifecycle, Foreground, Watching):
             ContainerPaused: If it is paused, without `ignore_paused`.
             ContainerNotFound: If there is no such container.
             ExecutableNotFound: If the program isn't in the container.
+            UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
             TypeError: If `process` is one string.
@@ -199,8 +301,9 @@ class Opening(Queries, Lifecycle, Foreground, Watching):
             preserve_fds=fds,
             timeout=None,
             drain_timeout=options.get("drain_timeout", DRAIN_TIMEOUT),
-            stop=StopPolicy(grace=grace, workload=True),
+            grace=grace,
         )
+        await self._require_for_exec(options)
         running = await self._runner.open(invocation)
         try:
             ended = await running.started()
@@ -223,10 +326,25 @@ def check_live(io: StdIO | None) -> None:
         )
 
 
+def _first_process(running: Running) -> Init | None:
+    """Take hold of the first process; None if the runner can't tell it, or somebody has ended it already."""
+    if running.workload is None:
+        return None
+    try:
+        return Init(*running.workload.take())
+    except ProcessLookupError:
+        return None
+
+
 def _terminal(console: FDSocket, runc_pid: int, io: PtyIO) -> Pty:
     """Take the terminal that runc has sent before it ended."""
     if not console.receive_nowait(runc_pid):
         raise TerminalError((), None, message="runc has sent no terminal: is process.terminal set?")
-    pty = Pty(console.detach())
+    fd = console.detach()
+    try:
+        pty = Pty(fd)
+    except BaseException:
+        os.close(fd)
+        raise
     pty.resize(io.rows, io.cols)
     return pty

@@ -8,6 +8,8 @@ from typing import TypedDict
 from anyio.abc import TaskStatus
 
 from ._argv import StrPath, User
+from ._caller import Timeout
+from ._criu import CgroupsMode
 from ._descriptors import FileDescriptor
 from .stdio import StdIO
 
@@ -36,6 +38,7 @@ class ProcessOptions(TypedDict, total=False):
 class ExecOptions(ProcessOptions, total=False):
     """The options of `Runc.exec`."""
 
+    grace: float
     detach: bool
     check: bool
     timeout: float | None
@@ -53,4 +56,46 @@ class CreateOptions(TypedDict, total=False):
     pidfd_socket: StrPath | None
     no_pivot: bool
     no_new_keyring: bool
+    extra_args: Sequence[str]
+
+
+class CheckpointOptions(TypedDict, total=False):
+    """The options of `Runc.checkpoint`."""
+
+    work_path: StrPath | None
+    parent_path: StrPath | None
+    page_server: str | None
+    leave_running: bool
+    pre_dump: bool
+    tcp_established: bool
+    tcp_skip_in_flight: bool
+    ext_unix_sk: bool
+    shell_job: bool
+    file_locks: bool
+    link_remap: bool
+    lazy_pages: bool
+    status_fd: FileDescriptor | None
+    manage_cgroups_mode: CgroupsMode | None
+    empty_ns: Sequence[str]
+    auto_dedup: bool
+    extra_args: Sequence[str]
+    timeout: Timeout
+
+
+class RestoreOptions(TypedDict, total=False):
+    """What `Runc.restore` and `Runc.open_restored` have in common: see `Runc.restore`."""
+
+    work_path: StrPath | None
+    lazy_pages: bool
+    auto_dedup: bool
+    tcp_established: bool
+    ext_unix_sk: bool
+    shell_job: bool
+    file_locks: bool
+    manage_cgroups_mode: CgroupsMode | None
+    empty_ns: Sequence[str]
+    lsm_profile: str | None
+    lsm_mount_context: str | None
+    pid_file: StrPath | None
+    no_pivot: bool
     extra_args: Sequence[str]

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import signal
 import stat
 import termios
 from asyncio.subprocess import DEVNULL
+from collections.abc import Callable
 
 from ._call import OwnOutput, StreamedOutput, Streams
 from ._memory import MemoryOutput
@@ -16,6 +18,24 @@ from ._pump import Drain, Feed
 from ._streams import PipeReader, PipeWriter
 from .console import Pty, open_pty
 from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, Redirection
+
+
+class RelayedPty(Pty):
+    """Our end of the terminal of a runc that stays: between it and the one inside the container runc copies.
+
+    runc takes a new size over when it gets SIGWINCH. The kernel sends that to the processes whose controlling terminal
+    it is, and runc isn't one: it would have to lead a session of its own.
+    """
+
+    def __init__(self, fd: int, send_signal: Callable[[int], object]) -> None:
+        """Take over `fd`, and the way to send runc a signal."""
+        super().__init__(fd)
+        self._send_signal = send_signal
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Set the size: see `Pty.resize`."""
+        super().resize(rows, cols)
+        self._send_signal(signal.SIGWINCH)
 
 
 class Plumbing:
@@ -71,7 +91,10 @@ class Plumbing:
                 self._memory(0, streams.limit)
                 self._memory(1, streams.limit)
             case StreamedOutput():
-                self._hand_out("stdout", self._our_read_end(1))
+                if self._live:
+                    self._hand_out("stdout", self._our_read_end(1))
+                else:
+                    self._memory(0, OwnOutput().limit)
                 self._memory(1, OwnOutput().limit)
             case CapturedIO():
                 self._drain(1, streams.limit)
@@ -179,14 +202,18 @@ class Plumbing:
             self._outputs[0] = drain
             self._drains.append(drain)
 
-    def spawned(self) -> None:
-        """Close the child's ends, for the child has its own by now, and make the streams of ours."""
+    def spawned(self, send_signal: Callable[[int], object] = lambda _: None) -> None:
+        """Close the child's ends, for the child has its own by now, and make the streams of ours.
+
+        Args:
+            send_signal: Sends the child a signal; nothing does if left out.
+        """
         self._childs.close()
         ends = self._ends
         self.stdin = PipeWriter(ends["stdin"]) if "stdin" in ends else None
         self.stdout = PipeReader(ends["stdout"]) if "stdout" in ends else None
         self.stderr = PipeReader(ends["stderr"]) if "stderr" in ends else None
-        self.pty = Pty(ends["pty"]) if "pty" in ends else None
+        self.pty = RelayedPty(ends["pty"], send_signal) if "pty" in ends else None
         self._handed.pop_all()
 
     @property
@@ -203,7 +230,7 @@ class Plumbing:
     def quiet(self) -> bool:
         """Whether nothing is waiting to be read from the streams that were handed out: ioctl_tty(2), FIONREAD."""
         waiting = bytearray(4)
-        for stream in (self.stdout, self.stderr):
+        for stream in (self.stdout, self.stderr, self.pty):
             if stream is not None and not stream.closed:
                 fcntl.ioctl(stream.fileno(), termios.FIONREAD, waiting)
                 if any(waiting):

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import warnings
-from collections.abc import Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -26,7 +26,7 @@ REAP_TIME = 0.1
 """Seconds for uvloop to reap the child of a cancelled spawn: it has killed it, and doesn't wait."""
 
 
-async def patiently(work: Coroutine[Any, Any, T]) -> T:
+async def patiently(work: Awaitable[T]) -> T:
     """Run `work` to its end, whatever happens to the calling task; a cancel is raised again afterwards."""
     task = asyncio.ensure_future(work)
     cancelled = await outwait(task)

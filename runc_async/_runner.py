@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ._call import Argument, Completed, Document, Invocation, PrivateLog, Setting, WatchedPidFile
 from ._exec_helper import helped
+from ._helpers import Helpers
 from ._memory import memory_file
 from ._plumbing import Plumbing
 from ._process import Child, patiently
@@ -24,6 +25,9 @@ LOG_LIMIT = 1 << 20
 
 KILL_GRACE = 2.0
 """Seconds, at least, for runc to report a process that was killed, before runc itself is."""
+
+REPORT_TIME = 0.5
+"""Seconds, at least, for runc to report a process that has ended, before it counts as held up by others."""
 
 FIRST_INHERITED = 3
 """The first descriptor behind stdin, stdout and stderr."""
@@ -64,12 +68,13 @@ class ProcessRunner:
             undo.callback(files.close)
             undo.callback(files.close_workload)
             lent = files.lent(invocation.preserve_fds)
-            argv, options = helped(invocation, files.argv(invocation.argv), files.inherited, lent)
+            words = files.argv(invocation.argv)
+            argv, options = helped(invocation, words, [*files.inherited, *invocation.pass_fds], lent)
             stdin, stdout, stderr = plumbing.child
             child = Child()
             with child.watched():
                 cancelled = await child.start(argv, stdin=stdin, stdout=stdout, stderr=stderr, **options)
-                plumbing.spawned()
+                plumbing.spawned(child.send_signal)
                 undo.pop_all()
                 if files.workload is not None:
                     files.workload.runc_pid = child.pid
@@ -206,9 +211,12 @@ class RunningProcess:
     async def started(self) -> Completed | None:
         """Wait until the container's process runs; return runc's end if runc ended without one."""
         workload = self.workload
-        if workload is None or (await self.child.wait(or_for=workload.started) is not None and not workload.pid):
+        if workload is None:
             return await self.wait()
-        return None
+        if await self.child.wait(or_for=workload.started) is not None:
+            workload.look()
+        workload.check()
+        return None if workload.pid else await self.wait()
 
     async def ended(self) -> int | None:
         """Wait for the end of the container's process; return its wait status, None if only runc can tell."""
@@ -216,7 +224,9 @@ class RunningProcess:
         if workload is None or self._completed is not None:
             return None
         await self.child.wait(or_for=workload.exited)
-        if workload.wait_status is None:  # runc, its parent, has yet to reap it
+        if workload.wait_status is None and workload.exited.done():  # runc, its parent, has yet to reap it
+            await workload.reaped(REPORT_TIME)
+        if workload.wait_status is None:  # an older kernel doesn't tell, and runc only when nobody holds the pipes
             await self.child.wait(self.invocation.drain_timeout)
         return workload.wait_status
 
@@ -245,7 +255,7 @@ class RunningProcess:
         if self.workload is None or await self.child.wait(or_for=self.workload.exited) is not None:
             await self.child.wait()
             return
-        while await self.child.wait(self.invocation.drain_timeout) is None:
+        while await self.child.wait(max(self.invocation.drain_timeout, REPORT_TIME)) is None:
             if self._plumbing.quiet:
                 self._abandoned = True
                 await self.child.stop()
@@ -293,17 +303,24 @@ class RunningProcess:
         if policy.workload and self.child.returncode is None:
             self.child.send_signal(signal.SIGTERM)
             if not await self._gone(policy.grace):
+                if self.workload is not None:
+                    self.workload.send_signal(signal.SIGKILL)  # the one kill that needs no descriptor
                 kill_workload(self.pid)
                 await self._gone(max(policy.grace, KILL_GRACE))
             await self.child.stop()
         else:
-            await self.child.stop(policy.grace)
+            helpers = Helpers(self.pid) if policy.helpers and self.child.returncode is None else None
+            try:
+                await self.child.stop(policy.grace)
+            finally:
+                if helpers is not None:
+                    await helpers.end(policy.grace)
 
     async def _gone(self, seconds: float) -> bool:
         """Wait for runc's exit; once the process has ended only for the drain timeout. Return whether runc is gone."""
         exited = None if self.workload is None else self.workload.exited
         if await self.child.wait(seconds, or_for=exited) is None and exited is not None and exited.done():
-            await self.child.wait(min(seconds, self.invocation.drain_timeout))
+            await self.child.wait(min(seconds, max(self.invocation.drain_timeout, REPORT_TIME)))
         return self.child.returncode is not None
 
     async def aclose(self) -> None:

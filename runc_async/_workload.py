@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 
+from ._exit import wait_pidfd
+from ._held_pidfd import HeldPidfd
 from ._inotify import arrivals
 from ._memory import lifted
 from ._pidfd import kept_status
+from ._scratch import scratch_directory
 
 
 def kill_workload(pid: int) -> None:
@@ -24,7 +25,7 @@ def kill_workload(pid: int) -> None:
 
     Each is signalled through a pidfd that is checked against its parent, since process ids are used again.
     """
-    for descendant, parent in list(_descendants(pid)):
+    for descendant, parent in list(descendants(pid)):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             pidfd = os.pidfd_open(descendant)
             try:
@@ -34,10 +35,10 @@ def kill_workload(pid: int) -> None:
                 os.close(pidfd)
 
 
-def _descendants(pid: int) -> Iterator[tuple[int, int]]:
+def descendants(pid: int) -> Iterator[tuple[int, int]]:
     """Yield each descendant with its parent, the deepest first."""
     for child in children(pid):
-        yield from _descendants(child)
+        yield from descendants(child)
         yield child, pid
 
 
@@ -88,12 +89,12 @@ class Workload:
         self.directory_fd = -1
         self._loop = loop
         self.runc_pid = 0
-        self._pidfd = -1
+        self._pidfd: HeldPidfd | None = None
         self._held = 0
+        self._problem: OSError | None = None
         with contextlib.ExitStack() as undo:
             if path is None:
-                directory = tempfile.mkdtemp(prefix="runc_async-")
-                undo.callback(shutil.rmtree, directory, ignore_errors=True)
+                directory = undo.enter_context(scratch_directory("pid", ".pid"))
                 self.directory_fd = lifted(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), above)
                 undo.callback(os.close, self.directory_fd)
                 self.path = f"/proc/self/fd/{self.directory_fd}/pid"
@@ -106,52 +107,84 @@ class Workload:
     @property
     def wait_status(self) -> int | None:
         """How the process ended, as wait(2) has it; None if it runs, or the kernel doesn't tell (before Linux 6.15)."""
-        if self._pidfd < 0:
+        if self._pidfd is None:
             return None
         try:
-            return kept_status(self._pidfd)
+            return kept_status(self._pidfd.fd)
         except OSError:
             return None
 
+    async def reaped(self, seconds: float) -> None:
+        """Wait, once the process has ended, until runc has reaped it; at once where the kernel doesn't tell that."""
+        if self._pidfd is not None:
+            with self._pidfd.held() as pidfd:
+                await wait_pidfd(pidfd, reap=False, reap_timeout=seconds)
+
+    def check(self) -> None:
+        """Raise what kept us from getting hold of the process.
+
+        Raises:
+            OSError: If no descriptor was left.
+        """
+        if self._problem is not None:
+            raise self._problem
+
+    def look(self) -> None:
+        """Read the pid file now, for runc has ended, and its news may be on their way."""
+        if not self.started.done():
+            self._arrived(os.path.basename(self.path), True)
+
     def send_signal(self, signum: int) -> None:
         """Send the process a signal; nothing happens if it has ended, or hasn't started."""
-        if self._pidfd >= 0:
+        if self._pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signum)
+                signal.pidfd_send_signal(self._pidfd.fd, signum)
 
     def take(self) -> tuple[int, int]:
         """Give the process's pid and its pidfd away; the pidfd is the caller's from now on.
 
         Raises:
             ProcessLookupError: If there is no such process any more, or runc has told none.
+            OSError: If no descriptor was left.
         """
-        if not self.started.done():
-            self._arrived(os.path.basename(self.path), True)  # runc has ended before its news came
-        if self._pidfd < 0:
+        self.look()
+        self.check()
+        if self._pidfd is None:
             raise ProcessLookupError("the process of the container has ended")
-        self._loop.remove_reader(self._pidfd)
-        pidfd, self._pidfd = self._pidfd, -1
-        return self.pid, pidfd
+        self._loop.remove_reader(self._pidfd.fd)
+        pidfd, self._pidfd = self._pidfd, None
+        return self.pid, pidfd.detach()
 
     def _arrived(self, name: str, renamed: bool) -> None:  # noqa: FBT001 - as inotify reports it
         """Get hold of the process as soon as runc begins to write the pid file, and believe it when that is done.
 
         A short process may be gone by the time at which the file is complete.
         """
-        if self._pidfd < 0 and self.runc_pid:
+        if self._pidfd is None and self.runc_pid:
             self._hold(children(self.runc_pid))
         if renamed and name == os.path.basename(self.path):
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 with open(self.path, encoding="ascii") as file:
                     self.pid = int(file.read())
+            except (FileNotFoundError, ValueError):
+                return
+            except OSError as exc:
+                self._problem = exc
+            else:
                 self._believe()
+            if not self.started.done():
+                self.started.set_result(None)
 
     def _hold(self, candidates: list[int]) -> None:
         """Open a pidfd of runc's only child, which is that process; without one its end isn't known exactly."""
         if len(candidates) == 1:
-            with contextlib.suppress(OSError):
-                self._pidfd = os.pidfd_open(candidates[0])
+            try:
+                self._pidfd = HeldPidfd(os.pidfd_open(candidates[0]))
                 self._held = candidates[0]
+            except ProcessLookupError:
+                self._problem = None  # it has ended
+            except OSError as exc:
+                self._problem = exc
 
     def _believe(self) -> None:
         """Compare with what the file says, and listen for the end."""
@@ -159,25 +192,24 @@ class Workload:
         if self._held != self.pid:
             self._forget()
             self._hold([self.pid])
-        if self._pidfd >= 0:
-            self._loop.add_reader(self._pidfd, self._ended)
-        elif not self.exited.done():
+        if self._pidfd is not None:
+            self._loop.add_reader(self._pidfd.fd, self._ended)
+        elif self._problem is None and not self.exited.done():
             self.exited.set_result(None)
-        if not self.started.done():
-            self.started.set_result(None)
 
     def _ended(self) -> None:
         """Say that the process has ended; its pidfd stays readable, so nobody listens to it any more."""
-        self._loop.remove_reader(self._pidfd)
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd.fd)
         if not self.exited.done():
             self.exited.set_result(None)
 
     def _forget(self) -> None:
         """Close the pidfd."""
-        if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd.fd)
+            self._pidfd.close()
+            self._pidfd = None
 
     def close(self) -> None:
         """Remove and close everything. Idempotent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import warnings
@@ -11,16 +12,18 @@ from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Unpack
 
 from ._argv import signal_number
-from ._caller import DEFAULT, Timeout, raise_failure
+from ._caller import DEFAULT, GRACE, Timeout, raise_failure
 from ._init import Init
 from ._pidfd import ProcessIdentity, open_pidfd
+from ._process import patiently
 from .errors import CleanupWarning, RuncError
 from .exitstatus import ExitStatus, from_exit_code, from_wait_status
 
 if TYPE_CHECKING:
+    from ._argv import StrPath
     from ._call import Invocation, Process as Running
     from ._opening import Opening
-    from ._options import ExecOptions, ProcessOptions
+    from ._options import CheckpointOptions, ExecOptions, ProcessOptions
     from ._streams import PipeReader, PipeWriter
     from .console import Pty
     from .events import EventStream
@@ -69,6 +72,7 @@ class Container:
         self.pty = pty
         self._runc = runc
         self._init = init
+        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         """Show the id and the pid."""
@@ -87,14 +91,23 @@ class Container:
         return await self._runc.exec(self.id, process, **options)
 
     def open_exec(
-        self, process: Process | Sequence[str], *, io: StdIO | None = None, **options: Unpack[ProcessOptions]
+        self,
+        process: Process | Sequence[str],
+        *,
+        io: StdIO | None = None,
+        grace: float = GRACE,
+        **options: Unpack[ProcessOptions],
     ) -> AbstractAsyncContextManager[ContainerProcess]:
         """Run one more process in it, with live streams: see `Runc.open_exec`, which has the same options."""
-        return self._runc.open_exec(self.id, process, io=io, **options)
+        return self._runc.open_exec(self.id, process, io=io, grace=grace, **options)
 
     async def kill(self, signal: int | str = SIGTERM, *, all: bool = False) -> None:  # noqa: A002 - runc's own name
         """Send a signal to its first process: see `Runc.kill`."""
         await self._runc.kill(self.id, signal, all=all)
+
+    async def checkpoint(self, image_path: StrPath, **options: Unpack[CheckpointOptions]) -> None:
+        """Write all of its processes into files: see `Runc.checkpoint`, which has the same options."""
+        await self._runc.checkpoint(self.id, image_path, **options)
 
     async def pause(self) -> None:
         """Freeze all of its processes: see `Runc.pause`."""
@@ -174,15 +187,26 @@ class Container:
 
         What can't be done is said in a `CleanupWarning`. Its exit status can still be asked for afterwards.
 
+        No cancel interrupts it, and it takes a bounded time. Idempotent: a later container of that id is another one.
+
         Args:
-            grace: Seconds between SIGTERM and SIGKILL; zero: SIGKILL at once.
+            grace: Seconds between SIGTERM and SIGKILL; zero: SIGKILL at once. A handle of `Runc.container` holds no
+                process, and there it is always SIGKILL.
         """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(grace))
+        await patiently(self._closing)
+
+    async def _close(self, grace: float) -> None:
+        """Do what `aclose` does, in a task that only the end of the loop cancels; what is left is still done then."""
         init = self._init
         try:
-            if init is not None and init.pidfd >= 0:
-                await init.end(grace)
-            await self._delete()
-            if init is not None and init.pidfd >= 0 and init.exited:
+            try:
+                if init is not None:
+                    await init.end(grace)
+            finally:
+                await self._delete()
+            if init is not None and init.exited:
                 await init.wait(reap_timeout=0)
         finally:
             if init is not None:
