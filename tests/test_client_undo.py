@@ -1,0 +1,240 @@
+"""What a call has made that was cut short, and whether it is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from calls import BUNDLE, commands, invoked
+from children import post, write_program
+
+from runc_async import (
+    CleanupWarning,
+    ContainerExists,
+    Runc,
+    RuncTimeout,
+)
+from runc_async.testing import FakeRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+
+FALSE = '{"level":"error","msg":"%s"}\n'
+
+
+def state(created: str) -> bytes:
+    """Return what runc tells of a container."""
+    return json.dumps({"id": "web", "status": "created", "bundle": "/b", "created": created}).encode()
+
+
+# --- what a call that is cut short has made
+
+
+async def cut_short(
+    runner: FakeRunner, how: str, make: Callable[[float | None], Awaitable[object]], command: str
+) -> None:
+    """Cancel a call, or let its time be over."""
+    if how == "timeout":
+        with pytest.raises(RuncTimeout):
+            await make(0.01)
+        return
+    task = asyncio.ensure_future(make(None))
+    await invoked(runner, command)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+MAKERS: dict[str, Callable[[Runc, float | None], Awaitable[object]]] = {
+    "create": lambda client, timeout: client.create("web", BUNDLE, timeout=timeout),
+    "run": lambda client, timeout: client.run("web", BUNDLE, timeout=timeout),
+    "run detached": lambda client, timeout: client.run("web", BUNDLE, timeout=timeout, detach=True),
+    "run detached to keep": lambda client, timeout: client.run("web", BUNDLE, timeout=timeout, detach=True, keep=True),
+}
+each_maker = pytest.mark.parametrize("maker", MAKERS)
+each_cut = pytest.mark.parametrize("how", ["cancel", "timeout"])
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> tuple[FakeRunner, Runc]:
+    """Return a client of a runc that never ends to create."""
+    runner = FakeRunner()
+    runner.reply("create", hang=True)
+    runner.reply("run", hang=True)
+    runner.reply("version", stdout=b"runc version 1.3.0\n")
+    return runner, Runc(runner=runner, root=tmp_path)
+
+
+@pytest.mark.any_loop
+@each_maker
+@each_cut
+async def test_what_it_has_made_is_deleted(hanging: tuple[FakeRunner, Runc], maker: str, how: str) -> None:
+    """A call that was cut short deletes the container that it may have made."""
+    runner, client = hanging
+    runner.reply("state", stdout=state("2999-01-01T00:00:00Z"))
+    await cut_short(runner, how, lambda timeout: MAKERS[maker](client, timeout), maker.split(maxsplit=1)[0])
+    assert commands(runner)[-2:] == ["state", "delete"]
+    assert runner.invocations[-1].args[-4:] == ("delete", "--force", "--", "web")
+
+
+@pytest.mark.parametrize("answer", [b"", b"{}"], ids=["nothing", "no state"])
+async def test_what_is_half_made_is_deleted(hanging: tuple[FakeRunner, Runc], answer: bytes) -> None:
+    """A container of which runc can't tell the state is half-made."""
+    runner, client = hanging
+    runner.reply("state", stdout=answer)
+    await cut_short(runner, "cancel", lambda _: client.create("web", BUNDLE), "create")
+    assert commands(runner) == ["create", "state", "delete"]
+
+
+async def test_what_does_not_exist_is_deleted(hanging: tuple[FakeRunner, Runc]) -> None:
+    """A container that runc doesn't know may have left something, which `delete --force` removes."""
+    runner, client = hanging
+    runner.reply("state", exit_code=1, log=(FALSE % "container does not exist").encode())
+    await cut_short(runner, "cancel", lambda _: client.create("web", BUNDLE), "create")
+    assert commands(runner) == ["create", "state", "delete"]
+
+
+@each_maker
+@each_cut
+async def test_what_was_there_before_stays(
+    hanging: tuple[FakeRunner, Runc], maker: str, how: str, tmp_path: Path
+) -> None:
+    """A container that was there before, as the root directory shows, isn't touched."""
+    runner, client = hanging
+    (tmp_path / "web").mkdir()
+    await cut_short(runner, how, lambda timeout: MAKERS[maker](client, timeout), maker.split(maxsplit=1)[0])
+    assert {"state", "delete"}.isdisjoint(commands(runner))
+
+
+@each_maker
+async def test_what_is_older_than_the_call_stays(hanging: tuple[FakeRunner, Runc], maker: str) -> None:
+    """A container that was created before the call isn't touched, wherever the runtime keeps it."""
+    runner, client = hanging
+    runner.reply("state", stdout=state("2020-01-01T00:00:00Z"))
+    await cut_short(runner, "cancel", lambda timeout: MAKERS[maker](client, timeout), maker.split(maxsplit=1)[0])
+    assert commands(runner)[-1] == "state"
+
+
+@each_cut
+async def test_what_is_kept_is_not_deleted(hanging: tuple[FakeRunner, Runc], how: str) -> None:
+    """With `keep` the container stays."""
+    runner, client = hanging
+    await cut_short(runner, how, lambda timeout: client.run("web", BUNDLE, timeout=timeout, keep=True), "run")
+    assert "delete" not in commands(runner)
+
+
+@pytest.mark.parametrize("existed", [False, True])
+async def test_a_root_directory_that_we_cannot_look_into(tmp_path: Path, existed: bool) -> None:  # noqa: FBT001
+    """Where the file system doesn't tell whether the container was there before, runc is asked."""
+    runner = FakeRunner()
+    runner.reply("create", hang=True)
+    if existed:
+        runner.reply("state", stdout=state("2999-01-01T00:00:00Z"))
+    else:
+        runner.reply("state", exit_code=1)
+    client = Runc(runner=runner, root=tmp_path, max_concurrency=1)
+    name = "x" * 256  # longer than a file's name may be
+    await cut_short(runner, "cancel", lambda _: client.create(name, BUNDLE), "create")
+    assert commands(runner) == ["state", "create", *([] if existed else ["state", "delete"])]
+
+
+async def test_a_call_that_had_no_turn_deletes_nothing(hanging: tuple[FakeRunner, Runc], tmp_path: Path) -> None:
+    """A call that is cancelled while it waits for its turn has made nothing, and asks nothing."""
+    runner, _ = hanging
+    runner.reply("pause", hang=True)
+    client = Runc(runner=runner, root=tmp_path, max_concurrency=1)
+    busy = asyncio.create_task(client.pause("other"))
+    await invoked(runner, "pause")
+    waiting = asyncio.create_task(client.create("web", BUNDLE))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    busy.cancel()
+    await asyncio.gather(busy, waiting, return_exceptions=True)
+    assert commands(runner) == ["pause"]
+
+
+async def test_the_deletion_waits_for_no_turn(tmp_path: Path) -> None:
+    """What was made is deleted although all places are taken."""
+    runner = FakeRunner()
+    runner.reply("run", hang=True)
+    runner.reply("pause", hang=True)
+    client = Runc(runner=runner, root=tmp_path, max_concurrency=1)
+    busy = asyncio.create_task(client.pause("other"))
+    await invoked(runner, "pause")
+    await cut_short(runner, "cancel", lambda _: client.run("web", BUNDLE), "run")
+    assert commands(runner)[-1] == "delete"
+    busy.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await busy
+
+
+@each_cut
+async def test_a_deletion_that_fails(hanging: tuple[FakeRunner, Runc], how: str) -> None:
+    """What couldn't be deleted is named in a warning, and the call ends as it would have."""
+    runner, client = hanging
+    runner.reply("delete", exit_code=1, log=(FALSE % "device or resource busy").encode())
+    with pytest.warns(CleanupWarning, match=r"container 'web' may be left behind: .*device or resource busy"):
+        await cut_short(runner, how, lambda timeout: client.create("web", BUNDLE, timeout=timeout), "create")
+
+
+async def test_a_deletion_that_cannot_be_started(hanging: tuple[FakeRunner, Runc]) -> None:
+    """The same holds if the deletion can't even be started."""
+    runner, client = hanging
+    runner.reply("delete", error=OSError(24, "Too many open files"))
+    with pytest.warns(CleanupWarning, match=r"container 'web' may be left behind: .*Too many open files"):
+        await cut_short(runner, "cancel", lambda _: client.create("web", BUNDLE), "create")
+
+
+async def test_a_deletion_that_the_end_of_the_loop_cuts_short(hanging: tuple[FakeRunner, Runc]) -> None:
+    """A deletion that is itself cancelled, as the end of the loop does, names what is left."""
+    runner, client = hanging
+    runner.reply("delete", hang=True)
+    before = asyncio.all_tasks()
+    task = asyncio.ensure_future(client.create("web", BUNDLE))
+    await invoked(runner, "create")
+    task.cancel()
+    await invoked(runner, "delete")
+    for other in asyncio.all_tasks() - before:
+        other.cancel()
+    with pytest.warns(CleanupWarning, match="container 'web' may be left behind: CancelledError"):
+        await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_other_failures_delete_nothing() -> None:
+    """A runc that fails has cleaned up itself, and a container that is refused is somebody else's."""
+    runner = FakeRunner()
+    runner.reply("create", exit_code=1, log=(FALSE % "container with given ID already exists").encode())
+    with pytest.raises(ContainerExists):
+        await Runc(runner=runner).create("web", BUNDLE)
+    assert commands(runner) == ["create"]
+
+
+@pytest.mark.any_loop
+@each_cut
+async def test_with_a_scripted_runtime(tmp_path: Path, how: str) -> None:
+    """A runtime that is slow to create ends by itself, is asked for what it has made, and told to delete it."""
+    with post(tmp_path) as said:
+        program = write_program(
+            tmp_path / "runc",
+            f"""#!/bin/sh
+            shift 4
+            case $1 in
+            create) echo create > {said.path}; sleep 0.3; echo created > {said.path} ;;
+            *) echo "$@" > {said.path}; echo '{state("2999-01-01T00:00:00Z").decode()}' ;;
+            esac
+            """,
+        )
+        client = Runc(program)
+        task = asyncio.create_task(client.create("web", BUNDLE, timeout=0.2 if how == "timeout" else None))
+        assert await said.word() == "create"
+        if how == "cancel":
+            task.cancel()
+        with pytest.raises(RuncTimeout if how == "timeout" else asyncio.CancelledError):
+            await task
+        assert [await said.word() for _ in range(3)] == ["created", "state -- web", "delete --force -- web"]

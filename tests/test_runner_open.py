@@ -1,0 +1,180 @@
+"""Processes that are open, and the process of a container's that a runc waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from children import alive, post, shell
+
+from runc_async._call import (
+    Invocation,
+    StopPolicy,
+    WatchedPidFile,
+)
+from runc_async._runner import ProcessRunner
+from runc_async.stdio import CapturedIO, NullIO, PipedIO, PtyIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runc_async._call import Completed
+    from runc_async._runner import RunningProcess
+
+any_loop = pytest.mark.any_loop
+
+GRACEFUL = StopPolicy(grace=20.0)
+WORKLOAD = StopPolicy(grace=0.05, workload=True)
+
+
+async def run(invocation: Invocation) -> Completed:
+    """Run it."""
+    return await ProcessRunner().run(invocation)
+
+
+async def opened(invocation: Invocation) -> RunningProcess:
+    """Open it."""
+    return await ProcessRunner().open(invocation)
+
+
+@any_loop
+async def test_an_open_process() -> None:
+    """An open process has its streams; when it has ended they can be read on until they are closed."""
+    process = await opened(shell("cat; echo err >&2; exit 4", streams=PipedIO()))
+    assert repr(process) == f"<RunningProcess 'test' <Child {process.pid} running>>"
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    await process.stdin.send(b"text")
+    await process.stdin.aclose()
+    completed = await process.wait()
+    assert (completed.returncode, completed.stdout, completed.pid) == (4, b"", process.pid)
+    assert await process.stdout.receive() == b"text"
+    assert await process.stderr.receive() == b"err\n"
+    assert await process.wait() is completed
+    await process.aclose()
+    await process.aclose()
+    assert process.stdout.closed
+
+
+@any_loop
+async def test_an_open_process_that_is_closed() -> None:
+    """Closing stops the process by its policy."""
+    process = await opened(shell("exec sleep 100", streams=PipedIO(), stop=GRACEFUL))
+    await process.aclose()
+    assert (await process.wait()).returncode == -signal.SIGTERM
+
+
+@any_loop
+async def test_signals() -> None:
+    """A signal reaches the process; when it has ended nothing happens."""
+    process = await opened(shell("exec sleep 100", streams=NullIO()))
+    process.send_signal(signal.SIGHUP)
+    assert (await process.wait()).returncode == -signal.SIGHUP
+    process.send_signal(signal.SIGHUP)
+    await process.aclose()
+
+
+@any_loop
+async def test_cancelling_a_wait() -> None:
+    """A wait that is cancelled leaves the process running; several tasks can wait."""
+    process = await opened(shell("exec sleep 100", streams=NullIO()))
+    with anyio.move_on_after(0.01):
+        await process.wait()
+    assert alive(process.pid)
+    waits = [asyncio.create_task(process.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    process.send_signal(signal.SIGTERM)
+    assert len({(await wait).returncode for wait in waits}) == 1
+    await process.aclose()
+
+
+@any_loop
+async def test_closing_cannot_be_cancelled() -> None:
+    """A close that is cancelled goes on to its end, and raises the cancel then."""
+    process = await opened(shell("exec sleep 100", streams=PipedIO(), stop=GRACEFUL))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await process.aclose()
+    assert scope.cancelled_caught
+    assert process.child.returncode == -signal.SIGTERM
+
+
+@any_loop
+async def test_a_live_terminal() -> None:
+    """An open process can have a terminal as its stream."""
+    process = await opened(shell("exec cat", streams=PtyIO()))
+    assert process.pty is not None
+    await process.pty.send(b"text\n")
+    assert (await process.pty.receive()).startswith(b"text\r\n")
+    await process.aclose()
+
+
+@any_loop
+async def test_dropping_a_process() -> None:
+    """A process that is dropped is killed and its streams are closed, without waiting."""
+    process = await opened(shell("exec sleep 100", streams=PipedIO()))
+    process.drop()
+    assert process.stdout is not None
+    assert process.stdout.closed
+    assert await process.child.wait() == -signal.SIGKILL
+    other = await opened(shell("exec sleep 100", streams=NullIO()))
+    other.drop()
+    assert await other.child.wait() == -signal.SIGKILL
+
+
+TELL = 'tell() { echo $1 > "$2.tmp"; mv "$2.tmp" "$2"; }; '
+
+
+def runc(script: str, *, drain_timeout: float = 1.0) -> Invocation:
+    """Return a runc that tells the pid of a process."""
+    argv = ("/bin/sh", "-c", TELL + script, "sh", WatchedPidFile())
+    return Invocation(command="exec", argv=argv, streams=CapturedIO(), stop=WORKLOAD, drain_timeout=drain_timeout)
+
+
+@any_loop
+async def test_a_runc_that_reports_in_time() -> None:
+    """A runc that reports the end of the process some time after it is let do so, also without time to drain."""
+    script = "sh -c 'exit 5' & tell $! $1; wait $!; code=$?; sleep 0.1; exit $code"
+    completed = await run(runc(script, drain_timeout=0.0))
+    assert (completed.returncode, completed.truncated) == (5, False)
+
+
+@any_loop
+async def test_a_runc_that_waits_for_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A runc that waits for others than the process, which has ended, is ended; it is never a success then."""
+    monkeypatch.setattr("runc_async._runner.REPORT_TIME", 0.05)
+    with post(tmp_path) as said:
+        process = f"sh -c 'read word < {said.path}; exit 5'"
+        script = f"{process} & tell $! $1; echo up > {said.path}.up; wait $!; echo out; exec sleep 100"
+        with post(tmp_path, "post.up") as up:
+            task = asyncio.create_task(run(runc(script, drain_timeout=0.05)))
+            await up.word()
+        await asyncio.sleep(0.05)  # the news of the pid file comes by the loop
+        said.tell("end")
+        completed = await task
+    assert completed.returncode in {5, None}
+    assert completed.stdout == b"out\n"
+    assert completed.truncated
+
+
+@any_loop
+async def test_the_start_of_the_process() -> None:
+    """An open runc tells when the process has started, and its end when there is none."""
+    process = await opened(runc("sleep 100 & trap 'kill $!' TERM; tell $! $1; wait; wait"))
+    assert await process.started() is None
+    await process.aclose()
+    failed = await opened(runc("exit 3"))
+    completed = await failed.started()
+    assert completed is not None
+    assert completed.returncode == 3
+    assert await failed.ended() is None
+    await failed.aclose()
+    other = await opened(shell("exit 3", streams=NullIO()))
+    completed = await other.started()
+    assert completed is not None
+    assert await other.ended() is None
+    await other.aclose()
