@@ -219,6 +219,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """The options of `exec` that hold with a whole process document too. Attributes are those of `Runc.exec`."""
 
     detach: bool = False
+    watched: bool = False
     cgroup: str | Sequence[str] = ()
     ignore_paused: bool = False
     pid_file: StrPath | None = None
@@ -233,7 +234,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         return (
             *switches(detach=self.detach, ignore_paused=self.ignore_paused),
             *(word for path in cgroups for word in option("--cgroup", path)),
-            *_pid_file(self.pid_file, watched=not self.detach),
+            *_pid_file(self.pid_file, watched=self.watched),
             *path_option("--console-socket", self.console_socket),
             *path_option("--pidfd-socket", self.pidfd_socket),
             *_preserved(self.preserve_fds),

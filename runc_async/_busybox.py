@@ -6,7 +6,8 @@ import os
 import shutil
 import struct
 
-from .rootfs import Busybox, RootfsError
+from .errors import RootfsError
+from .rootfs import Busybox
 
 _DIRECTORIES = ("bin", "dev", "etc", "proc", "root", "sys", "tmp")
 

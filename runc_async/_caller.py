@@ -19,6 +19,7 @@ from ._bundle_check import check_bundle
 from ._call import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams
 from ._decode import decode_state
 from ._exec_helper import named
+from ._exit import adopt
 from ._failures import failed, failure
 from ._log import parse_log
 from ._process import patiently
@@ -203,6 +204,7 @@ class Caller:
         """Run a request/response command without waiting for a turn, and raise if runc fails."""
         completed = await self._runner.run(invocation)
         check_finished(invocation, completed)
+        adopt(completed.workload_pid)
         return respond(invocation, completed)
 
     def _turn(self) -> contextlib.AbstractAsyncContextManager[object]:
@@ -228,6 +230,7 @@ class Caller:
         completed = await self._runner.run(invocation, started=started)
         check_time(invocation, completed)
         raise_failure(invocation, completed)
+        adopt(completed.workload_pid)
         response = respond(invocation, completed)
         if check and response.exit_code != 0:
             raise ExitError(response, invocation.container_id)

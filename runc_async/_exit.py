@@ -244,12 +244,17 @@ def _leave_subreaper() -> None:
             prctl(PR_SET_CHILD_SUBREAPER, _value_before)
 
 
+def adopting() -> bool:
+    """Say whether a `subreaper()` is on, so that processes are to be noted with `adopt`."""
+    return bool(_users)
+
+
 def adopt(pid: int) -> None:
     """Note a process that runc has left, or will leave, behind: a container's init, or the process of a detached exec.
 
-    Without a `subreaper()` there is nothing to note.
+    Without a `subreaper()`, or a pid, there is nothing to note.
     """
-    if _users:
+    if _users and pid:
         with contextlib.suppress(ProcessLookupError):
             adopted.add(ProcessIdentity.of(pid))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
@@ -14,11 +15,14 @@ from ._argv import Command, Creation, Execution, Overrides, StrPath, User
 from ._call import Invocation, StopPolicy
 from ._caller import GRACE, LET_FINISH, check_timeout
 from ._descriptors import FileDescriptor, preserved
+from ._exit import adopting
 from ._options import ProcessOptions
 from ._support import Support
 from .response import Response
-from .spec import Process
 from .stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
+
+if TYPE_CHECKING:
+    from .spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
 
 EXECUTION_OPTIONS = ("cgroup", "ignore_paused", "pid_file", "pidfd_socket", "extra_args")
 """Those of `ProcessOptions` that hold with a whole process document too."""
@@ -109,6 +113,7 @@ class Foreground(Support):
             no_new_keyring=no_new_keyring,
             preserve_fds=len(fds),
             extra_args=extra_args,
+            watched=detach and adopting(),
         )
         command = _argv.run(
             container_id,
@@ -317,11 +322,12 @@ def exec_command(
     overrides = Overrides(**{name: given[name] for name in Overrides.__struct_fields__ if name in given})
     execution = Execution(
         detach=detach,
+        watched=not detach or adopting(),
         console_socket=console_socket,
         preserve_fds=preserve_fds,
         **{name: given[name] for name in EXECUTION_OPTIONS if name in given},
     )
-    if not isinstance(process, Process):
+    if not isinstance(process, msgspec.Struct):
         return _argv.exec_arguments(container_id, process, execution, overrides)
     if overrides != Overrides():
         raise ValueError("a spec.Process says everything itself: set its fields instead of giving options beside it")

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 
 from ._cgroup import memory_cgroup, read_oom_kills
-from ._exit import REAP_TIMEOUT, wait_pidfd
+from ._exit import REAP_TIMEOUT, adopt, wait_pidfd
 from ._held_pidfd import HeldPidfd
 from ._pidfd import has_exited
 from .exitstatus import ExitStatus
@@ -28,6 +28,7 @@ class Init:
             OSError: If no descriptor is left to read its cgroup with.
         """
         self.pid = pid
+        adopt(pid)
         self.status: ExitStatus | None = None
         self._pidfd = HeldPidfd(pidfd)
         try:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from signal import SIGTERM
+from typing import TYPE_CHECKING
 
 from . import _argv
+from ._adoption import adopt_processes
 from ._argv import Command, Creation, StrPath
 from ._caller import DEFAULT, LET_FINISH, Timeout
 from ._descriptors import FileDescriptor, preserved
+from ._exit import adopting, reap_adopted
 from ._support import Support
 from .response import Response
-from .spec import LinuxResources
 from .stdio import NullIO, StdIO
+
+if TYPE_CHECKING:
+    from .spec import LinuxResources
 
 
 class Lifecycle(Support):
@@ -86,6 +91,7 @@ class Lifecycle(Support):
                 no_new_keyring=no_new_keyring,
                 preserve_fds=len(fds),
                 extra_args=extra_args,
+                watched=adopting(),
             ),
         )
         await self._require({"create --pidfd-socket": pidfd_socket is not None})
@@ -167,7 +173,11 @@ class Lifecycle(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._change(_argv.delete(container_id, force=force), timeout)
+        command = _argv.delete(container_id, force=force)
+        reap_adopted()
+        adopt_processes(self._state_directory(), container_id)
+        await self._change(command, timeout)
+        reap_adopted()
 
     async def pause(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Freeze all processes of a container: runc-pause(8).
@@ -239,6 +249,8 @@ class Lifecycle(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
+        from .spec import LinuxResources  # noqa: PLC0415 - whoever has one has loaded the module already
+
         if not isinstance(resources, LinuxResources):
             raise TypeError(f"resources must be a spec.LinuxResources: {resources!r}")
         command = _argv.update(

@@ -10,7 +10,8 @@ import stat
 from collections.abc import Callable
 
 from ._tree import opened
-from .rootfs import Overlay, RootfsError
+from .errors import RootfsError
+from .rootfs import Overlay
 
 # <sys/mount.h>
 _MNT_DETACH = 2

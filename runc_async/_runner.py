@@ -280,9 +280,17 @@ class RunningProcess:
                 truncated=incomplete or self._plumbing.dropped,
                 timed_out=timed_out,
                 wait_status=wait_status,
+                workload_pid=self._workload_pid(),
             )
             self._close()
         return self._completed
+
+    def _workload_pid(self) -> int:
+        """Tell the pid of the container's process, for it may outlive runc; 0 if there is none, or nobody told it."""
+        if self.workload is None:
+            return 0
+        self.workload.look()
+        return self.workload.pid
 
     def _returncode(self, wait_status: int | None) -> int | None:
         """Tell runc's exit code; that of the process if runc had to be ended before it told it."""
@@ -306,7 +314,8 @@ class RunningProcess:
                 if self.workload is not None:
                     self.workload.send_signal(signal.SIGKILL)  # the one kill that needs no descriptor
                 kill_workload(self.pid)
-                await self._gone(max(policy.grace, KILL_GRACE))
+                if self.workload is None or not self.workload.exited.done():
+                    await self._gone(max(policy.grace, KILL_GRACE))
             await self.child.stop()
         else:
             helpers = Helpers(self.pid) if policy.helpers and self.child.returncode is None else None
@@ -317,10 +326,15 @@ class RunningProcess:
                     await helpers.end(policy.grace)
 
     async def _gone(self, seconds: float) -> bool:
-        """Wait for runc's exit; once the process has ended only for the drain timeout. Return whether runc is gone."""
+        """Wait for runc's exit; once the process has ended only while output may come that is captured.
+
+        Returns:
+            Whether runc is gone.
+        """
         exited = None if self.workload is None else self.workload.exited
         if await self.child.wait(seconds, or_for=exited) is None and exited is not None and exited.done():
-            await self.child.wait(min(seconds, max(self.invocation.drain_timeout, REPORT_TIME)))
+            drain_timeout = self.invocation.drain_timeout if self._plumbing.draining else 0.0
+            await self.child.wait(min(seconds, max(drain_timeout, REPORT_TIME)))
         return self.child.returncode is not None
 
     async def aclose(self) -> None:

@@ -18,7 +18,8 @@ from collections.abc import Callable, Generator, Sequence
 from typing import BinaryIO, TypeAlias, cast
 
 from ._tree import DIRECTORY, NEW_FILE, opened
-from .rootfs import RootfsError, Tar
+from .errors import RootfsError
+from .rootfs import Tar
 
 Check: TypeAlias = Callable[[], None]
 """Called often; raises when the work shall be given up."""

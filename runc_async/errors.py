@@ -5,6 +5,7 @@
     ├── RuncTimeout                     also TimeoutError: runc was stopped because its time was up
     ├── ExitError                       the container's process ended with a code other than 0
     ├── DecodeError                     also ValueError: output that can't be understood
+    ├── RootfsError                     a bundle's root filesystem can't be made
     ├── UnsupportedError                the runtime has no such command or option
     │   └── UnsupportedUsage            ... and has said so itself; also InvalidUsage
     └── CommandError                    runc ran, and failed
@@ -225,6 +226,23 @@ class DecodeError(RuncError, ValueError):
         excerpt = repr(self.data[:_EXCERPT_LIMIT])
         more = f"... ({len(self.data)} bytes)" if len(self.data) > _EXCERPT_LIMIT else ""
         return f"{one_line(self.message)}: {excerpt}{more}"
+
+
+class RootfsError(RuncError):
+    """A root filesystem can't be made from its source.
+
+    Attributes:
+        source: The archive, the program, or the directories.
+        reason: Why not, and what helps.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(source, reason)
+        self.source = source
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"no root filesystem from {one_line(self.source)!r}: {one_line(self.reason)}"
 
 
 class UnsupportedError(RuncError):

@@ -18,8 +18,6 @@ from typing import TypeAlias
 
 import msgspec
 
-from .errors import RuncError, one_line
-
 
 class Overlay(msgspec.Struct, frozen=True):
     """Directories that are only read, on top of each other, and above them one of the bundle's own for all writes.
@@ -81,20 +79,3 @@ class Busybox(msgspec.Struct, frozen=True):
 
 Rootfs: TypeAlias = str | os.PathLike[str] | Overlay | Tar | Busybox
 """Everything that `rootfs=` takes."""
-
-
-class RootfsError(RuncError):
-    """A root filesystem can't be made from its source.
-
-    Attributes:
-        source: The archive, the program, or the directories.
-        reason: Why not, and what helps.
-    """
-
-    def __init__(self, source: str, reason: str) -> None:
-        super().__init__(source, reason)
-        self.source = source
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"no root filesystem from {one_line(self.source)!r}: {one_line(self.reason)}"

@@ -55,7 +55,7 @@ COMMANDS = {
     ),
     "start": (_argv.start("web"), ("start", "--", "web")),
     "exec of arguments": (
-        _argv.exec_arguments("web", ["sh", "-c", "--", "-x"], Execution(), Overrides()),
+        _argv.exec_arguments("web", ["sh", "-c", "--", "-x"], Execution(watched=True), Overrides()),
         ("exec", *PIDS, "--", "web", "sh", "-c", "--", "-x"),
     ),
     "exec with everything": (
@@ -97,7 +97,7 @@ COMMANDS = {
         ("exec", "--detach", "--cgroup", "sub", "--", "web", "id"),
     ),
     "exec with a pid file": (
-        _argv.exec_arguments("web", ("id",), Execution(pid_file="/p"), Overrides()),
+        _argv.exec_arguments("web", ("id",), Execution(pid_file="/p", watched=True), Overrides()),
         ("exec", "--pid-file", WatchedPidFile("/p"), "--", "web", "id"),
     ),
     "exec of a document": (

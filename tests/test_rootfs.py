@@ -29,8 +29,8 @@ from runc_async import _overlay
 from runc_async._tree import remove_tree
 from runc_async._unpack import unpack
 from runc_async.bundle import Bundle
-from runc_async.errors import CleanupWarning
-from runc_async.rootfs import Busybox, Overlay, RootfsError, Tar
+from runc_async.errors import CleanupWarning, RootfsError
+from runc_async.rootfs import Busybox, Overlay, Tar
 
 
 @pytest.fixture
@@ -440,7 +440,8 @@ async def test_layers_have_to_be_there(place: Path) -> None:
 OVERLAY_WITHOUT_PRIVILEGES = """
 import asyncio, sys
 from runc_async.bundle import Bundle
-from runc_async.rootfs import Overlay, RootfsError
+from runc_async.errors import RootfsError
+from runc_async.rootfs import Overlay
 
 async def main():
     try:
