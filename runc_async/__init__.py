@@ -3,80 +3,137 @@
 A call goes from `Runc` (client) through an argument vector (_argv) into an `Invocation` (_call), is run by a `Runner`
 (_runner, _process), and comes back as a struct (state, stats, ...) or an exception (errors, _failures).
 What callers hold are handles (container), streams (_streams, console) and events (events).
+
+Importing the package loads none of them: each public name is loaded with its module when it is first used.
 """
 
-from . import figures as figures, rootfs as rootfs, spec as spec
-from ._call import (
-    Completed as Completed,
-    Invocation as Invocation,
-    Process as Process,
-    Runner as Runner,
-)
-from ._exit import subreaper as subreaper
-from ._runner import ProcessRunner as ProcessRunner
-from ._streams import PipeReader as PipeReader, PipeWriter as PipeWriter
-from .bundle import Bundle as Bundle
-from .client import Runc as Runc
-from .console import AttachEnd as AttachEnd, Pty as Pty
-from .container import Container as Container, ContainerProcess as ContainerProcess
-from .errors import (
-    BundleNotFound as BundleNotFound,
-    CheckpointError as CheckpointError,
-    CleanupWarning as CleanupWarning,
-    CommandError as CommandError,
-    ContainerExists as ContainerExists,
-    ContainerNotFound as ContainerNotFound,
-    ContainerNotPaused as ContainerNotPaused,
-    ContainerNotRunning as ContainerNotRunning,
-    ContainerPaused as ContainerPaused,
-    ContainerRunning as ContainerRunning,
-    ContainerStatusError as ContainerStatusError,
-    CorruptState as CorruptState,
-    DecodeError as DecodeError,
-    ExecFormatError as ExecFormatError,
-    ExecutableDenied as ExecutableDenied,
-    ExecutableError as ExecutableError,
-    ExecutableNotFound as ExecutableNotFound,
-    ExitError as ExitError,
-    HookError as HookError,
-    InvalidContainerID as InvalidContainerID,
-    InvalidSignal as InvalidSignal,
-    InvalidSpec as InvalidSpec,
-    InvalidUsage as InvalidUsage,
-    LogRecord as LogRecord,
-    MemoryLimitTooLow as MemoryLimitTooLow,
-    PermissionDenied as PermissionDenied,
-    ResourceError as ResourceError,
-    RuncCrashed as RuncCrashed,
-    RuncError as RuncError,
-    RuncNotFound as RuncNotFound,
-    RuncTimeout as RuncTimeout,
-    TerminalError as TerminalError,
-    UnsupportedError as UnsupportedError,
-    UnsupportedUsage as UnsupportedUsage,
-)
-from .event import Event as Event, OOMEvent as OOMEvent, StatsEvent as StatsEvent, UnknownEvent as UnknownEvent
-from .events import EventStream as EventStream
-from .exitstatus import ExitStatus as ExitStatus
-from .features import Features as Features, Version as Version
-from .merge import (
-    MergedEvents as MergedEvents,
-    StreamEnded as StreamEnded,
-    StreamFailed as StreamFailed,
-    merge_events as merge_events,
-)
-from .response import Response as Response
-from .rootfs import RootfsError as RootfsError
-from .state import State as State, Status as Status
-from .stats import Stats as Stats
-from .stdio import (
-    CapturedIO as CapturedIO,
-    InheritedIO as InheritedIO,
-    NullIO as NullIO,
-    PipedIO as PipedIO,
-    PtyIO as PtyIO,
-    RedirectIO as RedirectIO,
-)
-from .top import Top as Top
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import figures as figures, rootfs as rootfs, spec as spec
+    from ._call import (
+        Completed as Completed,
+        Invocation as Invocation,
+        Process as Process,
+        Runner as Runner,
+    )
+    from ._exit import subreaper as subreaper
+    from ._runner import ProcessRunner as ProcessRunner
+    from ._streams import PipeReader as PipeReader, PipeWriter as PipeWriter
+    from .bundle import Bundle as Bundle
+    from .client import Runc as Runc
+    from .console import AttachEnd as AttachEnd, Pty as Pty
+    from .container import Container as Container, ContainerProcess as ContainerProcess
+    from .errors import (
+        BundleNotFound as BundleNotFound,
+        CheckpointError as CheckpointError,
+        CleanupWarning as CleanupWarning,
+        CommandError as CommandError,
+        ContainerExists as ContainerExists,
+        ContainerNotFound as ContainerNotFound,
+        ContainerNotPaused as ContainerNotPaused,
+        ContainerNotRunning as ContainerNotRunning,
+        ContainerPaused as ContainerPaused,
+        ContainerRunning as ContainerRunning,
+        ContainerStatusError as ContainerStatusError,
+        CorruptState as CorruptState,
+        DecodeError as DecodeError,
+        ExecFormatError as ExecFormatError,
+        ExecutableDenied as ExecutableDenied,
+        ExecutableError as ExecutableError,
+        ExecutableNotFound as ExecutableNotFound,
+        ExitError as ExitError,
+        HookError as HookError,
+        InvalidContainerID as InvalidContainerID,
+        InvalidSignal as InvalidSignal,
+        InvalidSpec as InvalidSpec,
+        InvalidUsage as InvalidUsage,
+        LogRecord as LogRecord,
+        MemoryLimitTooLow as MemoryLimitTooLow,
+        PermissionDenied as PermissionDenied,
+        ResourceError as ResourceError,
+        RootfsError as RootfsError,
+        RuncCrashed as RuncCrashed,
+        RuncError as RuncError,
+        RuncNotFound as RuncNotFound,
+        RuncTimeout as RuncTimeout,
+        TerminalError as TerminalError,
+        UnsupportedError as UnsupportedError,
+        UnsupportedUsage as UnsupportedUsage,
+    )
+    from .event import Event as Event, OOMEvent as OOMEvent, StatsEvent as StatsEvent, UnknownEvent as UnknownEvent
+    from .events import EventStream as EventStream
+    from .exitstatus import ExitStatus as ExitStatus
+    from .features import Features as Features, Version as Version
+    from .merge import (
+        MergedEvents as MergedEvents,
+        StreamEnded as StreamEnded,
+        StreamFailed as StreamFailed,
+        merge_events as merge_events,
+    )
+    from .response import Response as Response
+    from .state import State as State, Status as Status
+    from .stats import Stats as Stats
+    from .stdio import (
+        CapturedIO as CapturedIO,
+        InheritedIO as InheritedIO,
+        NullIO as NullIO,
+        PipedIO as PipedIO,
+        PtyIO as PtyIO,
+        RedirectIO as RedirectIO,
+    )
+    from .top import Top as Top
 
 __version__ = "0.1.0"
+
+# The same names again, by module, for a running program: whoever wants one of them doesn't wait for all of them.
+_NAMES = {
+    "bundle": "Bundle",
+    "_call": "Completed Invocation Process Runner",
+    "client": "Runc",
+    "console": "AttachEnd Pty",
+    "container": "Container ContainerProcess",
+    "errors": """
+        BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
+        ContainerNotPaused ContainerNotRunning ContainerPaused ContainerRunning ContainerStatusError CorruptState
+        DecodeError ExecFormatError ExecutableDenied ExecutableError ExecutableNotFound ExitError HookError
+        InvalidContainerID InvalidSignal InvalidSpec InvalidUsage LogRecord MemoryLimitTooLow PermissionDenied
+        ResourceError RootfsError RuncCrashed RuncError RuncNotFound RuncTimeout TerminalError UnsupportedError
+        UnsupportedUsage
+    """,
+    "event": "Event OOMEvent StatsEvent UnknownEvent",
+    "events": "EventStream",
+    "_exit": "subreaper",
+    "exitstatus": "ExitStatus",
+    "features": "Features Version",
+    "merge": "MergedEvents StreamEnded StreamFailed merge_events",
+    "response": "Response",
+    "_runner": "ProcessRunner",
+    "state": "State Status",
+    "stats": "Stats",
+    "stdio": "CapturedIO InheritedIO NullIO PipedIO PtyIO RedirectIO",
+    "_streams": "PipeReader PipeWriter",
+    "top": "Top",
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+_MODULES = ("figures", "rootfs", "spec")
+_HOLDERS = (*(module for module in _NAMES if not module.startswith("_")), "testing")
+
+if not TYPE_CHECKING:  # a type checker shall know the names above, and refuse all others
+    __all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604 - they are strings
+
+    def __getattr__(name: str) -> object:
+        """Load a public name, or a module, when it is first used."""
+        if name in _HOMES:
+            value = getattr(_import_module(f"{__name__}.{_HOMES[name]}"), name)
+            globals()[name] = value
+            return value
+        if name in _MODULES or name in _HOLDERS:
+            return _import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Tell the public names, loaded or not."""
+    return sorted({*globals(), *_HOMES, *_MODULES} - {"TYPE_CHECKING"})

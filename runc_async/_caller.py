@@ -204,7 +204,6 @@ class Caller:
         """Run a request/response command without waiting for a turn, and raise if runc fails."""
         completed = await self._runner.run(invocation)
         check_finished(invocation, completed)
-        adopt(completed.workload_pid)
         return respond(invocation, completed)
 
     def _turn(self) -> contextlib.AbstractAsyncContextManager[object]:

@@ -17,7 +17,6 @@ from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout
 from ._criu import CgroupsMode, Dump, Restoration, status_descriptor
 from ._criu_log import explained
 from ._descriptors import FileDescriptor
-from ._exit import adopting
 from ._foreground import DRAIN_TIMEOUT, Foreground
 from .response import Response
 from .stdio import StdIO
@@ -248,13 +247,7 @@ class Checkpointing(Foreground):
             lsm_profile=lsm_profile,
             lsm_mount_context=lsm_mount_context,
         )
-        creation = Creation(
-            pid_file=pid_file,
-            console_socket=console_socket,
-            no_pivot=no_pivot,
-            extra_args=extra_args,
-            watched=detach and adopting(),
-        )
+        creation = Creation(pid_file=pid_file, console_socket=console_socket, no_pivot=no_pivot, extra_args=extra_args)
         switches = _argv.switches(detach=detach, no_subreaper=no_subreaper)
         command = _argv.restore(
             container_id, self._bundle(container_id, bundle), creation, (*switches, *restoration.words())

@@ -113,7 +113,6 @@ class Foreground(Support):
             no_new_keyring=no_new_keyring,
             preserve_fds=len(fds),
             extra_args=extra_args,
-            watched=detach and adopting(),
         )
         command = _argv.run(
             container_id,

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import struct
+import threading
 from collections.abc import Callable, Generator
 from typing import TypeAlias
 
@@ -47,12 +49,18 @@ def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
             watch.close()
 
 
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    """Open libc; making all of ctypes' objects for it anew takes longer than the calls."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
 class _Watch:
     """One inotify instance, with one reader on its loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.callbacks: dict[int, list[Arrived]] = {}
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc = _libc()
         self._fd = self._call(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         self._loop = loop
         loop.add_reader(self._fd, self._report)
@@ -72,9 +80,16 @@ class _Watch:
                 self._libc.inotify_rm_watch(self._fd, number)  # fails if the directory is gone, and the watch with it
 
     def close(self) -> None:
-        """Close the instance; the loop may be closed already."""
+        """Close the instance; the loop may be closed already.
+
+        The kernel waits then until nobody can be using a watch any more, for five milliseconds and more; so a thread
+        of its own waits, and not the event loop.
+        """
         self._loop.remove_reader(self._fd)
-        os.close(self._fd)
+        try:
+            threading.Thread(target=os.close, args=(self._fd,), name="runc_async: close inotify").start()
+        except RuntimeError:  # no thread to be had, as at the end of the interpreter
+            os.close(self._fd)
 
     def _report(self) -> None:
         """Read the events, and call whoever waits for one."""

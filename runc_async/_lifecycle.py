@@ -15,7 +15,7 @@ from ._adoption import adopt_processes
 from ._argv import Command, Creation, StrPath
 from ._caller import DEFAULT, LET_FINISH, Timeout
 from ._descriptors import FileDescriptor, preserved
-from ._exit import adopting, reap_adopted
+from ._exit import reap_adopted
 from ._support import Support
 from .response import Response
 from .stdio import NullIO, StdIO
@@ -91,7 +91,6 @@ class Lifecycle(Support):
                 no_new_keyring=no_new_keyring,
                 preserve_fds=len(fds),
                 extra_args=extra_args,
-                watched=adopting(),
             ),
         )
         await self._require({"create --pidfd-socket": pidfd_socket is not None})

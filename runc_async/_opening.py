@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
+
+import msgspec
 
 from . import _argv
 from ._argv import Command, Creation, StrPath
@@ -26,8 +28,10 @@ from ._watching import Watching
 from .console import Pty
 from .container import Container, ContainerProcess
 from .errors import TerminalError
-from .spec import Process
 from .stdio import CapturedIO, NullIO, PtyIO, StdIO
+
+if TYPE_CHECKING:
+    from .spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
 
 
 class Opening(Queries, Lifecycle, Checkpointing, Watching):
@@ -292,7 +296,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             CommandError: If runc fails in another way.
         """
         check_live(io)
-        options.setdefault("tty", isinstance(io, PtyIO) and not isinstance(process, Process))
+        options.setdefault("tty", isinstance(io, PtyIO) and not isinstance(process, msgspec.Struct))
         fds = preserved(options.get("preserve_fds", ()))
         invocation = self._workload(
             exec_command(container_id, process, options, preserve_fds=len(fds)),

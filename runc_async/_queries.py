@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+from typing import TYPE_CHECKING
 
 from . import _argv, _decode
 from ._argv import Command
@@ -11,10 +12,12 @@ from ._caller import DEFAULT, KILL, Caller, Timeout
 from ._scratch import scratch_directory
 from .errors import CommandError, DecodeError
 from .features import Features, Version
-from .spec import Spec
 from .state import State
 from .stats import Stats
 from .top import Top
+
+if TYPE_CHECKING:
+    from .spec import Spec
 
 
 class Queries(Caller):
@@ -143,6 +146,8 @@ class Queries(Caller):
             OSError: If there is no place for the directory.
             CommandError: If runc fails in another way.
         """
+        from .spec import Spec  # noqa: PLC0415 - most programs never ask for it
+
         with scratch_directory("config.json") as directory:
             await self._read(_argv.spec(directory, rootless=rootless), timeout)
             return Spec.decode(_written(os.path.join(directory, "config.json")))

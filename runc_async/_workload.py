@@ -178,11 +178,12 @@ class Workload:
     def _hold(self, candidates: list[int]) -> None:
         """Open a pidfd of runc's only child, which is that process; without one its end isn't known exactly."""
         if len(candidates) == 1:
+            self._problem = None
             try:
                 self._pidfd = HeldPidfd(os.pidfd_open(candidates[0]))
                 self._held = candidates[0]
             except ProcessLookupError:
-                self._problem = None  # it has ended
+                pass  # it has ended
             except OSError as exc:
                 self._problem = exc
 

@@ -53,7 +53,7 @@ def public(module: ModuleType) -> list[str]:
     """Return the names that a module defines, and for a package also those that it takes from its modules."""
     origin = "runc_async" if hasattr(module, "__path__") else module.__name__
     names = (
-        name for name, value in vars(module).items() if (getattr(value, "__module__", "") or "").startswith(origin)
+        name for name in dir(module) if (getattr(getattr(module, name), "__module__", "") or "").startswith(origin)
     )
     return sorted(name for name in names if not name.startswith("_"))
 
@@ -63,7 +63,7 @@ def arguments(value: object) -> str:
     if not inspect.isfunction(value):
         return ""
     words: list[str] = []
-    marks = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    marks: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     for parameter in inspect.signature(value).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not any(word.startswith("*") for word in words):
             words.append("*")

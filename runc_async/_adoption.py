@@ -1,0 +1,44 @@
+"""Under `subreaper()`: the processes of a container that become our children, and are ours to reap."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from ._exit import adopt, orphans_come_to_us
+
+
+class _Record(msgspec.Struct):
+    """What runc keeps in its state.json about processes; the same from runc 1.0 on."""
+
+    init_process_pid: int
+    cgroup_paths: dict[str, str] = {}
+
+
+def adopt_processes(state_directory: str, container_id: str) -> None:
+    """Note the processes of a container that is about to be deleted.
+
+    That is its first one; and without a pid namespace of its own, where the first one doesn't take the others with it,
+    all that are in its cgroup. What runc doesn't tell is nobody's.
+    """
+    if not orphans_come_to_us():
+        return
+    try:
+        with open(os.path.join(state_directory, container_id, "state.json"), "rb") as file:
+            record = msgspec.json.decode(file.read(), type=_Record)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return
+    for pid in (record.init_process_pid, *_members(record.cgroup_paths)):
+        adopt(pid)
+
+
+def _members(paths: dict[str, str]) -> list[int]:
+    """Read which processes are in a cgroup; in version 1 each of its controllers has the same."""
+    for path in paths.values():
+        try:
+            with open(os.path.join(path, "cgroup.procs"), encoding="ascii") as file:
+                return [int(line) for line in file]
+        except OSError:
+            continue
+    return []
