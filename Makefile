@@ -7,8 +7,11 @@ PYTEST := $(BIN)/python -m pytest -n 2
 # As root on Linux every test can run: one that can't is a failure, not a skip.
 REQUIRE := $(shell [ "$$(id -u)" = 0 ] && echo --require-runc)
 
+# What `make live` runs on: the host's own runc, and what `make runtimes` has brought.
+RUNTIMES ?= runc $(wildcard runtimes/runc-*/runc runtimes/crun-*/crun)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types unit live docs bench clean host test-host
+.PHONY: help demo test style types unit live runtimes docs bench bench-quick clean host test-host
 
 help: ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,15 +51,20 @@ types: $(VENV)/.ready-dev ## mypy, pyright, and how complete the public types ar
 unit: $(VENV)/.ready-dev ## the tests that need no runtime
 	$(PYTEST) -m "not runc"
 
-live: $(VENV)/.ready-dev test-host ## the tests that run real containers
-	$(PYTEST) -m runc --require-runc
+runtimes: $(VENV)/.ready-dev ## bring newer runtimes and criu into runtimes/, from Debian's archive
+	@$(BIN)/python tools/runtimes.py
+
+live: $(VENV)/.ready-dev test-host ## the tests that run real containers, on each runtime that is there
+	@for runtime in $(RUNTIMES); do \
+		echo "== $$runtime"; $(PYTEST) -m runc --require-runc --runtime $$runtime tests/live || exit; \
+	done
 
 docs: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## write the reference, and run every example
 	$(BIN)/python tools/reference.py > docs/reference.tmp && mv docs/reference.tmp docs/reference.md
 	$(PYTEST) $(REQUIRE) tests/test_readme.py
 
 bench: $(VENV)/.ready-dev host ## measure what a call costs
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench
 
 clean: ## remove what the targets made in this checkout
 	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import inspect
 import os
 import secrets
 import shutil
+import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,9 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+
+LAST_RESORT = 180.0
+"""Seconds after which a test's process is ended; three times the time limit of a test."""
 
 FOOTPRINT = pytest.StashKey[leaks.Footprint]()
 
@@ -57,9 +63,26 @@ def pytest_asyncio_loop_factories(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Take stock before a test's first fixture."""
+    """Take stock before a test's first fixture, and see that the test ends at all.
+
+    The time limit of a test raises an exception in it. A task that can't be cancelled outlives that, and the event loop
+    waits for it; then the process has to go, which xdist reports as the end of this test's worker.
+    """
     item.stash[FOOTPRINT] = leaks.footprint()
-    return (yield)
+    last_resort = threading.Timer(LAST_RESORT, give_up, [item.nodeid])
+    last_resort.daemon = True
+    last_resort.start()
+    try:
+        return (yield)
+    finally:
+        last_resort.cancel()
+
+
+def give_up(test: str) -> None:
+    """End this process, with what its threads are doing."""
+    print(f"{test} does not end, not even by its time limit", file=sys.__stderr__)
+    faulthandler.dump_traceback(sys.__stderr__)
+    os._exit(1)
 
 
 @pytest.hookimpl(wrapper=True)
