@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n 2
 REQUIRE := $(shell [ "$$(id -u)" = 0 ] && echo --require-runc)
 
 # What `make live` runs on: the host's own runc, and what `make runtimes` has brought.
-RUNTIMES ?= runc $(wildcard runtimes/runc-*/runc runtimes/crun-*/crun)
+RUNTIMES ?= runc $(wildcard $(CURDIR)/runtimes/runc-*/runc $(CURDIR)/runtimes/crun-*/crun)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test style types unit live runtimes docs bench bench-quick clean host test-host
@@ -37,6 +37,7 @@ demo: $(VENV)/.ready host ## run a first container: create, start, exec, look, k
 
 test: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## all checks: style, types, every test, coverage
 	@$(MAKE) --no-print-directory style types
+	-@$(if $(REQUIRE),$(BIN)/python tools/runtimes.py)
 	$(PYTEST) --cov $(REQUIRE)
 
 style: $(VENV)/.ready-dev ## lint and formatting
