@@ -115,10 +115,11 @@ def descends_from(pid: int, ancestor: int) -> bool | None:
     return False
 
 
-def _stat(pid: int) -> list[str]:
+def _stat(pid: int) -> list[bytes]:
     """Read the fields of proc_pid_stat(5) from the third on: the second, the name, may hold blanks and brackets."""
     try:
-        content = (_PROC / str(pid) / "stat").read_text(errors="replace")
+        with open(f"{_PROC}/{pid}/stat", "rb", buffering=0) as file:
+            content = file.read()
     except (FileNotFoundError, ProcessLookupError):
         raise ProcessLookupError(f"process {pid} is gone") from None
-    return content.rpartition(")")[2].split()
+    return content.rpartition(b")")[2].split()
