@@ -11,7 +11,7 @@ REQUIRE := $(shell [ "$$(id -u)" = 0 ] && echo --require-runc)
 RUNTIMES ?= runc $(wildcard $(CURDIR)/runtimes/runc-*/runc $(CURDIR)/runtimes/crun-*/crun)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types unit live runtimes docs bench bench-quick clean host test-host
+.PHONY: help demo test style types unit live runtimes docs bench bench-peers bench-quick clean host test-host
 
 help: ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,8 +64,22 @@ docs: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## write the reference, and 
 	$(BIN)/python tools/reference.py > docs/reference.tmp && mv docs/reference.tmp docs/reference.md
 	$(PYTEST) $(REQUIRE) tests/test_readme.py
 
-bench: $(VENV)/.ready-dev host ## measure what a call costs
-	$(BIN)/python -m bench
+$(VENV)/.ready-bench: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
+	@PYTHON="$(PYTHON)" tools/setup-venv.sh $(VENV) bench
+	@touch $@ $(VENV)/.ready
+
+# A peer that can't be had is left out, and its rows say so.
+bench-peers:
+	-@if ! command -v cc || ! command -v go || ! [ -d /usr/share/gocode/src/github.com/containerd/go-runc ]; then \
+		. tools/setup-common.sh; install_packages gcc libc6-dev golang-go golang-github-containerd-go-runc-dev; \
+	fi >/dev/null
+
+bench: $(VENV)/.ready-bench host bench-peers ## measure runc_async beside others; a table, build/bench.json and build/bench.png
+	@mkdir -p build
+	@$(BIN)/python -m bench --json build/bench.json --plot build/bench.png
+
+bench-quick: $(VENV)/.ready host bench-peers ## the same in a minute; fails if a ratio is much worse than its bar
+	@$(BIN)/python -m bench --quick --guard
 
 clean: ## remove what the targets made in this checkout
 	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,1 @@
+"""Benchmarks of runc_async beside others: `python -m bench --help`."""

@@ -1,0 +1,137 @@
+"""The peer that is runc_async itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import anyio
+
+from bench.peers.chunks import Chunks
+from bench.peers.serve import Operation, numbers, serve
+from runc_async import NullIO, PipedIO, Runc, spec, subreaper
+
+NAMES = numbers(f"ours{os.getpid()}-")
+
+
+def start(program: str) -> Operation:
+    """Call any program that ends with 0."""
+    runc = Runc(program)
+    return lambda: runc.start("none")
+
+
+def state(root: str, container_id: str) -> Operation:
+    """Ask for the state of a container."""
+    runc = Runc(root=root)
+
+    async def once() -> None:
+        await runc.state(container_id)
+
+    return once
+
+
+def list_(root: str) -> Operation:
+    """Ask for all containers."""
+    runc = Runc(root=root)
+
+    async def once() -> None:
+        await runc.list()
+
+    return once
+
+
+def execute(root: str, container_id: str) -> Operation:
+    """Run a process in a container."""
+    runc = Runc(root=root)
+    process = spec.Process(args=["/bin/true"], env=["PATH=/bin"], cwd="/")
+
+    async def once() -> None:
+        await runc.exec(container_id, process, io=NullIO(), check=True)
+
+    return once
+
+
+def cycle(root: str, bundle: str) -> Operation:
+    """Create, start, wait for and delete a container."""
+    runc = Runc(root=root)
+
+    async def once() -> None:
+        # As its parent we hear of the end at once; process 1 of a machine like those for tests takes seconds.
+        with subreaper():
+            async with runc.open_container(next(NAMES), bundle) as container:
+                await container.wait()
+
+    return once
+
+
+def events(command: str, count: str) -> Operation:
+    """Take so many events from a program that prints them and goes on."""
+    runc = Runc(command)
+
+    async def once() -> None:
+        left = int(count)
+        async with runc.events("none") as stream:
+            async for _ in stream:
+                left -= 1
+                if not left:
+                    break
+
+    return once
+
+
+def decode(path: str) -> Operation:
+    """Read an event stream that comes from memory to its end."""
+    runc = Runc(runner=Chunks(path))
+
+    async def once() -> None:
+        async with runc.events("none") as stream:
+            async for _ in stream:
+                pass
+
+    return once
+
+
+def transfer(root: str, bundle: str) -> Operation:
+    """Read all that a container writes; only the reading counts."""
+    runc = Runc(root=root)
+
+    async def once() -> float:
+        async with runc.open_container(next(NAMES), bundle, io=PipedIO()) as container:
+            assert container.stdout is not None
+            begin = time.perf_counter()
+            while True:
+                try:
+                    await container.stdout.receive()
+                except anyio.EndOfStream:
+                    return time.perf_counter() - begin
+
+    return once
+
+
+def limited(root: str, container_id: str, limit: str) -> Operation:
+    """Ask for the state of a container, with another limit of concurrency than the client's own; 0 for none."""
+    runc = Runc(root=root, max_concurrency=int(limit) or None)
+
+    async def once() -> None:
+        await runc.state(container_id)
+
+    return once
+
+
+if __name__ == "__main__":
+    asyncio.run(
+        serve(
+            {
+                "start": start,
+                "state": state,
+                "list": list_,
+                "exec": execute,
+                "cycle": cycle,
+                "events": events,
+                "decode": decode,
+                "bytes": transfer,
+                "limited": limited,
+            }
+        )
+    )

@@ -1,0 +1,108 @@
+"""The peers without a library: asyncio alone, `subprocess.run`, and decoders of JSON on lines that are cut already."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import json
+import os
+import subprocess
+import time
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from bench.peers.serve import Operation, serve
+from runc_async import OOMEvent, StatsEvent
+
+POOL = ThreadPoolExecutor(64)
+
+
+def spawn(*argv: str) -> Operation:
+    """Call a program with asyncio alone."""
+
+    async def once() -> None:
+        process = await asyncio.create_subprocess_exec(*argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+        await process.communicate()
+        assert process.returncode == 0
+
+    return once
+
+
+def run(*argv: str) -> Operation:
+    """Call a program with `subprocess.run`."""
+
+    async def once() -> None:
+        call(argv)
+
+    return once
+
+
+def threads(*argv: str) -> Operation:
+    """Call a program with `subprocess.run` in a thread, of which there are as many as calls at once."""
+    loop = asyncio.get_running_loop()
+
+    async def once() -> None:
+        await loop.run_in_executor(POOL, call, argv)
+
+    return once
+
+
+def call(argv: Sequence[str]) -> None:
+    """Call a program and read its output."""
+    subprocess.run(argv, stdin=DEVNULL, capture_output=True, check=True)
+
+
+def lines(decoder: Callable[[bytes], object], path: str) -> Operation:
+    """Decode the lines of a file, which is read and cut before."""
+    with open(path, "rb") as file:
+        cut = file.read().splitlines()
+
+    async def once() -> None:
+        for line in cut:
+            decoder(line)
+
+    return once
+
+
+def transfer(root: str, bundle: str) -> Operation:
+    """Read all that a container writes, by a bare loop; only the reading counts."""
+    numbers = itertools.count()
+
+    async def once() -> float:
+        return read_all()
+
+    def read_all() -> float:
+        container_id = f"plain{os.getpid()}-{next(numbers)}"
+        ours, theirs = os.pipe()
+        runc = ("runc", "--root", root)
+        subprocess.run([*runc, "create", "--bundle", bundle, container_id], stdin=DEVNULL, stdout=theirs, check=True)
+        os.close(theirs)
+        subprocess.run([*runc, "start", container_id], check=True)
+        begin = time.perf_counter()
+        while os.read(ours, 1 << 16):
+            pass
+        elapsed = time.perf_counter() - begin
+        os.close(ours)
+        subprocess.run([*runc, "delete", "--force", container_id], check=True)
+        return elapsed
+
+    return once
+
+
+if __name__ == "__main__":
+    asyncio.run(
+        serve(
+            {
+                "spawn": spawn,
+                "run": run,
+                "threads": threads,
+                "json": functools.partial(lines, json.loads),
+                "msgspec": functools.partial(lines, msgspec.json.Decoder(StatsEvent | OOMEvent).decode),
+                "bytes": transfer,
+            }
+        )
+    )

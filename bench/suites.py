@@ -1,0 +1,242 @@
+"""The comparisons: what is done, by whom, and what is asked of us."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterable
+from typing import NamedTuple
+
+from bench.harness import OURS, Bar, Comparison, Measure, Peer, Sample
+from bench.stage import ASYNCIO, FLOOR, GO_RUNC, SHELL, SUBPROCESS, Stage
+
+
+class Size(NamedTuple):
+    """How much is measured.
+
+    Attributes:
+        rounds: Measurements of each peer, in turn.
+        calls: Calls of `/bin/true` in one measurement; of real commands a quarter.
+        containers: Containers that `list` finds.
+        cycles: Lives of containers in one measurement.
+        events: Lines of events.
+        blocks: 64 KiB each that a container writes.
+        held: Things held at once where memory is measured.
+    """
+
+    rounds: int
+    calls: int
+    containers: int
+    cycles: int
+    events: int
+    blocks: int
+    held: int
+
+
+FULL = Size(rounds=5, calls=192, containers=100, cycles=8, events=20_000, blocks=8192, held=100)
+QUICK = Size(rounds=5, calls=64, containers=20, cycles=2, events=5_000, blocks=2048, held=20)
+
+CONCURRENCY = (1, 8, 64)
+
+
+def _times(peer: Peer | None, concurrency: int, count: int, *words: str) -> Measure | None:
+    return None if peer is None else functools.partial(peer.measure, concurrency, count, *words)
+
+
+def _comparison(stage: Stage, name: str, peers: dict[str, Measure | None], bars: Iterable[Bar] = ()) -> Comparison:
+    """Put together those that are here."""
+    return Comparison(
+        name,
+        {peer: measure for peer, measure in peers.items() if measure is not None},
+        tuple(bars),
+        {peer: stage.missing[peer] for peer, measure in peers.items() if measure is None},
+    )
+
+
+def calls(stage: Stage, size: Size) -> Generator[Comparison]:
+    """What a call costs beside the program's own time: a program that does nothing."""
+    for at_once in CONCURRENCY:
+        count = max(size.calls, at_once)
+        run = "run" if at_once == 1 else "threads"
+        yield _comparison(
+            stage,
+            f"/bin/true, {at_once} at once",
+            {
+                OURS: _times(stage.ours, at_once, count, "start", "/bin/true"),
+                ASYNCIO: _times(stage.plain, at_once, count, "spawn", "/bin/true"),
+                SUBPROCESS: _times(stage.plain, at_once, count, run, "/bin/true"),
+                GO_RUNC: _times(stage.go, at_once, count, "start", "/bin/true"),
+                FLOOR: _times(stage.floor, at_once, count, "/bin/true"),
+            },
+            [Bar(ASYNCIO, 0.6, "cpu")],
+        )
+
+
+def states(stage: Stage, size: Size) -> Generator[Comparison]:
+    """`runc state` of one container."""
+    (name,) = stage.containers(1)
+    bars = {
+        1: [Bar(FLOOR, 1.10), Bar(ASYNCIO, 0.6, "cpu")],
+        8: [Bar(GO_RUNC, 1.0), Bar(ASYNCIO, 0.6, "cpu")],
+        64: [Bar(ASYNCIO, 0.6, "cpu")],
+    }
+    for at_once in CONCURRENCY:
+        count = max(size.calls // 2, at_once)
+        yield _query(
+            stage, f"state, {at_once} at once", ("state", name), at_once=at_once, count=count, bars=bars[at_once]
+        )
+
+
+def lists(stage: Stage, size: Size) -> Generator[Comparison]:
+    """`runc list`."""
+    stage.containers(size.containers)
+    count = max(size.calls // 16, 2)
+    yield _query(stage, f"list of {size.containers}", ("list", "--format=json"), at_once=1, count=count)
+
+
+def _query(
+    stage: Stage, name: str, command: tuple[str, str], *, at_once: int, count: int, bars: Iterable[Bar] = ()
+) -> Comparison:
+    """Compare a command of runc's that prints JSON."""
+    root = str(stage.root)
+    argv = ("runc", "--root", root, *command)
+    words = ("list", root) if command[0] == "list" else (command[0], root, command[1])
+    return _comparison(
+        stage,
+        name,
+        {
+            OURS: _times(stage.ours, at_once, count, *words),
+            ASYNCIO: _times(stage.plain, at_once, count, "spawn", *argv),
+            SUBPROCESS: _times(stage.plain, at_once, count, "run" if at_once == 1 else "threads", *argv),
+            GO_RUNC: _times(stage.go, at_once, count, *words),
+            FLOOR: _times(stage.floor, at_once, count, *argv),
+        },
+        bars,
+    )
+
+
+def execs(stage: Stage, size: Size) -> Generator[Comparison]:
+    """`runc exec` of a program that does nothing."""
+    (name,) = stage.containers(1)
+    root = str(stage.root)
+    argv = ("runc", "--root", root, "exec", name, "/bin/true")
+    count = max(size.calls // 8, 8)
+    for at_once in (1, 8):
+        yield _comparison(
+            stage,
+            f"exec, {at_once} at once",
+            {
+                OURS: _times(stage.ours, at_once, count, "exec", root, name),
+                ASYNCIO: _times(stage.plain, at_once, count, "spawn", *argv),
+                GO_RUNC: _times(stage.go, at_once, count, "exec", root, name),
+                FLOOR: _times(stage.floor, at_once, count, *argv),
+            },
+        )
+
+
+def cycles(stage: Stage, size: Size) -> Generator[Comparison]:
+    """The whole life of a container."""
+    words = ("cycle", str(stage.root), stage.bundle("true"))
+    yield _comparison(
+        stage,
+        "create, start, wait, delete",
+        {
+            OURS: _times(stage.ours, 1, size.cycles, *words),
+            SHELL: _times(stage.shell, 1, size.cycles, *words),
+            GO_RUNC: _times(stage.go, 1, size.cycles, *words),
+        },
+        [Bar(SHELL, 1.05)],
+    )
+
+
+def events(stage: Stage, size: Size) -> Generator[Comparison]:
+    """Lines of events: from memory, and from a process that prints them."""
+    path = stage.events(size.events)
+    once = [_times(peer, 1, 1, word, str(path)) for peer, word in ((stage.plain, "msgspec"), (stage.plain, "json"))]
+    yield _comparison(
+        stage,
+        "events, framed and decoded",
+        {
+            OURS: _times(stage.ours, 1, 1, "decode", str(path)),
+            "msgspec, cut lines": once[0],
+            "json.loads, cut lines": once[1],
+            GO_RUNC: _times(stage.go, 1, 1, "decode", str(path)),
+        },
+        [Bar(GO_RUNC, 5, speed=True), Bar("msgspec, cut lines", 0.7, speed=True)],
+    )
+    words = ("events", stage.fake_runc(path), str(size.events))
+    yield _comparison(
+        stage,
+        "events, from a process",
+        {OURS: _times(stage.ours, 1, 1, *words), GO_RUNC: _times(stage.go, 1, 1, *words)},
+    )
+
+
+def transfers(stage: Stage, size: Size) -> Generator[Comparison]:
+    """Bytes out of a container."""
+    words = ("bytes", str(stage.root), stage.bundle("dd", "if=/dev/zero", "bs=65536", f"count={size.blocks}"))
+    bare = "bare os.read"
+    yield _comparison(
+        stage,
+        f"{size.blocks // 16} MiB out of a container",
+        {
+            OURS: _times(stage.ours, 1, 1, *words),
+            bare: _times(stage.plain, 1, 1, *words),
+            GO_RUNC: _times(stage.go, 1, 1, *words),
+        },
+        [Bar(bare, 0.8, speed=True)],
+    )
+
+
+def imports(_stage: Stage, _size: Size) -> Generator[Comparison]:
+    """What an import costs a new interpreter, its own start included."""
+    dependencies = "asyncio, anyio, msgspec"
+    for name, statement in (
+        ("import runc_async", "import runc_async"),
+        ("import and make a client", "import runc_async; runc_async.Runc()"),
+    ):
+        yield Comparison(
+            name,
+            {
+                OURS: functools.partial(_interpreter, statement),
+                dependencies: functools.partial(_interpreter, f"import {dependencies}"),
+            },
+            (Bar(dependencies, 1.3),),
+        )
+
+
+def _interpreter(statement: str) -> Sample:
+    """Run a statement in an interpreter of its own."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], check=True)
+    return Sample(time.perf_counter() - begin)
+
+
+def memory(stage: Stage, size: Size) -> Generator[Comparison]:
+    """Resident memory of the client, for each thing that it holds."""
+    streams = ["idle event stream", OURS, "streams", ASYNCIO, "processes", str(size.held)]
+    handles = ["handle, of 1,000", OURS, "handles", "dict", "dicts", "1000"]
+    held = [streams, handles]
+    if not stage.can_run:
+        held.append(
+            ["open container, with pipes", OURS, "containers", f"{ASYNCIO}, runc run", "runs", str(size.held // 5)]
+        )
+    for name, first, ours, second, theirs, count in held:
+        argv = [str(stage.root), stage.sleeper if not stage.can_run else "none", count]
+        yield Comparison(
+            name,
+            {first: functools.partial(_footprint, ours, *argv), second: functools.partial(_footprint, theirs, *argv)},
+            kind="memory",
+        )
+
+
+def _footprint(*argv: str) -> Sample:
+    """Ask a program of its own how much memory it takes to hold something."""
+    command = [sys.executable, "-m", "bench.peers.footprint", *argv]
+    return Sample(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+
+LIVE = {"state": states, "list": lists, "exec": execs, "cycle": cycles, "bytes": transfers}
+SUITES = {"calls": calls, **LIVE, "events": events, "memory": memory, "import": imports}
