@@ -80,6 +80,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 def give_up(test: str) -> None:
     """End this process, with what its threads are doing."""
+    assert sys.__stderr__ is not None
     print(f"{test} does not end, not even by its time limit", file=sys.__stderr__)
     faulthandler.dump_traceback(sys.__stderr__)
     os._exit(1)
