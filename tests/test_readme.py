@@ -132,3 +132,12 @@ def test_the_reference_is_up_to_date() -> None:
     command = [sys.executable, str(PROJECT / "tools" / "reference.py")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said == (PROJECT / "docs" / "reference.md").read_text(), "run make docs"
+
+
+def test_the_design_names_every_module() -> None:
+    """Each module of the package stands in one room of the page on design, and no other does."""
+    page = (PROJECT / "docs" / "topics" / "design.md").read_text()
+    rooms = [row.split("|")[2] for row in page.splitlines() if row.startswith("| ") and row.count("|") == 4]
+    named = sorted(name for room in rooms[1:] for name in re.findall(r"`(\w+)/?`", room))
+    modules = [path.stem for path in (PROJECT / "runc_async").glob("*") if path.suffix in {"", ".py"}]
+    assert named == sorted(set(modules) - {"__init__", "__pycache__"})
