@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import warnings
-from collections.abc import Awaitable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -35,6 +35,14 @@ async def patiently(work: Awaitable[T]) -> T:
     if not task.cancelled():
         task.exception()  # retrieved: what the caller gets to see is the cancel
     raise cancelled
+
+
+async def stubbornly(work: Callable[[], Awaitable[T]]) -> T:
+    """Run `work`, and begin it anew if it is cancelled: for tasks of our own, which only the end of the loop cancels."""
+    try:
+        return await work()
+    except asyncio.CancelledError:
+        return await work()
 
 
 async def outwait(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
@@ -133,15 +141,20 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signum)
 
+    def tell(self, signum: int) -> None:
+        """Send a signal, or none where we may not: kill(2) forbids it for a `sudo` that a user other than root runs."""
+        with contextlib.suppress(PermissionError):
+            self.send_signal(signum)
+
     async def stop(self, grace: float = 0.0) -> None:
         """End it: SIGTERM, `grace` seconds, SIGKILL; with no grace SIGKILL at once. Bounded in time."""
         if grace > 0 and self.returncode is None:
-            self.send_signal(signal.SIGTERM)
+            self.tell(signal.SIGTERM)
             await self.wait(grace)
         if self.returncode is None:
-            self.send_signal(signal.SIGKILL)
+            self.tell(signal.SIGKILL)
             if await self.wait(KILL_TIMEOUT) is None:
-                warnings.warn(f"process {self.pid} is still there after SIGKILL", CleanupWarning, stacklevel=2)
+                self._warn()
 
     async def _live(self, argv: Sequence[str], options: Mapping[str, Any], spawned: asyncio.Future[None]) -> int:
         """Spawn, say so, and wait for the exit: the body of the child's one task.
@@ -161,18 +174,33 @@ class Child:
         if problem is None:
             spawned.set_result(None)
         try:
-            while True:
-                try:
-                    return await process.wait()
-                except asyncio.CancelledError:
-                    if not self._watchers:
-                        self.send_signal(signal.SIGKILL)
+            return await self._exit(process)
         finally:
             if self._pidfd >= 0:
                 os.close(self._pidfd)
                 self._pidfd = -1
             if problem is not None:
                 spawned.set_exception(problem)
+
+    async def _exit(self, process: asyncio.subprocess.Process) -> int:
+        """Wait for the exit through the end of the loop; but for ever only before that."""
+        limit = None
+        while True:
+            try:
+                async with asyncio.timeout(limit):
+                    return await process.wait()
+            except asyncio.CancelledError:
+                limit = KILL_TIMEOUT
+                if not self._watchers:
+                    self.tell(signal.SIGKILL)
+            except TimeoutError:
+                if not self._watchers:
+                    self._warn()
+                    return -signal.SIGKILL
+
+    def _warn(self) -> None:
+        """Name what is left behind."""
+        warnings.warn(f"process {self.pid} is still there after SIGKILL", CleanupWarning, stacklevel=3)
 
     def _open(self, process: asyncio.subprocess.Process) -> OSError | None:
         """Take over the pid, with a pidfd; kill the process if there is none to be had, and return why."""

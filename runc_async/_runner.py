@@ -309,10 +309,11 @@ class RunningProcess:
         if policy.patience > 0:
             await self.child.wait(policy.patience)
         if policy.workload and self.child.returncode is None:
-            self.child.send_signal(signal.SIGTERM)
+            self.child.tell(signal.SIGTERM)
             if not await self._gone(policy.grace):
                 if self.workload is not None:
-                    self.workload.send_signal(signal.SIGKILL)  # the one kill that needs no descriptor
+                    with contextlib.suppress(PermissionError):
+                        self.workload.send_signal(signal.SIGKILL)  # the one kill that needs no descriptor
                 kill_workload(self.pid)
                 if self.workload is None or not self.workload.exited.done():
                     await self._gone(max(policy.grace, KILL_GRACE))
@@ -358,7 +359,7 @@ class RunningProcess:
 
     def drop(self) -> None:
         """Kill it and close everything, without waiting: for a finalizer. The child's own task reaps it."""
-        self.child.send_signal(signal.SIGKILL)
+        self.child.tell(signal.SIGKILL)
         self._close()
         for stream in (self.stdin, self.stdout, self.stderr, self.pty):
             if stream is not None:

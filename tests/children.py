@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import os
 import stat
+import subprocess
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,6 +78,12 @@ def run_in(new_loop: Callable[[], asyncio.AbstractEventLoop], main: Coroutine[An
     """Do as `asyncio.run` does, with the given kind of loop."""
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(main)
+
+
+def python(script: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a script in a Python of its own, and return what it prints."""
+    command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", textwrap.dedent(script)]
+    return subprocess.run(command, check=True, capture_output=True)
 
 
 def is_open(fd: int) -> bool:

@@ -13,6 +13,7 @@ from calls import BUNDLE, CALLS, PROCESS, QUERIES, QUIET
 from children import alive, write_program
 
 from runc_async import (
+    BundleNotFound,
     CapturedIO,
     DecodeError,
     InheritedIO,
@@ -238,6 +239,17 @@ async def test_times_that_are_none(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="timeout must be a"):
         await Runc(runner=runner).run("web", BUNDLE, **options)
     assert runner.invocations == []
+
+
+async def test_a_bundle_is_looked_at(tmp_path: Path) -> None:
+    """A directory that is no bundle is refused before anything is started; one that isn't here is left to runc."""
+    runner = FakeRunner()
+    client = Runc(runner=runner)
+    with pytest.raises(BundleNotFound) as caught:
+        await client.create("web", tmp_path)
+    assert (caught.value.container_id, caught.value.args) == ("web", ())
+    assert runner.invocations == []
+    await client.create("web", tmp_path / "missing")
 
 
 async def test_descriptors() -> None:

@@ -6,12 +6,10 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
-import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
-from children import gone, post, shell, write_program
+from children import gone, post, python, shell, write_program
 
 from runc_async._call import Completed, Invocation
 from runc_async._exec_helper import helped, named
@@ -29,11 +27,6 @@ TOLD = 'for fd in "$@"; do cat <&$fd; done; echo; ls /proc/self/fd'
 async def run(invocation: Invocation) -> Completed:
     """Run it with the real runner."""
     return await ProcessRunner().run(invocation)
-
-
-def python(script: str) -> bytes:
-    """Run a script in a Python of its own, and return what it prints."""
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True).stdout
 
 
 def on_asyncio() -> bool:
@@ -98,7 +91,7 @@ async def test_a_standard_stream_as_a_descriptor() -> None:
         out = asyncio.run(ProcessRunner().run(shell("echo lent >&3; echo own", preserve_fds=(1,))))
         assert out.stdout == b"own\\n", out
     """
-    assert python(script) == b"lent\n"
+    assert python(script).stdout == b"lent\n"
 
 
 async def test_descriptors_that_change_places(tmp_path: Path) -> None:
@@ -120,7 +113,7 @@ async def test_descriptors_that_change_places(tmp_path: Path) -> None:
             os.dup2(0, fd)
         print(asyncio.run(main()).stdout)
     """
-    assert python(script) == b"b'fourthree'\n"
+    assert python(script).stdout == b"b'fourthree'\n"
 
 
 async def test_our_own_files_come_behind() -> None:
@@ -197,7 +190,7 @@ async def test_the_death_signal() -> None:
             os._exit(0)
         asyncio.run(main())
     """
-    pid = int(python(script))
+    pid = int(python(script).stdout)
     async with asyncio.timeout(10):
         await gone(pid)
 

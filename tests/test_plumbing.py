@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 from asyncio.subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -263,6 +264,31 @@ async def test_a_live_terminal() -> None:
     assert await plumbing.pty.receive() == b"text"
     os.close(theirs)
     await plumbing.pty.aclose()
+
+
+async def test_a_new_size_of_a_live_terminal() -> None:
+    """The child hears of a new size by a signal from us: the kernel tells only those whose terminal it is."""
+    plumbing = plumb(PtyIO(), live=True)
+    theirs = os.dup(plumbing.child[0])
+    sent: list[int] = []
+    plumbing.spawned(sent.append)
+    plumbing.close()
+    assert plumbing.pty is not None
+    plumbing.pty.resize(5, 6)
+    assert os.get_terminal_size(theirs) == (6, 5)
+    assert sent == [signal.SIGWINCH]
+    os.close(theirs)
+    await plumbing.pty.aclose()
+
+
+async def test_streamed_output_without_a_reader() -> None:
+    """Where nobody reads while runc runs, both streams are files in memory."""
+    plumbing = plumb(StreamedOutput())
+    as_child(plumbing, 1, b"out")
+    plumbing.spawned()
+    assert plumbing.stdout is None
+    assert plumbing.captured(0) == b"out"
+    plumbing.close()
 
 
 async def test_streamed_output() -> None:

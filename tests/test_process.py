@@ -6,11 +6,11 @@ import asyncio
 import inspect
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import pytest
-from children import alive, each_loop, post, run_in, write_program
+from children import alive, each_loop, post, python, run_in, write_program
 
 from runc_async import _process
 from runc_async._process import Child, outwait, patiently
@@ -189,6 +189,23 @@ async def test_a_child_that_survives_sigkill(monkeypatch: pytest.MonkeyPatch) ->
     await child.stop()
 
 
+async def test_a_child_that_we_may_not_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that runs as somebody else gets no signal from us, as sudo: that is waited for, and told by a warning."""
+
+    def forbid(pidfd: int, signum: int) -> NoReturn:
+        raise PermissionError(pidfd, signum)
+
+    child = await started(*FOREVER)
+    with monkeypatch.context() as patch:
+        patch.setattr(_process, "KILL_TIMEOUT", 0.01)
+        patch.setattr(signal, "pidfd_send_signal", forbid)
+        with pytest.warns(CleanupWarning, match=f"process {child.pid} is still there after SIGKILL"):
+            await child.stop(grace=0.01)
+        with pytest.raises(PermissionError):
+            child.send_signal(signal.SIGTERM)
+    await child.stop()
+
+
 async def test_no_pidfd_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child for which there is no pidfd is killed and reaped before the error is raised."""
     only_in_process(monkeypatch, OSError(24, "Too many open files"))
@@ -339,3 +356,50 @@ def test_the_end_of_the_loop(new_loop: Callable[[], asyncio.AbstractEventLoop]) 
     child = run_in(new_loop, main())
     assert not os.path.exists(f"/proc/{child.pid}")
     assert child.returncode == -signal.SIGKILL
+
+
+def test_the_end_of_the_loop_with_a_child_that_we_may_not_kill() -> None:
+    """A loop doesn't wait for ever for a child that it can't end; what is left is named."""
+    script = """
+        import asyncio, signal
+        from runc_async import _process
+        def forbid(pidfd, signum):
+            raise PermissionError
+        async def main():
+            null = asyncio.subprocess.DEVNULL
+            await _process.Child().start(("/bin/sleep", "0.5"), stdin=null, stdout=null, stderr=null)
+        _process.KILL_TIMEOUT = 0.01
+        signal.pidfd_send_signal = forbid
+        asyncio.run(main())
+        print("ended")
+    """
+    ended = python(script)
+    assert ended.stdout == b"ended\n"
+    assert b"CleanupWarning: process " in ended.stderr
+
+
+def test_the_end_of_the_loop_with_a_child_that_is_being_stopped() -> None:
+    """The same holds while somebody sees to the child's end; it is waited for as long as he does."""
+    script = """
+        import asyncio, contextlib
+        from runc_async import _process
+        async def watch(child):
+            with child.watched():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+                await asyncio.sleep(0.1)
+                print("seen to")
+        async def main():
+            null = asyncio.subprocess.DEVNULL
+            child = _process.Child()
+            await child.start(("/bin/sleep", "0.5"), stdin=null, stdout=null, stderr=null)
+            watching = asyncio.ensure_future(watch(child))
+            await asyncio.sleep(0.01)
+            del watching
+        _process.KILL_TIMEOUT = 0.01
+        asyncio.run(main())
+        print("ended")
+    """
+    ended = python(script)
+    assert ended.stdout == b"seen to\nended\n"
+    assert b"CleanupWarning: process " in ended.stderr

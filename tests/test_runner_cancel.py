@@ -314,3 +314,17 @@ def test_the_end_of_the_loop_with_an_open_process(new_loop: Any) -> None:
 
     run_in(new_loop, main())
     assert not os.path.exists(f"/proc/{process[0].pid}")
+
+
+@any_loop
+async def test_what_runc_has_started_to_help_it(tmp_path: Path) -> None:
+    """Where a command starts helpers, such as criu, they have ended when the call returns, by SIGKILL if need be."""
+    with post(tmp_path) as said:
+        script = f"(trap '' TERM; exec sleep 100) & echo $! > {said.path}; wait"
+        stop = StopPolicy(grace=0.05, helpers=True)
+        task = asyncio.create_task(run(shell(script, streams=NullIO(), stop=stop)))
+        pid = int(await said.word())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not alive(pid)

@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 import pytest
 from children import alive, post, shell
 
@@ -178,3 +179,18 @@ async def test_the_start_of_the_process() -> None:
     assert completed is not None
     assert await other.ended() is None
     await other.aclose()
+
+
+@any_loop
+async def test_a_runc_that_waits_for_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runc whose output hasn't been read yet isn't ended: it may be waiting for us."""
+    monkeypatch.setattr("runc_async._runner.REPORT_TIME", 0.02)
+    script = "sh -c 'exit 5' & tell $! $1; wait $!; echo unread; exec sleep 100"
+    process = await opened(msgspec.structs.replace(runc(script, drain_timeout=0.0), streams=PipedIO()))
+    assert process.stdout is not None
+    wait = asyncio.create_task(process.wait())
+    assert (await asyncio.wait([wait], timeout=0.5)) == (set(), {wait})
+    assert await process.stdout.receive() == b"unread\n"
+    completed = await wait
+    assert completed.returncode in {5, None}
+    await process.aclose()

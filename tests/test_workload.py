@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import inspect
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from children import alive, gone, post, shell
@@ -187,3 +190,64 @@ async def test_how_the_process_ended(tmp_path: Path) -> None:
         status = await process.ended()
         assert status == 5 << 8 if KEPT_BY_KERNEL else status is None
         await process.aclose()
+
+
+async def test_a_process_that_is_reaped_late(tmp_path: Path) -> None:
+    """A process that has ended is waited for until runc has reaped it, for only then the kernel tells how it ended."""
+    with post(tmp_path) as said, post(tmp_path, "reap") as reap:
+        process = await ProcessRunner().open(
+            runc(f"sh -c 'read word < {said.path}; exit 5' & tell $! $1; read word < {reap.path}; wait; exec sleep 100")
+        )
+        assert process.workload is not None
+        await process.workload.started
+        said.tell("go on")
+        await process.workload.exited
+        asyncio.get_running_loop().call_later(0.05, reap.tell, "go on")
+        status = await process.ended()
+        assert status == 5 << 8 if KEPT_BY_KERNEL else status is None
+        await process.aclose()
+
+
+async def test_no_descriptor_for_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where no descriptor is left to hold the process by, that is told, and runc's end ends the wait."""
+    real = os.pidfd_open
+
+    def fail(pid: int, flags: int = 0) -> int:
+        if os.path.dirname(inspect.stack(0)[1].filename) == os.path.dirname(_workload.__file__):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(pid, flags)
+
+    with post(tmp_path) as said, monkeypatch.context() as patch:
+        process = await ProcessRunner().open(runc(f"read word < {said.path}; {PROCESS}"))
+        workload = process.workload
+        assert workload is not None
+        workload.check()
+        patch.setattr(os, "pidfd_open", fail)
+        said.tell("go on")
+        await workload.started
+    with pytest.raises(OSError, match="Too many open files"):
+        workload.check()
+    with pytest.raises(OSError, match="Too many open files"):
+        workload.take()
+    assert not workload.exited.done()
+    assert workload.wait_status is None
+    os.kill(workload.pid, signal.SIGTERM)
+    await process.wait()
+    await process.aclose()
+
+
+async def test_no_descriptor_for_the_pid_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same holds where the pid file can't be read."""
+    workload = Workload(str(tmp_path / "pid"))
+    (tmp_path / "new").write_text("1")
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", fail)
+        (tmp_path / "new").rename(tmp_path / "pid")
+        await workload.started
+    with pytest.raises(OSError, match="Too many open files"):
+        workload.check()
+    workload.close()
