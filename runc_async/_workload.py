@@ -85,8 +85,8 @@ class Workload:
         loop = asyncio.get_running_loop()
         self.started: asyncio.Future[None] = loop.create_future()
         self.exited: asyncio.Future[None] = loop.create_future()
-        self.pid = 0
-        self.directory_fd = -1
+        self.pid: int = 0
+        self.directory_fd: int = -1
         self._loop = loop
         self.runc_pid = 0
         self._pidfd: HeldPidfd | None = None
@@ -97,9 +97,10 @@ class Workload:
                 directory = undo.enter_context(scratch_directory("pid", ".pid"))
                 self.directory_fd = lifted(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), above)
                 undo.callback(os.close, self.directory_fd)
-                self.path = f"/proc/self/fd/{self.directory_fd}/pid"
+                path = f"/proc/self/fd/{self.directory_fd}/pid"
             else:
-                directory, self.path = os.path.dirname(path), path
+                directory = os.path.dirname(path)
+            self.path: str = path
             self._watch = undo.enter_context(contextlib.ExitStack())
             self._watch.enter_context(arrivals(directory, self._arrived))
             self._undo = undo.pop_all()
@@ -180,7 +181,7 @@ class Workload:
         if len(candidates) == 1:
             self._problem = None
             try:
-                self._pidfd = HeldPidfd(os.pidfd_open(candidates[0]))
+                self._pidfd = HeldPidfd.open(candidates[0])
                 self._held = candidates[0]
             except ProcessLookupError:
                 pass  # it has ended

@@ -15,7 +15,7 @@ from ._argv import signal_number
 from ._caller import DEFAULT, GRACE, Timeout, raise_failure
 from ._init import Init
 from ._pidfd import ProcessIdentity, open_pidfd
-from ._process import patiently
+from ._process import patiently, stubbornly
 from .errors import CleanupWarning, RuncError
 from .exitstatus import ExitStatus, from_exit_code, from_wait_status
 
@@ -65,7 +65,7 @@ class Container:
         pty: Pty | None = None,
     ) -> None:
         self.id = container_id
-        self.pid = None if init is None else init.pid
+        self.pid: int | None = None if init is None else init.pid
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
@@ -205,20 +205,30 @@ class Container:
                 if init is not None:
                     await init.end(grace)
             finally:
-                await self._delete()
-            if init is not None and init.exited:
+                self._close_streams()  # the deletion may need their descriptors
+                await stubbornly(self._delete)
+            if init is not None and not init.closed and init.exited:
                 await init.wait(reap_timeout=0)
         finally:
             if init is not None:
                 init.close()
-            for stream in (self.stdin, self.stdout, self.stderr, self.pty):
-                if stream is not None:
-                    stream.close()
+
+    def _close_streams(self) -> None:
+        """Close what its IO has given."""
+        for stream in (self.stdin, self.stdout, self.stderr, self.pty):
+            if stream is not None:
+                stream.close()
 
     async def _delete(self) -> None:
         """Delete it by force: that is quick once its process has ended, and thaws a frozen one."""
         try:
-            await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)
+            try:
+                await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)
+            except OSError as exc:
+                if isinstance(exc, RuncError) or self._init is None or self._init.closed:
+                    raise
+                self._init.close()  # there may be no other descriptor for runc
+                await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)
         except (RuncError, OSError) as exc:
             text = f"container {self.id!r} may be left behind: {exc}"
             warnings.warn(text, CleanupWarning, stacklevel=2)
@@ -239,11 +249,11 @@ class ContainerProcess:
     def __init__(self, container_id: str, process: Running, invocation: Invocation) -> None:
         workload = process.workload
         self.container_id = container_id
-        self.pid = None if workload is None else workload.pid
-        self.stdin = process.stdin
-        self.stdout = process.stdout
-        self.stderr = process.stderr
-        self.pty = process.pty
+        self.pid: int | None = None if workload is None else workload.pid
+        self.stdin: PipeWriter | None = process.stdin
+        self.stdout: PipeReader | None = process.stdout
+        self.stderr: PipeReader | None = process.stderr
+        self.pty: Pty | None = process.pty
         self._process = process
         self._invocation = invocation
 

@@ -297,7 +297,7 @@ class CommandError(RuncError):
         self.log = log
         self.stdout = stdout
         self.container_id = container_id
-        self.message = one_line(message or _said(log, stderr)) or _ending(exit_code)
+        self.message: str = one_line(message or _said(log, stderr)) or _ending(exit_code)
 
     def __str__(self) -> str:
         return f"{_subject(self.container_id)}: {self.message}"

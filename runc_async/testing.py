@@ -119,12 +119,12 @@ class FakeProcess:
         ended = anyio.Event()
         if not reply.hang:
             ended.set()
-        self.pid = pid
-        self.stdin = None
-        self.stdout = _Pieces(reply.stdout, ended)
-        self.stderr = None
-        self.pty = None
-        self.workload = None
+        self.pid: int = pid
+        self.stdin: None = None
+        self.stdout: PipeReader = _Pieces(reply.stdout, ended)
+        self.stderr: None = None
+        self.pty: None = None
+        self.workload: None = None
         self.signals: list[int] = []
         self._reply = reply
         self._ended = ended

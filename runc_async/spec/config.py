@@ -183,7 +183,8 @@ class Spec(SpecFields, kw_only=True):
             path: Directory on the host, absolute or relative to the bundle.
             readonly: Whether the container can't write to it; None leaves that as it was.
         """
-        root = self.root = self.root or Root(path=path)
+        root = self.root or Root(path=path)
+        self.root: Root | None = root
         root.path = path
         if readonly is not None:
             root.readonly = readonly
@@ -241,12 +242,12 @@ class Spec(SpecFields, kw_only=True):
 
     def remove_mounts(self, destination: str) -> Self:
         """Take out all mounts on one place."""
-        self.mounts = [mount for mount in self.mounts or [] if mount.destination != destination]
+        self.mounts: list[Mount] | None = [mount for mount in self.mounts or [] if mount.destination != destination]
         return self
 
     def set_hostname(self, name: str) -> Self:
         """Set the host name inside, with a ``uts`` namespace if there is none yet."""
-        self.hostname = name
+        self.hostname: str | None = name
         self._need_namespace("uts")
         return self
 
