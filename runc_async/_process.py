@@ -65,11 +65,12 @@ async def outwait(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
 class Child:
     """A process that we started: its pid, the end of its life, and the signals to it."""
 
-    __slots__ = ("_life", "_pidfd", "_watchers", "pid")
+    __slots__ = ("_life", "_pidfd", "_watchers", "before_kill", "pid")
 
     def __init__(self) -> None:
         """Make one that isn't started; see `start`."""
         self.pid = 0
+        self.before_kill: Callable[[], object] | None = None  # ends what would be orphaned, when nobody watches
         self._pidfd = -1
         self._watchers = 0
         self._life: asyncio.Task[int] | None = None
@@ -192,11 +193,17 @@ class Child:
             except asyncio.CancelledError:
                 limit = KILL_TIMEOUT
                 if not self._watchers:
-                    self.tell(signal.SIGKILL)
+                    self._abandon()
             except TimeoutError:
                 if not self._watchers:
                     self._warn()
                     return -signal.SIGKILL
+
+    def _abandon(self) -> None:
+        """Kill it, for the loop ends and nobody watches it."""
+        if self.before_kill is not None:
+            self.before_kill()
+        self.tell(signal.SIGKILL)
 
     def _warn(self) -> None:
         """Name what is left behind."""

@@ -163,6 +163,8 @@ class RunningProcess:
         self.child = child
         self._plumbing = plumbing
         self._files = files
+        if invocation.stop.workload:
+            child.before_kill = self._kill_workload
         self._completed: Completed | None = None
         self._abandoned = False
 
@@ -311,10 +313,7 @@ class RunningProcess:
         if policy.workload and self.child.returncode is None:
             self.child.tell(signal.SIGTERM)
             if not await self._gone(policy.grace):
-                if self.workload is not None:
-                    with contextlib.suppress(PermissionError):
-                        self.workload.send_signal(signal.SIGKILL)  # the one kill that needs no descriptor
-                kill_workload(self.pid)
+                self._kill_workload()
                 if self.workload is None or not self.workload.exited.done():
                     await self._gone(max(policy.grace, KILL_GRACE))
             await self.child.stop()
@@ -325,6 +324,13 @@ class RunningProcess:
             finally:
                 if helpers is not None:
                     await helpers.end(policy.grace)
+
+    def _kill_workload(self) -> None:
+        """Kill the container's process, and not runc."""
+        if self.workload is not None:
+            with contextlib.suppress(PermissionError):
+                self.workload.send_signal(signal.SIGKILL)  # the one kill that needs no descriptor
+        kill_workload(self.pid)
 
     async def _gone(self, seconds: float) -> bool:
         """Wait for runc's exit; once the process has ended only while output may come that is captured.

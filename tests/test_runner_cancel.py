@@ -316,6 +316,20 @@ def test_the_end_of_the_loop_with_an_open_process(new_loop: Any) -> None:
     assert not os.path.exists(f"/proc/{process[0].pid}")
 
 
+@each_loop
+def test_the_end_of_the_loop_with_an_open_workload(new_loop: Any, tmp_path: Path) -> None:
+    """A process that a forgotten runc waits for isn't orphaned: it is killed with it."""
+
+    async def main() -> int:
+        with post(tmp_path) as said:
+            script = f"sleep 100 & echo $! > {said.path}; wait"
+            await ProcessRunner().open(shell(script, streams=NullIO(), stop=WORKLOAD))
+            return int(await said.word())
+
+    pid = run_in(new_loop, main())
+    run_in(new_loop, asyncio.wait_for(gone(pid), 10))
+
+
 @any_loop
 async def test_what_runc_has_started_to_help_it(tmp_path: Path) -> None:
     """Where a command starts helpers, such as criu, they have ended when the call returns, by SIGKILL if need be."""
