@@ -38,7 +38,7 @@ async def patiently(work: Awaitable[T]) -> T:
 
 
 async def stubbornly(work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work`, and begin it anew if it is cancelled: for tasks of our own, which only the end of the loop cancels."""
+    """Run `work`, and begin it anew if it is cancelled, which for a task of our own only the end of the loop does."""
     try:
         return await work()
     except asyncio.CancelledError:
