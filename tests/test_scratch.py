@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runc_async import _scratch
 from runc_async._scratch import scratch_directory
 
 
@@ -38,3 +39,13 @@ def test_it_is_removed_without_a_descriptor() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert not os.path.exists(directory)
+
+
+def test_it_is_in_memory_unless_the_user_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a choice it is where no disk is waited for; without such a place, where tempfile puts things."""
+    monkeypatch.delenv("TMPDIR")
+    with scratch_directory() as directory:
+        assert Path(directory).parent == Path("/dev/shm")
+    monkeypatch.setattr(_scratch, "MEMORY", "/no/such/place")
+    with scratch_directory() as directory:
+        assert Path(directory).parent == Path(tempfile.gettempdir())
