@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import ctypes
@@ -9,7 +10,6 @@ import errno
 import functools
 import os
 import struct
-import threading
 from collections.abc import Callable, Generator
 from typing import TypeAlias
 
@@ -87,7 +87,7 @@ class _Watch:
         """
         self._loop.remove_reader(self._fd)
         try:
-            threading.Thread(target=os.close, args=(self._fd,), name="runc_async: close inotify").start()
+            _thread.start_new_thread(os.close, (self._fd,))  # unlike threading.Thread, it doesn't wait for the thread
         except RuntimeError:  # no thread to be had, as at the end of the interpreter
             os.close(self._fd)
 

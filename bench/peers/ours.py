@@ -57,10 +57,8 @@ def cycle(root: str, bundle: str) -> Operation:
     runc = Runc(root=root)
 
     async def once() -> None:
-        # As its parent we hear of the end at once; process 1 of a machine like those for tests takes seconds.
-        with subreaper():
-            async with runc.open_container(next(NAMES), bundle) as container:
-                await container.wait()
+        async with runc.open_container(next(NAMES), bundle) as container:
+            await container.wait()
 
     return once
 
@@ -120,18 +118,20 @@ def limited(root: str, container_id: str, limit: str) -> Operation:
 
 
 if __name__ == "__main__":
-    asyncio.run(
-        serve(
-            {
-                "start": start,
-                "state": state,
-                "list": list_,
-                "exec": execute,
-                "cycle": cycle,
-                "events": events,
-                "decode": decode,
-                "bytes": transfer,
-                "limited": limited,
-            }
+    # As its parent we hear of a container's end at once; process 1 of a machine like those for tests takes seconds.
+    with subreaper():
+        asyncio.run(
+            serve(
+                {
+                    "start": start,
+                    "state": state,
+                    "list": list_,
+                    "exec": execute,
+                    "cycle": cycle,
+                    "events": events,
+                    "decode": decode,
+                    "bytes": transfer,
+                    "limited": limited,
+                }
+            )
         )
-    )
