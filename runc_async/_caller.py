@@ -22,7 +22,7 @@ from ._exec_helper import named
 from ._exit import adopt
 from ._failures import failed, failure
 from ._log import parse_log
-from ._process import patiently
+from ._process import patiently, stubbornly
 from ._runner import ProcessRunner
 from .errors import BundleNotFound, CleanupWarning, CommandError, DecodeError, ExitError, RuncError, RuncTimeout
 from .response import Response
@@ -284,9 +284,13 @@ class Caller:
         delete = self._invocation(
             _argv.delete(container_id, force=True), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
         )
-        try:
+
+        async def undo() -> None:
             if not await self._older(container_id, begun):
                 await self._answer(delete)
+
+        try:
+            await stubbornly(undo)
         except (RuncError, OSError, asyncio.CancelledError) as exc:
             reason = str(exc) or type(exc).__name__
             warnings.warn(f"container {container_id!r} may be left behind: {reason}", CleanupWarning, stacklevel=2)

@@ -12,6 +12,7 @@ import datetime as dt
 import os
 import select
 import threading
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -197,6 +198,8 @@ _lock = threading.Lock()
 _users = 0
 _value_before = 0
 adopted: set[ProcessIdentity] = set()
+claimed: Counter[int] = Counter()
+"""Processes of which somebody has a handle, and may ask for the status later."""
 
 
 @contextlib.contextmanager
@@ -260,12 +263,12 @@ def adopt(pid: int) -> None:
 
 
 def reap_adopted() -> None:
-    """Reap those of the noted processes that have ended and that nobody waits for. Never waits itself.
+    """Reap those of the noted processes that have ended, and that nobody waits for or has claimed. Never waits itself.
 
     To be called after a container was deleted: nobody can ask for the status of its processes any more.
     """
     awaited = {pid for watch in list(watches.values()) for pid in watch.pids()}
-    for process in list(adopted):
+    for process in [process for process in adopted if not claimed[process.pid]]:
         # The number is safe: if it is our child, then nobody else can reap it, and give its number away.
         free = process.pid not in awaited
         if not process.exists() or (free and _child_status(os.P_PID, process.pid, reap=True) is not None):

@@ -20,6 +20,16 @@ class HeldPidfd:
         self._holds = 1
         self._owned = True
 
+    @classmethod
+    def open(cls, pid: int) -> HeldPidfd:
+        """Open one of the process that has this number now.
+
+        Raises:
+            ProcessLookupError: If there is none.
+            OSError: If no descriptor is left.
+        """
+        return cls(os.pidfd_open(pid))
+
     @property
     def fd(self) -> int:
         """The descriptor; -1 once its owner has closed it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 
 from ._cgroup import memory_cgroup, read_oom_kills
-from ._exit import REAP_TIMEOUT, adopt, wait_pidfd
+from ._exit import REAP_TIMEOUT, adopt, claimed, wait_pidfd
 from ._held_pidfd import HeldPidfd
 from ._pidfd import has_exited
 from .exitstatus import ExitStatus
@@ -29,6 +29,7 @@ class Init:
         """
         self.pid = pid
         adopt(pid)
+        claimed[pid] += 1
         self.status: ExitStatus | None = None
         self._pidfd = HeldPidfd(pidfd)
         try:
@@ -74,7 +75,11 @@ class Init:
 
     def close(self) -> None:
         """Close the pidfd, or leave that to those who wait. Idempotent."""
-        self._pidfd.close()
+        if not self.closed:
+            self._pidfd.close()
+            claimed[self.pid] -= 1
+            if not claimed[self.pid]:
+                del claimed[self.pid]
 
 
 def _merged(before: ExitStatus | None, after: ExitStatus) -> ExitStatus:

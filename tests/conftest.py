@@ -45,7 +45,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark that has arguments."""
-    config.addinivalue_line("markers", "needs(feature): skipped where the runtime has no such command or option")
+    config.addinivalue_line(
+        "markers",
+        "needs(feature): skipped where the runtime has no such command or option, or the host no such controller",
+    )
 
 
 def pytest_asyncio_loop_factories(

@@ -1,0 +1,172 @@
+"""Terminals of real containers: `open_container` with `terminal`, and `open_exec` with `PtyIO`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from runc_async.errors import ExecutableNotFound, TerminalError
+from runc_async.stdio import NullIO, PtyIO
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from containers import MakeBundle, MakeContainer
+
+    from runc_async.client import Runc
+    from runc_async.console import Pty
+
+pytestmark = [pytest.mark.runc, pytest.mark.any_loop]
+
+SHELL = ["env", "PS1=% ", "HOME=/tmp", "TERM=xterm", "sh"]
+
+MEASURE = ["sh", "-c", "stty -echo; echo ready; while read line; do stty size; echo .; done"]
+
+MEGABYTE = "dd if=/dev/zero bs=1024 count=1024 2>/dev/null | tr '\\0' x; echo; echo done"
+
+
+async def until(pty: Pty, expected: str, seconds: float = 20.0) -> str:
+    r"""Read the screen until `expected` has come, and return all of it, with `\n` at the ends of lines.
+
+    Behind `runc exec` a line may end with `\r\r\n`, if a program sees its terminal before runc has changed it.
+    """
+    screen = ""
+    async with asyncio.timeout(seconds):
+        while expected not in screen:
+            screen = re.sub("\r+\n", "\n", screen + (await pty.receive()).decode())
+    return screen
+
+
+async def told_size(pty: Pty) -> tuple[int, int]:
+    """Let `MEASURE` ask for the size of its terminal."""
+    await pty.send(b"\r")
+    found = re.search(r"(\d+) (\d+)\n", await until(pty, "\n.\n"))
+    assert found is not None
+    return int(found[1]), int(found[2])
+
+
+@contextlib.asynccontextmanager
+async def opened(way: str, client: Runc, make_bundle: MakeBundle, name: str, args: list[str]) -> AsyncGenerator[Pty]:
+    """Run a program with a terminal: as a container's first process, or as one more."""
+    bundle = make_bundle(args if way == "container" else ["sleep", "600"], process={"terminal": way == "container"})
+    streams = PtyIO(rows=30, cols=100)
+    async with client.open_container(name, bundle, io=streams if way == "container" else None, grace=0) as container:
+        if way == "container":
+            assert container.pty is not None
+            yield container.pty
+            return
+        async with container.open_exec(args, io=streams, grace=0.2) as process:
+            assert process.pty is not None
+            yield process.pty
+
+
+WAYS = pytest.mark.parametrize("way", ["container", "exec"])
+
+
+@WAYS
+async def test_a_shell_with_line_editing(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str
+) -> None:
+    """A shell shows its prompt, lets the user edit a line, runs it, and ends with the terminal."""
+    async with opened(way, client, make_bundle, container_id(), SHELL) as pty:
+        await until(pty, "% ")
+        await pty.send(b"echo oops\x7f\x7f\x7f\x7fone$((1+1))three\r")
+        await until(pty, "\none2three\n% ")
+        await pty.send(b"\x1b[A\r")  # cursor up: the line before
+        await until(pty, "\none2three\n% ")
+        await pty.send_eof()
+        async with asyncio.timeout(20):
+            async for _ in pty:
+                pass
+
+
+@WAYS
+async def test_the_size(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str) -> None:
+    """The terminal inside has the size that was asked for, and each that is set later."""
+    async with opened(way, client, make_bundle, container_id(), MEASURE) as pty:
+        await until(pty, "ready\n")
+        assert await told_size(pty) == (30, 100)
+        for size in (50, 132), (10, 20), (24, 80):
+            pty.resize(*size)
+            assert pty.size == size
+            async with asyncio.timeout(20):
+                while await told_size(pty) != size:
+                    assert way == "exec"  # there runc passes it on, when it comes to that
+
+
+@WAYS
+async def test_a_program_hears_of_a_new_size(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str
+) -> None:
+    """A resize sends SIGWINCH to the program in the foreground."""
+    script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done"
+    async with opened(way, client, make_bundle, container_id(), ["sh", "-c", script]) as pty:
+        await until(pty, "ready")
+        pty.resize(41, 77)
+        assert "41 77" in await until(pty, "77\n")
+
+
+@WAYS
+async def test_a_megabyte_of_output(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str
+) -> None:
+    """No output is lost, also when its reader is slow to begin and the program has ended by then."""
+    digest, size = hashlib.sha256(), 0
+    async with opened(way, client, make_bundle, container_id(), ["sh", "-c", MEGABYTE]) as pty:
+        async with asyncio.timeout(40):
+            async for chunk in pty:
+                digest.update(chunk)
+                size += len(chunk)
+    assert size == (1 << 20) + len("\r\ndone\r\n")
+    assert digest.digest() == hashlib.sha256(b"x" * (1 << 20) + b"\r\ndone\r\n").digest()
+
+
+@WAYS
+async def test_output_that_is_read_late(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str
+) -> None:
+    """What was written before the end is there after it."""
+    async with opened(way, client, make_bundle, container_id(), ["sh", "-c", "seq 1 300"]) as pty:
+        await anyio.wait_readable(pty.fileno())
+        await asyncio.sleep(1.2)  # longer than runc is given to report an end
+        async with asyncio.timeout(20):
+            screen = b"".join([chunk async for chunk in pty])
+    assert screen.split() == [str(number).encode() for number in range(1, 301)]
+
+
+async def test_a_terminal_on_one_side_only(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
+) -> None:
+    """`PtyIO` for a process without a terminal, and the reverse, are errors that leave no container."""
+    for terminal, io in (False, PtyIO()), (True, NullIO()):
+        with pytest.raises(TerminalError):
+            async with client.open_container(
+                container_id(), make_bundle(["sh"], process={"terminal": terminal}), io=io
+            ):
+                pass
+    assert await client.list() == []
+
+
+async def test_a_program_that_is_not_there(client: Runc, make_container: MakeContainer) -> None:
+    """What runc fails with is an exception, with a terminal too."""
+    name = await make_container()
+    with pytest.raises(ExecutableNotFound):
+        async with client.open_exec(name, ["/nonesuch"], io=PtyIO()):
+            pass
+
+
+async def test_a_closed_terminal(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
+    """Closing our end hangs up: the shell of a container ends, and so does the wait for it."""
+    bundle = make_bundle(SHELL, process={"terminal": True})
+    async with client.open_container(container_id(), bundle, io=PtyIO()) as container:
+        assert container.pty is not None
+        await until(container.pty, "% ")
+        await container.pty.aclose()
+        async with asyncio.timeout(20):
+            await container.wait()
