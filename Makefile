@@ -11,10 +11,10 @@ REQUIRE := $(shell [ "$$(id -u)" = 0 ] && echo --require-runc)
 RUNTIMES ?= runc $(wildcard $(CURDIR)/runtimes/runc-*/runc $(CURDIR)/runtimes/crun-*/crun)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types unit live runtimes docs bench bench-peers bench-quick clean host test-host
+.PHONY: help demo test style types unit live cgroup2 runtimes docs bench bench-peers bench-quick clean host test-host
 
 help: ## say what the targets do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What is made is remembered in stamp files, so that a second run is quick.
 $(VENV)/.ready: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
@@ -58,6 +58,11 @@ runtimes: $(VENV)/.ready-dev ## bring newer runtimes and criu into runtimes/, fr
 live: $(VENV)/.ready-dev test-host ## the tests that run real containers, on each runtime that is there
 	@for runtime in $(RUNTIMES); do \
 		echo "== $$runtime"; $(PYTEST) -m runc --require-runc --runtime $$runtime tests/live || exit; \
+	done
+
+cgroup2: $(VENV)/.ready-dev test-host ## the same where cgroup v2 is all there is, in a private mount namespace
+	@for runtime in $(RUNTIMES); do \
+		echo "== $$runtime"; tools/cgroup2.sh $(PYTEST) -m runc --require-runc --runtime $$runtime tests/live || exit; \
 	done
 
 docs: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## write the reference, and run every example

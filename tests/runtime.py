@@ -10,7 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-HYBRID = Path("/sys/fs/cgroup/unified")
+CGROUPS = Path("/sys/fs/cgroup")
+HYBRID = CGROUPS / "unified"
 
 # crun refuses the hybrid layout of cgroups; without its second hierarchy the layout is plain v1.
 WITHOUT_HYBRID = f"""\
@@ -41,8 +42,22 @@ class Runtime(NamedTuple):
         """Whether it is crun, which words its errors otherwise, and takes some for none."""
         return self.name == "crun"
 
+    @property
+    def removes_cgroups(self) -> bool:
+        """Whether it removes a container's cgroup in any case.
+
+        On cgroup v2, runc 1.1 doesn't wait for the last processes of a container without a pid namespace: the empty
+        cgroup stays, and `delete` succeeds.
+        """
+        return not (is_cgroup2() and self.name == "runc" and self.version.startswith("1.1."))
+
     def has(self, feature: str) -> bool:
-        """Say whether it has a command, such as `features`, or an option of one, such as `run --keep`."""
+        """Say whether it has a command, such as `features`, or an option of one, such as `run --keep`.
+
+        `cgroup removal` is a feature too.
+        """
+        if feature == "cgroup removal":
+            return self.removes_cgroups
         command, _, option = feature.partition(" ")
         found = re.search(rf"^\s+{re.escape(command)}\s", _help(self.command), re.MULTILINE)
         return found is not None and (not option or re.search(rf"{option}\b", _help(self.command, command)) is not None)
@@ -68,6 +83,26 @@ def suited(runtime: Runtime, directory: Path) -> Runtime:
     script.write_text(WITHOUT_HYBRID.format(command=shlex.quote(runtime.command)))
     script.chmod(0o755)
     return runtime._replace(command=str(script))
+
+
+def is_cgroup2() -> bool:
+    """Tell whether cgroup v2 is all there is: the one hierarchy has the file in its root."""
+    return (CGROUPS / "cgroup.controllers").exists()
+
+
+def has_controller(name: str) -> bool:
+    """Tell whether the cgroups that are mounted here have a controller, such as `memory`, so that limits can be set."""
+    if is_cgroup2():
+        return name in (CGROUPS / "cgroup.controllers").read_text().split()
+    return (CGROUPS / name).is_dir()
+
+
+def provides(feature: str) -> bool | None:
+    """Tell whether this host has `cgroup v2` or a controller, as in `memory controller`; None for other features."""
+    if feature == "cgroup v2":
+        return is_cgroup2()
+    name, _, kind = feature.partition(" ")
+    return has_controller(name) if kind == "controller" else None
 
 
 @functools.cache

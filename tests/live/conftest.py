@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import containers
+import leaks
 import pytest
 import runtime as runtimes
 
@@ -44,18 +46,26 @@ def runtime(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Runtime]:
 
 @pytest.fixture(autouse=True)
 def has_what_it_needs(request: pytest.FixtureRequest) -> None:
-    """Skip a test whose mark `needs` names a command or an option that the runtime doesn't have."""
+    """Skip a test whose mark `needs` names what the runtime, or for cgroups this host, doesn't have."""
     for mark in request.node.iter_markers("needs"):
-        runtime: Runtime = request.getfixturevalue("runtime")
-        if not runtime.has(mark.args[0]):
-            pytest.skip(f"{runtime} has no {mark.args[0]}")
+        feature: str = mark.args[0]
+        provided = runtimes.provides(feature)
+        if provided is None:
+            runtime: Runtime = request.getfixturevalue("runtime")
+            if not runtime.has(feature):
+                pytest.skip(f"{runtime} has no {feature}")
+        elif not provided:
+            pytest.skip(f"there is no {feature} here")
 
 
 @pytest.fixture
-def root(scratch: Path, runtime: Runtime) -> Iterator[Path]:
+def root(scratch: Path, runtime: Runtime, prefix: str) -> Iterator[Path]:
     """Return a directory for `--root` of the runtime; whatever container is in it at the end is deleted by force."""
     with containers.private_root(scratch, runtime.command) as directory:
         yield directory
+    if not runtime.removes_cgroups:
+        for cgroup in leaks.cgroups(prefix):
+            os.rmdir(cgroup)
 
 
 @pytest.fixture

@@ -424,6 +424,8 @@ async def test_what_only_newer_runtimes_have(client: Runc, runtime: Runtime, ima
             assert list(images.iterdir()) == []
 
 
+# criu restores the cgroups of v1 hierarchies that exist, mounted or not, and fails at those runc has not made.
+@pytest.mark.needs("cpu controller")
 @pytest.mark.parametrize("mode", ["soft", "full", "strict", "ignore"])
 async def test_manage_cgroups_mode(
     client: Runc,

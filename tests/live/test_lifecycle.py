@@ -267,6 +267,9 @@ async def test_pause_and_resume(client: Runc, make_container: MakeContainer, pip
     assert await heard(reading)
 
 
+@pytest.mark.needs("memory controller")
+@pytest.mark.needs("pids controller")
+@pytest.mark.needs("cpu controller")
 async def test_update(client: Runc, make_container: MakeContainer) -> None:
     """New limits are those of the cgroup of the container's process, and the others stay."""
     name = await make_container()

@@ -112,6 +112,8 @@ async def test_top(client: Runc, runtime: Runtime, make_container: MakeContainer
             await client.top(name, "--sort", "nonsense")
 
 
+@pytest.mark.needs("memory controller")
+@pytest.mark.needs("pids controller")
 @pytest.mark.needs("events")
 @pytest.mark.parametrize("status", [Status.CREATED, Status.RUNNING, Status.PAUSED])
 async def test_stats(client: Runc, make_container: MakeContainer, status: Status) -> None:

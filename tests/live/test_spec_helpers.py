@@ -136,6 +136,9 @@ def test_tmpfs(run: Run, config: spec.Spec) -> None:
     assert {"nosuid", "nodev"} <= set(mounted.split()[3].split(","))
 
 
+@pytest.mark.needs("memory controller")
+@pytest.mark.needs("pids controller")
+@pytest.mark.needs("cpu controller")
 @pytest.mark.parametrize(
     ("v1", "v2", "limited"),
     [
@@ -152,6 +155,7 @@ def test_limits(v1: str, v2: str, limited: list[str], run: Run, config: spec.Spe
     assert output(run(shell(config, script))) in limited
 
 
+@pytest.mark.needs("memory controller")
 def test_memory_limit_holds(run: Run, config: spec.Spec) -> None:
     """A process that takes more memory than allowed is killed; one that takes less is not."""
     config.set_args("dd", "if=/dev/zero", "of=/dev/null", "bs=32M", "count=1")
@@ -159,6 +163,7 @@ def test_memory_limit_holds(run: Run, config: spec.Spec) -> None:
     assert run(config.limit_memory("16M")).returncode == SIGKILLED
 
 
+@pytest.mark.needs("pids controller")
 def test_pids_limit_holds(run: Run, config: spec.Spec) -> None:
     """No more processes can be started than allowed."""
     shell(config.limit_pids(5), "for i in 1 2 3 4 5 6 7 8; do sleep 3 & done; kill $(jobs -p)")
