@@ -23,8 +23,12 @@ def table(rows: Sequence[Row]) -> str:
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEADER))]
     shown = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
     ruler = " | ".join("-" * max(width, 3) for width in widths)
-    notes = sorted({f"{row.name}, {row.peer}: {row.note}" for row in rows if row.note})
-    return "\n".join([f"| {line} |" for line in (shown[0], ruler, *shown[1:])] + [f"\n{note}" for note in notes])
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        if row.note:
+            notes.setdefault(row.note, []).append(f"{row.name} ({UNITS[row.kind]}) / {row.peer}")
+    lines = [f"| {line} |" for line in (shown[0], ruler, *shown[1:])]
+    return "\n".join(lines + [f"\n{'; '.join(names)}: {note}." for note, names in notes.items()])
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -87,4 +87,4 @@ def test_each_suite_runs(suite: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads(result.read_text())["rows"]
     assert rows
-    assert all(row["ours"] > 0 for row in rows)
+    assert all(row["ours"] >= 0 for row in rows)
