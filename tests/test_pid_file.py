@@ -19,7 +19,13 @@ CHILDREN = [7]
 @pytest.fixture
 async def workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workload]:
     """Wait for a pid file in the test's directory, of a runc that has one child."""
-    monkeypatch.setattr(_workload, "children", lambda _: CHILDREN)
+
+    def children(pid: int) -> list[int]:
+        """Tell the same of every runc."""
+        del pid
+        return CHILDREN
+
+    monkeypatch.setattr(_workload, "children", children)
     made = Workload(str(tmp_path / "pid"))
     yield made
     made.close()
