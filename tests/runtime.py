@@ -46,8 +46,8 @@ class Runtime(NamedTuple):
     def removes_cgroups(self) -> bool:
         """Whether it removes a container's cgroup in any case.
 
-        On cgroup v2, runc 1.1 doesn't wait for the last processes of a container without a pid namespace: the empty
-        cgroup stays, and `delete` succeeds.
+        On cgroup v2, runc 1.1 doesn't wait for the last processes of a container without a pid namespace, nor for those
+        of a `create` that was cut short: the empty cgroup stays, and `delete` succeeds.
         """
         return not (is_cgroup2() and self.name == "runc" and self.version.startswith("1.1."))
 

@@ -323,6 +323,7 @@ async def test_cut_short_in_the_block(
     os.close(int(said[1]))
 
 
+@pytest.mark.needs("cgroup removal")
 @pytest.mark.parametrize("seconds", MOMENTS)
 @pytest.mark.parametrize("io", [NullIO(), PtyIO()], ids=["null", "pty"])
 async def test_cut_short_at_any_moment(
@@ -337,6 +338,7 @@ async def test_cut_short_at_any_moment(
     await nothing_left(client, name)
 
 
+@pytest.mark.needs("cgroup removal")
 def test_the_end_of_the_loop(
     client: Runc, root: Path, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
@@ -426,6 +428,7 @@ def refuse(*_: object) -> NoReturn:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
+@pytest.mark.needs("cgroup removal")
 @pytest.mark.parametrize(
     "place",
     [
