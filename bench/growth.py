@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.harness import OURS, Measure
@@ -23,53 +24,44 @@ CALLS = 500
 Curve = Mapping[int, float]
 
 
-def median(measure: Measure, rounds: int) -> float:
-    """Measure several times."""
-    return statistics.median(measure().wall for _ in range(rounds))
+def medians(measures: Mapping[str, Measure], rounds: int) -> dict[str, float]:
+    """Measure several things in turn, so that a noisy minute meets all of them."""
+    walls = [{name: measure().wall for name, measure in measures.items()} for _ in range(rounds)]
+    return {name: statistics.median(found[name] for found in walls) for name in measures}
 
 
 def by_calls(made: Stage, rounds: int) -> dict[str, Curve]:
     """Seconds for each of so many calls of `state` at once."""
     (name,) = made.containers(1)
     root = str(made.root)
-
-    def ours(at_once: int) -> float:
-        return median(lambda: made.ours.measure(at_once, max(at_once, 100), "state", root, name), rounds)
-
-    def bare(at_once: int) -> float:
-        argv = ("spawn", "runc", "--root", root, "state", name)
-        return median(lambda: made.plain.measure(at_once, 100, *argv), rounds)
-
-    curves = {OURS: curve(ours, AT_ONCE), ASYNCIO: curve(bare, AT_ONCE[:-1])}
-    if made.go is not None:
-        peer = made.go
-        curves[GO_RUNC] = curve(
-            lambda at_once: median(lambda: peer.measure(at_once, 100, "state", root, name), rounds), AT_ONCE[:-1]
-        )
-    return curves
+    curves: dict[str, dict[int, float]] = {}
+    for at_once in AT_ONCE:
+        count = max(at_once, 100)
+        measures: dict[str, Measure] = {OURS: partial(made.ours.measure, at_once, count, "state", root, name)}
+        if at_once <= OTHERS_AT_ONCE:
+            argv = ("spawn", "runc", "--root", root, "state", name)
+            measures[ASYNCIO] = partial(made.plain.measure, at_once, count, *argv)
+            if made.go is not None:
+                measures[GO_RUNC] = partial(made.go.measure, at_once, count, "state", root, name)
+        for peer, wall in medians(measures, rounds).items():
+            curves.setdefault(peer, {})[at_once] = wall
+    return dict(curves)
 
 
 def by_containers(made: Stage, rounds: int) -> dict[str, Curve]:
     """Seconds of `list`, and of `state` of one, with so many containers."""
     root = str(made.root)
-
-    def listing(count: int) -> float:
-        made.containers(count)
-        return median(lambda: made.ours.measure(1, 4, "list", root), rounds)
-
-    def bare(count: int) -> float:
-        del count
-        argv = ("spawn", "runc", "--root", root, "list", "--format=json")
-        return median(lambda: made.plain.measure(1, 4, *argv), rounds)
-
-    def state(count: int) -> float:
-        (name,) = made.containers(count)[-1:]
-        return median(lambda: made.ours.measure(1, 20, "state", root, name), rounds)
-
-    curves: dict[str, dict[int, float]] = {f"list, {OURS}": {}, f"list, {ASYNCIO}": {}, f"state, {OURS}": {}}
+    curves: dict[str, dict[int, float]] = {}
     for count in CONTAINERS:
-        for name, measure in zip(curves, (listing, bare, state), strict=True):
-            curves[name][count] = measure(count)
+        name = made.containers(count)[-1]
+        argv = ("spawn", "runc", "--root", root, "list", "--format=json")
+        measures: dict[str, Measure] = {
+            f"list, {OURS}": partial(made.ours.measure, 1, 4, "list", root),
+            f"list, {ASYNCIO}": partial(made.plain.measure, 1, 4, *argv),
+            f"state, {OURS}": partial(made.ours.measure, 1, 20, "state", root, name),
+        }
+        for what, wall in medians(measures, rounds).items():
+            curves.setdefault(what, {})[count] = wall
     return dict(curves)
 
 
@@ -82,11 +74,6 @@ def by_limit(made: Stage, rounds: int) -> dict[str, Curve]:
             sample = made.ours.measure(CALLS, CALLS, "limited", str(made.root), name, str(limit))
             found[limit].append(sample.wall * CALLS)
     return {OURS: {limit: statistics.median(walls) for limit, walls in found.items()}}
-
-
-def curve(cost: Callable[[int], float], points: Sequence[int]) -> Curve:
-    """Measure at each point."""
-    return {point: cost(point) for point in points}
 
 
 def table(title: str, curves: Mapping[str, Curve]) -> str:

@@ -102,7 +102,7 @@ func cycle(root, bundle string) func(int64) {
 
 // events takes so many events; then it ends the program, for go-runc drops what is in the pipe when that has ended.
 func events(command, count string) func(int64) {
-	client := &runc.Runc{Command: command}
+	client := &runc.Runc{Command: command, PdeathSignal: syscall.SIGKILL} // for what is killed while we exit
 	wanted, err := strconv.Atoi(count)
 	check(err)
 	return func(int64) {
