@@ -105,8 +105,9 @@ async def test_deleting_by_force(client: Runc, runtime: Runtime, make_container:
     await client.delete(name, force=True)
     for pid in pids:
         await ended(pid)
-    left = [] if runtime.removes_cgroups else [f"cgroup {directory}"]
-    assert leaks.left_on_host(name, patience=0.5) == left
+    # runc 1.1 tries to remove the cgroup while its processes are still ending, and may come too early.
+    may_be_left = set[str]() if runtime.removes_cgroups else {f"cgroup {directory}"}
+    assert set(leaks.left_on_host(name, patience=0.5)) <= may_be_left
 
 
 @inside
