@@ -10,9 +10,10 @@ from ._exit import adopt, orphans_come_to_us
 
 
 class _Record(msgspec.Struct):
-    """What runc keeps in its state.json about processes; the same from runc 1.0 on."""
+    """What a runtime keeps about processes: runc in its state.json, from 1.0 on, and crun (`pid`) in its status."""
 
-    init_process_pid: int
+    init_process_pid: int = 0
+    pid: int = 0
     cgroup_paths: dict[str, str] = {}
 
 
@@ -24,13 +25,14 @@ def adopt_processes(state_directory: str, container_id: str) -> None:
     """
     if not orphans_come_to_us():
         return
-    try:
-        with open(os.path.join(state_directory, container_id, "state.json"), "rb") as file:
-            record = msgspec.json.decode(file.read(), type=_Record)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return
-    for pid in (record.init_process_pid, *_members(record.cgroup_paths)):
-        adopt(pid)
+    for name in ("state.json", "status"):
+        try:
+            with open(os.path.join(state_directory, container_id, name), "rb") as file:
+                record = msgspec.json.decode(file.read(), type=_Record)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            continue
+        for pid in (record.init_process_pid, record.pid, *_members(record.cgroup_paths)):
+            adopt(pid)
 
 
 def _members(paths: dict[str, str]) -> list[int]:

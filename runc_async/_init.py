@@ -46,7 +46,7 @@ class Init:
                 status = await wait_pidfd(
                     pidfd, memory_cgroup=self._memory, oom_kills_before=self._oom_kills, reap_timeout=reap_timeout
                 )
-                self.status = _merged(self.status, status)
+                self.status = merged(self.status, status)
         return self.status or ExitStatus()
 
     @property
@@ -82,7 +82,7 @@ class Init:
                 del claimed[self.pid]
 
 
-def _merged(before: ExitStatus | None, after: ExitStatus) -> ExitStatus:
+def merged(before: ExitStatus | None, after: ExitStatus) -> ExitStatus:
     """Put together what two waits have learned: one may have reaped it, or read the cgroup before it was gone."""
     if before is None:
         return after

@@ -1,4 +1,4 @@
-"""Tells when a file is made in a directory, or renamed: how runc writes a pid file. inotify(7), by ctypes."""
+"""Tells when a file is made in a directory, and when it is complete: a pid file of runc's. inotify(7), by ctypes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from collections.abc import Callable, Generator
 from typing import TypeAlias
 
 _CREATE = 0x100
+_CLOSE_WRITE = 0x8
 _MOVED_TO = 0x80
+_COMPLETE = _CLOSE_WRITE | _MOVED_TO
 _EVENT = struct.Struct("iIII")  # struct inotify_event: wd, mask, cookie, length of the name behind it
 _BUFFER = 1 << 16
 
@@ -25,9 +27,9 @@ _watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
 
 @contextlib.contextmanager
 def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
-    """Call `arrived` in the running loop whenever a file is made in `directory`, or renamed into it.
+    """Call `arrived` in the running loop whenever a file is made in `directory`, is closed, or renamed into it.
 
-    It gets the name of the file, and whether that was renamed, and so is complete.
+    It gets the name of the file, and whether that is complete: runc renames what it has written, and crun doesn't.
 
     All uses in one event loop share one inotify instance, of which a user has 128 by default.
 
@@ -63,13 +65,17 @@ class _Watch:
         self._libc = _libc()
         self._fd = self._call(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         self._loop = loop
-        loop.add_reader(self._fd, self._report)
+        try:
+            loop.add_reader(self._fd, self._report)
+        except BaseException:
+            os.close(self._fd)
+            raise
 
     @contextlib.contextmanager
     def added(self, directory: str, arrived: Arrived) -> Generator[None]:
         """Watch a directory; two watches of one directory have the same number."""
         path = os.fsencode(directory)
-        number = self._call(self._libc.inotify_add_watch(self._fd, path, _CREATE | _MOVED_TO), directory)
+        number = self._call(self._libc.inotify_add_watch(self._fd, path, _CREATE | _COMPLETE), directory)
         self.callbacks.setdefault(number, []).append(arrived)
         try:
             yield
@@ -100,7 +106,7 @@ class _Watch:
                 name = os.fsdecode(events[_EVENT.size : _EVENT.size + length].rstrip(b"\0"))
                 events = events[_EVENT.size + length :]
                 for arrived in list(self.callbacks.get(number, ())):
-                    arrived(name, bool(mask & _MOVED_TO))
+                    arrived(name, bool(mask & _COMPLETE))
 
     def _call(self, result: int, path: str | None = None) -> int:
         """Raise what a call of libc's failed with."""

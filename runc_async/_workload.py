@@ -159,14 +159,14 @@ class Workload:
         pidfd, self._pidfd = self._pidfd, None
         return self.pid, pidfd.detach()
 
-    def _arrived(self, name: str, renamed: bool) -> None:  # noqa: FBT001 - as inotify reports it
+    def _arrived(self, name: str, complete: bool) -> None:  # noqa: FBT001 - as inotify reports it
         """Get hold of the process as soon as runc begins to write the pid file, and believe it when that is done.
 
         A short process may be gone by the time at which the file is complete.
         """
-        if self._pidfd is None and self.runc_pid and not renamed:
+        if self._pidfd is None and self.runc_pid and not complete:
             self._hold(self.candidates(name))
-        if renamed and name == os.path.basename(self.path):
+        if complete and name == os.path.basename(self.path):
             try:
                 with open(self.path, encoding="ascii") as file:
                     self.pid = int(file.read())

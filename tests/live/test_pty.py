@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import re
+import subprocess
+import sys
+import termios
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,7 +20,7 @@ from runc_async.errors import ExecutableNotFound, TerminalError
 from runc_async.stdio import NullIO, PtyIO
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from containers import MakeBundle, MakeContainer
 
@@ -170,3 +175,83 @@ async def test_a_closed_terminal(client: Runc, make_bundle: MakeBundle, containe
         await container.pty.aclose()
         async with asyncio.timeout(20):
             await container.wait()
+
+
+# the caller's own terminal
+
+
+class Typist:
+    """Somebody at a terminal in which a program runs."""
+
+    def __init__(self, *argv: str | Path) -> None:
+        self._master, slave = os.openpty()
+        os.set_blocking(self._master, False)
+        termios.tcsetwinsize(slave, (33, 99))
+        self.modes = termios.tcgetattr(slave)
+        # In a session of its own the terminal is the controlling one, as in any real terminal.
+        setsid = ["/usr/bin/setsid", "--ctty"]
+        self.program = subprocess.Popen([*setsid, *argv], stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        self.screen = ""
+
+    async def sees(self, expected: str) -> None:
+        """Wait until something stands on the screen, and forget what was there until then."""
+        async with asyncio.timeout(20):
+            while expected not in self.screen:
+                await anyio.wait_readable(self._master)
+                self.screen += os.read(self._master, 1 << 16).decode().replace("\r\n", "\n")
+        self.screen = self.screen.partition(expected)[2]
+
+    def types(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self._master, keys)
+
+    def resizes(self, rows: int, cols: int) -> None:
+        """Change the size of the window."""
+        termios.tcsetwinsize(self._master, (rows, cols))
+
+    def restored(self) -> bool:
+        """Tell whether the terminal is as it was at first."""
+        return termios.tcgetattr(self._master) == self.modes
+
+    def close(self) -> None:
+        """Leave."""
+        self.program.kill()
+        self.program.wait()
+        os.close(self._master)
+
+
+@pytest.fixture
+def typist() -> Generator[Typist]:
+    """Return somebody at a terminal in which the example runs."""
+    typist = Typist(sys.executable, Path(__file__).parents[2] / "examples" / "shell.py")
+    yield typist
+    typist.close()
+
+
+async def test_the_example_of_a_shell(typist: Typist) -> None:
+    """A prompt, a command and its output, the size of the window and its change, and the terminal as it was before."""
+    await typist.sees("container:/# ")
+    assert not typist.restored()
+    typist.types(b"echo $((6*7)); stty size\r")
+    await typist.sees("\n42\n33 99\n")
+    typist.resizes(20, 70)
+    typist.types(b"stty size\r")
+    await typist.sees("\n20 70\n")
+    typist.types(b"sh -c 'echo o''n; exec sleep 600'\r")
+    await typist.sees("\non\n")
+    typist.types(b"\x03")  # for the program in the container, and not for us
+    await typist.sees("container:/# ")
+    typist.types(b"exit 3\r")
+    await typist.sees("the shell exited with 3\n")
+    assert await asyncio.to_thread(typist.program.wait) == 0
+    assert typist.restored()
+
+
+async def test_leaving_the_example(typist: Typist) -> None:
+    """The keys for it leave the shell, and restore the terminal."""
+    await typist.sees("container:/# ")
+    typist.types(b"\x10\x11")
+    await typist.sees("left the shell")
+    assert await asyncio.to_thread(typist.program.wait) == 0
+    assert typist.restored()
