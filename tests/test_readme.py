@@ -100,7 +100,7 @@ def test_the_readme_has_blocks() -> None:
 @pytest.mark.parametrize("example", sorted((PROJECT / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_an_example_runs(example: Path) -> None:
     """An example ends with status 0 and prints something; also if nobody types anything."""
-    command = [sys.executable, example]
+    command = [sys.executable, str(example)]
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=50)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout
