@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import criu
 import leaks
+import proof
 import pytest
 
 if TYPE_CHECKING:
@@ -124,6 +125,19 @@ def missing_runc() -> str | None:
 
 
 MISSING: dict[str, Callable[[], str | None]] = {"root": missing_root, "runc": missing_runc, "criu": criu.missing}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the proofs have tried."""
+    if table := list(proof.lines(proof.rows(terminalreporter.stats))):
+        terminalreporter.section("proof")
+        terminalreporter.write("\n".join(table) + "\n")
+
+
+@pytest.fixture
+def tried(record_property: Callable[[str, object], None]) -> proof.Tried:
+    """Return the function by which a test says what it has tried; see `proof.Tried`."""
+    return lambda what, number: record_property(proof.PROPERTY, (what, number))
 
 
 @pytest.fixture(scope="session")
