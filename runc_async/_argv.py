@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ._call import Argument, Document, Setting, WatchedPidFile
+from ._call import Argument, Document, PidfdSocket, Setting, WatchedPidFile
 from .errors import InvalidContainerID, InvalidSignal
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -144,7 +144,7 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
 
     pid_file: StrPath | None = None
     console_socket: StrPath | None = None
-    pidfd_socket: StrPath | None = None
+    pidfd_socket: StrPath | PidfdSocket | None = None
     no_pivot: bool = False
     no_new_keyring: bool = False
     preserve_fds: int = 0
@@ -156,7 +156,7 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
         return (
             *_pid_file(self.pid_file, watched=self.watched),
             *path_option("--console-socket", self.console_socket),
-            *path_option("--pidfd-socket", self.pidfd_socket),
+            *_pidfd_socket(self.pidfd_socket),
             *switches(no_pivot=self.no_pivot, no_new_keyring=self.no_new_keyring),
             *_preserved(self.preserve_fds),
             *unchecked(self.extra_args),
@@ -168,6 +168,11 @@ def _pid_file(path: StrPath | None, *, watched: bool) -> tuple[Argument, ...]:
     if not watched:
         return path_option("--pid-file", path)
     return ("--pid-file", WatchedPidFile(None if path is None else absolute(path)))
+
+
+def _pidfd_socket(socket: StrPath | PidfdSocket | None) -> tuple[Argument, ...]:
+    """Write `--pidfd-socket`; nothing for None."""
+    return ("--pidfd-socket", socket) if isinstance(socket, PidfdSocket) else path_option("--pidfd-socket", socket)
 
 
 def _preserved(count: int) -> tuple[str, ...]:

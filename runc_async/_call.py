@@ -55,6 +55,14 @@ class WatchedPidFile(msgspec.Struct, frozen=True):
         return self.path or "<pid file>"
 
 
+class PidfdSocket(msgspec.Struct, frozen=True):
+    """The runner's own socket, to which runc sends a pidfd of the process; behind a `WatchedPidFile`."""
+
+    def __str__(self) -> str:
+        """Show that it is a socket."""
+        return "<pidfd socket>"
+
+
 class Setting(msgspec.Struct, frozen=True):
     """An argument of the form `NAME=value` whose value is shown to nobody.
 
@@ -73,7 +81,7 @@ class Setting(msgspec.Struct, frozen=True):
     __repr__ = __str__
 
 
-Argument: TypeAlias = str | Document | PrivateLog | WatchedPidFile | Setting
+Argument: TypeAlias = str | Document | PrivateLog | WatchedPidFile | PidfdSocket | Setting
 
 
 class OwnOutput(msgspec.Struct, frozen=True):

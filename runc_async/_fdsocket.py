@@ -50,8 +50,8 @@ class FDSocket:
         self._data = b""
         self._fd = -1
 
-    async def __aenter__(self) -> Self:
-        """Make the directory and listen.
+    def open(self) -> None:
+        """Make the directory and listen, as `async with` does.
 
         Raises:
             OSError: If there is no directory for it, no path short enough, or no descriptor left.
@@ -65,17 +65,29 @@ class FDSocket:
             undo.callback(os.unlink, self._path)
             self._listener.listen()
             self._cleanup = undo.pop_all()
+
+    def close(self) -> None:
+        """Close and remove everything. Idempotent."""
+        self._disconnect()
+        if self._fd >= 0:
+            os.close(self.detach())
+        self._listener = None
+        self._cleanup.close()
+
+    async def __aenter__(self) -> Self:
+        """Make the directory and listen.
+
+        Raises:
+            OSError: If there is no directory for it, no path short enough, or no descriptor left.
+        """
+        self.open()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close and remove everything."""
-        self._disconnect()
-        if self._fd >= 0:
-            os.close(self.detach())
-        self._listener = None
-        self._cleanup.close()
+        self.close()
 
     def __repr__(self) -> str:
         if self._listener is None:

@@ -16,7 +16,7 @@ from ._argv import Command, Creation, StrPath
 from ._caller import DEFAULT, LET_FINISH, Timeout
 from ._descriptors import FileDescriptor, preserved
 from ._exit import reap_adopted
-from ._support import Support
+from ._support import CREATE_PIDFD_SOCKET, Support
 from .response import Response
 from .stdio import NullIO, StdIO
 
@@ -93,7 +93,7 @@ class Lifecycle(Support):
                 extra_args=extra_args,
             ),
         )
-        await self._require({"create --pidfd-socket": pidfd_socket is not None})
+        await self._require({CREATE_PIDFD_SOCKET: pidfd_socket is not None})
         return await self._request(
             command,
             timeout=timeout,

@@ -11,7 +11,7 @@ import msgspec
 
 from . import _argv
 from ._argv import Command, Creation, StrPath
-from ._call import Process as Running, StopPolicy
+from ._call import PidfdSocket, Process as Running, StopPolicy
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_finished, raise_failure
 from ._checkpointing import LET_CRIU_FINISH, Checkpointing
 from ._criu import Restoration
@@ -24,6 +24,7 @@ from ._lifecycle import Lifecycle
 from ._options import CreateOptions, ProcessOptions, RestoreOptions
 from ._process import patiently
 from ._queries import Queries
+from ._support import CREATE_PIDFD_SOCKET
 from ._watching import Watching
 from .console import Pty
 from .container import Container, ContainerProcess
@@ -94,8 +95,13 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             CommandError: If runc fails in another way.
         """
         check_live(io)
+        _argv.check_container_id(container_id)
+        await self._require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None})
+        pidfd_socket = await self._first_process(options.pop("pidfd_socket", None), timeout)
         async with self._creating(container_id):
-            container = await self._create_open(container_id, bundle, io or NullIO(), timeout, options)
+            container = await self._create_open(
+                container_id, bundle, io or NullIO(), timeout=timeout, pidfd_socket=pidfd_socket, options=options
+            )
         try:
             await container.start(timeout=timeout)
             yield container
@@ -166,7 +172,14 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             await patiently(container.aclose(grace=grace))
 
     async def _create_open(
-        self, container_id: str, bundle: StrPath, io: StdIO, timeout: Timeout, options: CreateOptions
+        self,
+        container_id: str,
+        bundle: StrPath,
+        io: StdIO,
+        *,
+        timeout: Timeout,
+        pidfd_socket: StrPath | PidfdSocket | None,
+        options: CreateOptions,
     ) -> Container:
         """Create a container, and hold its streams and its first process."""
         fds = preserved(options.get("preserve_fds", ()))
@@ -176,7 +189,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
                 pid_file=options.get("pid_file"),
                 watched=True,
                 console_socket=console_socket,
-                pidfd_socket=options.get("pidfd_socket"),
+                pidfd_socket=pidfd_socket,
                 no_pivot=options.get("no_pivot", False),
                 no_new_keyring=options.get("no_new_keyring", False),
                 preserve_fds=len(fds),
@@ -184,7 +197,6 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             )
             return _argv.create(container_id, self._bundle(container_id, bundle), creation)
 
-        await self._require({"create --pidfd-socket": options.get("pidfd_socket") is not None})
         return await self._make(container_id, create, io, timeout=timeout, stop=LET_FINISH, preserve_fds=fds)
 
     async def _make(

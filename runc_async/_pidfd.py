@@ -6,6 +6,7 @@ import fcntl
 import os
 import select
 import struct
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,21 @@ class ProcessIdentity(NamedTuple):
             ProcessLookupError: If there is none.
         """
         return cls(pid, int(_stat(pid)[19]))
+
+    @classmethod
+    def told(cls, pid: int) -> ProcessIdentity | None:
+        """Identify the process whose number runc has just told, having looked at it itself; None if it is gone.
+
+        Who has the number now, and was there by then already, is the same process.
+        """
+        now = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
+        if pid <= 0:
+            return None
+        try:
+            process = cls.of(pid)
+        except ProcessLookupError:
+            return None
+        return process if process.start_time <= now else None
 
     def exists(self) -> bool:
         """Say whether this very process runs, or is a zombie."""

@@ -9,10 +9,10 @@ import os
 import signal
 from collections.abc import Callable
 
-from ._call import Argument, Completed, Document, Invocation, PrivateLog, Setting, WatchedPidFile
+from ._call import Argument, Completed, Document, Invocation, PidfdSocket, PrivateLog, Setting, WatchedPidFile
 from ._exec_helper import helped
 from ._helpers import Helpers
-from ._memory import memory_file
+from ._memory import lifted, memory_file
 from ._plumbing import Plumbing
 from ._process import Child, patiently
 from ._streams import PipeReader, PipeWriter
@@ -117,6 +117,12 @@ class _Files:
                 if self.workload.directory_fd >= 0:
                     self.inherited.append(self.workload.directory_fd)
                 return self.workload.path
+            case PidfdSocket():
+                if self.workload is None:
+                    raise ValueError("a PidfdSocket has to stand behind a WatchedPidFile")
+                path = self.workload.listen()
+                directory = lifted(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY), self._above)
+                return f"{self._path(directory)}/{os.path.basename(path)}"  # as any mount namespace sees it
 
     def lent(self, fds: tuple[int, ...]) -> list[int]:
         """Make the caller's descriptors fit to be inherited: in the child 0, 1 and 2 are other files."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Mapping
 from typing import Final
 
 from . import _argv
+from ._argv import StrPath
+from ._call import PidfdSocket
 from ._caller import DEFAULT, KILL, Caller, Timeout
 from ._decode import decode_version
+from ._runner import ProcessRunner
 from .errors import CommandError, DecodeError, UnsupportedError
 from .features import Version
 
@@ -15,12 +20,14 @@ from .features import Version
 # lacks it says so itself.
 _AFTER_DEBIAN_12 = (1, 8, 2)
 
+CREATE_PIDFD_SOCKET: Final = "create --pidfd-socket"
+
 SINCE: Final[Mapping[str, Mapping[str, tuple[int, ...] | None]]] = {
     "features": {"runc": (1, 1), "crun": _AFTER_DEBIAN_12},
     "events": {"crun": None},
     "checkpoint": {"crun": _AFTER_DEBIAN_12},
     "restore": {"crun": _AFTER_DEBIAN_12},
-    "create --pidfd-socket": {"runc": (1, 2), "crun": None},
+    CREATE_PIDFD_SOCKET: {"runc": (1, 2), "crun": None},
     "run --pidfd-socket": {"runc": (1, 2), "crun": None},
     "run --keep": {"runc": (1, 1), "crun": _AFTER_DEBIAN_12},
     "exec --pidfd-socket": {"runc": (1, 2), "crun": None},
@@ -65,6 +72,12 @@ def supported(feature: str, version: Version) -> bool:
     return first is not None and (version.number >= first or not version.number)
 
 
+def sends_pidfd(version: Version) -> bool:
+    """Tell whether a version is known to send a pidfd of the process that it creates."""
+    known = version.runtime in SINCE[CREATE_PIDFD_SOCKET] and bool(version.number)
+    return known and supported(CREATE_PIDFD_SOCKET, version)
+
+
 class Support(Caller):
     """What the runtime has."""
 
@@ -102,12 +115,36 @@ class Support(Caller):
             if not supported(feature, version):
                 raise UnsupportedError(feature, f"{version.runtime} {version.version}")
 
+    async def _first_process(self, given: StrPath | None, timeout: Timeout) -> StrPath | PidfdSocket | None:
+        """Tell what `create` gets for `--pidfd-socket` when its process is to be held.
+
+        That is what the caller has given; else a socket of the runner's own, if the runtime is known to send to it.
+        Another runner may know nothing of such a socket, and isn't asked.
+        """
+        if given is not None or not isinstance(self._runner, ProcessRunner):
+            return given
+        return PidfdSocket() if sends_pidfd(await self._known_version(timeout)) else None
+
     async def _known_version(self, timeout: Timeout) -> Version:
-        """Ask for the version, once."""
+        """Ask for the version, once: who comes while it is being asked for waits for the answer."""
         if self._version is None:
+            loop = asyncio.get_running_loop()
             try:
-                response = await self._request(_argv.version(), timeout=timeout, stop=KILL)
-                self._version = decode_version(response.stdout)
-            except (CommandError, DecodeError):
-                self._version = _UNKNOWN
+                async with self._asking_version.setdefault(loop, asyncio.Lock()):
+                    if self._version is None:
+                        self._version = await self._told_version(timeout)
+            finally:
+                self._asking_version.pop(loop, None)
         return self._version
+
+    async def _told_version(self, timeout: Timeout) -> Version:
+        """Ask for the version."""
+        try:
+            return decode_version((await self._request(_argv.version(), timeout=timeout, stop=KILL)).stdout)
+        except (CommandError, DecodeError):
+            return _UNKNOWN
+
+    @functools.cached_property
+    def _asking_version(self) -> dict[asyncio.AbstractEventLoop, asyncio.Lock]:
+        """Who asks for the version, in each event loop."""
+        return {}

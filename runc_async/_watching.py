@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import time
 
 from . import _argv
 from ._call import StreamedOutput
@@ -72,14 +70,9 @@ class Watching(Caller):
             return None
 
     async def _reported_init(self, container_id: str) -> ProcessIdentity | None:
-        """Ask runc which process it is. Whoever has its pid and was there before runc's answer is this process."""
+        """Ask runc which process it is."""
         response = await self._request(_argv.state(container_id), timeout=DEFAULT, stop=KILL)
-        ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
-        try:
-            process = ProcessIdentity.of(decode_state(response.stdout).pid)
-        except ProcessLookupError:
-            return None
-        return process if process.start_time <= ticks else None
+        return ProcessIdentity.told(decode_state(response.stdout).pid)
 
 
 def milliseconds(interval: float) -> int:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Iterator
 
 from ._exit import wait_pidfd
+from ._fdsocket import FDSocket
 from ._held_pidfd import HeldPidfd
 from ._inotify import arrivals
 from ._memory import lifted
 from ._pidfd import kept_status
 from ._scratch import scratch_directory
+from .errors import RuncError
 
 GLANCES = 100
 """Looks into a file that runc has made and not written yet: a tenth of a millisecond in all."""
@@ -63,7 +66,7 @@ class Workload:
     `sh -c 'server &'`, would hold the call up for as long as that lives.
 
     runc writes the file after the start of the process and before it reaps it, so a process that we hear of in time is
-    there at least as a zombie.
+    there at least as a zombie. A runc that sends a pidfd has done so by then, and there is no such race.
 
     Attributes:
         path: Where runc writes the pid.
@@ -95,6 +98,7 @@ class Workload:
         self._pidfd: HeldPidfd | None = None
         self._held = 0
         self._problem: OSError | None = None
+        self._socket: FDSocket | None = None
         with contextlib.ExitStack() as undo:
             if path is None:
                 directory = undo.enter_context(scratch_directory("pid", ".pid"))
@@ -107,6 +111,16 @@ class Workload:
             self._watch = undo.enter_context(contextlib.ExitStack())
             self._watch.enter_context(arrivals(directory, self._arrived))
             self._undo = undo.pop_all()
+
+    def listen(self) -> str:
+        """Open a socket to which runc can send a pidfd of the process, and return its path.
+
+        Raises:
+            OSError: If there is no place for it, or no descriptor left.
+        """
+        self._socket = FDSocket()
+        self._socket.open()
+        return self._socket.path
 
     @property
     def wait_status(self) -> int | None:
@@ -164,7 +178,7 @@ class Workload:
 
         A short process may be gone by the time at which the file is complete.
         """
-        if self._pidfd is None and self.runc_pid and not complete:
+        if self._pidfd is None and self.runc_pid and not complete and self._socket is None:
             self._hold(self.candidates(name))
         if complete and name == os.path.basename(self.path):
             try:
@@ -216,11 +230,33 @@ class Workload:
         self._watch.close()
         if self._held != self.pid:
             self._forget()
-            self._hold([self.pid])
+            if not self._receive():
+                self._hold([self.pid])
         if self._pidfd is not None:
             self._loop.add_reader(self._pidfd.fd, self._ended)
         elif self._problem is None and not self.exited.done():
             self.exited.set_result(None)
+
+    def _receive(self) -> bool:
+        """Take the pidfd that runc has sent, for which nobody has to be looked up; return whether there was one."""
+        if self._socket is None:
+            return False
+        try:
+            if not self._socket.receive_nowait(self.runc_pid):
+                return False
+            self._pidfd = HeldPidfd(self._socket.detach())
+            self._held = self.pid
+            signal.pidfd_send_signal(self._pidfd.fd, 0)
+        except ProcessLookupError:
+            pass  # it has ended
+        except RuncError:
+            return False  # what came is something else
+        except OSError as exc:
+            self._forget()
+            if exc.errno == errno.EBADF:  # pidfd_send_signal(2): it is no pidfd
+                return False
+            self._problem = exc
+        return True
 
     def _ended(self) -> None:
         """Say that the process has ended; its pidfd stays readable, so nobody listens to it any more."""
@@ -238,5 +274,7 @@ class Workload:
 
     def close(self) -> None:
         """Remove and close everything. Idempotent."""
+        if self._socket is not None:
+            self._socket.close()
         self._undo.close()
         self._forget()

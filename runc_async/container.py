@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -167,18 +165,10 @@ class Container:
             init.close()
 
     async def _find_init(self) -> Init | None:
-        """Open the first process of a container that somebody else has made; None if it has ended.
-
-        runc has looked at the process itself when it tells the pid, so what has that pid now is the same process if it
-        was there by then already.
-        """
-        state = await self.state()
-        told = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
-        if state.pid <= 0:
-            return None
+        """Open the first process of a container that somebody else has made; None if it has ended."""
+        process = ProcessIdentity.told((await self.state()).pid)
         try:
-            process = ProcessIdentity.of(state.pid)
-            return Init(state.pid, open_pidfd(process)) if process.start_time <= told else None
+            return None if process is None else Init(process.pid, open_pidfd(process))
         except ProcessLookupError:
             return None
 

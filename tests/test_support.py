@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from children import post, write_program
 
 from runc_async import _support
 from runc_async.client import Runc
@@ -15,6 +17,7 @@ from runc_async.testing import FakeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
 RUNC_1_1 = b"runc version 1.1.5+ds1\nspec: 1.0.2\n"
 RUNC_1_3 = b"runc version 1.3.6\nspec: 1.2.1\n"
@@ -63,6 +66,36 @@ async def test_supports_asks_once(client: Runc, runner: FakeRunner) -> None:
     assert await client.supports("features") is True
     assert await client.supports("create --pidfd-socket") is False
     assert [invocation.command for invocation in runner.invocations] == ["version"]
+
+
+async def test_many_questions_at_once(tmp_path: Path) -> None:
+    """Who asks while the version is being asked for waits for that answer; one that is cancelled lets others ask."""
+    with post(tmp_path) as asked, post(tmp_path, "answer") as answer:
+        script = f"echo asked >{asked.path}; read word <{answer.path}; echo runc version 1.3.6"
+        client = Runc(write_program(tmp_path / "runc", f"#!/bin/sh\n{script}\n"))
+        first, *others = [asyncio.create_task(client.supports("features")) for _ in range(5)]
+        await asked.word()
+        first.cancel()
+        await asked.word()
+        answer.tell("now")
+        assert await asyncio.gather(*others) == [True] * 4
+        assert first.cancelled()
+        assert await client.supports("features") is True
+
+
+@pytest.mark.parametrize(
+    ("runtime", "version", "expected"),
+    [
+        ("runc", "1.2.0", True),
+        ("runc", "1.1.15", False),
+        ("runc", "unknown", False),
+        ("crun", "1.28", False),
+        ("youki", "9.9.9", False),
+    ],
+)
+def test_who_sends_a_pidfd(runtime: str, version: str, expected: object) -> None:
+    """Only a runtime that is known to send pidfds gets a socket for one."""
+    assert _support.sends_pidfd(Version(runtime=runtime, version=version)) is expected
 
 
 async def test_an_unknown_feature(client: Runc, runner: FakeRunner) -> None:

@@ -7,6 +7,7 @@ import errno
 import inspect
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,7 +15,9 @@ import pytest
 from children import alive, gone, post, shell
 
 from runc_async import _workload
-from runc_async._call import Invocation, StopPolicy, WatchedPidFile
+from runc_async._call import Invocation, PidfdSocket, PrivateLog, StopPolicy, WatchedPidFile
+from runc_async._held_pidfd import HeldPidfd
+from runc_async._pidfd import pidfd_pid
 from runc_async._runner import ProcessRunner
 from runc_async._workload import Workload, children, kill_workload
 from runc_async.stdio import NullIO
@@ -251,3 +254,105 @@ async def test_no_descriptor_for_the_pid_file(monkeypatch: pytest.MonkeyPatch, t
     with pytest.raises(OSError, match="Too many open files"):
         workload.check()
     workload.close()
+
+
+# a runc that sends a pidfd
+
+
+SENDER = """if 1:
+    import array, os, signal, socket, subprocess, sys
+    file, path, what = sys.argv[1:]
+    process = subprocess.Popen(["sleep", "100"])
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    pidfd = os.pidfd_open(process.pid)
+    sent = {"pidfd": [pidfd], "two": [pidfd, pidfd], "file": [0], "none": []}.get(what)
+    with socket.socket(socket.AF_UNIX) as client:
+        if sent is not None:
+            client.connect(path)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", sent))] if sent else []
+            client.sendmsg([b"standard"], rights)
+    with open(file + ".new", "w") as new:
+        new.write(str(process.pid))
+    os.rename(file + ".new", file)
+    process.wait()
+"""
+"""What a runc does that knows `--pidfd-socket`; it sends what its last argument says."""
+
+
+def sender(what: str) -> Invocation:
+    """Return a runc that sends something to the runner's socket."""
+    return Invocation(
+        command="create",
+        argv=(sys.executable, "-I", "-S", "-c", SENDER, WatchedPidFile(), PidfdSocket(), what),
+        streams=NullIO(),
+        stop=StopPolicy(grace=5.0, workload=True),
+    )
+
+
+async def test_a_pidfd_that_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the one that is held, and no process is looked up."""
+
+    def look_up(*_: object) -> NoReturn:
+        raise AssertionError("a process is looked up by its number")
+
+    monkeypatch.setattr(_workload, "children", look_up)
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldPidfd, "open", look_up)
+        process = await ProcessRunner().open(sender("pidfd"))
+        assert process.workload is not None
+        await process.workload.started
+        pid, pidfd = process.workload.take()
+        assert pidfd_pid(pidfd) == pid == process.workload.pid
+        assert not os.get_inheritable(pidfd)
+    monkeypatch.undo()
+    await process.aclose()
+    await gone(pid)
+    os.close(pidfd)
+
+
+@pytest.mark.parametrize("what", ["nothing", "none", "two", "file"])
+async def test_a_runc_that_sends_something_else(what: str) -> None:
+    """The process is looked up by its number where no pidfd has come, or what has come is none."""
+    process = await ProcessRunner().open(sender(what))
+    assert process.workload is not None
+    await process.workload.started
+    pid, pidfd = process.workload.take()
+    assert pidfd_pid(pidfd) == pid == process.workload.pid
+    os.close(pidfd)
+    await process.aclose()
+
+
+async def test_a_process_that_has_ended_when_its_pidfd_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pidfd of a process that is gone is a pidfd all the same: the kernel may know how it ended."""
+
+    def ended(*_: object) -> NoReturn:
+        raise ProcessLookupError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "pidfd_send_signal", ended)
+        process = await ProcessRunner().open(sender("pidfd"))
+        assert process.workload is not None
+        await process.workload.started
+        assert not process.workload.exited.done()
+    await process.aclose()
+
+
+async def test_no_descriptor_for_a_pidfd_that_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it can't be received, that is told."""
+
+    def fail(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("runc_async._fdsocket._accept", fail)
+    process = await ProcessRunner().open(sender("pidfd"))
+    assert process.workload is not None
+    await process.workload.started
+    with pytest.raises(OSError, match="Too many open files"):
+        process.workload.take()
+    await process.aclose()
+
+
+async def test_a_socket_for_nobody() -> None:
+    """A socket alone says nothing: the pid comes by the file."""
+    with pytest.raises(ValueError, match="WatchedPidFile"):
+        await ProcessRunner().open(Invocation(command="create", argv=("/bin/true", PrivateLog(), PidfdSocket())))

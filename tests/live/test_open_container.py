@@ -272,6 +272,23 @@ async def test_a_stranger_at_the_console_socket(
             stranger.recv(1)
 
 
+@pytest.mark.needs("create --pidfd-socket")
+async def test_the_first_process_is_not_looked_up(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime that sends a pidfd is asked for one; then nobody is looked up by a number, which may change hands."""
+
+    def look_up(*_: object) -> NoReturn:
+        raise AssertionError("a process is looked up by its number")
+
+    for place in ("_held_pidfd.HeldPidfd.open", "_pidfd._stat", "_pidfd.open_pidfd", "_workload.children"):
+        monkeypatch.setattr(f"runc_async.{place}", look_up)
+    async with client.open_container(container_id(), make_bundle(["sleep", "600"]), grace=0) as container:
+        assert container.pid == (await container.state()).pid
+        await container.kill("KILL")
+        assert (await container.wait()).signal in {signal.SIGKILL, None}
+
+
 # cut short
 
 
@@ -430,24 +447,26 @@ def refuse(*_: object) -> NoReturn:
 
 @pytest.mark.needs("cgroup removal")
 @pytest.mark.parametrize(
-    "place",
+    "places",
     [
-        "_init.memory_cgroup",
-        pytest.param("_init.read_oom_kills", marks=pytest.mark.needs("memory controller")),
-        "_opening.Pty",
-        "_held_pidfd.HeldPidfd.open",
+        ["_init.memory_cgroup"],
+        pytest.param(["_init.read_oom_kills"], marks=pytest.mark.needs("memory controller")),
+        ["_opening.Pty"],
+        ["_held_pidfd.HeldPidfd.open", "_workload.FDSocket.receive_nowait"],
     ],
+    ids=lambda places: places[-1],
 )
 async def test_no_descriptor_is_left_after_create(
     client: Runc,
     make_bundle: MakeBundle,
     container_id: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
-    place: str,
+    places: list[str],
 ) -> None:
     """The same holds if other tasks have taken the last descriptors while the runtime was at work."""
     name, bundle = container_id(), make_bundle(["sleep", "600"], process={"terminal": True})
-    monkeypatch.setattr(f"runc_async.{place}", refuse)
+    for place in places:
+        monkeypatch.setattr(f"runc_async.{place}", refuse)
     with pytest.raises(OSError, match="Too many open files"):
         await entered(client, name, bundle, io=PtyIO())
     await nothing_left(client, name)
