@@ -11,7 +11,7 @@ import anyio
 from ._cgroup import memory_cgroup, read_oom_kills
 from ._exit import REAP_TIMEOUT, adopt, claimed, wait_pidfd
 from ._held_pidfd import HeldPidfd
-from ._pidfd import has_exited
+from ._pidfd import SignalView, has_exited
 from .exitstatus import ExitStatus
 
 KILL_WAIT = 2.0
@@ -66,12 +66,19 @@ class Init:
                 signals.pidfd_send_signal(self._pidfd.fd, signum)
 
     async def end(self, grace: float) -> None:
-        """End it: SIGTERM, `grace` seconds, SIGKILL."""
+        """End it: SIGTERM, `grace` seconds, SIGKILL; at once SIGKILL if the kernel would drop the other."""
         for signum, seconds in ((signals.SIGTERM, grace), (signals.SIGKILL, KILL_WAIT)):
-            if seconds > 0 and not self.exited:
+            if seconds > 0 and not self.exited and not (signum == signals.SIGTERM and self._is_deaf()):
                 self.send_signal(signum)
                 with anyio.move_on_after(seconds):
                     await self.wait(reap_timeout=0)
+
+    def _is_deaf(self) -> bool:
+        """Tell whether SIGTERM never arrives."""
+        try:
+            return SignalView.of(self.pid).drops(signals.SIGTERM)
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Close the pidfd, or leave that to those who wait. Idempotent."""

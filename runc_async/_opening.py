@@ -62,10 +62,11 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
     ) -> AsyncGenerator[Container]:
         """Create a container and start it; on the way out stop it and delete it, whatever has happened.
 
-        On the way out its first process gets SIGTERM and, `grace` seconds later, SIGKILL; then the container is
-        deleted and the streams are closed. No cancel interrupts that, it takes a bounded time, and what can't be done
-        is said in a `CleanupWarning`. Exceptions of the block pass unchanged. The container's own end ends nothing:
-        wait for it with `Container.wait`, whose answer is kept after the block.
+        On the way out its first process gets SIGTERM and, `grace` seconds later, SIGKILL; at once SIGKILL where it has
+        no handler for SIGTERM, which the kernel then drops: pid_namespaces(7). The container is deleted and the streams
+        are closed. No cancel interrupts that, it takes a bounded time, and what can't be done is said in a
+        `CleanupWarning`. Exceptions of the block pass unchanged. The container's own end ends nothing: wait for it with
+        `Container.wait`, whose answer is kept after the block.
 
         No runc is left running for the container, which saves about 10 MB each.
 
@@ -76,7 +77,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             bundle: A `Bundle`, or the path of its directory.
             io: Its streams; `NullIO()` if left out. With `PipedIO` the handle has `stdin`, `stdout` and `stderr`; with
                 `PtyIO`, for a process with `terminal`, it has `pty`.
-            grace: Seconds between SIGTERM and SIGKILL; zero: SIGKILL at once.
+            grace: Seconds between SIGTERM and SIGKILL, at most; zero: SIGKILL at once.
             timeout: Seconds for `create` and for `start`, or None for no limit; the client's own if left out.
             options: Those of `create`.
 

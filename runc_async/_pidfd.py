@@ -79,6 +79,42 @@ def open_pidfd(process: ProcessIdentity) -> int:
     raise ProcessLookupError(f"process {process.pid} is gone")
 
 
+class SignalView(NamedTuple):
+    """How a process stands to signals: proc_pid_status(5).
+
+    Attributes:
+        namespace_init: It is the first process of a pid namespace below ours.
+        regarded: Bits, from 1 for signal 1, of the signals that it catches, ignores on purpose, or blocks, perhaps to
+            fetch them.
+    """
+
+    namespace_init: bool
+    regarded: int
+
+    @classmethod
+    def of(cls, pid: int) -> SignalView:
+        """Look at the process that has this number now.
+
+        Raises:
+            ProcessLookupError: If there is none.
+        """
+        try:
+            with open(f"{_PROC}/{pid}/status", "rb", buffering=0) as file:
+                fields = dict(line.split(b":", 1) for line in file.read().splitlines())
+        except (FileNotFoundError, ProcessLookupError):
+            raise ProcessLookupError(f"process {pid} is gone") from None
+        numbers = fields.get(b"NSpid", b"").split()  # in our own pid namespace first
+        blocked, ignored, caught = (int(fields[name], 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt"))
+        return cls(len(numbers) > 1 and numbers[-1] == b"1", blocked | ignored | caught)
+
+    def drops(self, signum: int) -> bool:
+        """Tell whether the kernel drops this signal, other than SIGKILL and SIGSTOP: pid_namespaces(7).
+
+        The first process of a pid namespace gets only what it has a handler for.
+        """
+        return self.namespace_init and not self.regarded >> (signum - 1) & 1
+
+
 def pidfd_pid(pidfd: int) -> int:
     """Tell the number of the process that a pidfd is of.
 

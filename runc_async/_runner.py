@@ -16,7 +16,7 @@ from ._memory import lifted, memory_file
 from ._plumbing import Plumbing
 from ._process import Child, patiently
 from ._streams import PipeReader, PipeWriter
-from ._workload import Workload, kill_workload
+from ._workload import Workload, drops_sigterm, kill_workload
 from .console import Pty
 from .exitstatus import from_wait_status
 
@@ -317,8 +317,9 @@ class RunningProcess:
         if policy.patience > 0:
             await self.child.wait(policy.patience)
         if policy.workload and self.child.returncode is None:
+            deaf = drops_sigterm(self.pid)
             self.child.tell(signal.SIGTERM)
-            if not await self._gone(policy.grace):
+            if deaf or not await self._gone(policy.grace):
                 self._kill_workload()
                 if self.workload is None or not self.workload.exited.done():
                     await self._gone(max(policy.grace, KILL_GRACE))

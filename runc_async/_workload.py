@@ -18,7 +18,7 @@ from ._fdsocket import FDSocket
 from ._held_pidfd import HeldPidfd
 from ._inotify import arrivals
 from ._memory import lifted
-from ._pidfd import kept_status
+from ._pidfd import SignalView, kept_status
 from ._scratch import scratch_directory
 from .errors import RuncError
 
@@ -56,6 +56,24 @@ def children(pid: int) -> list[int]:
             with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:  # a runc has ten threads
                 found += map(int, file.read().split())
     return found
+
+
+def drops_sigterm(pid: int) -> bool:
+    """Tell whether the first process of the container that a runc waits for never gets a SIGTERM.
+
+    Args:
+        pid: runc, or what has started runc.
+    """
+    for child in children(pid):
+        try:
+            view = SignalView.of(child)
+        except OSError:
+            continue
+        if view.namespace_init:
+            return view.drops(signal.SIGTERM)
+        if drops_sigterm(child):
+            return True
+    return False
 
 
 class Workload:

@@ -22,7 +22,16 @@ from hypothesis import given, strategies
 import runc_async._exit as exits
 import runc_async._pidfd as pidfds
 from runc_async._exit import adopt, orphans_come_to_us, reap_adopted, subreaper, wait_pidfd
-from runc_async._pidfd import ProcessIdentity, descends_from, has_exited, kept_status, open_pidfd, pidfd_pid
+from runc_async._pidfd import (
+    ProcessIdentity,
+    SignalView,
+    descends_from,
+    has_exited,
+    kept_status,
+    open_pidfd,
+    pidfd_pid,
+)
+from runc_async._workload import children, drops_sigterm
 from runc_async.exitstatus import ExitStatus, from_exit_code, from_wait_status
 
 uvloop.new_event_loop().close()  # libuv opens a pipe with the first loop, for good: before any test counts descriptors
@@ -526,6 +535,57 @@ def test_a_process_that_is_gone_is_refused() -> None:
     assert not ProcessIdentity(pid, 1).exists()
     with pytest.raises(ProcessLookupError):
         open_pidfd(ProcessIdentity(pid, 1))
+
+
+SETTINGS = {
+    "default": "",
+    "caught": "signal.signal(signal.SIGTERM, print)",
+    "ignored": "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
+    "blocked": "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])",
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_how_a_process_stands_to_a_signal(setting: str) -> None:
+    """What it catches, ignores or blocks is seen, and that it is no namespace's first process."""
+    script = f"import signal\n{SETTINGS[setting]}\nprint(flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        view = SignalView.of(process.pid)
+        process.communicate(b"\n")
+    assert view.namespace_init is False
+    assert bool(view.regarded >> (signal.SIGTERM - 1) & 1) is (setting != "default")
+    assert view.drops(signal.SIGTERM) is False
+
+
+@pytest.mark.root
+def test_the_first_process_of_a_namespace() -> None:
+    """It never gets a signal that it has no handler for, and the others."""
+    with subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "trap exit USR1; echo; read word"],  # noqa: S607
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (pid,) = children(process.pid)
+        view = SignalView.of(pid)
+        assert drops_sigterm(process.pid)
+        process.communicate(b"\n")
+    assert view.namespace_init
+    assert view.drops(signal.SIGTERM)
+    assert not view.drops(signal.SIGUSR1)
+    assert not drops_sigterm(process.pid)
+
+
+def test_a_process_that_is_gone_stands_nowhere() -> None:
+    """There is nothing to be told of a process that was reaped."""
+    pid = gone()
+    with pytest.raises(ProcessLookupError, match=f"process {pid} is gone"):
+        SignalView.of(pid)
 
 
 def test_a_zombie_has_an_identity(child: Maker) -> None:

@@ -119,6 +119,23 @@ async def test_the_way_out(
     await nothing_left(client, name)
 
 
+async def test_a_process_that_does_not_hear_sigterm(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
+) -> None:
+    """The first process of a container without a handler for SIGTERM never gets one, so the grace isn't waited for."""
+    name, bundle = container_id(), make_bundle(["sh", "-c", "echo ready; sleep 600; exit 1"])
+    loop = asyncio.get_running_loop()
+    async with client.open_container(name, bundle, io=PipedIO(), grace=600) as container:
+        assert await line(container) == "ready"
+        begun = loop.time()
+    assert loop.time() - begun < 20
+    await nothing_left(client, name)
+    with pytest.raises(RuncTimeout) as caught:
+        await client.run(name, bundle, timeout=1, grace=600)
+    assert caught.value.stdout == b"ready\n"
+    await nothing_left(client, name)
+
+
 async def test_a_process_that_has_ended(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
     """The end of its process ends no block, and what it has written can still be read."""
     bundle = make_bundle(["sh", "-c", "echo out; exit 5"])
