@@ -46,26 +46,34 @@ async def stubbornly(work: Callable[[], Awaitable[T]]) -> T:
 
 
 async def outwait(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until `future` is done, and return the first cancel of the calling task that came meanwhile.
+    """Wait until `future` is done, and return the first cancel of the calling task that came meanwhile."""
+    return await outlast(lambda: asyncio.wait((future,)))
+
+
+async def outlast(wait: Callable[[], Awaitable[object]]) -> asyncio.CancelledError | None:
+    """Wait, and go on with it when the calling task is cancelled; return the first cancel that came meanwhile.
 
     After the first one the wait is shielded: an anyio cancel scope delivers its cancel anew in every turn of the loop.
     `Task.cancel()` knows no shield; it comes once, and is held back too.
+
+    Args:
+        wait: Waits for something that a cancel of the wait leaves alone; called again, it waits for the same thing.
     """
     try:
-        await asyncio.wait((future,))
+        await wait()
     except asyncio.CancelledError as first:
         with anyio.CancelScope(shield=True):
-            while not future.done():
+            while True:
                 with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait((future,))
-        return first
+                    await wait()
+                    return first
     return None
 
 
 class Child:
     """A process that we started: its pid, the end of its life, and the signals to it."""
 
-    __slots__ = ("_life", "_pidfd", "_watchers", "before_kill", "pid")
+    __slots__ = ("_ended", "_life", "_pidfd", "_problem", "_spawned", "_watchers", "before_kill", "pid")
 
     def __init__(self) -> None:
         """Make one that isn't started; see `start`."""
@@ -74,6 +82,10 @@ class Child:
         self._pidfd = -1
         self._watchers = 0
         self._life: asyncio.Task[int] | None = None
+        # Events and not futures: a wait that is cancelled leaves them alone.
+        self._spawned = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._problem: BaseException | None = None
 
     def __repr__(self) -> str:
         """Show the pid and how it ended."""
@@ -93,18 +105,18 @@ class Child:
             RuncNotFound: If there is no such program.
             OSError: If it can't be spawned.
         """
-        spawned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._life = asyncio.create_task(self._live(argv, options, spawned))
-        self._life.add_done_callback(lambda _: spawned.cancel())  # cancelled before it has begun, it never says so
-        stuck = asyncio.get_running_loop().call_later(SPAWN_TIMEOUT, _cancel_again, self._life)
+        self._life = asyncio.create_task(self._live(argv, options))
+        self._life.add_done_callback(self._over)
+        cancelled = None
         try:
-            cancelled = await outwait(spawned)
-        finally:
+            await self._spawned.wait()
+        except asyncio.CancelledError as first:
+            cancelled = first
+            stuck = asyncio.get_running_loop().call_later(SPAWN_TIMEOUT, _cancel_again, self._life)
+            await outlast(self._spawned.wait)
             stuck.cancel()
-        if cancelled is None:
-            spawned.result()
-        elif spawned.cancelled() or spawned.exception() is not None:
-            raise cancelled
+        if self._problem is not None:
+            raise cancelled or self._problem
         return cancelled
 
     @property
@@ -131,9 +143,12 @@ class Child:
             or_for: Something else that ends the wait.
         """
         if self._life is not None and not self._life.done():
-            ends = (self._life,) if or_for is None else (self._life, or_for)
             with self.watched():
-                await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                if seconds is None and or_for is None:
+                    await self._ended.wait()
+                else:
+                    ends = (self._life,) if or_for is None else (self._life, or_for)
+                    await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return self.returncode
 
     def send_signal(self, signum: int) -> None:
@@ -157,7 +172,7 @@ class Child:
             if await self.wait(KILL_TIMEOUT) is None:
                 self._warn()
 
-    async def _live(self, argv: Sequence[str], options: Mapping[str, Any], spawned: asyncio.Future[None]) -> int:
+    async def _live(self, argv: Sequence[str], options: Mapping[str, Any]) -> int:
         """Spawn, say so, and wait for the exit: the body of the child's one task.
 
         The end of the loop cancels all tasks at once. Where somebody watches the child, he stops it in his own way; a
@@ -169,19 +184,25 @@ class Child:
         except BaseException as exc:  # noqa: BLE001 - it is raised again by whoever waits for the spawn
             if isinstance(exc, asyncio.CancelledError):
                 await asyncio.sleep(REAP_TIME)
-            spawned.set_exception(spawn_error(exc, argv[0], options))
+            self._problem = spawn_error(exc, argv[0], options)
             return -1
-        problem = self._open(process)
-        if problem is None:
-            spawned.set_result(None)
+        self._problem = self._open(process)
+        if self._problem is None:
+            self._spawned.set()
         try:
             return await self._exit(process)
         finally:
             if self._pidfd >= 0:
                 os.close(self._pidfd)
                 self._pidfd = -1
-            if problem is not None:
-                spawned.set_exception(problem)
+            self._ended.set()
+
+    def _over(self, life: asyncio.Task[int]) -> None:
+        """Wake whoever waits still: for the end of a child that was never spawned, nobody else does."""
+        if life.cancelled():
+            self._problem = asyncio.CancelledError()  # it was cancelled before it has begun
+        self._spawned.set()
+        self._ended.set()
 
     async def _exit(self, process: asyncio.subprocess.Process) -> int:
         """Wait for the exit through the end of the loop; but for ever only before that."""
