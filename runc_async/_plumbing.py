@@ -68,10 +68,9 @@ class Plumbing:
         self._live = live
         self._outputs: list[MemoryOutput | Drain | None] = [None, None]
         self._drains: list[Drain] = []
-        self._ends: dict[str, int] = {}
-        self._childs = contextlib.ExitStack()  # closed by the spawn
-        self._ours = contextlib.ExitStack()  # closed at the end
-        self._handed = contextlib.ExitStack()  # handed out by the spawn, closed by us only without one
+        self._childs: list[int] = []  # closed by the spawn
+        self._ours: list[MemoryOutput | Drain | Feed] = []  # closed at the end
+        self._ends: dict[str, int] = {}  # handed out by the spawn, closed by us only without one
         try:
             self._open(streams)
             if data is not None:
@@ -109,7 +108,7 @@ class Plumbing:
     def _memory(self, index: int, limit: int) -> None:
         """Give the child a file in memory as stdout (0) or stderr (1)."""
         output = MemoryOutput(("stdout", "stderr")[index], limit)
-        self._ours.callback(output.close)
+        self._ours.append(output)
         self._outputs[index] = output
         self.child[index + 1] = output.fd
 
@@ -120,33 +119,32 @@ class Plumbing:
     def _our_read_end(self, fd: int) -> int:
         """Give the child the writing end of a pipe as `fd`, and return the reading end."""
         ours, self.child[fd] = self._pipe()
-        self._childs.callback(os.close, self.child[fd])
+        self._childs.append(self.child[fd])
         os.set_blocking(ours, False)
         return ours
 
     def _our_write_end(self) -> int:
         """Give the child the reading end of a pipe as stdin, and return the writing end."""
         self.child[0], ours = self._pipe()
-        self._childs.callback(os.close, self.child[0])
+        self._childs.append(self.child[0])
         os.set_blocking(ours, False)
         return ours
 
     def _drain(self, fd: int, limit: int) -> None:
         """Give the child a pipe as `fd` that is captured."""
         drain = Drain(self._our_read_end(fd), limit)
-        self._ours.callback(drain.close)
+        self._ours.append(drain)
         self._outputs[fd - 1] = drain
         self._drains.append(drain)
 
     def _hand_out(self, name: str, fd: int) -> None:
         """Keep `fd` for the stream `name`, which is made once there is a child."""
         self._ends[name] = fd
-        self._handed.callback(os.close, fd)
 
     def _feed(self, data: bytes) -> None:
         """Give the child a pipe as stdin into which `data` is written, or nothing where there is nothing to write."""
         if data:
-            self._ours.callback(Feed(self._our_write_end(), data).close)
+            self._ours.append(Feed(self._our_write_end(), data))
 
     def _pipes(self, streams: PipedIO) -> None:
         """Give the child the pipes that are asked for."""
@@ -186,19 +184,19 @@ class Plumbing:
             if stat.S_ISFIFO(os.stat(target).st_mode):
                 flags = os.O_RDWR  # fifo(7): never blocks in Linux, unlike the other two
         fd = os.open(target, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
-        self._childs.callback(os.close, fd)
+        self._childs.append(fd)
         return fd
 
     def _terminal(self, streams: PtyIO) -> None:
         """Give the child a terminal as all three streams; runc puts another one of its own inside the container."""
         master, slave = open_pty(streams.rows, streams.cols)
-        self._childs.callback(os.close, slave)
+        self._childs.append(slave)
         self.child = [slave, slave, slave]
         if self._live:
             self._hand_out("pty", master)
         else:
             drain = Drain(master, CapturedIO().limit)
-            self._ours.callback(drain.close)
+            self._ours.append(drain)
             self._outputs[0] = drain
             self._drains.append(drain)
 
@@ -208,13 +206,13 @@ class Plumbing:
         Args:
             send_signal: Sends the child a signal; nothing does if left out.
         """
-        self._childs.close()
+        self._close_childs()
         ends = self._ends
         self.stdin = PipeWriter(ends["stdin"]) if "stdin" in ends else None
         self.stdout = PipeReader(ends["stdout"]) if "stdout" in ends else None
         self.stderr = PipeReader(ends["stderr"]) if "stderr" in ends else None
         self.pty = RelayedPty(ends["pty"], send_signal) if "pty" in ends else None
-        self._handed.pop_all()
+        self._ends = {}
 
     @property
     def draining(self) -> list[asyncio.Future[None]]:
@@ -249,6 +247,13 @@ class Plumbing:
 
     def close(self) -> None:
         """Close everything but the streams that were handed out."""
-        self._childs.close()
-        self._ours.close()
-        self._handed.close()
+        self._close_childs()
+        while self._ours:
+            self._ours.pop().close()
+        while self._ends:
+            os.close(self._ends.popitem()[1])
+
+    def _close_childs(self) -> None:
+        """Close the ends that are the child's."""
+        while self._childs:
+            os.close(self._childs.pop())

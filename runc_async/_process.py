@@ -106,12 +106,12 @@ class Child:
             OSError: If it can't be spawned.
         """
         self._life = asyncio.create_task(self._live(argv, options))
-        self._life.add_done_callback(self._over)
         cancelled = None
         try:
             await self._spawned.wait()
         except asyncio.CancelledError as first:
             cancelled = first
+            self._life.add_done_callback(self._over)
             stuck = asyncio.get_running_loop().call_later(SPAWN_TIMEOUT, _cancel_again, self._life)
             await outlast(self._spawned.wait)
             stuck.cancel()
@@ -143,12 +143,15 @@ class Child:
             or_for: Something else that ends the wait.
         """
         if self._life is not None and not self._life.done():
-            with self.watched():
+            self._watchers += 1
+            try:
                 if seconds is None and or_for is None:
                     await self._ended.wait()
                 else:
                     ends = (self._life,) if or_for is None else (self._life, or_for)
                     await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._watchers -= 1
         return self.returncode
 
     def send_signal(self, signum: int) -> None:
@@ -185,6 +188,7 @@ class Child:
             if isinstance(exc, asyncio.CancelledError):
                 await asyncio.sleep(REAP_TIME)
             self._problem = spawn_error(exc, argv[0], options)
+            self._spawned.set()
             return -1
         self._problem = self._open(process)
         if self._problem is None:
@@ -195,33 +199,36 @@ class Child:
             if self._pidfd >= 0:
                 os.close(self._pidfd)
                 self._pidfd = -1
+            self._spawned.set()
             self._ended.set()
 
     def _over(self, life: asyncio.Task[int]) -> None:
-        """Wake whoever waits still: for the end of a child that was never spawned, nobody else does."""
+        """Wake who waits for the spawn, if the end of the loop has cancelled it before it has begun."""
         if life.cancelled():
-            self._problem = asyncio.CancelledError()  # it was cancelled before it has begun
-        self._spawned.set()
-        self._ended.set()
+            self._problem = asyncio.CancelledError()
+            self._spawned.set()
 
     async def _exit(self, process: asyncio.subprocess.Process) -> int:
         """Wait for the exit through the end of the loop; but for ever only before that."""
-        limit = None
+        try:
+            return await process.wait()
+        except asyncio.CancelledError:
+            self._abandon()
         while True:
             try:
-                async with asyncio.timeout(limit):
+                async with asyncio.timeout(KILL_TIMEOUT):
                     return await process.wait()
             except asyncio.CancelledError:
-                limit = KILL_TIMEOUT
-                if not self._watchers:
-                    self._abandon()
+                self._abandon()
             except TimeoutError:
                 if not self._watchers:
                     self._warn()
                     return -signal.SIGKILL
 
     def _abandon(self) -> None:
-        """Kill it, for the loop ends and nobody watches it."""
+        """Kill it if nobody watches it, for the loop ends."""
+        if self._watchers:
+            return
         if self.before_kill is not None:
             self.before_kill()
         self.tell(signal.SIGKILL)

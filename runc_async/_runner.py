@@ -61,28 +61,29 @@ class ProcessRunner:
 
     async def _start(self, invocation: Invocation, *, live: bool) -> RunningProcess:
         """Open the descriptors, spawn, and close the child's ends."""
-        with contextlib.ExitStack() as undo:
-            plumbing = Plumbing(invocation.streams, data=invocation.input, live=live)
-            undo.callback(plumbing.close)
-            files = _Files(above=FIRST_INHERITED + len(invocation.preserve_fds))
-            undo.callback(files.close)
-            undo.callback(files.close_workload)
-            lent = files.lent(invocation.preserve_fds)
-            words = files.argv(invocation.argv)
-            argv, options = helped(invocation, words, [*files.inherited, *invocation.pass_fds], lent)
-            stdin, stdout, stderr = plumbing.child
-            child = Child()
-            with child.watched():
+        plumbing = Plumbing(invocation.streams, data=invocation.input, live=live)
+        files = _Files(above=FIRST_INHERITED + len(invocation.preserve_fds))
+        child = Child()
+        with child.watched():
+            try:
+                lent = files.lent(invocation.preserve_fds)
+                words = files.argv(invocation.argv)
+                argv, options = helped(invocation, words, [*files.inherited, *invocation.pass_fds], lent)
+                stdin, stdout, stderr = plumbing.child
                 cancelled = await child.start(argv, stdin=stdin, stdout=stdout, stderr=stderr, **options)
                 plumbing.spawned(child.send_signal)
-                undo.pop_all()
-                if files.workload is not None:
-                    files.workload.runc_pid = child.pid
-                process = RunningProcess(invocation, child, plumbing, files)
-                if cancelled is not None:
-                    await patiently(process.end())
-                    raise cancelled
-            return process
+            except BaseException:
+                files.close_workload()
+                files.close()
+                plumbing.close()
+                raise
+            if files.workload is not None:
+                files.workload.runc_pid = child.pid
+            process = RunningProcess(invocation, child, plumbing, files)
+            if cancelled is not None:
+                await patiently(process.end())
+                raise cancelled
+        return process
 
 
 class _Files:
@@ -98,7 +99,7 @@ class _Files:
 
     def argv(self, arguments: tuple[Argument, ...]) -> list[str]:
         """Make the files, and put their paths into the argument vector."""
-        return [self._word(argument) for argument in arguments]
+        return [word if isinstance(word, str) else self._word(word) for word in arguments]
 
     def _word(self, argument: Argument) -> str:
         """Turn one argument into a word, with a file behind it if it takes one."""
@@ -240,12 +241,13 @@ class RunningProcess:
 
     async def finish(self) -> Completed:
         """Wait for its exit, at most for the invocation's time, and stop it after that."""
-        try:
-            async with asyncio.timeout(self.invocation.timeout):
-                await self._ended()
-        except TimeoutError:
-            await patiently(self._stop())
-            return self._collect(timed_out=True)
+        if self.invocation.timeout is not None:
+            try:
+                async with asyncio.timeout(self.invocation.timeout):
+                    await self._ended()
+            except TimeoutError:
+                await patiently(self._stop())
+                return self._collect(timed_out=True)
         return await self.wait()
 
     async def wait(self) -> Completed:
