@@ -14,17 +14,27 @@ from pathlib import PurePath
 from typing import Any, Final, Literal, TypeAlias
 
 from . import _argv
+from ._adoption import adopt_processes
 from ._argv import Command, StrPath
 from ._bundle_check import check_bundle
 from ._call import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams
 from ._decode import decode_state
 from ._exec_helper import named
-from ._exit import adopt
+from ._exit import adopt, reap_adopted
 from ._failures import failed, failure
 from ._log import parse_log
 from ._process import patiently, stubbornly
 from ._runner import ProcessRunner
-from .errors import BundleNotFound, CleanupWarning, CommandError, DecodeError, ExitError, RuncError, RuncTimeout
+from .errors import (
+    BundleNotFound,
+    CleanupWarning,
+    CommandError,
+    DecodeError,
+    ExitError,
+    RuncCrashed,
+    RuncError,
+    RuncTimeout,
+)
 from .response import Response
 
 DEFAULT_CONCURRENCY: Final = 8 * len(os.sched_getaffinity(0))
@@ -227,8 +237,11 @@ class Caller:
             RuncTimeout: If it takes longer than the invocation's timeout.
         """
         completed = await self._runner.run(invocation, started=started)
-        check_time(invocation, completed)
-        raise_failure(invocation, completed)
+        if invocation.stop.workload:
+            check_time(invocation, completed)
+            raise_failure(invocation, completed)
+        else:  # detached: the code is runc's own
+            check_finished(invocation, completed)
         adopt(completed.workload_pid)
         response = respond(invocation, completed)
         if check and response.exit_code != 0:
@@ -237,7 +250,7 @@ class Caller:
 
     @contextlib.asynccontextmanager
     async def _creating(self, container_id: str, *, keep: bool = False) -> AsyncGenerator[None]:
-        """Delete the container if the block is cancelled, or runs out of time, while it makes one.
+        """Delete the container if the block is cancelled, runs out of time, or loses runc, while it makes one.
 
         One that was there before isn't ours: then runc has refused to make another. That is asked of the file system,
         for it costs a microsecond and a call of runc ten milliseconds; and, since the runtime may keep its containers
@@ -247,7 +260,7 @@ class Caller:
         begun = dt.datetime.now(dt.UTC)
         try:
             yield
-        except (asyncio.CancelledError, RuncTimeout):
+        except (asyncio.CancelledError, RuncTimeout, RuncCrashed):
             if not existed and not keep:
                 await patiently(self._discard(container_id, begun))
             raise
@@ -287,7 +300,9 @@ class Caller:
 
         async def undo() -> None:
             if not await self._older(container_id, begun):
+                adopt_processes(self._state_directory(), container_id)
                 await self._answer(delete)
+                reap_adopted()
 
         try:
             await stubbornly(undo)
