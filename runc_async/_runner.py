@@ -355,7 +355,8 @@ class RunningProcess:
 
     async def aclose(self) -> None:
         """Stop it by its invocation's policy if it runs, reap it, and close the streams. Can't be cancelled."""
-        await patiently(self.end())
+        with self.child.watched():  # the end of the loop may come before the other task has begun
+            await patiently(self.end())
 
     async def end(self) -> None:
         """Do what `aclose` does, in a task that only the end of the loop cancels; then the stop is begun anew."""

@@ -305,6 +305,29 @@ def test_the_end_of_the_loop_while_it_is_stopped(new_loop: Any, tmp_path: Path) 
 
 
 @each_loop
+def test_the_end_of_the_loop_while_it_is_waited_for(new_loop: Any, tmp_path: Path) -> None:
+    """A process that somebody waits for, and closes, ends in its own way, in whatever order tasks are cancelled."""
+    done = [tmp_path / str(number) for number in range(8)]
+
+    async def wait_for(path: Path) -> None:
+        script = f"sleep 0.1; touch {path}"
+        process = await opened(shell(script, streams=NullIO(), stop=StopPolicy(patience=10)))
+        try:
+            await process.finish()
+        finally:
+            await process.aclose()
+
+    async def main() -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(wait_for(path)) for path in done]
+        for _ in range(200):
+            await asyncio.sleep(0)
+        return tasks
+
+    run_in(new_loop, main())
+    assert [path for path in done if not path.exists()] == []
+
+
+@each_loop
 def test_the_end_of_the_loop_with_an_open_process(new_loop: Any) -> None:
     """A process that was opened and forgotten is killed at the end of the loop."""
     process: list[RunningProcess] = []
