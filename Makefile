@@ -65,9 +65,11 @@ cgroup2: $(VENV)/.ready-dev test-host ## the same where cgroup v2 is all there i
 		echo "== $$runtime"; tools/cgroup2.sh $(PYTEST) -m runc --require-runc --runtime $$runtime tests/live || exit; \
 	done
 
-docs: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## write the reference, and run every example
-	$(BIN)/python tools/reference.py > docs/reference.tmp && mv docs/reference.tmp docs/reference.md
-	$(PYTEST) $(REQUIRE) tests/test_readme.py
+docs: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## write the reference, build the site into build/docs, run every example
+	@mkdir -p build
+	$(BIN)/python tools/reference.py > build/reference.md && mv build/reference.md docs/reference/index.md
+	$(BIN)/python -m sphinx -W --keep-going -n -q -E -b html -d build/doctrees docs build/docs
+	$(PYTEST) $(REQUIRE) tests/test_readme.py tests/test_docs.py
 
 $(VENV)/.ready-bench: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
 	@PYTHON="$(PYTHON)" tools/setup-venv.sh $(VENV) bench

@@ -64,8 +64,19 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
 
         On the way out its first process gets SIGTERM and, `grace` seconds later, SIGKILL; at once SIGKILL where it has
         no handler for SIGTERM, which the kernel then drops: pid_namespaces(7). The container is deleted and the streams
-        are closed. No cancel interrupts that, it takes a bounded time, and what can't be done is said in a
-        `CleanupWarning`. Exceptions of the block pass unchanged. The container's own end ends nothing: wait for it with
+        are closed::
+
+            async with (
+                Bundle.busybox(["cat"]) as bundle,
+                Runc().open_container("echo", bundle, io=PipedIO()) as container,
+            ):
+                await container.stdin.send(b"hello")
+                await container.stdin.aclose()
+                print(await container.stdout.receive())  # b'hello'
+                print(await container.wait())  # exited with 0
+
+        No cancel interrupts that, it takes a bounded time, and what can't be done is said in a `CleanupWarning`.
+        Exceptions of the block pass unchanged. The container's own end ends nothing: wait for it with
         `Container.wait`, whose answer is kept after the block.
 
         No runc is left running for the container, which saves about 10 MB each.

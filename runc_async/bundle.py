@@ -33,7 +33,13 @@ class Bundle:
     of a bundle can. runc reads the disk: what is changed in `spec` counts once `save` has written it.
 
     A bundle is an asynchronous context manager that closes it at the end; only one with an `Overlay` needs that, and a
-    temporary one does it by itself.
+    temporary one does it by itself::
+
+        async with Bundle.temporary(rootfs=rootfs.Busybox()) as bundle:
+            bundle.spec.set_args("hostname").set_hostname("web").set_terminal(enabled=False)
+            await bundle.save()
+            response = await Runc().run("named", bundle)
+        print(response.output.strip())  # web
 
     All work on files is done in worker threads. Cancelling waits for the thread: what was being made is removed again,
     what was being written is there whole, and then the cancel goes on.
@@ -128,7 +134,10 @@ class Bundle:
     ) -> contextlib.AbstractAsyncContextManager[Self]:
         """Make a temporary bundle around the busybox of this host, without a terminal: for demos and tests.
 
-            async with Bundle.busybox(["echo", "hello"]) as bundle: ...
+        It has all of busybox's commands, and a root filesystem that can be written to::
+
+            async with Bundle.busybox(["echo", "hello"]) as bundle:
+                response = await Runc().run("greeter", bundle)
 
         Args:
             args: What the container runs.

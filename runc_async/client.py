@@ -6,9 +6,14 @@ from ._opening import Opening
 
 
 class Runc(Opening):
-    """A client of one runtime with one root directory.
+    r"""A client of one runtime with one root directory.
 
-    It holds no open resource, can be shared by any number of tasks and event loops, and is cheap to make.
+    It holds no open resource, can be shared by any number of tasks and event loops, and is cheap to make::
+
+        runc = Runc(timeout=30)
+        async with Bundle.busybox(["echo", "hello"]) as bundle:
+            response = await runc.run("greeter", bundle)
+        print(response.stdout, response.exit_code)  # b'hello\n' 0
 
     Args:
         command: The program: a name that is looked up in $PATH, or a path. A missing one raises `RuncNotFound` from the

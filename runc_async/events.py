@@ -27,11 +27,13 @@ _DECODE = EVENT.decode
 class EventStream(AsyncIterator[Event]):
     """The events of one container, from `Runc.events`.
 
-    Nothing is started before the stream is entered or iterated:
+    Nothing is started before the stream is entered or iterated::
 
-        async with runc.events("web") as events:
-            async for event in events:
-                ...
+        runc = Runc()
+        async with Bundle.busybox(["sleep", "1"]) as bundle, runc.open_container("web", bundle):
+            async with runc.events("web", interval=0.1) as events:
+                kinds = {type(event) async for event in events}
+        print(kinds == {StatsEvent})  # True
 
     The iteration ends when the container has ended, or with `aclose()`. The errors of the iteration are:
 

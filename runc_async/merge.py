@@ -156,11 +156,12 @@ def merge_events(streams: Iterable[EventStream]) -> MergedEvents:
 
     What comes are events, in the order in which they came from each container; a `StreamFailed` in the place of an
     error, which ends no other stream; and at the end of each stream a `StreamEnded`. A slow consumer slows all runcs:
-    no more than a few events wait. Streams with `on_lag="latest"` don't slow them.
+    no more than a few events wait. Streams with `on_lag="latest"` don't slow them::
 
+        runc = Runc()
         async with merge_events(runc.events(state.id) for state in await runc.list()) as events:
             async for event in events:
-                ...
+                print(event)
 
     Args:
         streams: Streams from `Runc.events` that nobody else iterates; of one client or of several.

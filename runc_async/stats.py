@@ -38,7 +38,7 @@ class PSIData(msgspec.Struct, frozen=True, gc=False):
         avg10: Percent of the last 10 seconds in which tasks were stalled.
         avg60: Percent of the last 60 seconds.
         avg300: Percent of the last 300 seconds.
-        total: Time stalled since the cgroup was made, in *micro*seconds.
+        total: Time stalled since the cgroup was made, in microseconds.
     """
 
     avg10: float = 0.0

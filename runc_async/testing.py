@@ -34,7 +34,12 @@ class FakeReply(msgspec.Struct, frozen=True, kw_only=True):
 class FakeRunner:
     """A `Runner` that starts nothing: it keeps each invocation, and gives the replies that it was told.
 
-    A command without a reply succeeds and prints nothing.
+    A command without a reply succeeds and prints nothing::
+
+        runner = FakeRunner()
+        runner.reply("ps", stdout=b"[17, 18]")
+        print(await Runc(runner=runner).ps("web"))  # [17, 18]
+        print(runner.invocations[0].command)  # ps
 
     Attributes:
         invocations: What was started, in order.

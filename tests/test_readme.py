@@ -1,88 +1,145 @@
-"""The Python of the README and of the docs runs, and prints what is written below it."""
+"""The Python of the README, of the docs and of docstrings runs, and prints what is written below it."""
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import inspect
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import anyio
 import containers
+import pages
 import pytest
+from pages import PAGES, PROJECT, Block
 
 import runc_async
 
-PROJECT = Path(__file__).parent.parent
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+PAGES_WITH_BLOCKS = [page for page in PAGES if pages.blocks(page)]
 
-# Their blocks go together with commands of a shell, and are run by tests of their own.
-RUN_ELSEWHERE = {"image-to-bundle.md"}
+# Their blocks of the kind "py" have needs of their own: images and a shell, criu, a user who isn't root.
+RUN_ELSEWHERE = {"image-to-bundle.md", "checkpoint.md", "rootless.md"}
 
-BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n+^```text\n(?P<output>.*?)^```$)?", re.DOTALL | re.MULTILINE)
+DOCSTRINGS = list(pages.docstring_blocks())
+
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
-
-class Block(NamedTuple):
-    """A block of Python on a page, and the block of text below it: what it prints."""
-
-    page: Path
-    line: int
-    code: str
-    output: str | None
-
-    def __str__(self) -> str:
-        """Show as in the ids of the tests."""
-        return f"{self.page.relative_to(PROJECT)}:{self.line}"
+NOBODY = 65534
 
 
-def blocks(page: Path) -> Iterator[Block]:
-    """Yield the blocks of a page."""
-    text = page.read_text()
-    for match in BLOCK.finditer(text):
-        yield Block(page, text.count("\n", 0, match.start()) + 1, match["code"], match["output"])
-
-
-BLOCKS = [block for page in PAGES if page.name not in RUN_ELSEWHERE for block in blocks(page)]
-
-
-def run(block: Block) -> None:
-    """Run a block as a program; one with an `await` outside of functions in an event loop of its own."""
-    code = compile("\n" * block.line + block.code, block.page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    result = eval(code, {"__name__": "__main__"})  # noqa: S307 - our own pages
-    if inspect.iscoroutine(result):
-        asyncio.run(result)
+def page_id(page: Path) -> str:
+    """Show a page as in the ids of the tests."""
+    return str(page.relative_to(PROJECT))
 
 
 @pytest.fixture
-def own_root(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_root(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give clients without a root directory a private one, so that the ids on the pages are free."""
     original = runc_async.Runc.__init__
+    scratch.chmod(0o711)  # for users that a page maps
     with containers.private_root(scratch) as root:
 
         def init(client: runc_async.Runc, *args: Any, **options: Any) -> None:
             original(client, *args, **{"root": root, **options})
 
         monkeypatch.setattr(runc_async.Runc, "__init__", init)
-        yield
+        yield root
+
+
+@pytest.fixture
+def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give blocks a working directory, with the programs in it that a page tells to save."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    for name, code in pages.saved().items():
+        (tmp_path / f"{name}.py").write_text(code)
+    yield
+    for name in pages.saved():
+        sys.modules.pop(name, None)
+
+
+def printed_by(block: Block, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a block, and return what it prints."""
+    pages.run(block)
+    return capsys.readouterr().out.strip()
 
 
 @pytest.mark.runc
-@pytest.mark.usefixtures("own_root")
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_a_block_runs(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
-    """A block runs as it stands; what it prints is the text below it, where there is one."""
-    run(block)
-    printed = capsys.readouterr().out
-    if block.output is not None:
-        assert printed.strip() == block.output.strip()
+@pytest.mark.usefixtures("own_root", "own_place")
+@pytest.mark.parametrize("page", PAGES_WITH_BLOCKS, ids=page_id)
+def test_the_blocks_of_a_page_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The blocks run as they stand, one after the other, and print the text below them where there is one."""
+    for block in pages.blocks(page):
+        printed = printed_by(block, capsys)
+        if block.output is not None:
+            assert printed == block.output.strip(), block
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+@pytest.mark.runc
+@pytest.mark.usefixtures("own_root", "own_place")
+@pytest.mark.parametrize("block", DOCSTRINGS, ids=str)
+def test_an_example_in_a_docstring_runs(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
+    """An example runs with the public names at hand, and prints what stands behind its `print` calls."""
+    assert printed_by(block, capsys) == (block.output or "")
+
+
+@pytest.mark.parametrize("name", ["Runc", "Runc.open_container", "EventStream", "Bundle", "testing.FakeRunner"])
+def test_what_is_used_first_has_an_example(name: str) -> None:
+    """The docstrings that a beginner reads first have one."""
+    value: Any = runc_async
+    for word in name.split("."):
+        value = getattr(value, word)
+    assert pages.LITERAL.search(value.__doc__ + "\n")
+
+
+@pytest.mark.runc
+def test_the_page_on_rootless_containers_is_true(scratch: Path, tmp_path: Path) -> None:
+    """Its program runs as a user who isn't root, and makes a container.
+
+    The one capability that it gets is for reading files: a Python in somebody's home directory couldn't start without.
+    """
+    (block,) = pages.blocks(PROJECT / "docs" / "howto" / "rootless.md", "py")
+    program = tmp_path / "program.py"
+    program.write_text(block.code)
+    with containers.private_root(scratch) as place:
+        os.chown(place, NOBODY, NOBODY)
+        scratch.chmod(0o711)  # for the way to it
+        user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        reading = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        ended = subprocess.run(
+            ["setpriv", *user, *reading, sys.executable, str(program)],  # noqa: S607 - of util-linux
+            env={**os.environ, "XDG_RUNTIME_DIR": str(place), "TMPDIR": str(place), "HOME": str(place)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        left = sorted(path.name for path in place.iterdir())
+    assert ended.stdout == block.output, ended.stderr
+    assert left == ["runc"]
+
+
+def test_no_block_is_forgotten() -> None:
+    """Every block of Python is run: here, or by a test of its page's own, and there is no other word for Python."""
+    elsewhere = {page.name for page in PAGES if pages.blocks(page, "py")}
+    assert elsewhere == RUN_ELSEWHERE
+    for page in PAGES:
+        fences = re.findall(r"^(?:```|~~~|:::)\{?(?:code-block\} )?(py\w*)", page.read_text(), re.MULTILINE)
+        assert len(fences) == len(pages.blocks(page)) + len(pages.blocks(page, "py")), page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_are_there(page: Path) -> None:
+    """A target of make that a page names is one of the Makefile."""
+    targets = set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z0-9-]+)|^ {4}make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)) <= {
+        pair for target in targets for pair in ((target, ""), ("", target))
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_lead_somewhere(page: Path) -> None:
     """A link to a file of the project leads to one that is there."""
     broken = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
@@ -91,19 +148,41 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_readme_has_blocks() -> None:
     """The pattern finds them, and what is below them."""
-    found = list(blocks(PROJECT / "README.md"))
+    found = pages.blocks(PROJECT / "README.md")
     assert len(found) >= 4
     assert all(block.output for block in found)
 
 
 @pytest.mark.runc
 @pytest.mark.parametrize("example", sorted((PROJECT / "examples").glob("*.py")), ids=lambda path: path.name)
-def test_an_example_runs(example: Path) -> None:
+def test_an_example_runs(example: Path, scratch: Path) -> None:
     """An example ends with status 0 and prints something; also if nobody types anything."""
-    command = [sys.executable, str(example)]
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=50)
+    with containers.private_root(scratch) as root:
+        command = [sys.executable, str(example), str(root)]
+        ended = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=50
+        )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout
+
+
+@pytest.mark.runc
+@pytest.mark.parametrize(
+    ("example", "said"),
+    [("events.py", "watched-"), ("oom_watch.py", "watching 1 containers")],
+)
+async def test_an_example_that_watches_sees_a_container(example: str, said: str, scratch: Path) -> None:
+    """It tells of a container that is there, and ends with it."""
+    name = f"watched-{os.getpid()}"
+    with containers.private_root(scratch) as root:
+        async with (
+            runc_async.Bundle.busybox(["sleep", "2"]) as bundle,
+            runc_async.Runc(root=root).open_container(name, bundle),
+        ):
+            command = [sys.executable, str(PROJECT / "examples" / example), str(root)]
+            ended = await anyio.run_process(command, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert said in ended.stdout.decode()
 
 
 @pytest.mark.runc
@@ -132,7 +211,7 @@ def test_the_reference_is_up_to_date() -> None:
     """What `make docs` writes is what is there."""
     command = [sys.executable, str(PROJECT / "tools" / "reference.py")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said == (PROJECT / "docs" / "reference.md").read_text(), "run make docs"
+    assert said == (PROJECT / "docs" / "reference" / "index.md").read_text(), "run make docs"
 
 
 def test_the_design_names_every_module() -> None:
