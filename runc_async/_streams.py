@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import errno
+import fcntl
 import os
 import select
 import stat
@@ -22,15 +24,18 @@ import anyio.abc
 import anyio.lowlevel
 
 CHUNK = 1 << 16
-"""Bytes that `receive()` takes at most when nothing else is asked for: a pipe's default capacity in Linux."""
+"""Bytes of one read: a pipe's default capacity in Linux. Room for more costs more than the read of a few bytes."""
+
+LARGE_CHUNK = 1 << 18
+"""Bytes of one read while there is always more, the capacity of such a pipe, and the most that `receive()` takes."""
 
 LINE_LIMIT = 1 << 20
 """Bytes of a line that `lines()` hands over in one piece when nothing else is asked for."""
 
-TURN = 32
+TURN = 16
 """Reads or writes that may follow each other before other tasks have their turn.
 
-A turn of the loop costs more than a read of a full pipe; so many reads take well under a millisecond.
+A turn of the loop costs as much as the read of a full pipe; so many large reads take a millisecond at most.
 """
 
 
@@ -155,10 +160,12 @@ class ReadingMixin(Descriptor):
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
+        self._size = CHUNK
+        self._grown = False
         self._reading = anyio.ResourceGuard("reading from")
         self._ahead = bytearray()
 
-    async def receive(self, max_bytes: int = CHUNK) -> bytes:
+    async def receive(self, max_bytes: int = LARGE_CHUNK) -> bytes:
         """Receive what is there, at least one byte and at most `max_bytes`; wait if there is nothing.
 
         A cancelled call has read nothing.
@@ -216,7 +223,7 @@ class ReadingMixin(Descriptor):
                 await self._give_way()
             while True:
                 try:
-                    data = os.read(self._open_fd(), max_bytes)
+                    data = os.read(self._open_fd(), min(max_bytes, self._size))
                 except BlockingIOError:
                     await self._readable()
                 except OSError as exc:
@@ -227,7 +234,19 @@ class ReadingMixin(Descriptor):
                 else:
                     if not data:
                         raise anyio.EndOfStream
+                    self._adapt(len(data))
                     return data
+
+    def _adapt(self, received: int) -> None:
+        """Read more at once, from a larger pipe, while the writer keeps it full; a pipe that is idle stays small."""
+        if received < CHUNK:
+            self._size = CHUNK
+        elif self._size < LARGE_CHUNK:
+            self._size = LARGE_CHUNK
+            if not self._grown:
+                self._grown = True
+                with contextlib.suppress(OSError):  # it is no pipe, or the user has as much as he may
+                    fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, LARGE_CHUNK)
 
     def _take(self, size: int) -> bytes:
         """Take the first bytes of what was read ahead."""
@@ -247,7 +266,7 @@ class ReadingMixin(Descriptor):
                 return self._take(limit)
             seen = len(self._ahead)
             try:
-                self._ahead += await self._receive(CHUNK)
+                self._ahead += await self._receive(LARGE_CHUNK)
             except anyio.EndOfStream:
                 if not self._ahead:
                     raise

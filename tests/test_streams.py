@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import gc
 import os
 import socket
@@ -16,7 +18,7 @@ import pytest
 import uvloop
 from hypothesis import given, strategies
 
-from runc_async._streams import Descriptor, PipeReader, PipeWriter
+from runc_async._streams import CHUNK, LARGE_CHUNK, Descriptor, PipeReader, PipeWriter
 
 uvloop.new_event_loop().close()  # libuv opens a pipe with the first loop, for good: before any test counts descriptors
 
@@ -47,6 +49,13 @@ async def until_waiting(stream: Descriptor) -> None:
     """Return as soon as some task waits for the stream."""
     while not stream.waiting:  # noqa: ASYNC110  (nothing tells of it, and nothing but this test wants to know)
         await asyncio.sleep(0)
+
+
+def fill(writer: PipeWriter) -> None:
+    """Write until the pipe is full."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer.fileno(), bytes(1 << 12))
 
 
 async def received(reader: PipeReader) -> bytes:
@@ -116,6 +125,23 @@ async def test_nothing_is_read_that_nobody_asked_for(pipe: Pipe) -> None:
     with pytest.raises(asyncio.CancelledError):
         await sending
     assert not pipe.writer.waiting
+
+
+async def test_a_pipe_that_is_always_full_grows(pipe: Pipe) -> None:
+    """A pipe that was full when it was read gets larger, and the next read takes all that it holds."""
+    fill(pipe.writer)
+    assert len(await pipe.reader.receive()) == CHUNK
+    fill(pipe.writer)
+    assert len(await pipe.reader.receive()) == LARGE_CHUNK
+
+
+async def test_a_pipe_that_is_not_full_stays_small(pipe: Pipe) -> None:
+    """Few bytes at a time, or a reader who wants no more, leave a pipe as it is."""
+    await pipe.writer.send(bytes(100))
+    await pipe.reader.receive()
+    fill(pipe.writer)
+    await pipe.reader.receive(CHUNK - 1)
+    assert fcntl.fcntl(pipe.reader.fileno(), fcntl.F_GETPIPE_SZ) == CHUNK
 
 
 async def test_end_of_file_is_end_of_stream(pipe: Pipe) -> None:
