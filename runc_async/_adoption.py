@@ -6,6 +6,7 @@ import os
 
 import msgspec
 
+from ._decode import UNDECODABLE
 from ._exit import adopt, orphans_come_to_us
 
 
@@ -29,7 +30,7 @@ def adopt_processes(state_directory: str, container_id: str) -> None:
         try:
             with open(os.path.join(state_directory, container_id, name), "rb") as file:
                 record = msgspec.json.decode(file.read(), type=_Record)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, *UNDECODABLE):
             continue
         for pid in (record.init_process_pid, record.pid, *_members(record.cgroup_paths)):
             adopt(pid)
@@ -39,8 +40,8 @@ def _members(paths: dict[str, str]) -> list[int]:
     """Read which processes are in a cgroup; in version 1 each of its controllers has the same."""
     for path in paths.values():
         try:
-            with open(os.path.join(path, "cgroup.procs"), encoding="ascii") as file:
+            with open(os.path.join(path, "cgroup.procs"), "rb") as file:
                 return [int(line) for line in file]
-        except OSError:
+        except (OSError, ValueError):  # a path, or a number, that can't be one
             continue
     return []

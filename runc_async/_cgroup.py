@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 _PROC = Path("/proc")
+# Blanks and line feeds in a name are escaped, and nothing else that Python takes for one. Optional fields, as many as
+# there are, end with a lone hyphen.
+_MOUNT = re.compile(r"[^ ]+ [^ ]+ [^ ]+ (/[^ ]*) (/[^ ]*) .*? - ([^ ]+) [^ ]* ([^ ]*)$", re.DOTALL)
+_OOM_KILL = re.compile(rb"^oom_kill ([0-9]{1,20})$", re.MULTILINE)
 
 
 def memory_cgroup(pid: int, proc: Path = _PROC) -> Path | None:
@@ -43,42 +48,40 @@ def read_oom_kills(directory: Path) -> int | None:
     """
     for name in ("memory.events", "memory.oom_control"):
         try:
-            content = (directory / name).read_text()
+            content = (directory / name).read_bytes()
         except OSError:
             continue
-        for line in content.splitlines():
-            key, _, value = line.partition(" ")
-            if key == "oom_kill":
-                return int(value)
+        if match := _OOM_KILL.search(content):
+            return int(match[1])
     return None
 
 
 def _cgroup_path(process: Path) -> tuple[int, str] | None:
     """Tell in which version of cgroups, and where in the hierarchy, the memory of a process is counted."""
     try:
-        content = (process / "cgroup").read_text(errors="surrogateescape")
+        content = os.fsdecode((process / "cgroup").read_bytes())
     except (FileNotFoundError, ProcessLookupError):
         return None
     found = None
-    for line in content.splitlines():
-        hierarchy, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            return 1, path
-        if hierarchy == "0":
-            found = 2, path
+    for line in content.split("\n"):  # only there: the name of a cgroup may hold what Python takes for a line's end
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if path.startswith("/"):
+            if "memory" in controllers.split(","):
+                return 1, path
+            if hierarchy == "0":
+                found = 2, path
     return found
 
 
 def _mounts(process: Path, version: int) -> list[tuple[str, Path]]:
     """List the mounts of the memory hierarchy: which of its directories is mounted where: proc_pid_mountinfo(5)."""
     mounts: list[tuple[str, Path]] = []
-    for line in (process / "mountinfo").read_text(errors="surrogateescape").splitlines():
-        # Optional fields, as many as there are, end with a lone hyphen.
-        place, _, kind = line.partition(" - ")
-        root, mount_point = place.split()[3:5]
-        file_system, _, options = kind.split(" ", 2)
-        if file_system == "cgroup2" if version == 2 else "memory" in options.split(","):  # noqa: PLR2004  (cgroup v2)
-            mounts.append((_unescape(root), Path(_unescape(mount_point))))
+    for line in os.fsdecode((process / "mountinfo").read_bytes()).split("\n"):
+        if match := _MOUNT.match(line):
+            root, mount_point, file_system, options = match.groups()
+            if file_system == "cgroup2" if version == 2 else "memory" in options.split(","):  # noqa: PLR2004
+                mounts.append((_unescape(root), Path(_unescape(mount_point))))
     return mounts
 
 

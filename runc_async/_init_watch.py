@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from ._cgroup import memory_cgroup, read_oom_kills
+from ._decode import UNDECODABLE
 from ._pidfd import ProcessIdentity, has_exited, open_pidfd
 
 
@@ -31,7 +32,7 @@ def recorded_init(state_directory: str, container_id: str) -> ProcessIdentity | 
     try:
         with open(os.path.join(state_directory, container_id, "state.json"), "rb") as file:
             record = msgspec.json.decode(file.read(), type=_Record)
-    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, *UNDECODABLE):
         return None
     return ProcessIdentity(record.init_process_pid, record.init_process_start)
 
