@@ -41,7 +41,10 @@ _FEATURES = msgspec.json.Decoder(Features)
 
 # "runc version 1.1.5+ds1", then "commit: ..." and the like; crun ends with a line of compiled-in features.
 _VERSION = re.compile(r"(\S+) version (\S+)")
-_VERSION_FIELD = re.compile(r"^(commit|spec|go|libseccomp): *(\S.*?)\s*$", re.MULTILINE)
+_VERSION_FIELD = re.compile(r"^(commit|spec|go|libseccomp):(.*)$", re.MULTILINE)
+
+_MOST_COLUMNS = 1000
+"""Of a table: each row gets a value for each column, so that a header of a mebibyte could fill the memory."""
 
 
 def decode_state(data: bytes) -> State:
@@ -97,7 +100,7 @@ def decode_version(data: bytes) -> Version:
     first = _VERSION.match(text)
     if first is None:
         raise _error("--version", "no line 'NAME version NUMBER' at its start", data)
-    fields = dict(_VERSION_FIELD.findall(text))
+    fields = {name: value.strip() for name, value in _VERSION_FIELD.findall(text) if value.strip()}
     return Version(runtime=first[1], version=first[2], raw=text, **fields)
 
 
@@ -106,6 +109,8 @@ def decode_top(data: bytes) -> Top:
     # Not splitlines(): a command line may hold characters that Python takes for the end of a line, and ps doesn't.
     first, *lines = _text("ps", data).strip("\n").split("\n")
     header = first.split()
+    if len(header) > _MOST_COLUMNS:
+        raise _error("ps", f"a table of {len(header)} columns", data)
     rows = (_cells(line, len(header)) for line in lines if line.strip())
     return Top(header=tuple(header), rows=tuple(rows))
 
@@ -125,7 +130,7 @@ def decode_json(what: str, decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     try:
         return _decode(decoder, data)
     except UNDECODABLE as error:
-        raise _error(what, str(error), data) from error
+        raise _error(what, str(error), data) from None  # a traceback would show the words of the output as they came
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:

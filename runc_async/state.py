@@ -41,7 +41,7 @@ class Status(enum.StrEnum):
         if not isinstance(value, str) or not value:
             return None
         status = str.__new__(cls, value)
-        status._name_ = value.upper()
+        status._name_ = ascii(value.upper())[1:-1]  # reprs show it, and a word may hold anything
         status._value_ = value
         return status
 
