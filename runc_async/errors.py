@@ -215,14 +215,18 @@ class DecodeError(RuncError, ValueError):
     Attributes:
         message: What is wrong with it.
         data: The bytes, all of them.
+        private: They may hold secrets, as a document with an environment does: the sentence shows none of them.
     """
 
-    def __init__(self, message: str, data: bytes) -> None:
+    def __init__(self, message: str, data: bytes, *, private: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.data = data
+        self.private = private
 
     def __str__(self) -> str:
+        if self.private:
+            return f"{one_line(self.message)} ({len(self.data)} bytes)"
         excerpt = repr(self.data[:_EXCERPT_LIMIT])
         more = f"... ({len(self.data)} bytes)" if len(self.data) > _EXCERPT_LIMIT else ""
         return f"{one_line(self.message)}: {excerpt}{more}"

@@ -52,7 +52,7 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_def
         if violations:
             more = len(violations) - 1
             message = f"{violations[0]} (and {more} more)" if more else str(violations[0])
-            raise DecodeError(message, data.encode() if isinstance(data, str) else bytes(data))
+            raise DecodeError(message, data.encode() if isinstance(data, str) else bytes(data), private=True)
         return cast("Self", found)
 
     def encode(self, *, indent: int | None = None) -> bytes:

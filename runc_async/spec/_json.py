@@ -6,11 +6,11 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
-from runc_async.errors import DecodeError
+from runc_async.errors import DecodeError, shorten
 
-from ._violation import Violation, is_array, is_object, join_path
+from ._violation import Violation, is_array, is_object, join_path, quoted
 
 MAX_DOCUMENT: Final = 16 * 1024 * 1024
 """How large a document may be by default, in bytes."""
@@ -20,6 +20,8 @@ NOT_JSON: Final = "not a JSON document: "
 
 # Far beyond any configuration, and far from Python's own limit on recursion.
 _MAX_DEPTH: Final = 100
+
+_NUMBER: Final = 60
 
 # What an error keeps of a document that is over the limit: enough to recognise it by.
 _KEPT: Final = 4096
@@ -43,7 +45,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _number(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"number out of range: {text}")
+        raise ValueError(f"number out of range: {shorten(text, _NUMBER)}")
     return number
 
 
@@ -51,16 +53,27 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def repeated_keys(value: Any, path: str = "$") -> Iterator[Violation]:
+_Way: TypeAlias = "tuple[_Way, str | int] | None"
+"""The way to a value: a path is only made of it where something is wrong."""
+
+
+def repeated_keys(value: Any, way: _Way = None) -> Iterator[Violation]:
     """Find the objects in a parsed document that have a key more than once."""
     if is_object(value):
         if isinstance(value, _Repeating):
-            yield Violation(path=path, expected="each key once", actual=f"{json.dumps(value.key)} again")
+            yield Violation(path=_path(way), expected="each key once", actual=f"{quoted(value.key)} again")
         for key, item in value.items():
-            yield from repeated_keys(item, join_path(path, key))
+            yield from repeated_keys(item, (way, key))
     elif is_array(value):
         for index, item in enumerate(value):
-            yield from repeated_keys(item, f"{path}[{index}]")
+            yield from repeated_keys(item, (way, index))
+
+
+def _path(way: _Way) -> str:
+    if way is None:
+        return "$"
+    above, key = way
+    return f"{_path(above)}[{key}]" if isinstance(key, int) else join_path(_path(above), key)
 
 
 def _require_shallow(value: Any) -> None:
@@ -80,11 +93,11 @@ def _children(value: Any) -> Iterable[Any]:
 def _text(data: bytes | str, limit: int) -> tuple[str, bytes]:
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
     if len(raw) > limit:
-        raise DecodeError(f"a document of {len(raw)} bytes is over the limit of {limit}", raw[:_KEPT])
+        raise DecodeError(f"a document of {len(raw)} bytes is over the limit of {limit}", raw[:_KEPT], private=True)
     try:
         return raw.decode("utf-8"), raw
     except UnicodeDecodeError as error:
-        raise DecodeError(f"not UTF-8 at byte {error.start}", raw) from None
+        raise DecodeError(f"not UTF-8 at byte {error.start}", raw, private=True) from None
 
 
 def parse(data: bytes | str, limit: int = MAX_DOCUMENT) -> Any:
@@ -107,7 +120,7 @@ def parse(data: bytes | str, limit: int = MAX_DOCUMENT) -> Any:
             dump(value)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise DecodeError(f"{NOT_JSON}{reason}", raw) from None
+        raise DecodeError(f"{NOT_JSON}{reason}", raw, private=True) from None
     return value
 
 
@@ -120,4 +133,7 @@ def dump(value: Any, indent: int | None = None) -> bytes:
     """
     separators = (",", ": ") if indent else (",", ":")
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
-    return text.encode("utf-8")
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:  # which holds the whole text, and shows it in its repr
+        raise ValueError(f"text that is not Unicode: {error.reason}") from None

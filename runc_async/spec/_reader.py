@@ -7,12 +7,15 @@ fields that it does not know, stops at the first violation and has no bounds bey
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import msgspec
 from msgspec import inspect
+
+from runc_async.errors import shorten
 
 from ._json import repeated_keys
 from ._violation import Violation, describe, is_array, is_object, join_path
@@ -24,21 +27,35 @@ SHAPE: Final = "shape"
 """Metadata of a plain mapping: the struct whose constraints it has to meet."""
 
 
+MOST: Final = 1000
+"""Violations that are noted: a document of a few megabytes can hold so many that they would fill the memory."""
+
+
+PATH: Final = 2000
+"""Characters of a path that are shown."""
+
+
 class Report:
     """Collects the violations of one reading.
 
     Attributes:
         strict: Whether ranges, patterns, enumerations and nulls are held against the document.
         violations: What was found, in the order of the document.
+        count: How many were found, also of those that are too many to be noted.
     """
 
     def __init__(self, *, strict: bool) -> None:
         self.strict = strict
         self.violations: list[Violation] = []
+        self.count = 0
 
     def add(self, path: str, expected: str, actual: str) -> None:
-        """Note a violation."""
-        self.violations.append(Violation(path=path, expected=expected, actual=actual))
+        """Note a violation; of very many only that there are more."""
+        self.count += 1
+        if self.count <= MOST:
+            self.violations.append(Violation(path=shorten(path, PATH), expected=expected, actual=actual))
+        elif self.count == MOST + 1:
+            self.violations.append(Violation(path="$", expected=f"at most {MOST} violations", actual="more"))
 
 
 _Reader = Callable[[Any, str, Report], Any]
@@ -48,7 +65,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 def _scalar(expected: str, is_kind: Callable[[Any], bool], fits: Callable[[Any], bool] | None = None) -> _Reader:
     def read(value: Any, path: str, report: Report) -> Any:
         if not is_kind(value) or (report.strict and fits is not None and not fits(value)):
-            report.add(path, expected, describe(value))
+            report.add(path, expected, describe(value, path))
         return value
 
     return read
@@ -93,7 +110,7 @@ def _array(kind: inspect.ListType, _extra: Mapping[str, Any]) -> _Reader:
 
     def read(value: Any, path: str, report: Report) -> Any:
         if not is_array(value):
-            report.add(path, "an array", describe(value))
+            report.add(path, "an array", describe(value, path))
             return value
         if report.strict and len(value) < least:
             report.add(path, f"an array of {least} or more", f"one of {len(value)}")
@@ -108,7 +125,7 @@ def _dictionary(kind: inspect.DictType, extra: Mapping[str, Any]) -> _Reader:
 
     def read(value: Any, path: str, report: Report) -> Any:
         if not is_object(value):
-            report.add(path, "an object", describe(value))
+            report.add(path, "an object", describe(value, path))
             return value
         if shape is not None:
             struct_reader(shape)(value, path, report)
@@ -150,7 +167,8 @@ def _compile(kind: inspect.Type, extra: Mapping[str, Any] = _NOTHING) -> _Reader
 def read_document(cls: type[msgspec.Struct], value: Any, *, strict: bool) -> tuple[Any, list[Violation]]:
     """Give the struct that a parsed document stands for (None if it can't be one), and all that is wrong with it."""
     report = Report(strict=strict)
-    report.violations += repeated_keys(value)
+    for violation in itertools.islice(repeated_keys(value), MOST + 1):
+        report.add(violation.path, violation.expected, violation.actual)
     return struct_reader(cls)(value, "$", report), report.violations
 
 
@@ -163,11 +181,11 @@ def struct_reader(cls: type[msgspec.Struct]) -> _Reader:
 
     def read(value: Any, path: str, report: Report) -> Any:
         if not is_object(value):
-            report.add(path, "an object", describe(value))
+            report.add(path, "an object", describe(value, path))
             return None
         found: dict[str, Any] = {}
         extra: dict[str, Any] = {}
-        before = len(report.violations)
+        before = report.count
         for key, item in value.items():
             if key not in readers or (item is None and not report.strict and not readers[key][0].required):
                 extra[key] = item
@@ -177,6 +195,6 @@ def struct_reader(cls: type[msgspec.Struct]) -> _Reader:
         for key, (field, _) in readers.items():
             if field.required and field.name not in found:
                 report.add(path, f"the required field {key}", "an object without it")
-        return cls(**found, extra=extra) if len(report.violations) == before else None
+        return cls(**found, extra=extra) if report.count == before else None
 
     return read

@@ -10,6 +10,9 @@ import msgspec
 
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHOWN: Final = 60
+_KEY: Final = 200
+# Where secrets are: what stands there is not shown.
+_PRIVATE: Final = re.compile(r".*\.(?:env|args|commandLine)(?:\[\d+\])?", re.DOTALL)
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +33,8 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def join_path(path: str, key: str) -> str:
-    """Give the path of a key in the object at a path."""
-    return f"{path}.{key}" if _PLAIN_KEY.fullmatch(key) else f"{path}[{json.dumps(key)}]"
+    """Give the path of a key in the object at a path; a key that is very long is cut."""
+    return f"{path}.{key}" if len(key) <= _KEY and _PLAIN_KEY.fullmatch(key) else f"{path}[{quoted(key, _KEY)}]"
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -44,11 +47,19 @@ def is_array(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-def describe(value: Any) -> str:
-    """Say in a few words what a plain value is."""
+def describe(value: Any, path: str) -> str:
+    """Say in a few words what the plain value at a path is."""
     if is_object(value):
         return "an object"
     if is_array(value):
         return "an array"
-    shown = json.dumps(value)
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    if isinstance(value, str | int | float) and _PRIVATE.fullmatch(path):
+        return "a string" if isinstance(value, str) else "a number or boolean"
+    return quoted(value)
+
+
+def quoted(value: str | float | None, limit: int = _SHOWN) -> str:
+    """Write a scalar as JSON that fits into a sentence."""
+    shown = json.dumps(value[:limit] if isinstance(value, str) else value)
+    shown = shown.replace("\x7f", "\\u007f")  # the one control character that JSON lets stand
+    return shown if len(shown) <= limit else f"{shown[:limit]}..."
