@@ -229,7 +229,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     ignore_paused: bool = False
     pid_file: StrPath | None = None
     console_socket: StrPath | None = None
-    pidfd_socket: StrPath | None = None
+    pidfd_socket: StrPath | PidfdSocket | None = None
     preserve_fds: int = 0
     extra_args: Sequence[str] = ()
 
@@ -241,7 +241,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
             *(word for path in cgroups for word in option("--cgroup", path)),
             *_pid_file(self.pid_file, watched=self.watched),
             *path_option("--console-socket", self.console_socket),
-            *path_option("--pidfd-socket", self.pidfd_socket),
+            *_pidfd_socket(self.pidfd_socket),
             *_preserved(self.preserve_fds),
             *unchecked(self.extra_args),
         )

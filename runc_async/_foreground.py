@@ -12,7 +12,7 @@ from anyio.abc import TaskStatus
 
 from . import _argv
 from ._argv import Command, Creation, Execution, Overrides, StrPath, User
-from ._call import Invocation, StopPolicy
+from ._call import Invocation, PidfdSocket, StopPolicy
 from ._caller import GRACE, LET_FINISH, check_timeout
 from ._descriptors import FileDescriptor, preserved
 from ._exit import adopting
@@ -240,7 +240,13 @@ class Foreground(Support):
         )
         fds = preserved(preserve_fds)
         command = exec_command(
-            container_id, process, options, preserve_fds=len(fds), detach=detach, console_socket=console_socket
+            container_id,
+            process,
+            options,
+            preserve_fds=len(fds),
+            detach=detach,
+            console_socket=console_socket,
+            pidfd_socket=None if detach else self._pidfd_socket_for_exec(),
         )
         invocation = self._workload(
             command,
@@ -311,6 +317,7 @@ def exec_command(
     preserve_fds: int = 0,
     detach: bool = False,
     console_socket: StrPath | None = None,
+    pidfd_socket: PidfdSocket | None = None,
 ) -> Command:
     """Put `runc exec` together, of a whole document or of arguments with changes to the container's own process.
 
@@ -318,6 +325,8 @@ def exec_command(
         ValueError: If changes come with a document: runc would ignore them.
     """
     given: dict[str, Any] = dict(options)
+    if given.get("pidfd_socket") is None:
+        given["pidfd_socket"] = pidfd_socket
     overrides = Overrides(**{name: given[name] for name in Overrides.__struct_fields__ if name in given})
     execution = Execution(
         detach=detach,

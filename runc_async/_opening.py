@@ -323,7 +323,13 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         options.setdefault("tty", isinstance(io, PtyIO) and not isinstance(process, msgspec.Struct))
         fds = preserved(options.get("preserve_fds", ()))
         invocation = self._workload(
-            exec_command(container_id, process, options, preserve_fds=len(fds)),
+            exec_command(
+                container_id,
+                process,
+                options,
+                preserve_fds=len(fds),
+                pidfd_socket=self._pidfd_socket_for_exec(),
+            ),
             io=io or NullIO(),
             data=None,
             preserve_fds=fds,

@@ -267,6 +267,8 @@ class RunningProcess:
             return
         while await self.child.wait(max(self.invocation.drain_timeout, REPORT_TIME)) is None:
             if self._plumbing.quiet:
+                if self.workload.wait_status is None:  # a busy runc has yet to reap it, and nobody else would soon
+                    await self.workload.reaped(KILL_GRACE)
                 self._abandoned = True
                 await self.child.stop()
 

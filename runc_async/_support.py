@@ -125,6 +125,11 @@ class Support(Caller):
             return given
         return PidfdSocket() if sends_pidfd(await self._known_version(timeout)) else None
 
+    def _pidfd_socket_for_exec(self) -> PidfdSocket | None:
+        """Tell what `exec` gets for `--pidfd-socket`: a socket if the version is known; nobody is asked for it."""
+        known = self._version is not None and isinstance(self._runner, ProcessRunner)
+        return PidfdSocket() if known and sends_pidfd(self._version or _UNKNOWN) else None
+
     async def _known_version(self, timeout: Timeout) -> Version:
         """Ask for the version, once: who comes while it is being asked for waits for the answer."""
         if self._version is None:

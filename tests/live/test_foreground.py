@@ -18,7 +18,7 @@ from runtime import is_cgroup2
 from runc_async.errors import ContainerNotFound, ExecutableNotFound, ExitError
 from runc_async.spec import LinuxCapabilities, POSIXRlimit, Process, User
 from runc_async.state import Status
-from runc_async.stdio import CapturedIO, NullIO, PtyIO, RedirectIO
+from runc_async.stdio import CapturedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.runc
 
 CAP_NET_RAW = 13
+
+KERNEL_KEEPS = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
+"""Whether the kernel keeps the exit status of a process for its pidfd."""
 
 SIZE = "until stty size 2>/dev/null | grep .; do usleep 1000; done"
 """runc sets the size of the terminal when the program runs already; until then busybox says nothing, or fails."""
@@ -377,6 +380,19 @@ async def test_exec_of_what_leaves_a_process_behind(client: Runc, make_container
     async with asyncio.timeout(10):
         response = await client.exec(name, shell("echo out; sleep 60 & exit 7"), drain_timeout=0.2)
     assert (response.exit_code, response.stdout, response.truncated) in [(7, b"out\n", True), (None, b"out\n", True)]
+
+
+@pytest.mark.needs("exec --pidfd-socket")
+@pytest.mark.skipif(not KERNEL_KEEPS, reason="this kernel doesn't keep the status")
+async def test_exec_of_what_is_gone_at_once(client: Runc, make_container: MakeContainer) -> None:
+    """A runtime that sends a pidfd loses no exit code, however short the process is and whoever holds its pipes."""
+    name = await make_container()
+    assert await client.supports("exec --pidfd-socket")
+    for _ in range(5):
+        response = await client.exec(name, shell("sleep 60 & exit 7"), drain_timeout=0.1)
+        assert response.exit_code == 7
+    async with client.open_exec(name, shell("sleep 60 & exit 7"), io=PipedIO()) as process:
+        assert (await process.wait()).code == 7
 
 
 async def test_exec_without_a_drain_timeout(client: Runc, make_container: MakeContainer) -> None:
