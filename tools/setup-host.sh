@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what the demo needs from this host: runc, and a busybox that runs in an empty root filesystem, that is a
-# static one. With the argument `test` also what the live tests call: ps, and what makes bundles of images.
+# static one. With the argument `test` also what the live tests call: ps, what makes bundles of images, and a browser.
 set -eu
 cd "$(dirname "$0")/.."
 . tools/setup-common.sh
@@ -22,3 +22,11 @@ if [ "${1:-}" = test ]; then
     need umoci umoci
 fi
 [ -z "$missing" ] || install_packages $missing
+
+# It is large, and only two tests need it: they are skipped where it can't be had.
+if [ "${1:-}" = test ]; then
+    missing=
+    need chromium chromium
+    need chromedriver chromium-driver
+    [ -z "$missing" ] || (install_packages $missing) || say "the tests of a page in a browser will be skipped"
+fi
