@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -36,7 +37,7 @@ class ProcessIdentity(NamedTuple):
         Raises:
             ProcessLookupError: If there is none.
         """
-        return cls(pid, int(_stat(pid)[19]))
+        return cls(pid, _stat(pid, 19))
 
     @classmethod
     def told(cls, pid: int) -> ProcessIdentity | None:
@@ -161,17 +162,23 @@ def descends_from(pid: int, ancestor: int) -> bool | None:
         if pid == ancestor:
             return True
         try:
-            pid = int(_stat(pid)[1])
+            pid = _stat(pid, 1)
         except ProcessLookupError:
             return None
     return False
 
 
-def _stat(pid: int) -> list[bytes]:
-    """Read the fields of proc_pid_stat(5) from the third on: the second, the name, may hold blanks and brackets."""
+def _stat(pid: int, field: int) -> int:
+    """Read a number of proc_pid_stat(5), counted from the third on: the second, a name, may hold blanks and brackets.
+
+    Raises:
+        ProcessLookupError: If there is no such process.
+    """
     try:
         with open(f"{_PROC}/{pid}/stat", "rb", buffering=0) as file:
             content = file.read()
-    except (FileNotFoundError, ProcessLookupError):
+        return int(content.rpartition(b")")[2].split()[field])
+    except (OSError, ValueError, IndexError) as exc:  # an impossible pid makes an impossible path
+        if isinstance(exc, OSError) and exc.errno not in {errno.ENOENT, errno.ESRCH, errno.ENAMETOOLONG}:
+            raise
         raise ProcessLookupError(f"process {pid} is gone") from None
-    return content.rpartition(b")")[2].split()
