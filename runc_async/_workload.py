@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import io
 import os
+import re
 import signal
-from collections.abc import Iterator
+import stat
+from collections.abc import Generator, Iterator
 
 from ._exit import wait_pidfd
 from ._fdsocket import FDSocket
@@ -22,8 +25,50 @@ from ._pidfd import SignalView, kept_status
 from ._scratch import scratch_directory
 from .errors import RuncError
 
+_PID = re.compile(rb"([1-9][0-9]{0,9})\n?")
+_PID_BYTES = 16
+_LAST_PID = (1 << 31) - 1
+
 GLANCES = 100
 """Looks into a file that runc has made and not written yet: a tenth of a millisecond in all."""
+
+
+class _NotOursError(OSError):
+    """Something is in the place of the pid file that runc can't have put there."""
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Generator[io.FileIO]:
+    """Open a pid file that runc has made, or is making.
+
+    The caller's own may be in a directory where others can make files too. What they put there is not believed, for the
+    process in it may be killed; and a FIFO in its place holds up nobody.
+
+    Raises:
+        _NotOursError: If somebody else has made it, or it is no regular file.
+        OSError: If it can't be opened.
+    """
+    try:
+        with open(path, "rb", buffering=0, opener=_open_itself) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_uid not in {0, os.geteuid()}:
+                raise _NotOursError(errno.EPERM, os.strerror(errno.EPERM), path)
+            yield file
+    except OSError as exc:
+        if exc.errno in {errno.ELOOP, errno.ENXIO}:  # a symbolic link; a socket
+            raise _NotOursError(exc.errno, exc.strerror, path) from None
+        raise
+
+
+def _open_itself(path: str, flags: int) -> int:
+    """Open a file, and not what a link in its place leads to; without waiting for the other end of a FIFO."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def pid_in(content: bytes) -> int | None:
+    """Return the number in a pid file; None if there is none that a process can have."""
+    match = _PID.fullmatch(content)
+    return int(match[1]) if match and int(match[1]) <= _LAST_PID else None
 
 
 def kill_workload(pid: int) -> None:
@@ -200,13 +245,16 @@ class Workload:
             self._hold(self.candidates(name))
         if complete and name == os.path.basename(self.path):
             try:
-                with open(self.path, encoding="ascii") as file:
-                    self.pid = int(file.read())
-            except (FileNotFoundError, ValueError):
+                with _opened(self.path) as file:
+                    pid = pid_in(file.read(_PID_BYTES))
+            except (FileNotFoundError, _NotOursError):
                 return
             except OSError as exc:
                 self._problem = exc
             else:
+                if pid is None:
+                    return
+                self.pid = pid
                 self._believe()
             if not self.started.done():
                 self.started.set_result(None)
@@ -220,14 +268,14 @@ class Workload:
         directory, final = os.path.split(self.path)
         if name == f".{final}":
             try:
-                with open(os.path.join(directory, name), "rb", buffering=0) as file:
+                with _opened(os.path.join(directory, name)) as file:
                     for _ in range(GLANCES):
-                        if written := file.read():
-                            return [int(written)]
+                        if pid := pid_in(file.read(_PID_BYTES)):
+                            return [pid]
                         os.sched_yield()  # our waking up may have taken the processor from runc
             except FileNotFoundError:
                 return []  # it has its own name already, of which the next event tells
-            except (OSError, ValueError):
+            except OSError:
                 pass  # it isn't ours to read
         return children(self.runc_pid)
 
