@@ -209,7 +209,7 @@ async def exec_captured(stage: Stage) -> None:
 
 async def exec_document(stage: Stage) -> None:
     """Run a process that a document describes."""
-    await stage.client.exec(stage.name, spec.Process(args=["true"], cwd="/"), grace=0.05)
+    await stage.client.exec(stage.name, spec.Process(args=["true"], cwd="/", env=["PATH=/bin:/usr/bin"]), grace=0.05)
 
 
 async def exec_detached(stage: Stage) -> None:

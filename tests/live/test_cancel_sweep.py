@@ -1,0 +1,88 @@
+"""Every command, block and stream that runs a container is cut short at each of its steps, with a real runtime."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import criu
+import pytest
+import sweep
+from operations import OPERATIONS, Operation, Stage
+
+from runc_async import Runc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from containers import MakeBundle
+    from runtime import Runtime
+
+pytestmark = pytest.mark.runc
+
+POINTS = 10
+"""How often an operation of weight 1 is cut short, unless `SWEEP_ALL` asks for all points."""
+
+
+@pytest.fixture
+def stage(  # noqa: PLR0917 - the fixtures
+    scratch: Path,
+    runtime: Runtime,
+    root: Path,
+    prefix: str,
+    make_bundle: MakeBundle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[tuple[Stage, sweep.Place]]:
+    """Return a stage with the real runtime, and the place to look at."""
+    program = shutil.which(runtime.command)
+    assert program is not None
+    with tempfile.TemporaryDirectory(dir=scratch) as made:
+        directory = Path(made)
+        own = directory / "own"
+        own.mkdir()
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(own))
+        monkeypatch.setattr(tempfile, "tempdir", str(own))
+        mark = f"{prefix}sweep-"
+
+        def make_client(**options: Any) -> Runc:
+            env = {"RUNC_ASYNC_SWEEP": mark, "PATH": criu.search_path()}
+            return Runc(program, root=root, env=env, **options)
+
+        bundles = {
+            "long": make_bundle(["sleep", "1000"]),
+            "short": make_bundle(["cat"]),
+            "terminal": make_bundle(["cat"], process={"terminal": True}),
+        }
+        scene = Stage(make_client, mark, directory, **bundles)
+        yield scene, sweep.Place(mark, [own, scene.place, root])
+
+
+def missing(operation: Operation, runtime: Runtime) -> str | None:
+    """Say what is missing for an operation."""
+    if operation.needs == "criu":
+        return criu.missing() or (None if runtime.has("restore --no-subreaper") else f"{runtime} can't restore")
+    if operation.needs and not runtime.has(operation.needs):
+        return f"{runtime} has no {operation.needs}"
+    return None
+
+
+@pytest.mark.needs("cgroup removal")
+@pytest.mark.timeout(60 if not sweep.ALL else 170)
+@pytest.mark.parametrize("ways", sweep.SHARES, ids=sweep.name_of)
+@pytest.mark.parametrize("operation", [operation for operation in OPERATIONS if not operation.is_local], ids=str)
+async def test_cut_short(
+    operation: Operation,
+    ways: tuple[str, ...],
+    stage: tuple[Stage, sweep.Place],
+    runtime: Runtime,
+    tried: Callable[[str, int], None],
+) -> None:
+    """Cut short at any point and in any way, it leaves nothing, and the client works."""
+    if reason := missing(operation, runtime):
+        pytest.skip(reason)
+    scene, place = stage
+    sweeping = await scene.sweep(operation, place, round(POINTS * operation.weight), ways)
+    tried("cancellation points, live", sweeping.tried)
+    assert not sweeping.found, "\n".join(sweeping.found)
