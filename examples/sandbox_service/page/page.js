@@ -1,0 +1,153 @@
+// Submits a script, and shows what the service tells of it.
+
+import { Plot } from "./plot.js";
+
+const MIB = 1 << 20;
+const SHOWN = 200_000; // characters of output that the page keeps
+
+const EXAMPLES = {
+  tour: `echo "I am $(id -un 2>/dev/null || id -u) on $(hostname), process $$"
+echo "capabilities: $(grep CapEff /proc/self/status)"
+touch /etc/x 2>/dev/null || echo "the root filesystem is read-only" >&2
+
+for round in 1 2 3; do
+    echo "round $round: compute ..."
+    i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done
+    echo "round $round: fill memory ..."
+    head -c 4500000 /dev/zero > /tmp/file$round
+    sleep 0.8
+done
+echo done
+`,
+  memory: `x=0123456789abcdef
+while true; do
+    x=$x$x
+    echo "$\{#x} bytes"
+    sleep 0.2
+done
+`,
+  bomb: `bomb() { bomb | bomb & }
+bomb
+sleep 5
+`,
+  flood: `yes "more and more and more"
+`,
+};
+
+const STATES = {
+  exited: (end) => [end.code === 0 ? "good" : "bad", end.code === null ? "ended" : `exited with ${end.code}`],
+  killed: (end) => ["bad", `killed by signal ${end.signal}`],
+  failed: (end) => ["bad", `not run: ${end.message}`],
+};
+
+const $ = (id) => document.getElementById(id);
+const percent = (value) => `${Math.round(value)} %`;
+const mebibytes = (value) => `${value && value < 10 * MIB ? (value / MIB).toFixed(1) : Math.round(value / MIB)} MiB`;
+
+const cpu = new Plot($("cpu"), { title: "CPU", readout: $("cpu-now"), format: percent });
+const memory = new Plot($("memory"), { title: "Memory", readout: $("memory-now"), format: mebibytes, base: MIB });
+
+let going = null; // the AbortController of the run
+let shown = 0;
+
+function say(state, words) {
+  $("status").dataset.state = state;
+  $("words").textContent = words;
+}
+
+function print({ stream, text }) {
+  const output = $("output");
+  const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 20;
+  const piece = document.createElement("span");
+  piece.className = stream;
+  piece.textContent = text;
+  output.append(piece);
+  shown += text.length;
+  while (shown > SHOWN && output.childElementCount > 1) {
+    shown -= output.firstChild.textContent.length;
+    output.firstChild.remove();
+  }
+  if (atEnd) output.scrollTop = output.scrollHeight;
+}
+
+function handle(message) {
+  switch (message.type) {
+    case "waiting":
+      say("running", message.ahead ? `waiting, ${message.ahead} ahead` : "starting");
+      break;
+    case "started":
+      say("running", "running");
+      break;
+    case "output":
+      print(message);
+      break;
+    case "figures":
+      say("running", `running, ${message.seconds.toFixed(1)} s, ${message.pids} process${message.pids === 1 ? "" : "es"}`);
+      cpu.add(message.seconds, message.cpu);
+      memory.add(message.seconds, message.memory);
+      break;
+    case "ended": {
+      const [state, words] = STATES[message.outcome]?.(message) ?? ["warn", message.outcome];
+      say(state, `${words} after ${message.seconds.toFixed(1)} s`);
+      break;
+    }
+  }
+}
+
+// Yields the messages of a stream of server-sent events; EventSource itself can't send a script.
+async function* messages(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    text += part.value;
+    const events = text.split("\n\n");
+    text = events.pop();
+    for (const event of events) yield JSON.parse(event.slice("data: ".length));
+  }
+}
+
+async function run() {
+  if (going) return;
+  going = new AbortController();
+  $("run").disabled = true;
+  $("stop").disabled = false;
+  $("output").replaceChildren();
+  shown = 0;
+  cpu.reset();
+  memory.reset();
+  say("running", "sending");
+  try {
+    const response = await fetch("runs", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ script: $("script").value }),
+      signal: going.signal,
+    });
+    if (!response.ok) throw new Error(await response.text());
+    for await (const message of messages(response)) handle(message);
+    if ($("status").dataset.state === "running") say("bad", "the service hung up");
+  } catch (error) {
+    if (error.name === "AbortError") say("warn", "stopped");
+    else say("bad", error.message);
+  } finally {
+    going = null;
+    $("run").disabled = false;
+    $("stop").disabled = true;
+  }
+}
+
+$("form").addEventListener("submit", (event) => { event.preventDefault(); run(); });
+$("stop").addEventListener("click", () => going?.abort());
+$("script").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
+});
+for (const button of document.querySelectorAll("[data-example]"))
+  button.addEventListener("click", () => { $("script").value = EXAMPLES[button.dataset.example]; });
+$("script").value = EXAMPLES.tour;
+
+const limits = await (await fetch("limits")).json();
+cpu.scale(100 * limits.cpus, limits.seconds);
+memory.scale(limits.memory, limits.seconds);
+$("limits").textContent =
+  `It may use ${mebibytes(limits.memory)} of memory, ${percent(100 * limits.cpus)} of a core, ` +
+  `${limits.pids} processes and ${limits.seconds} seconds. No network.`;
