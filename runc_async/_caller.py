@@ -10,7 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Final, Literal, TypeAlias
 
 from . import _argv
@@ -24,6 +24,7 @@ from ._exit import adopt, reap_adopted
 from ._failures import failed, failure
 from ._log import parse_log
 from ._process import patiently, stubbornly
+from ._residue import remove_cgroups
 from ._runner import ProcessRunner
 from .errors import (
     BundleNotFound,
@@ -303,12 +304,17 @@ class Caller:
                 adopt_processes(self._state_directory(), container_id)
                 await self._answer(delete)
                 reap_adopted()
+                left.extend(await remove_cgroups(container_id))
 
+        left: list[Path] = []
         try:
             await stubbornly(undo)
         except (RuncError, OSError, asyncio.CancelledError) as exc:
             reason = str(exc) or type(exc).__name__
             warnings.warn(f"container {container_id!r} may be left behind: {reason}", CleanupWarning, stacklevel=2)
+        if left:
+            named = ", ".join(map(str, left))
+            warnings.warn(f"of container {container_id!r} is left behind: {named}", CleanupWarning, stacklevel=2)
 
     async def _older(self, container_id: str, begun: dt.datetime) -> bool:
         """Tell whether a container was created before `begun`; a half-made one can't tell, and wasn't."""

@@ -1,0 +1,63 @@
+"""What a runc that was killed half-way leaves, and no `delete` knows of: cgroups without a process."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+PATIENCE = 1.0
+"""Seconds for the processes of a half-made container to end: each does when it finds its runc gone."""
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
+
+
+async def remove_cgroups(container_id: str, top: Path = _CGROUPS, own: Path = _OWN) -> list[Path]:
+    """Remove the cgroups that a container has by default, as far as they are empty; return those that are not.
+
+    A runc that is killed after it has made the cgroups, and before it has written its record of the container, leaves
+    them: runc(8) has no command for that. The kernel removes no cgroup in which there is a process.
+
+    Args:
+        container_id: The container, which isn't there any more.
+        top: Where the hierarchies are mounted.
+        own: In which cgroups this process is.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PATIENCE
+    busy = list(_places(container_id, top, own))
+    while (busy := [path for path in busy if not _removed(path)]) and loop.time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)  # cgroup v1 tells nobody when the last process is gone
+    return busy
+
+
+def _removed(path: Path) -> bool:
+    """Remove a cgroup, and tell whether it isn't there any more, or isn't ours to remove."""
+    try:
+        path.rmdir()
+    except OSError as exc:
+        return exc.errno != errno.EBUSY
+    return True
+
+
+def _places(container_id: str, top: Path, own: Path) -> Iterator[Path]:
+    """Yield where runc, told nothing else by `linux.cgroupsPath`, makes the cgroups of a container.
+
+    That is below its own cgroup in each hierarchy of v1, and beside it in that of v2.
+    """
+    try:
+        lines = os.fsdecode(own.read_bytes()).splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers:
+            mounted = controllers.removeprefix("name=")  # together, and perhaps with links for each
+            for name in {mounted, *mounted.split(",")}:
+                yield top / name / path.lstrip("/") / container_id
+        else:
+            parent = os.path.dirname(path).lstrip("/")
+            yield from (hierarchy / parent / container_id for hierarchy in (top, top / "unified"))

@@ -1,0 +1,68 @@
+"""Which cgroups of a half-made container are removed, in trees as cgroup v1, hybrid and v2 have them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from pathlib import Path
+
+import pytest
+
+from runc_async import _residue
+from runc_async._residue import remove_cgroups
+
+LAYOUTS = {
+    "v1": ("4:memory:/ours\n2:cpu,cpuacct:/\n1:name=systemd:/\n", ["memory/ours", "cpu", "cpu,cpuacct", "systemd"]),
+    "hybrid": ("1:cpuset:/\n0::/ours\n", ["cpuset", "unified"]),
+    "v2": ("0::/our.slice/ours\n", ["our.slice"]),
+    "v2, in its root": ("0::/\n", ["."]),
+}
+
+
+@pytest.mark.parametrize(("own", "parents"), LAYOUTS.values(), ids=LAYOUTS)
+async def test_removed(tmp_path: Path, own: str, parents: list[str]) -> None:
+    """The cgroups that runc makes by default go; others of that name, or with another, stay."""
+    (tmp_path / "own").write_text(own)
+    top = tmp_path / "top"
+    for place in parents:
+        (top / place / "box").mkdir(parents=True)
+        (top / place / "other").mkdir()
+    (top / "other.slice" / "box").mkdir(parents=True)
+    assert await remove_cgroups("box", top, tmp_path / "own") == []
+    assert [path.relative_to(top) for path in top.rglob("box")] == [Path("other.slice/box")]
+    assert len(list(top.rglob("other"))) == len(parents)
+
+
+async def test_not_ours(tmp_path: Path) -> None:
+    """A cgroup that has cgroups of its own is passed over, and so is a process that can't tell its cgroups."""
+    (tmp_path / "own").write_text("1:pids:/\n")
+    (tmp_path / "pids" / "box" / "inner").mkdir(parents=True)
+    assert await remove_cgroups("box", tmp_path, tmp_path / "own") == []
+    assert (tmp_path / "pids" / "box" / "inner").exists()
+    assert await remove_cgroups("box", tmp_path, tmp_path / "nothing") == []
+
+
+async def test_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While there is a process in one, it is tried again for a bounded time; then it is returned."""
+    (tmp_path / "own").write_text("1:pids:/\n")
+    cgroup = tmp_path / "pids" / "box"
+    cgroup.mkdir(parents=True)
+    tries = 0
+    rmdir = Path.rmdir
+
+    def busy(path: Path) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise OSError(errno.EBUSY, "busy")
+        rmdir(path)
+
+    monkeypatch.setattr(Path, "rmdir", busy)
+    assert await remove_cgroups("box", tmp_path, tmp_path / "own") == []
+    assert not cgroup.exists()
+
+    cgroup.mkdir()
+    tries = -(10**9)
+    monkeypatch.setattr(_residue, "PATIENCE", 0.03)
+    async with asyncio.timeout(5):
+        assert await remove_cgroups("box", tmp_path, tmp_path / "own") == [cgroup]
