@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ._pidfd import descends_from
+from ._scratch import discard
 from .errors import RuncError
 
 PATH_LIMIT = 107
@@ -62,7 +63,6 @@ class FDSocket:
             undo.callback(self._listener.close)
             self._listener.setblocking(False)
             self._listener.bind(self._path)
-            undo.callback(os.unlink, self._path)
             self._listener.listen()
             self._cleanup = undo.pop_all()
 
@@ -184,7 +184,7 @@ def _make_directory(undo: contextlib.ExitStack) -> str:
         except OSError as exc:
             failures.append(exc)
         else:
-            undo.callback(os.rmdir, directory)
+            undo.callback(discard, directory, _NAME)
             return f"{directory}/{_NAME}"
     raise failures[0]
 

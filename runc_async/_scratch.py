@@ -25,13 +25,18 @@ def scratch_directory(*names: str) -> Generator[str]:
     try:
         yield directory
     finally:
-        for name in names:
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(directory, name))
-        try:
-            os.rmdir(directory)
-        except OSError:
-            shutil.rmtree(directory, ignore_errors=True)
+        discard(directory, *names)
+
+
+def discard(directory: str, *names: str) -> None:
+    """Remove a directory with the files of these names, and with whatever else a runtime has left there."""
+    for name in names:
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(directory, name))
+    try:
+        os.rmdir(directory)
+    except OSError:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _place() -> str | None:
