@@ -132,7 +132,8 @@ class Checkpointing(Foreground):
                 "checkpoint --tcp-skip-in-flight": tcp_skip_in_flight,
                 "checkpoint --link-remap": link_remap,
                 "checkpoint --manage-cgroups-mode ignore": manage_cgroups_mode == "ignore",
-            }
+            },
+            timeout,
         )
         with explained(dump.log_directory):
             await self._request(
@@ -263,13 +264,13 @@ class Checkpointing(Foreground):
             detach=detach,
             stop=LET_CRIU_FINISH if detach else None,
         )
-        await self._require_for_restore(restoration, no_pivot=no_pivot, no_subreaper=no_subreaper)
+        await self._require_for_restore(restoration, timeout or DEFAULT, no_pivot=no_pivot, no_subreaper=no_subreaper)
         async with self._creating(container_id):
             with explained(restoration.log_directory):
                 return await self._work(invocation, check=check, started=task_status.started)
 
     async def _require_for_restore(
-        self, restoration: Restoration, *, no_pivot: bool = False, no_subreaper: bool = False
+        self, restoration: Restoration, timeout: Timeout, *, no_pivot: bool = False, no_subreaper: bool = False
     ) -> None:
         """Raise if the runtime lacks one of the options that are given."""
         await self._require(
@@ -281,5 +282,6 @@ class Checkpointing(Foreground):
                 "restore --manage-cgroups-mode ignore": restoration.manage_cgroups_mode == "ignore",
                 "restore --no-pivot": no_pivot,
                 "restore --no-subreaper": no_subreaper,
-            }
+            },
+            timeout,
         )

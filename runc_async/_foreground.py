@@ -13,7 +13,7 @@ from anyio.abc import TaskStatus
 from . import _argv
 from ._argv import Command, Creation, Execution, Overrides, StrPath, User
 from ._call import Invocation, PidfdSocket, StopPolicy
-from ._caller import GRACE, LET_FINISH, check_timeout
+from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_timeout
 from ._descriptors import FileDescriptor, preserved
 from ._exit import adopting
 from ._options import ProcessOptions
@@ -132,7 +132,7 @@ class Foreground(Support):
             grace=grace,
             detach=detach,
         )
-        await self._require({"run --keep": keep, "run --pidfd-socket": pidfd_socket is not None})
+        await self._require({"run --keep": keep, "run --pidfd-socket": pidfd_socket is not None}, timeout or DEFAULT)
         async with self._creating(container_id, keep=keep and not detach):
             return await self._work(invocation, check=check, started=task_status.started)
 
@@ -258,10 +258,10 @@ class Foreground(Support):
             grace=grace,
             detach=detach,
         )
-        await self._require_for_exec(options)
+        await self._require_for_exec(options, timeout or DEFAULT)
         return await self._work(invocation, check=check, started=task_status.started)
 
-    async def _require_for_exec(self, options: ProcessOptions) -> None:
+    async def _require_for_exec(self, options: ProcessOptions, timeout: Timeout = DEFAULT) -> None:
         """Raise if the runtime lacks one of the options that are given."""
         await self._require(
             {
@@ -269,7 +269,8 @@ class Foreground(Support):
                 "exec --ignore-paused": options.get("ignore_paused"),
                 "exec --additional-gids": options.get("additional_gids"),
                 "exec --pidfd-socket": options.get("pidfd_socket") is not None,
-            }
+            },
+            timeout,
         )
 
     def _workload(

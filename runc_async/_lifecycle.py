@@ -93,7 +93,7 @@ class Lifecycle(Support):
                 extra_args=extra_args,
             ),
         )
-        await self._require({CREATE_PIDFD_SOCKET: pidfd_socket is not None})
+        await self._require({CREATE_PIDFD_SOCKET: pidfd_socket is not None}, timeout)
         return await self._request(
             command,
             timeout=timeout,
@@ -262,7 +262,8 @@ class Lifecycle(Support):
                 "update --mem-bw-schema": mem_bw_schema is not None,
                 "update --cpu-burst": cpu is not None and cpu.burst is not None,
                 "update --cpu-idle": cpu is not None and cpu.idle is not None,
-            }
+            },
+            timeout,
         )
         await self._change(command, timeout)
 

@@ -28,7 +28,7 @@ from ._support import CREATE_PIDFD_SOCKET
 from ._watching import Watching
 from .console import Pty
 from .container import Container, ContainerProcess
-from .errors import TerminalError
+from .errors import RuncError, TerminalError
 from .stdio import CapturedIO, NullIO, PtyIO, StdIO
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
-            TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse.
+            TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
+                is no terminal.
             UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
@@ -108,7 +109,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         """
         check_live(io)
         _argv.check_container_id(container_id)
-        await self._require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None})
+        await self._require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None}, timeout)
         pidfd_socket = await self._first_process(options.pop("pidfd_socket", None), timeout)
         async with self._creating(container_id):
             container = await self._create_open(
@@ -153,7 +154,8 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
-            TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse.
+            TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
+                is no terminal.
             UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
@@ -172,7 +174,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             ours = Creation(watched=True, console_socket=console_socket, **creation)
             return _argv.restore(container_id, self._bundle(container_id, bundle), ours, words)
 
-        await self._require_for_restore(restoration, no_pivot=options.get("no_pivot", False))
+        await self._require_for_restore(restoration, timeout, no_pivot=options.get("no_pivot", False))
         async with self._creating(container_id):
             with explained(restoration.log_directory):
                 container = await self._make(
@@ -372,13 +374,19 @@ def _first_process(running: Running) -> Init | None:
 
 def _terminal(console: FDSocket, runc_pid: int, io: PtyIO) -> Pty:
     """Take the terminal that runc has sent before it ended."""
-    if not console.receive_nowait(runc_pid):
+    try:
+        came = console.receive_nowait(runc_pid)
+    except RuncError as exc:
+        raise TerminalError((), None, message=str(exc)) from exc
+    if not came:
         raise TerminalError((), None, message="runc has sent no terminal: is process.terminal set?")
     fd = console.detach()
     try:
         pty = Pty(fd)
-    except BaseException:
+    except BaseException as exc:
         os.close(fd)
+        if isinstance(exc, ValueError):
+            raise TerminalError((), None, message="what runc has sent is no terminal") from exc
         raise
     pty.resize(io.rows, io.cols)
     return pty

@@ -104,14 +104,15 @@ class Support(Caller):
             raise ValueError(f"feature must be one of {', '.join(SINCE)}: {feature!r}")
         return supported(feature, await self._known_version(timeout))
 
-    async def _require(self, given: Mapping[str, object]) -> None:
+    async def _require(self, given: Mapping[str, object], timeout: Timeout = DEFAULT) -> None:
         """Raise if the runtime lacks a feature that is given. Where none is, nothing is asked.
 
         Raises:
             UnsupportedError: If it has no such feature.
+            RuncTimeout: If the answer takes longer than `timeout`.
         """
         for feature in [feature for feature, value in given.items() if value]:
-            version = await self._known_version(DEFAULT)
+            version = await self._known_version(timeout)
             if not supported(feature, version):
                 raise UnsupportedError(feature, f"{version.runtime} {version.version}")
 
