@@ -154,6 +154,11 @@ class Child:
                 self._watchers -= 1
         return self.returncode
 
+    def when_ended(self, act: Callable[[], object]) -> None:
+        """Call `act` when it has exited."""
+        if self._life is not None:
+            self._life.add_done_callback(lambda _: act())
+
     def send_signal(self, signum: int) -> None:
         """Send a signal, through the pidfd: its pid may belong to somebody else by now."""
         if self._pidfd >= 0:

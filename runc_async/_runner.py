@@ -9,7 +9,17 @@ import os
 import signal
 from collections.abc import Callable
 
-from ._call import Argument, Completed, Document, Invocation, PidfdSocket, PrivateLog, Setting, WatchedPidFile
+from ._call import (
+    Argument,
+    Completed,
+    Document,
+    Invocation,
+    PidfdSocket,
+    PrivateLog,
+    Setting,
+    StreamedOutput,
+    WatchedPidFile,
+)
 from ._exec_helper import helped
 from ._helpers import Helpers
 from ._memory import lifted, memory_file
@@ -172,6 +182,8 @@ class RunningProcess:
         self._files = files
         if invocation.stop.workload:
             child.before_kill = self._kill_workload
+        if isinstance(invocation.streams, StreamedOutput) and plumbing.stdout is not None:
+            child.when_ended(plumbing.stdout.end_when_empty)  # what it has left behind may hold the pipe
         self._completed: Completed | None = None
         self._abandoned = False
 
@@ -281,6 +293,8 @@ class RunningProcess:
     def _collect(self, *, timed_out: bool = False) -> Completed:
         """Read the files in memory, and close everything but the streams that were handed out."""
         if self._completed is None:
+            if self.invocation.stop.workload:
+                self._kill_orphan()
             incomplete = self._plumbing.drained() or self._abandoned
             wait_status = None if self.workload is None else self.workload.wait_status
             self._completed = Completed(
@@ -335,6 +349,12 @@ class RunningProcess:
             finally:
                 if helpers is not None:
                     await helpers.end(policy.grace)
+
+    def _kill_orphan(self) -> None:
+        """Kill the container's process if runc, which waits for it, was the first to end: nobody holds it any more."""
+        if self.workload is not None:
+            with contextlib.suppress(PermissionError):
+                self.workload.kill_orphan()
 
     def _kill_workload(self) -> None:
         """Kill the container's process, and not runc."""

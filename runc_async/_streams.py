@@ -164,6 +164,13 @@ class ReadingMixin(Descriptor):
         self._grown = False
         self._reading = anyio.ResourceGuard("reading from")
         self._ahead = bytearray()
+        self._abandoned = False
+
+    def end_when_empty(self) -> None:
+        """End the stream as soon as it is read empty, also while others hold the other end."""
+        self._abandoned = True
+        for wait in self._waits:
+            _wake(wait)
 
     async def receive(self, max_bytes: int = LARGE_CHUNK) -> bytes:
         """Receive what is there, at least one byte and at most `max_bytes`; wait if there is nothing.
@@ -225,6 +232,8 @@ class ReadingMixin(Descriptor):
                 try:
                     data = os.read(self._open_fd(), min(max_bytes, self._size))
                 except BlockingIOError:
+                    if self._abandoned:
+                        raise anyio.EndOfStream from None
                     await self._readable()
                 except OSError as exc:
                     # EIO is how a pty's master learns that its last user is gone.

@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import stat
+import time
 from collections.abc import Generator, Iterator
 
 from ._exit import wait_pidfd
@@ -21,7 +22,7 @@ from ._fdsocket import FDSocket
 from ._held_pidfd import HeldPidfd
 from ._inotify import arrivals
 from ._memory import lifted
-from ._pidfd import SignalView, kept_status
+from ._pidfd import ProcessIdentity, SignalView, has_exited, kept_status
 from ._scratch import scratch_directory
 from .errors import RuncError
 
@@ -55,7 +56,7 @@ def _opened(path: str) -> Generator[io.FileIO]:
                 raise _NotOursError(errno.EPERM, os.strerror(errno.EPERM), path)
             yield file
     except OSError as exc:
-        if exc.errno in {errno.ELOOP, errno.ENXIO}:  # a symbolic link; a socket
+        if exc.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a symbolic link, a socket, a directory
             raise _NotOursError(exc.errno, exc.strerror, path) from None
         raise
 
@@ -162,6 +163,7 @@ class Workload:
         self._held = 0
         self._problem: OSError | None = None
         self._socket: FDSocket | None = None
+        self._since = time.clock_gettime(time.CLOCK_BOOTTIME)
         with contextlib.ExitStack() as undo:
             if path is None:
                 directory = undo.enter_context(scratch_directory("pid", ".pid"))
@@ -220,6 +222,18 @@ class Workload:
         if self._pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd.fd, signum)
+
+    def kill_orphan(self) -> None:
+        """Kill the process if it goes on after the end of a runc that should have waited for it.
+
+        A process that was there before runc isn't this one: its number was told wrongly, as from another pid namespace.
+        """
+        self.look()
+        if self._pidfd is None or has_exited(self._pidfd.fd):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if ProcessIdentity.of(self.pid).start_time >= int(self._since * os.sysconf("SC_CLK_TCK")):
+                self.send_signal(signal.SIGKILL)
 
     def take(self) -> tuple[int, int]:
         """Give the process's pid and its pidfd away; the pidfd is the caller's from now on.
