@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import _argv, _decode
 from ._argv import Command
-from ._caller import DEFAULT, KILL, Caller, Timeout
+from ._caller import DEFAULT, KILL, OWN_OUTPUT, Caller, Timeout
 from ._scratch import scratch_directory
 from .errors import CommandError, DecodeError
 from .features import Features, Version
@@ -197,10 +197,12 @@ def _written(path: str) -> bytes:
     """Read what runc has written.
 
     Raises:
-        DecodeError: If it has written nothing.
+        DecodeError: If it has written nothing, or more than it may print.
     """
     try:
         with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size > OWN_OUTPUT.limit:
+                raise DecodeError(f"runc wrote more into {os.path.basename(path)} than can be taken", file.read(1024))
             return file.read()
     except FileNotFoundError as exc:
         raise DecodeError(f"runc wrote no {os.path.basename(path)}", b"") from exc

@@ -17,7 +17,7 @@ class Runc(Opening):
 
     Args:
         command: The program: a name that is looked up in $PATH, or a path. A missing one raises `RuncNotFound` from the
-            first call.
+            first call, and one that can't be executed `PermissionError` or another `OSError`.
         root: Where the runtime keeps its containers; its own default if None.
         debug: Log debug messages too.
         log: File that the runtime logs to. Without one its log goes into private memory, and tells the failures of the

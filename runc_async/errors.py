@@ -445,4 +445,7 @@ class UnsupportedUsage(InvalidUsage, UnsupportedError):
 
 
 class RuncCrashed(CommandError):
-    """Runc broke down: a Go panic, or a signal ended it. What it was doing may be half done."""
+    """Runc broke down: a Go panic, or a signal ended it. What it was doing may be half done.
+
+    A container that it was making is deleted, unless it was to be kept, and a process that it waited for is killed.
+    """
