@@ -10,8 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from pathlib import Path, PurePath
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from . import _argv
 from ._adoption import adopt_processes
@@ -21,10 +20,7 @@ from ._call import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runne
 from ._decode import decode_state
 from ._exec_helper import named
 from ._exit import adopt, reap_adopted
-from ._failures import failed, failure
-from ._log import parse_log
 from ._process import patiently, stubbornly
-from ._residue import remove_cgroups
 from ._runner import ProcessRunner
 from .errors import (
     BundleNotFound,
@@ -37,6 +33,9 @@ from .errors import (
     RuncTimeout,
 )
 from .response import Response
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT_CONCURRENCY: Final = 8 * len(os.sched_getaffinity(0))
 """Request/response commands of one client that run at once in one event loop; see docs/topics/performance.md."""
@@ -288,7 +287,7 @@ class Caller:
         if self._root is not None:
             return self._root
         private = None if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
-        return os.path.join(private or "/run", PurePath(self._command).name)
+        return os.path.join(private or "/run", os.path.basename(self._command))
 
     async def _discard(self, container_id: str, begun: dt.datetime) -> None:
         """Delete what a call has made that was cut short; name it if that fails.
@@ -300,6 +299,8 @@ class Caller:
         )
 
         async def undo() -> None:
+            from ._residue import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
+
             if not await self._older(container_id, begun):
                 adopt_processes(self._state_directory(), container_id)
                 await self._answer(delete)
@@ -353,12 +354,20 @@ def check_finished(invocation: Invocation, completed: Completed) -> None:
 
 def raise_failure(invocation: Invocation, completed: Completed) -> None:
     """Raise what runc failed with, if it failed and the exit code isn't a container's process's own."""
+    if completed.returncode == 0:
+        return
+    from ._failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
+    from ._log import parse_log  # noqa: PLC0415  (as above)
+
     if failed(parse_log(completed.log), completed.returncode, completed.stderr):
         raise command_error(invocation, completed)
 
 
 def command_error(invocation: Invocation, completed: Completed) -> CommandError:
     """Make the exception for a runc that failed."""
+    from ._failures import failure  # noqa: PLC0415  (as above)
+    from ._log import parse_log  # noqa: PLC0415  (as above)
+
     return failure(
         invocation.args,
         completed.returncode,

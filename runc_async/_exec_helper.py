@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -90,6 +89,8 @@ def _look_up(program: str, options: Mapping[str, Any]) -> None:
         RuncNotFound: If there is none.
         PermissionError: If there is one that can't be executed.
     """
+    import shutil  # noqa: PLC0415  (most calls need no helper)
+
     path = os.pathsep.join(os.get_exec_path(options["env"]))
     place = os.path.join(options["cwd"] or "", program) if os.sep in program else program
     if shutil.which(place, path=path) is not None:

@@ -14,13 +14,16 @@ import select
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
 from ._cgroup import read_oom_kills
 from ._pidfd import ProcessIdentity, has_exited, kept_status, pidfd_pid
 from .exitstatus import ExitStatus, from_wait_status
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REAP_TIMEOUT = 10.0
 """Seconds that a dead process's parent may take to reap it, before its status counts as unknown."""

@@ -13,7 +13,6 @@ import errno
 import os
 import socket
 import struct
-import tempfile
 from types import TracebackType
 from typing import Self
 
@@ -173,6 +172,8 @@ class FDSocket:
 
 def _make_directory(undo: contextlib.ExitStack) -> str:
     """Make a directory for the socket and return the socket's path; `undo` removes the directory."""
+    import tempfile  # noqa: PLC0415  (it takes a millisecond to load, and many programs need no socket)
+
     failures: list[OSError] = []
     for parent in _parents():
         size = len(os.fsencode(parent)) + len(f"/{_PREFIX}12345678/{_NAME}")
@@ -191,6 +192,8 @@ def _make_directory(undo: contextlib.ExitStack) -> str:
 
 def _parents() -> list[str]:
     """List the directories in which the socket's own may be made, the best first."""
+    import tempfile  # noqa: PLC0415  (as above)
+
     runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
     return [
         *([runtime_dir] if os.path.isabs(runtime_dir) else []),

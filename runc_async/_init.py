@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal as signals
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -13,6 +13,9 @@ from ._exit import REAP_TIMEOUT, adopt, claimed, wait_pidfd
 from ._held_pidfd import HeldPidfd
 from ._pidfd import SignalView, has_exited
 from .exitstatus import ExitStatus
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KILL_WAIT = 2.0
 """Seconds for a container's process to end after SIGKILL; one that is frozen ends when runc has thawed it."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import _thread
 import asyncio
 import contextlib
-import ctypes
 import errno
 import functools
 import os
 import struct
 from collections.abc import Callable, Generator
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import ctypes
 
 _CREATE = 0x100
 _CLOSE_WRITE = 0x8
@@ -54,6 +56,8 @@ def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
 @functools.cache
 def _libc() -> ctypes.CDLL:
     """Open libc; making all of ctypes' objects for it anew takes longer than the calls."""
+    import ctypes  # noqa: PLC0415  (a program that waits for no file doesn't pay for it)
+
     return ctypes.CDLL(None, use_errno=True)
 
 
@@ -112,5 +116,7 @@ class _Watch:
         """Raise what a call of libc's failed with."""
         if result >= 0:
             return result
+        import ctypes  # noqa: PLC0415  (as above)
+
         number = ctypes.get_errno() or errno.EINVAL
         raise OSError(number, os.strerror(number), path)

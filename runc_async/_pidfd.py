@@ -8,10 +8,9 @@ import os
 import select
 import struct
 import time
-from pathlib import Path
 from typing import NamedTuple
 
-_PROC = Path("/proc")
+_PROC = "/proc"
 
 # ioctl_pidfd(2): struct pidfd_info in its first published size of 64 bytes. The kernel takes any larger one too.
 _INFO = struct.Struct("=QQ11Ii")
@@ -123,7 +122,9 @@ def pidfd_pid(pidfd: int) -> int:
         ProcessLookupError: If it has ended and was reaped, or is invisible from here.
         ValueError: If `pidfd` is no pidfd.
     """
-    for line in (_PROC / "self" / "fdinfo" / str(pidfd)).read_text().splitlines():
+    with open(f"{_PROC}/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        lines = file.read().splitlines()
+    for line in lines:
         name, _, value = line.partition(":")
         if name == "Pid":
             if int(value) > 0:

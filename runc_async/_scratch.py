@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Generator
 
 MEMORY = "/dev/shm"  # noqa: S108 - shm_overview(7); what is made there is private
@@ -21,6 +19,8 @@ def scratch_directory(*names: str) -> Generator[str]:
     Raises:
         OSError: If there is no place for it.
     """
+    import tempfile  # noqa: PLC0415  (it takes a millisecond to load, and many programs need no file)
+
     directory = tempfile.mkdtemp(prefix="runc_async-", dir=_place())
     try:
         yield directory
@@ -36,6 +36,8 @@ def discard(directory: str, *names: str) -> None:
     try:
         os.rmdir(directory)
     except OSError:
+        import shutil  # noqa: PLC0415  (as above)
+
         shutil.rmtree(directory, ignore_errors=True)
 
 
