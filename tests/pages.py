@@ -16,7 +16,12 @@ from typing import NamedTuple
 import runc_async
 
 PROJECT = Path(__file__).parent.parent
-PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+PAGES = [
+    PROJECT / "README.md",
+    PROJECT / "CONTRIBUTING.md",
+    *sorted((PROJECT / "docs").rglob("*.md")),
+    *sorted((PROJECT / "examples").rglob("*.md")),
+]
 
 BLOCK = re.compile(
     r"^```(?P<kind>python|py)\n(?P<code>.*?)^```$(?:\n+^```text\n(?P<output>.*?)^```$)?", re.DOTALL | re.MULTILINE

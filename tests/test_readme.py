@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from pages import PAGES, PROJECT, Block
 
 import runc_async
+from runc_async import errors
 
 PAGES_WITH_BLOCKS = [page for page in PAGES if pages.blocks(page)]
 
@@ -144,6 +146,32 @@ def test_links_lead_somewhere(page: Path) -> None:
     """A link to a file of the project leads to one that is there."""
     broken = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
     assert broken == []
+
+
+def test_the_page_on_errors_has_all_of_them() -> None:
+    """The tree is that of the module, and each class stands in a table, with when it comes."""
+    page = (PROJECT / "docs" / "topics" / "errors.md").read_text()
+    tree = re.search(r"(?:^    .*\n)+", errors.__doc__ or "", re.MULTILINE)
+    assert tree
+    assert f"```text\n{textwrap.dedent(tree[0])}```\n" in page
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    explained = set(re.findall(r"^\| .*", page, re.MULTILINE))
+    unexplained = {name for name in classes if not any(f"`{name}`" in row.partition(" | ")[0] for row in explained)}
+    assert unexplained == {"RuncError", "CommandError", "CleanupWarning"}  # those have a sentence
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_names_are_there(page: Path) -> None:
+    """What a page calls by a class of ours and a name of its own is there: `Runc.open_exec`, `Response.output`."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    named = re.findall(r"`([A-Z]\w+)\.(\w+)[^`]*`", prose)
+    ours = [(getattr(runc_async, owner), name) for owner, name in named if hasattr(runc_async, owner)]
+    assert [f"{owner.__name__}.{name}" for owner, name in ours if not has(owner, name)] == []
+
+
+def has(owner: type, name: str) -> bool:
+    """Whether a class has a method or a field of that name, or says so in its docstring."""
+    return hasattr(owner, name) or re.search(rf"^ +{name}: ", owner.__doc__ or "", re.MULTILINE) is not None
 
 
 def test_the_readme_has_blocks() -> None:
