@@ -1,0 +1,72 @@
+"""The short form of the soak finds nothing; and it finds what is planted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import leaks
+import pytest
+
+if TYPE_CHECKING:
+    from runtime import Runtime
+
+pytestmark = [pytest.mark.runc, pytest.mark.needs("cgroup removal")]
+
+SOAK = Path(__file__).parent.parent / "soak.py"
+
+
+def command(runtime: Runtime, *options: str) -> list[str]:
+    """Return the words that start the soak."""
+    return [sys.executable, str(SOAK), "--runc", runtime.command, *options]
+
+
+def soaked(runtime: Runtime, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run(command(runtime, *options), capture_output=True, text=True, check=False)
+
+
+@pytest.mark.timeout(90)
+def test_short_form(runtime: Runtime, tmp_path: Path, tried: Callable[[str, int], None]) -> None:
+    """In twenty seconds the model holds, nothing is left, and no curve grows."""
+    figures = tmp_path / "soak.json"
+    ended = soaked(runtime, "--seconds", "20", "--json", str(figures))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    told = json.loads(figures.read_bytes())
+    tried("soak: operations", told["operations"])
+    tried("soak: operations cut short", told["cut_short"])
+    assert told["operations"] > 50
+    assert told["cut_short"] > 5
+
+
+@pytest.mark.parametrize(
+    ("plant", "found"),
+    [
+        ("descriptor", "the curve of descriptors grows"),
+        ("task", "the curve of tasks grows"),
+        ("container", "is created, and may be ['None']"),
+    ],
+)
+def test_planted(runtime: Runtime, plant: str, found: str) -> None:
+    """A descriptor or a task that is left behind in each period, or a container that nobody knows of, makes it fail."""
+    ended = soaked(runtime, "--seconds", "8", "--tasks", "2", "--plant", plant)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert found in ended.stdout
+    assert "left behind" not in ended.stdout
+
+
+def test_interrupted(runtime: Runtime) -> None:
+    """Interrupted, it deletes what it has made, and says so by its exit status."""
+    with subprocess.Popen(command(runtime, "--seconds", "60"), stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline().startswith("seed ")
+        assert running.stdout.readline() == "begun\n"
+        running.send_signal(signal.SIGINT)
+        said = running.stdout.read()
+    assert (running.returncode, said) == (130, "interrupted\n")
+    assert leaks.left_on_host(f"soak-{running.pid}-") == []
