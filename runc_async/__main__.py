@@ -11,6 +11,7 @@ import msgspec
 
 from . import _host
 from ._host import Host, Runtime
+from .errors import one_line
 from .features import Features
 
 
@@ -25,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     host = asyncio.run(_host.probe(options.runtime))
-    print(as_json(host) if options.json else "\n".join(lines(host)))  # noqa: T201 - what this program is for
+    shown = as_json(host) if options.json else "\n".join(map(one_line, lines(host)))
+    print(shown)  # noqa: T201 - what this program is for
     return 0 if host.ready else 1
 
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import msgspec
 
 from ._call import Argument, Document, PidfdSocket, Setting, WatchedPidFile
-from .errors import InvalidContainerID, InvalidSignal
+from .errors import InvalidContainerID, InvalidSignal, one_line
 
 StrPath: TypeAlias = str | os.PathLike[str]
 User: TypeAlias = int | str | tuple[int, int]
@@ -74,17 +74,28 @@ def absolute(path: StrPath) -> str:
 
 
 def text(what: str, value: str) -> str:
-    """Return an argument that exec(2) can pass on.
+    """Return an argument that exec(2) can pass on. What it is stays out of the sentence: it may be a secret.
 
     Raises:
         TypeError: If it isn't a str.
-        ValueError: If it has a NUL byte.
+        ValueError: If it has a NUL byte, or half of a surrogate pair that stands for no byte.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{what} must be a str: {value!r}")
+        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
     if "\0" in value:
-        raise ValueError(f"{what} must not have a NUL byte: {value!r}")
+        raise ValueError(f"{what} must not have a NUL byte")
+    if not _is_encodable(value):
+        raise ValueError(f"{what} must not have half of a surrogate pair")
     return value
+
+
+def _is_encodable(value: str) -> bool:
+    """Tell whether a text can be passed on; the error that the spawn would raise shows the whole of it in its repr."""
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def signal_number(signal: int | str) -> int:
@@ -198,7 +209,7 @@ def several(what: str, words: Sequence[str]) -> tuple[str, ...]:
         ValueError: If one has a NUL byte.
     """
     if isinstance(words, str | bytes) or not isinstance(words, Sequence):
-        raise TypeError(f"{what} must be a sequence of str: {words!r}")
+        raise TypeError(f"{what} must be a sequence of str, not {type(words).__name__}")
     return tuple(text(what, word) for word in words)
 
 
@@ -282,9 +293,10 @@ def setting(name: str, value: str) -> Setting:
         TypeError: If either isn't a str.
     """
     if not text("the name of a variable", name) or "=" in name:
-        raise ValueError(f"the name of a variable must not be empty or have a '=': {name!r}")
-    if not isinstance(value, str) or "\0" in value:  # the value itself stays out of the sentence
-        raise (ValueError if isinstance(value, str) else TypeError)(f"the value of {name} must be a str without NUL")
+        raise ValueError(f"the name of a variable must not be empty or have a '=': {name.partition('=')[0]!r}...")
+    if not isinstance(value, str) or "\0" in value or not _is_encodable(value):
+        wrong = ValueError if isinstance(value, str) else TypeError
+        raise wrong(f"the value of {one_line(name)} must be a str without NUL")  # the value itself stays out of it
     return Setting(name, value)
 
 

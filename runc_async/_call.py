@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
+from .errors import one_line
 from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ class Document(msgspec.Struct, frozen=True):
         return f"<{self.name}>"
 
     __repr__ = __str__
+
+    def __rich_repr__(self) -> Iterator[str]:
+        """Show the same to rich, which doesn't ask for the repr of a struct."""
+        yield self.name
 
 
 class PrivateLog(msgspec.Struct, frozen=True):
@@ -78,7 +83,13 @@ class Setting(msgspec.Struct, frozen=True):
         """Show the name and never the value."""
         return f"{self.name}=***"
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        """Show the same, fit for a terminal."""
+        return one_line(str(self))
+
+    def __rich_repr__(self) -> Iterator[tuple[str, str]]:
+        """Show the same to rich, which doesn't ask for the repr of a struct."""
+        yield self.name, "***"
 
 
 Argument: TypeAlias = str | Document | PrivateLog | WatchedPidFile | PidfdSocket | Setting
@@ -161,7 +172,11 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Show what is started, without the environment and the input."""
-        return f"<Invocation {' '.join(self.args)}>"
+        return f"<Invocation {one_line(' '.join(self.args))}>"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
+        """Show the same to rich, which doesn't ask for the repr of a struct."""
+        yield "args", self.args
 
 
 class Completed(msgspec.Struct, frozen=True, kw_only=True):

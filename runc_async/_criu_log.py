@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Generator
 from typing import Final
 
@@ -11,6 +12,9 @@ from .errors import CheckpointError, one_line
 
 TAIL: Final = 4096
 """Bytes of the log that an error keeps."""
+
+NAMES: Final = frozenset({"dump.log", "restore.log"})
+"""What runc and crun let criu call its log."""
 
 _READ = 1 << 18
 _ERROR = b"Error ("
@@ -31,7 +35,7 @@ def explained(directory: str) -> Generator[None]:
     except CheckpointError as exc:
         if exc.log_path is not None:
             exc.log_path = os.path.join(directory, exc.log_path)
-            with contextlib.suppress(OSError):  # it may be in another mount namespace
+            with contextlib.suppress(OSError, ValueError):  # it may be in another mount namespace, or be no path
                 _explain(exc, _end(exc.log_path))
         raise
 
@@ -71,7 +75,22 @@ def _cut(content: bytes, limit: int) -> bytes:
 
 
 def _end(path: str) -> bytes:
-    """Read the end of a file."""
-    with open(path, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _READ))
+    """Read the end of a log; of no other file, for its name may come from what a container has printed.
+
+    Raises:
+        OSError: If it can't be read.
+        ValueError: If the path can't be one.
+    """
+    if os.path.basename(path) not in NAMES:
+        return b""
+    with open(path, "rb", opener=_open_itself) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return b""
+        file.seek(max(0, status.st_size - _READ))
         return file.read(_READ)
+
+
+def _open_itself(path: str, flags: int) -> int:
+    """Open a file, and not what a link in its place leads to; without waiting for the other end of a FIFO."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

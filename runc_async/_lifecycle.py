@@ -251,7 +251,7 @@ class Lifecycle(Support):
         from .spec import LinuxResources  # noqa: PLC0415 - whoever has one has loaded the module already
 
         if not isinstance(resources, LinuxResources):
-            raise TypeError(f"resources must be a spec.LinuxResources: {resources!r}")
+            raise TypeError(f"resources must be a spec.LinuxResources, not {type(resources).__name__}")
         command = _argv.update(
             container_id, resources.encode(), l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema
         )
