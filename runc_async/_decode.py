@@ -109,7 +109,7 @@ def decode_top(data: bytes) -> Top:
     # Not splitlines(): a command line may hold characters that Python takes for the end of a line, and ps doesn't.
     first, *lines = _text("ps", data).strip("\n").split("\n")
     header = first.split()
-    if len(header) > _MOST_COLUMNS:
+    if not 0 < len(header) <= _MOST_COLUMNS:
         raise _error("ps", f"a table of {len(header)} columns", data)
     rows = (_cells(line, len(header)) for line in lines if line.strip())
     return Top(header=tuple(header), rows=tuple(rows))
