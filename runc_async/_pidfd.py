@@ -159,9 +159,11 @@ def kept_status(pidfd: int) -> int | None:
 
 def descends_from(pid: int, ancestor: int) -> bool | None:
     """Say whether a process is `ancestor`, or its child, or a child's child; None if it is gone."""
-    while pid > 0:
+    seen: set[int] = set()
+    while pid > 0 and pid not in seen:  # in a circle only if numbers changed hands meanwhile
         if pid == ancestor:
             return True
+        seen.add(pid)
         try:
             pid = _stat(pid, 1)
         except ProcessLookupError:
