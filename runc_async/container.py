@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._options import CheckpointOptions, ExecOptions, ProcessOptions
     from ._streams import PipeReader, PipeWriter
     from .console import Pty
-    from .events import EventStream
+    from .events import EventStream, OnLag
     from .response import Response
     from .spec import LinuxResources, Process
     from .state import State
@@ -119,9 +119,9 @@ class Container:
         """Tell the figures of its cgroup, once: see `Runc.stats`."""
         return await self._runc.stats(self.id)
 
-    def events(self, *, interval: float = 5.0) -> EventStream:
+    def events(self, *, interval: float = 5.0, on_lag: OnLag = "block") -> EventStream:
         """Tell the figures of its cgroup again and again: see `Runc.events`."""
-        return self._runc.events(self.id, interval=interval)
+        return self._runc.events(self.id, interval=interval, on_lag=on_lag)
 
     async def update(
         self, resources: LinuxResources, *, l3_cache_schema: str | None = None, mem_bw_schema: str | None = None

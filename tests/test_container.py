@@ -104,7 +104,9 @@ async def test_the_queries(runner: FakeRunner, client: Runc) -> None:
     container = client.container("web")
     assert (await container.state()).pid == 7
     assert await container.ps() == [7, 8]
-    assert container.events().container_id == "web"
+    assert container.events(on_lag="latest").container_id == "web"
+    with pytest.raises(ValueError, match="on_lag"):
+        container.events(on_lag="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert commands(runner) == ["state", "ps"]
 
 
