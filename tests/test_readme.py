@@ -160,9 +160,9 @@ def test_the_page_on_errors_has_all_of_them() -> None:
     assert unexplained == {"RuncError", "CommandError", "CleanupWarning"}  # those have a sentence
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
+@pytest.mark.parametrize("page", [*PAGES, *sorted((PROJECT / "runc_async").rglob("*.py"))], ids=page_id)
 def test_names_are_there(page: Path) -> None:
-    """What a page calls by a class of ours and a name of its own is there: `Runc.open_exec`, `Response.output`."""
+    """What a page or a docstring calls by a class of ours and a member is there, such as `Runc.open_exec`."""
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     named = re.findall(r"`([A-Z]\w+)\.(\w+)[^`]*`", prose)
     ours = [(getattr(runc_async, owner), name) for owner, name in named if hasattr(runc_async, owner)]
