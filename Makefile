@@ -11,7 +11,7 @@ REQUIRE := $(shell [ "$$(id -u)" = 0 ] && echo --require-runc)
 RUNTIMES ?= runc $(wildcard $(CURDIR)/runtimes/runc-*/runc $(CURDIR)/runtimes/crun-*/crun)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types unit live cgroup2 runtimes docs bench bench-peers bench-quick clean host test-host
+.PHONY: help demo test style types unit live cgroup2 runtimes docs bench bench-peers bench-quick soak fuzz clean host test-host
 
 help: ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,17 @@ bench: $(VENV)/.ready-bench host bench-peers ## measure runc_async beside others
 
 bench-quick: $(VENV)/.ready host bench-peers ## the same in a minute; fails if a ratio is much worse than its bar
 	@$(BIN)/python -m bench --quick --guard
+
+soak: $(VENV)/.ready-bench host ## ten minutes of random operations on real containers; draws build/soak.png
+	@mkdir -p build
+	@$(BIN)/python tests/soak.py --plot build/soak.png --json build/soak.json $(SOAK)
+
+$(VENV)/.ready-fuzz: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
+	@PYTHON="$(PYTHON)" tools/setup-venv.sh $(VENV) fuzz
+	@touch $@ $(VENV)/.ready
+
+fuzz: $(VENV)/.ready-fuzz ## five minutes of fuzzing what reads foreign bytes, guided by coverage
+	@$(BIN)/python tools/fuzz.py $(FUZZ)
 
 clean: ## remove what the targets made in this checkout
 	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
