@@ -1,0 +1,82 @@
+"""A real runtime that is killed while it does something: what it was doing ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from containers import ended
+from waiting import until
+
+from runc_async import ContainerNotFound, RuncCrashed
+from runc_async._workload import descendants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from containers import MakeBundle, MakeContainer
+
+    from runc_async.client import Runc
+
+pytestmark = pytest.mark.runc
+
+
+def sleeps(pid: int) -> bool:
+    """Tell whether a process is one that sleeps for a minute."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().startswith(b"sleep")
+    except OSError:
+        return False
+
+
+async def kill_runtime() -> int:
+    """Wait until a runtime has started the container's process, kill the runtime alone, and return that process."""
+    found: list[tuple[int, int]] = []
+
+    def running() -> bool:
+        found[:] = [family for family in descendants(os.getpid()) if sleeps(family[0])]
+        return bool(found)
+
+    await until(running)
+    process, parent = found[0]
+    os.kill(parent, signal.SIGKILL)
+    return process
+
+
+async def test_the_process_of_an_exec(client: Runc, make_container: MakeContainer) -> None:
+    """An exec whose runc was killed is a crash, and its process is killed; the container goes on."""
+    name = await make_container()
+    call = asyncio.create_task(client.exec(name, ["sleep", "61"]))
+    process = await kill_runtime()
+    with pytest.raises(RuncCrashed) as caught:
+        await call
+    assert caught.value.exit_code == -signal.SIGKILL
+    await ended(process)
+    assert len(await client.ps(name)) == 1
+
+
+async def test_the_process_of_a_handle(client: Runc, make_container: MakeContainer) -> None:
+    """At the end of the block the process is gone, although its runc can't end it any more."""
+    name = await make_container()
+    async with client.open_exec(name, ["sleep", "61"]) as process:
+        assert await kill_runtime() == process.pid
+        with pytest.raises(RuncCrashed):
+            await process.wait()
+    await ended(process.pid or 0)
+    assert len(await client.ps(name)) == 1
+
+
+async def test_the_container_of_a_run(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
+    """A run whose runc was killed is a crash, and its container is deleted."""
+    name = container_id()
+    call = asyncio.create_task(client.run(name, make_bundle(["sleep", "61"])))
+    process = await kill_runtime()
+    with pytest.raises(RuncCrashed):
+        await call
+    await ended(process)
+    with pytest.raises(ContainerNotFound):
+        await client.state(name)
