@@ -1,12 +1,14 @@
-"""A container's memory cgroup: where it is, and how often the kernel killed there because memory was used up."""
+"""A container's cgroup: where it is, and how often the kernel killed there because memory was used up."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 _PROC = Path("/proc")
+_USUAL = Path("/sys/fs/cgroup")
 # Blanks and line feeds in a name are escaped, and nothing else that Python takes for one. Optional fields, as many as
 # there are, end with a lone hyphen.
 _MOUNT = re.compile(r"[^ ]+ [^ ]+ [^ ]+ (/[^ ]*) (/[^ ]*) .*? - ([^ ]+) [^ ]* ([^ ]*)$", re.DOTALL)
@@ -31,10 +33,13 @@ def memory_cgroup(pid: int, proc: Path = _PROC) -> Path | None:
     if theirs is None or theirs == _cgroup_path(proc / "self"):
         return None
     version, path = theirs
-    for root, mount_point in _mounts(proc / "self", version):
-        if Path(path).is_relative_to(root):
-            return mount_point / Path(path).relative_to(root)
-    return None
+    return next(_mounted(path, _mounts(proc / "self", version)), None)
+
+
+def cgroup_directories(path: str, proc: Path = _PROC) -> Iterator[Path]:
+    """Yield where a cgroup can be, by its path in the hierarchies: that of v1's memory first, then v2."""
+    for version in (1, 2):
+        yield from _mounted(path, _mounts(proc / "self", version))
 
 
 def read_oom_kills(directory: Path) -> int | None:
@@ -74,15 +79,26 @@ def _cgroup_path(process: Path) -> tuple[int, str] | None:
     return found
 
 
+def _mounted(path: str, mounts: list[tuple[str, Path]]) -> Iterator[Path]:
+    """Yield the directories of a cgroup, as mounted for us."""
+    for root, mount_point in mounts:
+        if Path(path).is_relative_to(root):
+            yield mount_point / Path(path).relative_to(root)
+
+
 def _mounts(process: Path, version: int) -> list[tuple[str, Path]]:
-    """List the mounts of the memory hierarchy: which of its directories is mounted where: proc_pid_mountinfo(5)."""
+    """List the mounts of the memory hierarchy: which of its directories is mounted where: proc_pid_mountinfo(5).
+
+    That of the usual place comes first.
+    """
     mounts: list[tuple[str, Path]] = []
     for line in os.fsdecode((process / "mountinfo").read_bytes()).split("\n"):
         if match := _MOUNT.match(line):
             root, mount_point, file_system, options = match.groups()
             if file_system == "cgroup2" if version == 2 else "memory" in options.split(","):  # noqa: PLR2004
                 mounts.append((_unescape(root), Path(_unescape(mount_point))))
-    return mounts
+    # criu mounts the hierarchies once more while it restores, in a place that is gone soon.
+    return sorted(mounts, key=lambda mount: not mount[1].is_relative_to(_USUAL))
 
 
 def _unescape(field: str) -> str:

@@ -73,10 +73,13 @@ def open_pidfd(process: ProcessIdentity) -> int:
     pidfd = os.pidfd_open(process.pid)
     # The number may have changed hands before the call, but not between the call and this check unnoticed: whoever
     # has it now started later.
-    if process.exists():
-        return pidfd
-    os.close(pidfd)
-    raise ProcessLookupError(f"process {process.pid} is gone")
+    try:
+        if not process.exists():
+            raise ProcessLookupError(f"process {process.pid} is gone")
+    except BaseException:
+        os.close(pidfd)
+        raise
+    return pidfd
 
 
 class SignalView(NamedTuple):
@@ -169,6 +172,20 @@ def descends_from(pid: int, ancestor: int) -> bool | None:
         except ProcessLookupError:
             return None
     return False
+
+
+def is_forsaken(pid: int, name: bytes) -> bool:
+    """Say whether a process has this name, and is in a session whose leader is gone: so do processes fork to detach.
+
+    What was started and not forked twice is in our own session, or leads one of its own.
+    """
+    try:
+        with open(f"{_PROC}/{pid}/comm", "rb", buffering=0) as file:
+            named = file.read().rstrip(b"\n") == name
+        session = _stat(pid, 3)
+    except OSError:
+        return False
+    return named and session not in {0, pid, os.getsid(0)} and not os.path.exists(f"{_PROC}/{session}")
 
 
 def _stat(pid: int, field: int) -> int:

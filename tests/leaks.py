@@ -122,10 +122,10 @@ def cgroups(prefix: str, top: Path = CGROUPS, own: Path = PROC / "self" / "cgrou
 
 
 def containers(root: Path) -> Iterator[str]:
-    """Yield the ids that a runtime keeps under its root directory; crun has a directory of its own there too."""
+    """Yield the ids that a runtime keeps under its root directory; crun has directories of its own there too."""
     if root.is_dir():
         names = {entry.name for entry in root.iterdir() if entry.is_dir()}
-        yield from sorted(names - {".empty-directory"})
+        yield from sorted(names - {".cache", ".empty-directory"})
 
 
 def _process_directories() -> Iterator[Path]:
