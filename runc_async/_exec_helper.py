@@ -68,7 +68,8 @@ def helped(
         "pass_fds": (*lent, *inherited),
     }
     group = invocation.process_group
-    if group is not None and isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+    on_asyncio = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+    if group is not None and on_asyncio:
         options["process_group"] = group  # uvloop hasn't this option
         group = None
     prefix: list[str] = []
@@ -79,7 +80,25 @@ def helped(
         prefix += [sys.executable, "-ISc", _PLACE, "" if group is None else str(group), str(len(numbers)), *numbers]
     if prefix:
         _look_up(argv[0], options)
+    elif on_asyncio:  # uvloop looks up in C, and puts what it is given into the argument vector
+        options["executable"] = _found(argv[0], os.environ if invocation.env is None else invocation.env)
     return [*prefix, *argv], options
+
+
+def _found(program: str, env: Mapping[str, str]) -> str | None:
+    """Look a program up in $PATH, in half the time that `subprocess` takes; None leaves it to that.
+
+    A relative directory in $PATH means another one to the child, if it gets a working directory of its own.
+    """
+    if os.sep in program:
+        return None
+    for directory in env.get("PATH", os.defpath).split(os.pathsep):
+        path = f"{directory}/{program}"
+        if not os.path.isabs(directory):
+            return None
+        if os.access(path, os.X_OK, effective_ids=True) and not os.path.isdir(path):
+            return path
+    return None
 
 
 def _look_up(program: str, options: Mapping[str, Any]) -> None:

@@ -61,7 +61,29 @@ async def test_no_helper_where_none_is_needed() -> None:
     """Without special wishes the program itself is spawned, and gets our descriptors by their numbers."""
     argv, options = helped(shell("exit", cwd="/", env={}), ["sh"], [10], [])
     assert argv == ["sh"]
-    assert options == {"cwd": "/", "env": {}, "pass_fds": (10,)}
+    found = {"executable": "/bin/sh"} if on_asyncio() else {}
+    assert options == {"cwd": "/", "env": {}, "pass_fds": (10,), **found}
+
+
+async def test_the_first_program_in_the_path(tmp_path: Path) -> None:
+    """The program is the one that exec would take: neither a directory, nor a file that isn't executable."""
+    kinds = [tmp_path / name for name in ("none", "directory", "data", "first", "second")]
+    for kind in kinds[1:]:
+        kind.mkdir()
+    (tmp_path / "directory" / "runc").mkdir()
+    (tmp_path / "data" / "runc").write_text("data")
+    for kind in kinds[3:]:
+        write_program(kind / "runc", f"#!/bin/sh\necho {kind.name}\n")
+    completed = await run(Invocation(command="x", argv=("runc",), env={"PATH": os.pathsep.join(map(str, kinds))}))
+    assert completed.stdout == b"first\n"
+
+
+async def test_a_relative_directory_in_the_path(tmp_path: Path) -> None:
+    """It is taken from the working directory of the program, as without our looking."""
+    (tmp_path / "bin").mkdir()
+    write_program(tmp_path / "bin" / "runc", "#!/bin/sh\necho found\n")
+    completed = await run(Invocation(command="x", argv=("runc",), env={"PATH": "bin"}, cwd=str(tmp_path)))
+    assert completed.stdout == b"found\n"
 
 
 async def test_descriptors_come_as_3_and_on(tmp_path: Path) -> None:
