@@ -55,11 +55,15 @@ class InitWatch:
         if has_exited(self._pidfd):
             os.close(self._pidfd)
             raise ProcessLookupError(f"process {process.pid} has ended")
-        self._cgroup = memory_cgroup(process.pid)
-        # On cgroup v1 the kernel reports the lack of memory first, and then kills and counts.
-        self._reported_first = self._cgroup is not None and not (self._cgroup / "memory.events").exists()
-        self._kills = 0
-        self._look()
+        try:
+            self._cgroup = memory_cgroup(process.pid)
+            # On cgroup v1 the kernel reports the lack of memory first, and then kills and counts.
+            self._reported_first = self._cgroup is not None and not (self._cgroup / "memory.events").exists()
+            self._kills = 0
+            self._look()
+        except BaseException:
+            os.close(self._pidfd)
+            raise
         self._told = self._kills
 
     def start(self, on_end: Callable[[], object]) -> None:

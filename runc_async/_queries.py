@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .spec import Spec
 
 
+LIST_TRIES = 10
+"""How often a list is begun while containers vanish under it."""
+
+
 class Queries(Caller):
     """The commands that only read."""
 
@@ -46,7 +50,7 @@ class Queries(Caller):
         """Tell of all containers under the root directory, by name: runc-list(8).
 
         Those whose state runc can't read aren't in the list, and a root directory that isn't there is an empty one.
-        A container that is deleted while runc reads can make some versions fail; that is tried once more.
+        A container that is deleted while runc reads can make some versions fail; that is tried again, a few times.
 
         Cancelling kills runc at once; nothing is lost.
 
@@ -59,14 +63,17 @@ class Queries(Caller):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        try:
-            data = await self._read(_argv.list_(), timeout)
-        except CommandError as exc:
-            # runc 1.2 and later; asked of runc and not of the file system, which may be another one for runc
-            if exc.message == f"open {self._state_directory()}: no such file or directory":
-                return []
-            data = await self._read(_argv.list_(), timeout)
-        return _decode.decode_list(data)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return _decode.decode_list(await self._read(_argv.list_(), timeout))
+            except CommandError as exc:
+                # runc 1.2 and later; asked of runc and not of the file system, which may be another one for runc
+                if exc.message == f"open {self._state_directory()}: no such file or directory":
+                    return []
+                if tries >= (LIST_TRIES if exc.message.endswith(": no such file or directory") else 2):
+                    raise
 
     async def ps(self, container_id: str, *, timeout: Timeout = DEFAULT) -> builtins.list[int]:
         """Tell the process ids, as the host sees them, of all processes in a container: runc-ps(8).

@@ -157,6 +157,21 @@ async def test_list_is_tried_again() -> None:
     assert commands(runner) == ["list", "list"]
 
 
+async def test_list_while_containers_vanish() -> None:
+    """Each of many deletions can make one try fail; if all fail, the last one's error is raised."""
+    gone = (FALSE % "stat /run/runc/web: no such file or directory").encode()
+    runner = FakeRunner()
+    for _ in range(5):
+        runner.reply("list", exit_code=1, log=gone)
+    runner.reply("list", stdout=b"null")
+    assert await Runc(runner=runner).list() == []
+    assert commands(runner) == ["list"] * 6
+    runner = FakeRunner()
+    runner.reply("list", exit_code=1, log=gone)
+    with pytest.raises(CommandError, match="stat /run/runc/web"):
+        await Runc(runner=runner).list()
+
+
 @pytest.mark.parametrize(("root", "directory"), [("/no/such/root", "/no/such/root"), (None, "/run/runc")])
 async def test_a_root_directory_that_does_not_exist(root: str | None, directory: str) -> None:
     """A root directory that isn't there is an empty one. It is runc who says so: it may see other files than we do."""
