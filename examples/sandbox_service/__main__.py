@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Generator
 
@@ -54,21 +55,33 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--allow-host", action="append", default=[], help="one more name by which clients may call it")
     parser.add_argument("--runtime", default="runc", help="name or path of the runtime")
     parser.add_argument("--root", default="/run/sandbox-service", help="the runtime's --root, of this service alone")
+    parser.add_argument("--data", default="/var/lib/sandbox-service", help="directory for its files, likewise")
     parser.add_argument("--name", default="sandbox", help="what ids of containers begin with")
     parser.add_argument("--at-once", type=int, default=4, help="scripts that may run at once")
     parser.add_argument("--queue", type=int, default=100, help="scripts that may wait")
     parser.add_argument("--memory", type=int, default=standard.memory // MIB, help="MiB that a script may use")
     parser.add_argument("--seconds", type=float, default=standard.seconds, help="time that a script may take")
     parser.add_argument("--cpus", type=float, default=standard.cpus, help="cores that a script may use")
+    parser.add_argument("--output", type=int, default=standard.output // MIB, help="MiB that a script may print")
     return parser.parse_args(arguments)
 
 
 async def main(options: argparse.Namespace) -> None:
     """Serve until a signal comes."""
     runc = Runc(options.runtime, root=options.root, timeout=30)
-    limits = Limits(memory=options.memory * MIB, seconds=options.seconds, cpus=options.cpus)
+    limits = Limits(
+        memory=options.memory * MIB, output=options.output * MIB, seconds=options.seconds, cpus=options.cpus
+    )
     metrics = Metrics()
-    opening = Sandbox.open(runc, metrics, limits, name=options.name, at_once=options.at_once, queue=options.queue)
+    opening = Sandbox.open(
+        runc,
+        metrics,
+        limits,
+        bundles=os.path.join(options.data, "bundles"),
+        name=options.name,
+        at_once=options.at_once,
+        queue=options.queue,
+    )
     async with opening as sandbox:
         app = create_app(sandbox, metrics, hosts=(*LOCAL_HOSTS, *options.allow_host))
         config = uvicorn.Config(

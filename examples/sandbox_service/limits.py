@@ -23,7 +23,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     memory: int = 64 * MIB
-    scratch: int = 16 * MIB
+    scratch: int = 40 * MIB
     pids: int = 32
     cpus: float = 0.5
     seconds: float = 10.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import uuid
 from collections.abc import AsyncGenerator, Generator
 from typing import Self
@@ -36,6 +37,7 @@ class Sandbox:
         metrics: Metrics,
         limits: Limits,
         *,
+        bundles: str,
         rootfs: os.PathLike[str],
         name: str,
         at_once: int,
@@ -44,6 +46,7 @@ class Sandbox:
         self.limits = limits
         self._runc = runc
         self._metrics = metrics
+        self._bundles = bundles
         self._rootfs = rootfs
         self._name = name
         self._at_once = at_once
@@ -60,6 +63,7 @@ class Sandbox:
         metrics: Metrics,
         limits: Limits,
         *,
+        bundles: str,
         name: str = "sandbox",
         at_once: int = 4,
         queue: int = 100,
@@ -67,19 +71,25 @@ class Sandbox:
         """Make the root filesystem that all containers share, and none of them can write to.
 
         Args:
-            runc: The client. Its root directory is the service's alone: containers that are there were left behind by
-                a service that was killed, and are deleted.
+            runc: The client. Its root directory is the service's alone: what is there was left behind by a service that
+                was killed, and is deleted.
             metrics: Where runs are counted.
             limits: What each script may use.
+            bundles: A directory for bundles, likewise; whatever is in it is deleted. Its filesystem must not be mounted
+                `noexec`.
             name: What the containers' ids begin with.
             at_once: How many scripts may run at once.
             queue: How many more may wait.
         """
         for left in await runc.list():
-            log.warning("deleting %s, which an earlier service has left behind", left.id)
+            log.warning("deleting %s, which was left behind", left.id)
             await runc.delete(left.id, force=True)
-        async with Bundle.busybox() as shared:
-            yield cls(runc, metrics, limits, rootfs=shared.rootfs, name=name, at_once=at_once, queue=queue)
+        shutil.rmtree(bundles, ignore_errors=True)
+        os.makedirs(bundles, mode=0o700)
+        async with Bundle.busybox(directory=bundles) as shared:
+            yield cls(
+                runc, metrics, limits, bundles=bundles, rootfs=shared.rootfs, name=name, at_once=at_once, queue=queue
+            )
 
     def refusal(self) -> str | None:
         """Say why no script is taken now; None if one is."""
@@ -137,7 +147,8 @@ class Sandbox:
         """Make a container, see it through, and delete it."""
         name = f"{self._name}-{uuid.uuid4().hex}"
         try:
-            async with Bundle.temporary(rootfs=self._rootfs, spec=confined(script, self.limits)) as bundle:
+            spec = confined(script, self.limits)
+            async with Bundle.temporary(rootfs=self._rootfs, spec=spec, directory=self._bundles) as bundle:
                 opening = self._runc.open_container(name, bundle, io=PipedIO(stdin=False), grace=GRACE)
                 async with opening as container:
                     watch = Watch(container, self.limits, tell)

@@ -88,7 +88,7 @@ class Watch:
         """Tell what it uses, again and again."""
         before: tuple[float, Stats] | None = None
         try:
-            async with self._container.events(interval=INTERVAL) as events:
+            async with self._container.events(interval=INTERVAL, on_lag="latest") as events:
                 async for event in events:
                     if isinstance(event, StatsEvent):
                         now = time.monotonic()

@@ -6,16 +6,17 @@ const MIB = 1 << 20;
 const SHOWN = 200_000; // characters of output that the page keeps
 
 const EXAMPLES = {
-  tour: `echo "I am $(id -un 2>/dev/null || id -u) on $(hostname), process $$"
-echo "capabilities: $(grep CapEff /proc/self/status)"
-touch /etc/x 2>/dev/null || echo "the root filesystem is read-only" >&2
+  tour: `echo "I am user $(id -u) on $(hostname)"
+echo "I see $(ls /proc | grep -c '^[0-9]') processes"
+touch /etc/x 2>/dev/null || echo "I can't write there" >&2
 
-for round in 1 2 3; do
-    echo "round $round: compute ..."
-    i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done
-    echo "round $round: fill memory ..."
-    head -c 4500000 /dev/zero > /tmp/file$round
-    sleep 0.8
+for round in 1 2 3 4; do
+    echo "round $round: compute"
+    i=0
+    while [ $i -lt 300000 ]; do i=$((i+1)); done
+    echo "round $round: fill memory"
+    head -c 9000000 /dev/zero > /tmp/$round
+    sleep 1
 done
 echo done
 `,
@@ -44,8 +45,8 @@ const $ = (id) => document.getElementById(id);
 const percent = (value) => `${Math.round(value)} %`;
 const mebibytes = (value) => `${value && value < 10 * MIB ? (value / MIB).toFixed(1) : Math.round(value / MIB)} MiB`;
 
-const cpu = new Plot($("cpu"), { title: "CPU", readout: $("cpu-now"), format: percent });
-const memory = new Plot($("memory"), { title: "Memory", readout: $("memory-now"), format: mebibytes, base: MIB });
+const cpu = new Plot($("cpu"), { title: "CPU", readout: $("cpu-now"), format: percent, lines: 5 });
+const memory = new Plot($("memory"), { title: "Memory", readout: $("memory-now"), format: mebibytes, lines: 4 });
 
 let going = null; // the AbortController of the run
 let shown = 0;

@@ -10,7 +10,7 @@ function draw(parent, name, attributes, text = "") {
   parent.append(element);
 }
 
-// A step for about `count` lines of a grid: 1, 2 or 5 times a power of ten.
+// A step for at most `count` marks of an axis: 1, 2 or 5 times a power of ten.
 function roundStep(range, count) {
   const rough = range / count;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -18,9 +18,10 @@ function roundStep(range, count) {
 }
 
 export class Plot {
-  // svg: where; title: of what; readout: element for the newest value; format: number to text; base: a round unit.
-  constructor(svg, { title, readout, format, base = 1 }) {
-    Object.assign(this, { svg, title, readout, format, base });
+  // svg: where; title: of what; readout: element for the newest value; format: number to text;
+  // lines: of the grid, up to the limit.
+  constructor(svg, { title, readout, format, lines }) {
+    Object.assign(this, { svg, title, readout, format, lines });
     this.limit = 1;
     this.seconds = 1;
     this.pointer = null;
@@ -48,23 +49,22 @@ export class Plot {
   }
 
   render() {
-    const { svg, points, limit, base } = this;
+    const { svg, points, limit } = this;
     const width = svg.clientWidth, height = svg.clientHeight;
     const last = points.at(-1);
-    const most = 1.12 * Math.max(limit, ...points.map(([, value]) => value));
+    const most = 1.1 * Math.max(limit, ...points.map(([, value]) => value));
     const end = Math.max(this.seconds, last ? last[0] : 0);
     const x = (second) => MARGIN.left + (width - MARGIN.left - MARGIN.right) * second / end;
     const y = (value) => height - MARGIN.bottom - (height - MARGIN.top - MARGIN.bottom) * value / most;
     svg.replaceChildren();
-    const step = base * roundStep(most / base, 4);
-    for (let value = 0; value <= most; value += step) {
+    for (let value = 0; value <= most; value += limit / this.lines) {
       draw(svg, "line", { class: "grid", x1: x(0), x2: x(end), y1: y(value), y2: y(value) });
       draw(svg, "text", { x: x(0) - 8, y: y(value) + 4, "text-anchor": "end" }, this.format(value));
     }
     for (let second = 0; second <= end; second += roundStep(end, 5))
       draw(svg, "text", { x: x(second), y: height - 5, "text-anchor": "middle" }, `${second} s`);
     draw(svg, "line", { class: "limit", x1: x(0), x2: x(end), y1: y(limit), y2: y(limit) });
-    draw(svg, "text", { x: x(end), y: y(limit) - 5, "text-anchor": "end" }, `limit ${this.format(limit)}`);
+    draw(svg, "text", { x: x(end), y: y(limit) - 5, "text-anchor": "end" }, "limit");
     if (last) {
       const curve = points.map(([second, value]) => `${x(second).toFixed(1)},${y(value).toFixed(1)}`).join(" L");
       draw(svg, "path", { class: "area", d: `M${x(points[0][0])},${y(0)} L${curve} L${x(last[0])},${y(0)} Z` });

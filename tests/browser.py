@@ -1,0 +1,71 @@
+"""A real browser without a screen: Debian's Chromium, driven by selenium."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from selenium import webdriver
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+WIDTH, HEIGHT = 1200, 830
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+
+
+def missing() -> str | None:
+    """Say what is missing on this host."""
+    absent = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
+    return f"needs {' and '.join(absent)} in $PATH" if absent else None
+
+
+@contextmanager
+def browse(*, dark: bool = False) -> Generator[webdriver.Chrome]:
+    """Run a browser that knows nothing of any other."""
+    with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        with webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver"))) as browser:
+            resize(browser, HEIGHT)
+            scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+            _command(browser, "Emulation.setEmulatedMedia", features=[scheme])
+            yield browser
+
+
+def resize(browser: webdriver.Chrome, height: int) -> None:
+    """Set the height of the page's window."""
+    _command(
+        browser, "Emulation.setDeviceMetricsOverride", width=WIDTH, height=height, deviceScaleFactor=1, mobile=False
+    )
+
+
+def run_script(browser: Any, script: str) -> Any:
+    """Run JavaScript in the page, and return what it returns."""
+    return browser.execute_script(script)
+
+
+def complaints(browser: Any) -> list[str]:
+    """Return the errors in the browser's log."""
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def _command(browser: Any, name: str, **arguments: Any) -> None:
+    """Send a command of Chrome's DevTools protocol."""
+    browser.execute_cdp_cmd(name, arguments)
