@@ -74,12 +74,14 @@ def open_pidfd(process: ProcessIdentity) -> int:
     # The number may have changed hands before the call, but not between the call and this check unnoticed: whoever
     # has it now started later.
     try:
-        if not process.exists():
-            raise ProcessLookupError(f"process {process.pid} is gone")
-    except BaseException:
+        exists = process.exists()
+    except OSError:
         os.close(pidfd)
         raise
-    return pidfd
+    if exists:
+        return pidfd
+    os.close(pidfd)
+    raise ProcessLookupError(f"process {process.pid} is gone")
 
 
 class SignalView(NamedTuple):
