@@ -185,8 +185,9 @@ class Checkpointing(Foreground):
         what was /dev/null stays so. What the process ends with is `Response.exit_code`; a runc that fails is an
         exception.
 
-        Cancelled, or out of time, the process gets SIGTERM, and SIGKILL `grace` seconds later; runc is reaped, and the
-        container deleted. With `detach` runc and criu are let finish, and what they have made is deleted.
+        Cancelled, or out of time, runc and criu are let finish, for ten seconds at most: a criu that is killed leaves
+        its mounts on the host. Then the process gets SIGTERM, and SIGKILL `grace` seconds later; runc is reaped, and
+        the container deleted. With `detach` what they have made is deleted.
 
         Args:
             container_id: Its id, the same as before or another.
@@ -248,7 +249,13 @@ class Checkpointing(Foreground):
             lsm_profile=lsm_profile,
             lsm_mount_context=lsm_mount_context,
         )
-        creation = Creation(pid_file=pid_file, console_socket=console_socket, no_pivot=no_pivot, extra_args=extra_args)
+        creation = Creation(
+            pid_file=pid_file,
+            watched=not detach,  # its start is the end of criu
+            console_socket=console_socket,
+            no_pivot=no_pivot,
+            extra_args=extra_args,
+        )
         switches = _argv.switches(detach=detach, no_subreaper=no_subreaper)
         command = _argv.restore(
             container_id, self._bundle(container_id, bundle), creation, (*switches, *restoration.words())
@@ -262,7 +269,7 @@ class Checkpointing(Foreground):
             drain_timeout=drain_timeout,
             grace=grace,
             detach=detach,
-            stop=LET_CRIU_FINISH if detach else None,
+            stop=LET_CRIU_FINISH if detach else StopPolicy(patience=LET_FINISH.patience, grace=grace, workload=True),
         )
         await self._require_for_restore(restoration, timeout or DEFAULT, no_pivot=no_pivot, no_subreaper=no_subreaper)
         async with self._creating(container_id):

@@ -333,7 +333,8 @@ class RunningProcess:
         """End it by the invocation's policy."""
         policy = self.invocation.stop
         if policy.patience > 0:
-            await self.child.wait(policy.patience)
+            begun = self.workload.started if policy.workload and self.workload is not None else None
+            await self.child.wait(policy.patience, or_for=begun)
         if policy.workload and self.child.returncode is None:
             deaf = drops_sigterm(self.pid)
             self.child.tell(signal.SIGTERM)

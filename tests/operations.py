@@ -35,6 +35,9 @@ Leaves: TypeAlias = Literal["nothing", "result", "anything"]
 
 INTERVAL = 0.01
 
+GRACE = 1.0
+"""Seconds for `exec`: a runc 1.1 that is killed before the process runs leaves a copy of itself with the container."""
+
 
 class Stage:
     """A client, bundles, and the container that an operation acts on.
@@ -203,13 +206,13 @@ async def run_in_a_group(stage: Stage) -> None:
 
 async def exec_captured(stage: Stage) -> None:
     """Run a process in a container, feed and capture it."""
-    response = await stage.client.exec(stage.name, ["cat"], io=CapturedIO(), input=b"x", grace=0.05)
+    response = await stage.client.exec(stage.name, ["cat"], io=CapturedIO(), input=b"x", grace=GRACE)
     assert response.stdout == b"x"
 
 
 async def exec_document(stage: Stage) -> None:
     """Run a process that a document describes."""
-    await stage.client.exec(stage.name, spec.Process(args=["true"], cwd="/", env=["PATH=/bin:/usr/bin"]), grace=0.05)
+    await stage.client.exec(stage.name, spec.Process(args=["true"], cwd="/", env=["PATH=/bin:/usr/bin"]), grace=GRACE)
 
 
 async def exec_detached(stage: Stage) -> None:
@@ -219,18 +222,18 @@ async def exec_detached(stage: Stage) -> None:
 
 async def exec_on_a_terminal(stage: Stage) -> None:
     """Run a process on a terminal."""
-    await stage.client.exec(stage.name, ["true"], io=PtyIO(), tty=True, grace=0.05)
+    await stage.client.exec(stage.name, ["true"], io=PtyIO(), tty=True, grace=GRACE)
 
 
 async def exec_with_descriptors(stage: Stage) -> None:
     """Run a process that gets a descriptor."""
-    await stage.client.exec(stage.name, ["true"], preserve_fds=[0], grace=0.05)
+    await stage.client.exec(stage.name, ["true"], preserve_fds=[0], grace=GRACE)
 
 
 async def exec_too_long(stage: Stage) -> None:
     """Run a process until its time is up."""
     with contextlib.suppress(RuncTimeout):
-        await stage.client.exec(stage.name, ["sleep", "60"], timeout=0.06, grace=0.05)
+        await stage.client.exec(stage.name, ["sleep", "60"], timeout=0.06, grace=GRACE)
 
 
 async def kill(stage: Stage) -> None:
@@ -353,7 +356,7 @@ async def open_container_of_our_own(stage: Stage) -> None:
 
 async def open_exec(stage: Stage) -> None:
     """Open a process in a container, and talk with it."""
-    async with stage.client.open_exec(stage.name, ["cat"], io=PipedIO(), grace=0.05) as process:
+    async with stage.client.open_exec(stage.name, ["cat"], io=PipedIO(), grace=GRACE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         await process.stdin.send(b"hello\n")
@@ -364,7 +367,7 @@ async def open_exec(stage: Stage) -> None:
 
 async def open_exec_on_a_terminal(stage: Stage) -> None:
     """Open a process on a terminal, and leave it."""
-    async with stage.client.open_exec(stage.name, ["cat"], io=PtyIO(), grace=0) as process:
+    async with stage.client.open_exec(stage.name, ["cat"], io=PtyIO(), grace=GRACE) as process:
         assert process.pty is not None
         await process.pty.send(b"hello\n")
         assert await process.pty.receive()
@@ -377,8 +380,8 @@ async def ask_the_handle(stage: Stage) -> None:
     await container.ps()
     await container.top()
     await container.stats()
-    await container.exec(["true"], grace=0.05)
-    async with container.open_exec(["true"], grace=0) as process:
+    await container.exec(["true"], grace=GRACE)
+    async with container.open_exec(["true"], grace=GRACE) as process:
         await process.wait()
     async with container.events(interval=INTERVAL) as events:
         await anext(events)
@@ -572,7 +575,7 @@ def asks(name: str) -> Operation:
     async def ask(stage: Stage) -> None:
         await getattr(stage.client, name)(*(() if takes_none else (stage.name,)))
 
-    return Operation(name, ask, needs=name if name == "features" else "")
+    return Operation(name, ask, needs={"features": "features", "stats": "events"}.get(name, ""))
 
 
 def _makes(name: str, work: Act, **settings: Any) -> Operation:
@@ -603,16 +606,16 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("update", update),
     Operation("taking turns", take_turns),
     Operation("supports", supports),
-    Operation("events", watch),
-    Operation("latest events", watch_the_latest),
-    Operation("merged events", watch_two),
+    Operation("events", watch, needs="events"),
+    Operation("latest events", watch_the_latest, needs="events"),
+    Operation("merged events", watch_two, needs="events"),
     _makes("open_container", open_container, weight=2),
     _makes("open_container with pipes", open_container_with_pipes),
     _makes("open_container on a terminal", open_container_on_a_terminal),
     _makes("open_container as a subreaper", open_container_of_our_own),
     Operation("open_exec", open_exec, weight=2),
     Operation("open_exec on a terminal", open_exec_on_a_terminal),
-    Operation("asking a handle", ask_the_handle, weight=2),
+    Operation("asking a handle", ask_the_handle, weight=2, needs="events"),
     Operation("changing by a handle", change_by_the_handle, status="created", fresh=True),
     Operation("checkpoint", checkpoint, needs="criu", weight=0.5),
     Operation("checkpoint by a handle", checkpoint_by_the_handle, needs="criu", weight=0.5),

@@ -359,11 +359,13 @@ class Place:
 
     Attributes:
         mark: What its processes, or their cgroups, carry in their environment or name, as in `leaks.processes`.
-        directories: Whose entries count, at any depth.
+        around: The directory in which everything is: no mount may be left in it.
+        directories: Those whose entries count, at any depth.
     """
 
-    def __init__(self, mark: str, directories: Sequence[Path] = ()) -> None:
+    def __init__(self, mark: str, around: Path, directories: Sequence[Path] = ()) -> None:
         self.mark = mark
+        self.around = around
         self.directories = tuple(directories)
 
     def stock(self) -> Stock:
@@ -378,7 +380,7 @@ class Place:
             yield f"task {task.get_name()} {getattr(work, '__qualname__', work)} {id(task):#x}"
         for directory in self.directories:
             yield from (f"file {path}" for path in directory.rglob("*"))
-        yield from (f"mount {mount}" for mount in leaks.mounts(self.mark))
+        yield from (f"mount {mount}" for mount in leaks.mounts(str(self.around)))
         yield from (f"cgroup {cgroup}" for cgroup in leaks.cgroups(self.mark))
 
     def _processes(self, before: Stock) -> Iterator[str]:

@@ -57,7 +57,7 @@ def stage(scratch: Path, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
             return Runc(command, root=root, env={"RUNC_ASYNC_SWEEP": mark}, **options)
 
         made_stage = Stage(make_client, mark, directory, **bundles)
-        yield made_stage, sweep.Place(mark, [own, root, made_stage.place])
+        yield made_stage, sweep.Place(mark, directory, [own, root, made_stage.place])
 
 
 def can_run(operation: Operation) -> bool:
@@ -258,7 +258,7 @@ async def test_a_planted_leak_is_found(leak: Leak, tmp_path: Path, monkeypatch: 
         await leak(one_turn)
         await one_turn()
 
-    place = sweep.Place(tmp_path.name, [tmp_path])
+    place = sweep.Place(tmp_path.name, tmp_path, [tmp_path])
     sweeping = sweep.Sweep(work, place)
     points = await sweeping.points()
     assert len(points) == 9

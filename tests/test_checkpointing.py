@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from runc_async._call import PrivateLog, StopPolicy, WatchedPidFile
+from runc_async._caller import LET_FINISH
 from runc_async._checkpointing import LET_CRIU_FINISH
 from runc_async._options import CheckpointOptions, RestoreOptions
 from runc_async.client import Runc
@@ -161,9 +162,10 @@ async def test_restore(client: Runc, runner: FakeRunner) -> None:
     runner.reply("restore", stdout=b"hello", exit_code=7)
     response = await client.restore("web", "/b", "/images", grace=2)
     [invocation] = runner.invocations
-    assert invocation.argv == (*PREFIX, "restore", "--bundle", "/b", "--image-path", "/images", "--", "web")
+    pid_file = ("--pid-file", WatchedPidFile())
+    assert invocation.argv == (*PREFIX, "restore", "--bundle", "/b", "--image-path", "/images", *pid_file, "--", "web")
     assert (invocation.streams, invocation.timeout) == (CapturedIO(), None)
-    assert invocation.stop == StopPolicy(grace=2, workload=True)
+    assert invocation.stop == StopPolicy(patience=LET_FINISH.patience, grace=2, workload=True)
     assert (response.exit_code, response.stdout) == (7, b"hello")
     with pytest.raises(ExitError):
         await client.restore("web", "/b", "/images", check=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import criu
+import leaks
 import pytest
 import sweep
 from operations import OPERATIONS, Operation, Stage
+from runtime import has_controller
 
 from runc_async import Runc
 
@@ -56,13 +59,19 @@ def stage(  # noqa: PLR0917 - the fixtures
             "terminal": make_bundle(["cat"], process={"terminal": True}),
         }
         scene = Stage(make_client, mark, directory, **bundles)
-        yield scene, sweep.Place(mark, [own, scene.place, root])
+        try:
+            yield scene, sweep.Place(mark, scratch, [own, scene.place, root])
+        finally:
+            for mount in sorted(leaks.mounts(str(directory)), reverse=True):
+                subprocess.run(["/bin/umount", mount], check=True)
 
 
 def missing(operation: Operation, runtime: Runtime) -> str | None:
     """Say what is missing for an operation."""
     if operation.needs == "criu":
         return criu.missing() or (None if runtime.has("restore --no-subreaper") else f"{runtime} can't restore")
+    if operation.needs == "events" and not has_controller("memory"):
+        return "needs a memory controller"
     if operation.needs and not runtime.has(operation.needs):
         return f"{runtime} has no {operation.needs}"
     return None
