@@ -54,10 +54,18 @@ class Runtime(NamedTuple):
     def has(self, feature: str) -> bool:
         """Say whether it has a command, such as `features`, or an option of one, such as `run --keep`.
 
-        `cgroup removal` is a feature too.
+        These are features too:
+
+        - `cgroup removal`: see there.
+        - `whole terminal output`: crun 1.28 with `--log` writes into the log what is left in the terminal of an `exec`
+          or a `run` when the process has ended, and not where the rest went.
+        - `rootfs errors`: crun 1.28 says of a missing root filesystem no more than `open X: No such file or directory`,
+          as of any other file.
         """
         if feature == "cgroup removal":
             return self.removes_cgroups
+        if feature in {"whole terminal output", "rootfs errors"}:
+            return not self.is_crun
         command, _, option = feature.partition(" ")
         found = re.search(rf"^\s+{re.escape(command)}\s", _help(self.command), re.MULTILINE)
         return found is not None and (not option or re.search(rf"{option}\b", _help(self.command, command)) is not None)

@@ -158,7 +158,9 @@ async def test_a_tree_that_a_container_dug_is_removed(client: Runc, container_id
     assert not bundle.path.exists()
 
 
-@pytest.mark.parametrize("lacks", ["directory", "config", "rootfs"])
+@pytest.mark.parametrize(
+    "lacks", ["directory", "config", pytest.param("rootfs", marks=pytest.mark.needs("rootfs errors"))]
+)
 async def test_what_a_bundle_lacks(lacks: str, client: Runc, container_id: Callable[[], str]) -> None:
     """A bundle without directory, config.json or root filesystem is a BundleNotFound."""
     async with Bundle.busybox(["true"]) as bundle:

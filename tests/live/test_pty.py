@@ -72,6 +72,9 @@ async def opened(way: str, client: Runc, make_bundle: MakeBundle, name: str, arg
 
 
 WAYS = pytest.mark.parametrize("way", ["container", "exec"])
+WAYS_TO_THE_END = pytest.mark.parametrize(
+    "way", ["container", pytest.param("exec", marks=pytest.mark.needs("whole terminal output"))]
+)
 
 
 @WAYS
@@ -117,7 +120,7 @@ async def test_a_program_hears_of_a_new_size(
         assert "41 77" in await until(pty, "77\n")
 
 
-@WAYS
+@WAYS_TO_THE_END
 async def test_a_megabyte_of_output(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str
 ) -> None:
@@ -132,7 +135,7 @@ async def test_a_megabyte_of_output(
     assert digest.digest() == hashlib.sha256(b"x" * (1 << 20) + b"\r\ndone\r\n").digest()
 
 
-@WAYS
+@WAYS_TO_THE_END
 async def test_output_that_is_read_late(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str
 ) -> None:
