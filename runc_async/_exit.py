@@ -214,9 +214,10 @@ def subreaper() -> Generator[None]:
     us, and `wait()` knows the status on every kernel. Without it `wait()` needs Linux 6.15.
 
     It changes the whole process, in all threads: every orphaned descendant becomes our child, whichever library started
-    it, and a zombie when it ends. This library reaps the processes of its own containers and nothing else, so other
-    libraries' children are safe, and what other libraries orphan stays a zombie until this process ends. Nesting is
-    counted; the last one to leave restores what was set before. What became our child stays it.
+    it, and a zombie when it ends. This library reaps the processes of its own containers, and the processes that crun
+    leaves of itself when it detaches, and nothing else, so other libraries' children are safe, and what other libraries
+    orphan stays a zombie until this process ends. Nesting is counted; the last one to leave restores what was set
+    before. What became our child stays it.
 
     Enter it before the containers are made. See PR_SET_CHILD_SUBREAPER(2const).
 
