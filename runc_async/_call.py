@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -33,9 +33,9 @@ class Document(msgspec.Struct, frozen=True):
 
     __repr__ = __str__
 
-    def __rich_repr__(self) -> Iterator[str]:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Show the same to rich, which doesn't ask for the repr of a struct."""
-        yield self.name
+        return [("name", self.name)]
 
 
 class PrivateLog(msgspec.Struct, frozen=True):
@@ -87,9 +87,9 @@ class Setting(msgspec.Struct, frozen=True):
         """Show the same, fit for a terminal."""
         return one_line(str(self))
 
-    def __rich_repr__(self) -> Iterator[tuple[str, str]]:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Show the same to rich, which doesn't ask for the repr of a struct."""
-        yield self.name, "***"
+        return [(self.name, "***")]
 
 
 Argument: TypeAlias = str | Document | PrivateLog | WatchedPidFile | PidfdSocket | Setting
@@ -175,9 +175,9 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         """Show what is started, without the environment and the input."""
         return f"<Invocation {one_line(' '.join(self.args))}>"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Show the same to rich, which doesn't ask for the repr of a struct."""
-        yield "args", self.args
+        return [("args", self.args)]
 
 
 class Completed(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from fuzz_targets import chain, sound
 from rich.console import Console
 
 from runc_async import Bundle, Runc, spec
-from runc_async._argv import Setting
+from runc_async._call import Setting
 from runc_async._criu_log import explained
 from runc_async._fdsocket import FDSocket
 from runc_async._scratch import scratch_directory

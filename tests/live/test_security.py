@@ -176,7 +176,7 @@ async def test_a_container_has_its_own_descriptors_and_no_more(
         files = [opened.enter_context(open(place / f"kept{number}", "wb")) for number in range(preserved)]
         error = opened.enter_context(open(place / "err", "wb"))
         io = streams(kind, place, error.fileno())
-        script = list(SCRIPT)
+        script: list[str] = list(SCRIPT)
         changes: dict[str, Any] = {"mounts": [*base_config["mounts"], *mounts]}
         name = container_id()
         if how == "create":
@@ -201,8 +201,8 @@ async def test_a_container_has_its_own_descriptors_and_no_more(
 async def execute(client: Runc, name: str, script: list[str], *, how: str, options: ProcessOptions, io: StdIO) -> None:
     """Run a script in a container, in one of the ways in which that can be done."""
     if how == "open_exec":
-        async with client.open_exec(name, script, io=io, **options) as process:
-            await process.wait()
+        async with client.open_exec(name, script, io=io, **options) as opened:
+            await opened.wait()
     elif how == "document":
         process = spec.Process(cwd="/", args=script, env=["PATH=/bin"], terminal=options.pop("tty", False))
         await client.exec(name, process, io=io, **options)
