@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-_PROC = Path("/proc")
-_USUAL = Path("/sys/fs/cgroup")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PROC = "/proc"
+_USUAL = "/sys/fs/cgroup"
 # Blanks and line feeds in a name are escaped, and nothing else that Python takes for one. Optional fields, as many as
 # there are, end with a lone hyphen.
 _MOUNT = re.compile(r"[^ ]+ [^ ]+ [^ ]+ (/[^ ]*) (/[^ ]*) .*? - ([^ ]+) [^ ]* ([^ ]*)$", re.DOTALL)
 _OOM_KILL = re.compile(rb"^oom_kill ([0-9]{1,20})$", re.MULTILINE)
 
 
-def memory_cgroup(pid: int, proc: Path = _PROC) -> Path | None:
+def memory_cgroup(pid: int, proc: str | Path = _PROC) -> Path | None:
     """Find the directory of the cgroup that counts the memory of a process, as mounted for us: cgroups(7).
 
     That is the memory hierarchy of cgroup v1 where there is one, also beside a v2 hierarchy without the controller
@@ -29,17 +32,17 @@ def memory_cgroup(pid: int, proc: Path = _PROC) -> Path | None:
         The directory; None if the process is gone, is in the same cgroup as we are, so that what is counted there is
         not its own, or if the hierarchy isn't mounted here.
     """
-    theirs = _cgroup_path(proc / str(pid))
-    if theirs is None or theirs == _cgroup_path(proc / "self"):
+    theirs = _cgroup_path(f"{proc}/{pid}")
+    if theirs is None or theirs == _cgroup_path(f"{proc}/self"):
         return None
     version, path = theirs
-    return next(_mounted(path, _mounts(proc / "self", version)), None)
+    return next(_mounted(path, _mounts(f"{proc}/self", version)), None)
 
 
-def cgroup_directories(path: str, proc: Path = _PROC) -> Iterator[Path]:
+def cgroup_directories(path: str, proc: str | Path = _PROC) -> Iterator[Path]:
     """Yield where a cgroup can be, by its path in the hierarchies: that of v1's memory first, then v2."""
     for version in (1, 2):
-        yield from _mounted(path, _mounts(proc / "self", version))
+        yield from _mounted(path, _mounts(f"{proc}/self", version))
 
 
 def read_oom_kills(directory: Path) -> int | None:
@@ -61,10 +64,10 @@ def read_oom_kills(directory: Path) -> int | None:
     return None
 
 
-def _cgroup_path(process: Path) -> tuple[int, str] | None:
+def _cgroup_path(process: str) -> tuple[int, str] | None:
     """Tell in which version of cgroups, and where in the hierarchy, the memory of a process is counted."""
     try:
-        content = os.fsdecode((process / "cgroup").read_bytes())
+        content = _read(f"{process}/cgroup")
     except (FileNotFoundError, ProcessLookupError):
         return None
     found = None
@@ -81,24 +84,34 @@ def _cgroup_path(process: Path) -> tuple[int, str] | None:
 
 def _mounted(path: str, mounts: list[tuple[str, Path]]) -> Iterator[Path]:
     """Yield the directories of a cgroup, as mounted for us."""
+    from pathlib import Path  # noqa: PLC0415  (it takes milliseconds to load, and a mere query doesn't need it)
+
     for root, mount_point in mounts:
         if Path(path).is_relative_to(root):
             yield mount_point / Path(path).relative_to(root)
 
 
-def _mounts(process: Path, version: int) -> list[tuple[str, Path]]:
+def _mounts(process: str, version: int) -> list[tuple[str, Path]]:
     """List the mounts of the memory hierarchy: which of its directories is mounted where: proc_pid_mountinfo(5).
 
     That of the usual place comes first.
     """
+    from pathlib import Path  # noqa: PLC0415  (as above)
+
     mounts: list[tuple[str, Path]] = []
-    for line in os.fsdecode((process / "mountinfo").read_bytes()).split("\n"):
+    for line in _read(f"{process}/mountinfo").split("\n"):
         if match := _MOUNT.match(line):
             root, mount_point, file_system, options = match.groups()
             if file_system == "cgroup2" if version == 2 else "memory" in options.split(","):  # noqa: PLR2004
                 mounts.append((_unescape(root), Path(_unescape(mount_point))))
     # criu mounts the hierarchies once more while it restores, in a place that is gone soon.
     return sorted(mounts, key=lambda mount: not mount[1].is_relative_to(_USUAL))
+
+
+def _read(path: str) -> str:
+    """Read a file of names."""
+    with open(path, "rb") as file:
+        return os.fsdecode(file.read())
 
 
 def _unescape(field: str) -> str:
