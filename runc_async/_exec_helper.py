@@ -94,7 +94,7 @@ def _found(program: str, env: Mapping[str, str]) -> str | None:
         return None
     for directory in env.get("PATH", os.defpath).split(os.pathsep):
         path = f"{directory}/{program}"
-        if not os.path.isabs(directory):
+        if not directory.startswith(os.sep):
             return None
         if os.access(path, os.X_OK, effective_ids=True) and not os.path.isdir(path):
             return path
