@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import time
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import fuzz_targets
@@ -17,6 +19,7 @@ from fuzz_targets import PLANTED, SEPARATOR, TARGETS
 from hypothesis import given, settings, strategies as st
 from mirror import is_list, is_map
 
+from runc_async._cgroup import memory_cgroup
 from runc_async.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -202,6 +205,20 @@ def parses(data: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+@pytest.mark.parametrize("odd", ["\v", "\f", "\r", "\x1c", "\x85", "\xa0", "\u2028", "-", " - ", "\udcff"])
+def test_names_of_cgroups_and_mounts_may_be_odd(odd: str, tmp_path: Path) -> None:
+    """What Python takes for the end of a line, or for a blank, is a part of a name: cgroup and mount are found."""
+    escaped = odd.replace(" ", "\\040")
+    mounts = (
+        f"1 2 0:3 / /before{escaped}x rw - ext4 /dev/sda rw\n4 2 0:5 / /top{escaped}y rw - cgroup cgroup rw,memory\n"
+    )
+    written = {"7/cgroup": f"5:memory:/c{odd}z\n", "self/cgroup": "5:memory:/\n", "self/mountinfo": mounts}
+    for name, text in written.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(os.fsencode(text))
+    assert memory_cgroup(7, tmp_path) == Path(f"/top{odd}y/c{odd}z")
 
 
 SIZE = 1 << 16
