@@ -124,7 +124,7 @@ whole() {
             fi ;;
         exec)
             if [ "$detached" ]; then keep sleep 1000; else : & fi
-            tell $!
+            tell $!; send
             [ "$detached" ] || wait $! ;;
         delete)
             [ ! -d "$root/$id" ] || { read -r pid <"$root/$id/pid" && kill -KILL "$pid"; rm -r "$root/$id"; } 2>&- ;;
@@ -386,7 +386,8 @@ def _pid_files() -> Iterator[Behaviour]:
 PID_FILES = tuple(_pid_files())
 
 BEGINNING = (
-    '[ -n "$console$pidfd" ] || { whole; exit; }; mkdir -p "$root/$id"; begin; echo $! >"$root/$id/pid"; tell $!; '
+    '[ -n "$console$pidfd" ] || { whole; exit; }; begin; tell $!; '
+    '[ $command = exec ] || { mkdir -p "$root/$id"; echo $! >"$root/$id/pid"; }; '
 )
 
 TELLING = tuple(

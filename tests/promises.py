@@ -133,7 +133,6 @@ class Cell:
         right: Whether this is a right result of a runtime that behaves well.
         reads: What the runtime prints is understood, and not passed on.
         waits: The exit code is that of the container's process.
-        makes: It makes a container.
         only: The commands that the runtime misbehaves in; all if there are none.
         needs: What the runtime has an occasion to misbehave with.
         version: What the runtime says that it is.
@@ -145,7 +144,6 @@ class Cell:
     right: Callable[[Any], object]
     reads: bool = False
     waits: bool = False
-    makes: bool = False
     only: str = ""
     needs: str = ""
     version: str = ""
@@ -172,6 +170,12 @@ async def open_exec(call: Call, io: StdIO | None = None) -> object:
     """Open a process, and wait for it."""
     async with asyncio.timeout(call.limit), call.client.open_exec(call.id, ["true"], io=io, grace=2) as process:
         return await process.wait()
+
+
+async def exec_with_a_pidfd(call: Call) -> object:
+    """Execute a process with a runtime that is known to send a pidfd of it."""
+    await call.client.supports("exec --pidfd-socket")
+    return await call.client.exec(call.id, ["true"], timeout=call.limit)
 
 
 async def wait(call: Call) -> object:
@@ -278,8 +282,8 @@ def _running() -> Iterable[Cell]:
         "restore": (Runc.restore, lambda c: c.client.restore(c.id, BUNDLE, "/no/images", timeout=c.limit)),
     }
     for name, (method, call) in running.items():
-        yield Cell(name, (method,), call, responded, waits=True, makes=True)
-        yield Cell(f"{name}, then well", (method,), call, responded, waits=True, makes=True, only=name.split(",")[0])
+        yield Cell(name, (method,), call, responded, waits=True)
+        yield Cell(f"{name}, then well", (method,), call, responded, waits=True, only=name.split(",")[0])
     executing: dict[str, Callable[[Call], Awaitable[object]]] = {
         "exec": lambda c: c.client.exec(c.id, ["true"], timeout=c.limit),
         "exec, checked": lambda c: c.client.exec(c.id, ["true"], timeout=c.limit, check=True),
@@ -289,6 +293,16 @@ def _running() -> Iterable[Cell]:
     }
     for name, call in executing.items():
         yield Cell(name, (Runc.exec,), call, responded, waits=True, needs="pid file")
+    yield Cell(
+        "exec, with a pidfd",
+        (Runc.exec,),
+        exec_with_a_pidfd,
+        responded,
+        waits=True,
+        only="exec",
+        needs="socket",
+        version="1.4.0",
+    )
     for io in (None, PipedIO(), PtyIO()):
         yield Cell(
             f"open_exec, {io!r}",
@@ -314,15 +328,14 @@ def _making() -> Iterable[Cell]:
         ),
     }
     for name, (method, call) in making.items():
-        yield Cell(name, (method,), call, responded, makes=True)
-        yield Cell(f"{name}, then well", (method,), call, responded, makes=True, only=name.split(",")[0])
+        yield Cell(name, (method,), call, responded)
+        yield Cell(f"{name}, then well", (method,), call, responded, only=name.split(",")[0])
     for option in ("console_socket", "pidfd_socket"):
         yield Cell(
             f"create with {option}",
             (Runc.create, FDSocket.receive),
             functools.partial(sent, option=option),
             responded,
-            makes=True,
             needs="socket",
             version="1.4.0",
         )
@@ -337,22 +350,19 @@ def _opening() -> Iterable[Cell]:
             ("restore", Runc.open_restored, open_restored),
         ):
             name, doing = f"open {command}, {io!r}", functools.partial(call, io=io)
-            yield Cell(name, (method,), doing, opened, makes=True, needs=needs)
-            yield Cell(f"{name}, then well", (method,), doing, opened, makes=True, needs=needs, only=command)
+            yield Cell(name, (method,), doing, opened, needs=needs)
+            yield Cell(f"{name}, then well", (method,), doing, opened, needs=needs, only=command)
     yield Cell(
         "open create, with a pidfd",
         (Runc.open_container,),
         open_container,
         opened,
-        makes=True,
         needs="socket",
         only="create",
         version="1.4.0",
     )
     for command in ("start", "delete"):
-        yield Cell(
-            f"open_container, {command} only", (Runc.open_container,), open_container, opened, makes=True, only=command
-        )
+        yield Cell(f"open_container, {command} only", (Runc.open_container,), open_container, opened, only=command)
 
 
 CELLS: tuple[Cell, ...] = (*_asking(), *_changing(), *_running(), *_making(), *_opening())
