@@ -69,7 +69,9 @@ async def test_figures_come_in_each_interval(client: Runc, make_container: MakeC
         assert isinstance(event, StatsEvent)
         assert event.id == name
         used.append(event.data.cpu.usage.total)
-    assert all(earlier < later for earlier, later in itertools.pairwise(used))
+    # On a busy machine the container may get no time at all between two of them.
+    assert all(earlier <= later for earlier, later in itertools.pairwise(used))
+    assert used[0] < used[-1]
 
 
 async def test_figures_come_of_a_created_and_a_paused_container(client: Runc, make_container: MakeContainer) -> None:
