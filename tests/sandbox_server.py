@@ -30,6 +30,7 @@ class Server:
         """Start it, and wait until it listens."""
         self.root = root
         self._said = ""
+        self._told = False
         command = [sys.executable, "-X", "dev", "-m", "examples.sandbox_service", "--port", "0"]
         places = ["--root", str(root), "--data", str(data)]
         self.process = subprocess.Popen(
@@ -51,12 +52,14 @@ class Server:
 
     def terminate(self) -> None:
         """Tell it to end."""
+        self._told = True
         self.process.terminate()
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> str:
-        """End it, unless it has ended; return what it has said since it listens."""
+        """End it, unless it has ended or was told to; return what it has said since it listens."""
         if self.process.returncode is None:
-            self.process.send_signal(number)
+            if not self._told:
+                self.process.send_signal(number)
             self._said = self.process.communicate()[1]
         return self._said
 

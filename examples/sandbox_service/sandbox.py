@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -15,7 +16,7 @@ import anyio
 from runc_async import Bundle, PipedIO, Runc, RuncError
 
 from .limits import Limits, confined
-from .messages import Ended, Started, Tell, Waiting
+from .messages import Ended, Tell, Waiting
 from .metrics import Metrics
 from .watch import Watch
 
@@ -109,7 +110,7 @@ class Sandbox:
         However this ends, by itself, by `stop` or by a cancel, the container is gone. The place is free for the next
         script before the client is told of the end.
         """
-        end = Ended("abandoned")
+        end = Ended("failed")
         try:
             with self._stoppable() as scope:
                 await tell(Waiting(max(0, len(self._runs) - self._at_once)))
@@ -117,6 +118,9 @@ class Sandbox:
                     end = await self._run(script, tell)
             if scope.cancelled_caught:
                 end = Ended("stopped")
+        except asyncio.CancelledError:
+            end = Ended("abandoned")
+            raise
         finally:
             self._metrics.ended(end)
         with anyio.move_on_after(LAST_WORD):
@@ -153,7 +157,6 @@ class Sandbox:
                 async with opening as container:
                     watch = Watch(container, self.limits, tell)
                     try:
-                        await tell(Started(name))
                         broken = await watch.follow()
                     finally:
                         self._metrics.output.inc(watch.printed)

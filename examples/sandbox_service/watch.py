@@ -13,7 +13,7 @@ from runc_async import Container, ExitStatus, RuncError, Stats, StatsEvent
 from runc_async.figures import cpu_percent, memory_working_set
 
 from .limits import Limits
-from .messages import Ended, Figures, Outcome, Output, Tell
+from .messages import Ended, Figures, Outcome, Output, Started, Tell
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,13 @@ class Watch:
         self._began = time.monotonic()
 
     async def follow(self) -> Broken | None:
-        """Tell of all that it prints and uses until it ends, or breaks a limit, and of which.
+        """Tell of all that it prints and uses until it ends, or breaks a limit; return which.
 
         Telling waits for a slow client, then nobody reads the container's pipes, and its next write waits. The time
         runs on meanwhile.
         """
         with anyio.move_on_after(self._limits.seconds) as clock:
+            await self._tell(Started(self._container.id))
             async with anyio.create_task_group() as group:
                 group.start_soon(self._forward, "stdout", group.cancel_scope)
                 group.start_soon(self._forward, "stderr", group.cancel_scope)

@@ -265,6 +265,7 @@ async def test_sigterm(serve: Callable[..., sandbox_server.Server], tried: Tried
             await run.until("output")
         assert len(server.containers()) == 3
         server.terminate()
+        server.terminate()  # as who is impatient does
         rests = await asyncio.gather(*(run.rest() for run in runs))
     assert [messages[-1]["outcome"] for messages in rests] == ["stopped"] * 6
     await asyncio.to_thread(server.end)

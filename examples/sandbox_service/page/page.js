@@ -20,11 +20,11 @@ for round in 1 2 3 4; do
 done
 echo done
 `,
-  memory: `x=0123456789abcdef
+  memory: `x=
 while true; do
-    x=$x$x
+    x=$x$(head -c 4000000 /dev/zero | tr '\\0' x)
     echo "$\{#x} bytes"
-    sleep 0.2
+    sleep 0.3
 done
 `,
   bomb: `bomb() { bomb | bomb & }
