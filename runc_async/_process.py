@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import warnings
@@ -192,6 +193,7 @@ class Child:
         except BaseException as exc:  # noqa: BLE001 - it is raised again by whoever waits for the spawn
             if isinstance(exc, asyncio.CancelledError):
                 await asyncio.sleep(REAP_TIME)
+            exc = _end_unwatched(exc)
             self._problem = spawn_error(exc, argv[0], options)
             self._spawned.set()
             return -1
@@ -263,6 +265,25 @@ def _cancel_again(life: asyncio.Task[int]) -> None:
     """
     if life.cancelling():
         life.cancel()
+
+
+def _end_unwatched(exc: BaseException) -> BaseException:
+    """End a child that asyncio has started, and can't watch; then its exception is replaced by the system's.
+
+    On Python 3.11 each child has a thread of asyncio's. If there is none to be had, the child runs and nobody knows it
+    but a local variable of asyncio's.
+    """
+    if not (isinstance(exc, RuntimeError) and "start new thread" in str(exc)):
+        return exc
+    trace = exc.__traceback__
+    while trace is not None:
+        transport = trace.tb_frame.f_locals.get("transp")
+        if isinstance(transport, asyncio.SubprocessTransport):
+            transport.kill()
+            os.waitpid(transport.get_pid(), 0)  # it has just been forked, and hasn't done a thing
+            transport.close()
+        trace = trace.tb_next
+    return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 def spawn_error(exc: BaseException, program: str, options: Mapping[str, Any]) -> BaseException:

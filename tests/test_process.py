@@ -6,9 +6,11 @@ import asyncio
 import inspect
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
+import leaks
 import pytest
 from children import alive, each_loop, post, python, run_in, write_program
 
@@ -403,3 +405,21 @@ def test_the_end_of_the_loop_with_a_child_that_is_being_stopped() -> None:
     ended = python(script)
     assert ended.stdout == b"seen to\nended\n"
     assert b"CleanupWarning: process " in ended.stderr
+
+
+async def test_no_thread_to_watch_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that asyncio can't watch for want of a thread, as on Python 3.11, is ended, and it is an OSError."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before, child = leaks.footprint(), Child()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        try:
+            await child.start(["/bin/sleep", "1000"])
+        except BlockingIOError:
+            assert child.pid == 0
+        else:  # later Pythons need no thread
+            await child.stop()
+    assert leaks.left_since(before) == []
