@@ -523,7 +523,7 @@ async def work(options: argparse.Namespace, directory: Path, mark: str) -> Soak:
     loop.set_exception_handler(lambda _, context: soak.found.append(f"the event loop says: {context}"))
     sys.unraisablehook = lambda unraisable: soak.found.append(f"unraisable: {unraisable.exc_value!r}")
 
-    def warned(message: Warning | str, *_: object) -> None:
+    def warned(message: Warning | str, *_: Any, **__: Any) -> None:
         soak.found.append(f"warning: {message}")
 
     warnings.showwarning = warned
