@@ -11,7 +11,7 @@ import msgspec
 
 from . import _host
 from ._host import Host, Runtime
-from .errors import one_line
+from ._one_line import one_line
 from .features import Features
 
 

@@ -15,7 +15,8 @@ from typing import TypeAlias
 import msgspec
 
 from ._call import Argument, Document, PidfdSocket, Setting, WatchedPidFile
-from .errors import InvalidContainerID, InvalidSignal, one_line
+from ._one_line import one_line
+from .errors import InvalidContainerID, InvalidSignal
 
 StrPath: TypeAlias = str | os.PathLike[str]
 User: TypeAlias = int | str | tuple[int, int]

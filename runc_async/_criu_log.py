@@ -8,7 +8,8 @@ import stat
 from collections.abc import Generator
 from typing import Final
 
-from .errors import CheckpointError, one_line
+from ._one_line import one_line
+from .errors import CheckpointError
 
 TAIL: Final = 4096
 """Bytes of the log that an error keeps."""

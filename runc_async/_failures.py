@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from . import errors
 from ._log import parse_log
+from ._one_line import shorten
 from ._wording import meaning
 from .errors import CommandError, LogRecord
 
@@ -39,6 +40,7 @@ _UNLOGGED_CODES = {1, 64, 255}
 
 _PANIC = re.compile(r"^(?:panic|fatal error): .*", re.MULTILINE)
 _PANIC_CODE = 2
+_GO_RUNTIME = re.compile(r"\A(?:runtime: [^\n]*\n)+")  # "failed to create new OS thread", in front of "fatal error"
 _TRACE_OF_RUNC = re.compile(r"^github\.com/opencontainers/runc/", re.MULTILINE)
 
 _READ_LIMIT = 1 << 16
@@ -70,7 +72,7 @@ def failed(log: tuple[LogRecord, ...], exit_code: int | None, stderr: bytes = b"
         return True
     text = stderr[:_READ_LIMIT].decode(errors="replace").strip()
     if exit_code == _PANIC_CODE:
-        return bool(_PANIC.match(text) and _TRACE_OF_RUNC.search(text))
+        return bool(_PANIC.match(_GO_RUNTIME.sub("", text)) and _TRACE_OF_RUNC.search(text))
     return exit_code in _UNLOGGED_CODES and len(stderr) < _READ_LIMIT and bool(_UNLOGGED.fullmatch(text))
 
 
@@ -153,7 +155,7 @@ def _judge(args: tuple[str, ...], words: _Words) -> _Finding:
 
 def _find(text: str, args: tuple[str, ...]) -> _Finding | None:
     """Look a text up in the table."""
-    message = errors.shorten(text.strip(), _MATCH_LIMIT)
+    message = shorten(text.strip(), _MATCH_LIMIT)
     if known := meaning(message):
         return _Finding(known.cls, text, known.what)
     document = _document(args) if _SYNTAX.match(message) else None

@@ -51,36 +51,11 @@ from typing import Any
 
 import msgspec
 
+from ._one_line import MESSAGE_LIMIT, one_line
 from .response import Response
 
-_MESSAGE_LIMIT = 1000
 _ID_LIMIT = 100
 _EXCERPT_LIMIT = 80
-
-
-def one_line(text: str, limit: int = _MESSAGE_LIMIT) -> str:
-    """Make a text that may be hostile fit for one line of a terminal or of a log.
-
-    Line ends become "; ". What isn't printable (control characters, escape sequences, marks that reverse the direction
-    of writing, lone surrogates) is written as a Python escape. Of a text longer than `limit` characters the middle is
-    left out, since runc says where in front and why at the end.
-    """
-    text = shorten(text, 4 * limit)
-    lines = filter(None, map(str.strip, text.splitlines()))
-    return shorten("".join(map(_printable, "; ".join(lines))), limit)
-
-
-def shorten(text: str, limit: int) -> str:
-    """Leave out the middle of a text that has more than `limit` characters."""
-    if len(text) <= limit:
-        return text
-    half = (limit - 5) // 2
-    return f"{text[:half]} ... {text[-half:]}"
-
-
-def _printable(character: str) -> str:
-    """Escape a character that a terminal might act on."""
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def _rebuild(cls: type[RuncError], args: tuple[Any, ...]) -> RuncError:
@@ -315,7 +290,7 @@ def _subject(container_id: str | None) -> str:
 def _said(log: tuple[LogRecord, ...], stderr: bytes) -> str:
     """Return the last error of the log, else the last line of stderr."""
     errors = [record.msg for record in log if record.is_error]
-    lines = stderr[-4 * _MESSAGE_LIMIT :].decode(errors="replace").strip().splitlines()
+    lines = stderr[-4 * MESSAGE_LIMIT :].decode(errors="replace").strip().splitlines()
     return (errors or lines or [""])[-1]
 
 

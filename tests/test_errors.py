@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from runc_async import errors
+from runc_async._one_line import one_line
 from runc_async.errors import (
     CheckpointError,
     CleanupWarning,
@@ -177,14 +178,14 @@ def test_the_tree_in_the_documentation_is_the_tree() -> None:
 @example("\x1b[31m\u202e\ud800\x00", 20)
 def test_one_line_is_short_and_harmless(text: str, limit: int) -> None:
     """Any text becomes one printable line within the limit."""
-    line = errors.one_line(text, limit)
+    line = one_line(text, limit)
     assert line.isprintable()
     assert len(line) <= limit
 
 
 def test_the_middle_of_a_long_message_is_left_out() -> None:
     """Where and why, at both ends of what runc says, are kept."""
-    line = errors.one_line("runc create failed: " + "x" * 5000 + ": permission denied")
+    line = one_line("runc create failed: " + "x" * 5000 + ": permission denied")
     assert line.startswith("runc create failed: ")
     assert " ... " in line
     assert line.endswith(": permission denied")

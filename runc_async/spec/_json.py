@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn, TypeAlias
 
-from runc_async.errors import DecodeError, shorten
+from runc_async._one_line import shorten
+from runc_async.errors import DecodeError
 
 from ._violation import Violation, is_array, is_object, join_path, quoted
 
