@@ -11,7 +11,7 @@ REQUIRE := $(shell [ "$$(id -u)" = 0 ] && echo --require-runc)
 RUNTIMES ?= runc $(wildcard $(CURDIR)/runtimes/runc-*/runc $(CURDIR)/runtimes/crun-*/crun)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types unit live cgroup2 runtimes docs bench bench-peers bench-quick soak fuzz clean host test-host
+.PHONY: help demo test style types unit live cgroup2 runtimes docs bench bench-peers bench-quick soak sweep fuzz clean host test-host
 
 help: ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ bench-quick: $(VENV)/.ready host bench-peers ## the same in a minute; fails if a
 soak: $(VENV)/.ready-bench host ## ten minutes of random operations on real containers; draws build/soak.png
 	@mkdir -p build
 	@$(BIN)/python tests/soak.py --plot build/soak.png --json build/soak.json $(SOAK)
+
+sweep: $(VENV)/.ready-dev test-host ## every call cut short at every step, in every way: half an hour
+	SWEEP_ALL=1 $(PYTEST) --require-runc --timeout 1200 tests/test_cancel_sweep.py tests/live/test_cancel_sweep.py
 
 $(VENV)/.ready-fuzz: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
 	@PYTHON="$(PYTHON)" tools/setup-venv.sh $(VENV) fuzz
