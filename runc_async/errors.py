@@ -422,5 +422,6 @@ class UnsupportedUsage(InvalidUsage, UnsupportedError):
 class RuncCrashed(CommandError):
     """Runc broke down: a Go panic, or a signal ended it. What it was doing may be half done.
 
-    A container that it was making is deleted, unless it was to be kept, and a process that it waited for is killed.
+    A container that it was making is deleted, unless it was to be kept; a process that it waited for is killed, if runc
+    had told its pid by then.
     """

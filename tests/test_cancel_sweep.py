@@ -23,7 +23,7 @@ import runc_async
 from runc_async import Runc, testing
 from runc_async._runner import ProcessRunner, RunningProcess
 
-POINTS = 12
+POINTS = 8
 """How often an operation of weight 1 is cut short, unless `SWEEP_ALL` asks for all points."""
 
 LONG = "exec sleep 1000"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -37,12 +38,22 @@ def page_id(page: Path) -> str:
     return str(page.relative_to(PROJECT))
 
 
+@contextlib.contextmanager
+def passable(directory: Path) -> Iterator[None]:
+    """Let other users, such as those that a page maps, on their way through a directory for the time of the block."""
+    mode = directory.stat().st_mode
+    directory.chmod(0o711)
+    try:
+        yield
+    finally:
+        directory.chmod(mode)
+
+
 @pytest.fixture
 def own_root(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give clients without a root directory a private one, so that the ids on the pages are free."""
     original = runc_async.Runc.__init__
-    scratch.chmod(0o711)  # for users that a page maps
-    with containers.private_root(scratch) as root:
+    with passable(scratch), containers.private_root(scratch) as root:
 
         def init(client: runc_async.Runc, *args: Any, **options: Any) -> None:
             original(client, *args, **{"root": root, **options})
@@ -106,9 +117,8 @@ def test_the_page_on_rootless_containers_is_true(scratch: Path, tmp_path: Path) 
     (block,) = pages.blocks(PROJECT / "docs" / "howto" / "rootless.md", "py")
     program = tmp_path / "program.py"
     program.write_text(block.code)
-    with containers.private_root(scratch) as place:
+    with passable(scratch), containers.private_root(scratch) as place:
         os.chown(place, NOBODY, NOBODY)
-        scratch.chmod(0o711)  # for the way to it
         user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         reading = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
         ended = subprocess.run(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.runc
 
-POINTS = 10
+POINTS = 6
 """How often an operation of weight 1 is cut short, unless `SWEEP_ALL` asks for all points."""
 
 

@@ -16,6 +16,7 @@ from runc_async._workload import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from containers import MakeBundle, MakeContainer
 
@@ -47,10 +48,14 @@ async def kill_runtime() -> int:
     return process
 
 
-async def test_the_process_of_an_exec(client: Runc, make_container: MakeContainer) -> None:
-    """An exec whose runc was killed is a crash, and its process is killed; the container goes on."""
+async def test_the_process_of_an_exec(client: Runc, make_container: MakeContainer, tmp_path: Path) -> None:
+    """An exec whose runc was killed is a crash, and its process, of which runc had told, is killed.
+
+    The container goes on.
+    """
     name = await make_container()
-    call = asyncio.create_task(client.exec(name, ["sleep", "61"]))
+    call = asyncio.create_task(client.exec(name, ["sleep", "61"], pid_file=tmp_path / "pid"))
+    await until((tmp_path / "pid").exists)
     process = await kill_runtime()
     with pytest.raises(RuncCrashed) as caught:
         await call
