@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def page_id(page: Path) -> str:
 
 
 @contextlib.contextmanager
-def passable(directory: Path) -> Iterator[None]:
+def passable(directory: Path) -> Generator[None]:
     """Let other users, such as those that a page maps, on their way through a directory for the time of the block."""
     mode = directory.stat().st_mode
     directory.chmod(0o711)
