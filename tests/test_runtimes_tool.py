@@ -258,8 +258,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
 
 
 @pytest.fixture
-def mirror(published: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+def mirror(published: Mirror, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
     """Point the script at a copy of the archive, with `echo` as the runtime that is wanted."""
+    scratch.chmod(0o711)  # whether others may pass is nothing to apt: it doesn't change its user
     copied = tmp_path / "archive"
     shutil.copytree(published.root, copied)
     mirror = copy.copy(published)

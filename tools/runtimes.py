@@ -42,6 +42,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 APT_CONFIG = """\
 #clear APT::Update;
 #clear APT::Default-Release;
+APT::Sandbox::User "root"; // its own user may not look into the folder, which is ours alone
 Dir::State "{folder}/state";
 Dir::State::status "{folder}/status";
 Dir::Cache "{folder}/cache";
