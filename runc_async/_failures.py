@@ -185,9 +185,13 @@ def _command(args: tuple[str, ...]) -> str | None:
 
 
 def _crashed(exit_code: int | None, found: _Finding, stderr: bytes) -> bool:
-    """Tell whether the runtime broke down before it could say why."""
+    """Tell whether the runtime broke down before it could say why.
+
+    A Go program that panics, or gets no thread, ends with 2; a runtime that fails in order ends with 1 and a record. So
+    a 2 without a word is the same, where the container has stderr and the trace isn't captured.
+    """
     if exit_code == _PANIC_CODE:
-        return found.cls is CommandError and _panic(stderr) is not None
+        return found.cls is CommandError and (not found.text or _panic(stderr) is not None)
     return exit_code is not None and exit_code < 0 and found.cls is CommandError
 
 

@@ -421,6 +421,13 @@ def test_a_panic_is_a_crash_and_its_first_line_the_message() -> None:
     assert (type(error), error.message) == (errors.RuncCrashed, "panic: nil pointer")
 
 
+def test_a_2_without_a_word_is_a_crash() -> None:
+    """The trace may have gone where it isn't captured; a runtime that fails in order says why, and ends with 1."""
+    assert type(failure(("runc", "create", "web"), 2)) is errors.RuncCrashed
+    assert type(failure(("runc", "create", "web"), 1)) is CommandError
+    assert type(failure(("runc", "create", "web"), 2, stderr=b"out of cheese")) is CommandError
+
+
 def test_a_runtime_that_was_killed_has_crashed_unless_it_said_why_it_failed() -> None:
     """A signal alone is `RuncCrashed`, whatever is on stderr."""
     killed = failure(("runc", "run", "web"), -9)
