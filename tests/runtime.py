@@ -61,10 +61,12 @@ class Runtime(NamedTuple):
           or a `run` when the process has ended, and not where the rest went.
         - `rootfs errors`: crun 1.28 says of a missing root filesystem no more than `open X: No such file or directory`,
           as of any other file.
+        - `clean failures`: crun keeps `.empty-directory` in its root; one that is killed, or has no room, leaves the
+          process that makes the container, or half of its record.
         """
         if feature == "cgroup removal":
             return self.removes_cgroups
-        if feature in {"whole terminal output", "rootfs errors"}:
+        if feature in {"whole terminal output", "rootfs errors", "clean failures"}:
             return not self.is_crun
         command, _, option = feature.partition(" ")
         found = re.search(rf"^\s+{re.escape(command)}\s", _help(self.command), re.MULTILINE)

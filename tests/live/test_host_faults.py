@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from containers import MakeBundle
     from runtime import Runtime
 
-pytestmark = [pytest.mark.runc, pytest.mark.needs("cgroup removal")]
+pytestmark = [pytest.mark.runc, pytest.mark.needs("cgroup removal"), pytest.mark.needs("clean failures")]
 
 ELSEWHERE = ("open_container", "open_exec", "merged events")
 """What has sweeps in a file of its own, or hands out errors instead of raising them, begins with one of these."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from containers import MakeBundle
     from runtime import Runtime
 
-pytestmark = [pytest.mark.runc, pytest.mark.needs("cgroup removal")]
+pytestmark = [pytest.mark.runc, pytest.mark.needs("cgroup removal"), pytest.mark.needs("clean failures")]
 
 SEEDS = 50
 """How often each command's runc is killed."""
