@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import AGAIN, main
 from bench.harness import OURS, Bar, Comparison, Row, Sample, compare
 from bench.report import figure, table
-from bench.suites import LIVE, SUITES
+from bench.suites import LIVE, QUICK, SUITES
 
 PROJECT = Path(__file__).parent.parent
 
@@ -48,6 +49,14 @@ def test_a_bar_that_is_known_to_be_missed_has_a_ceiling_of_its_own() -> None:
     assert [bar.tolerable(ratio) for ratio in (4.0, 4.1)] == [True, False]
     (row,) = compare(Comparison("wait", {OURS: lambda: Sample(2.0), "peer": lambda: Sample(1.0)}, (bar,)), rounds=1)
     assert row.note == "as expected"
+
+
+@pytest.mark.parametrize(("later", "exit_code"), [(1.0, 0), (9.0, 1)])
+def test_the_guard_looks_twice(later: float, exit_code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build is stopped by what is too slow in a second, longer measurement too, and by nothing else."""
+    costs = series(*[9.0] * QUICK.rounds, *[later] * (AGAIN * QUICK.rounds))
+    monkeypatch.setitem(SUITES, "wait", lambda _stage, _size: [costs])
+    assert main(["--quick", "--guard", "--only", "wait"]) == exit_code
 
 
 def test_own_time_is_compared_where_all_tell_it() -> None:
