@@ -123,12 +123,15 @@ class StopPolicy(msgspec.Struct, frozen=True):
             `grace` seconds more to report it. SIGKILL for runc alone would orphan the process.
         helpers: It has started others, such as criu, that have to end too: they have `grace` seconds after runc's end,
             before SIGKILL.
+        helpers_first: It takes back by itself what it has made for those, when they have ended: after the patience they
+            get SIGKILL, and it has `grace` seconds for that.
     """
 
     patience: float = 0.0
     grace: float = 0.0
     workload: bool = False
     helpers: bool = False
+    helpers_first: bool = False
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True):

@@ -52,6 +52,9 @@ GRACE: Final = 5.0
 LET_FINISH = StopPolicy(patience=10.0, grace=GRACE)
 """For commands that change something: SIGKILL in the middle leaves half-made containers (runc#4534)."""
 
+RESTORED_ROOT: Final = "criu-root"
+"""Where runc mounts a container's root filesystem for criu, in the directory that it keeps for the container."""
+
 OWN_OUTPUT: Final = OwnOutput()
 
 NO_GUARD: Final = contextlib.nullcontext()
@@ -303,6 +306,7 @@ class Caller:
 
             if not await self._older(container_id, begun):
                 adopt_processes(self._state_directory(), container_id)
+                self._spare_root(container_id)
                 await self._answer(delete)
                 reap_adopted()
                 left.extend(await remove_cgroups(container_id))
@@ -316,6 +320,18 @@ class Caller:
         if left:
             named = ", ".join(map(str, left))
             warnings.warn(f"of container {container_id!r} is left behind: {named}", CleanupWarning, stacklevel=2)
+
+    def _spare_root(self, container_id: str) -> None:
+        """See that a deletion doesn't reach the container's root filesystem.
+
+        Raises:
+            OSError: If it might.
+        """
+        place = os.path.join(self._state_directory(), container_id, RESTORED_ROOT)
+        if os.path.lexists(place):
+            from ._residue import spare_root  # noqa: PLC0415  (as above)
+
+            spare_root(place)
 
     async def _older(self, container_id: str, begun: dt.datetime) -> bool:
         """Tell whether a container was created before `begun`; a half-made one can't tell, and wasn't."""

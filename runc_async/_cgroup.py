@@ -103,7 +103,7 @@ def _mounts(process: str, version: int) -> list[tuple[str, Path]]:
         if match := _MOUNT.match(line):
             root, mount_point, file_system, options = match.groups()
             if file_system == "cgroup2" if version == 2 else "memory" in options.split(","):  # noqa: PLR2004
-                mounts.append((_unescape(root), Path(_unescape(mount_point))))
+                mounts.append((unescape(root), Path(unescape(mount_point))))
     # criu mounts the hierarchies once more while it restores, in a place that is gone soon.
     return sorted(mounts, key=lambda mount: not mount[1].is_relative_to(_USUAL))
 
@@ -114,6 +114,6 @@ def _read(path: str) -> str:
         return os.fsdecode(file.read())
 
 
-def _unescape(field: str) -> str:
+def unescape(field: str) -> str:
     """Decode the octal escapes of blanks, line feeds and backslashes."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

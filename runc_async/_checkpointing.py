@@ -5,7 +5,9 @@ The runtime calls the `criu` that is first in $PATH, which is that of the client
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Generator, Sequence
 
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
@@ -18,11 +20,33 @@ from ._criu import CgroupsMode, Dump, Restoration, status_descriptor
 from ._criu_log import explained
 from ._descriptors import FileDescriptor
 from ._foreground import DRAIN_TIMEOUT, Foreground
+from .errors import CleanupWarning
 from .response import Response
 from .stdio import StdIO
 
 LET_CRIU_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.grace, helpers=True)
 """Without runc, criu gives up at its next message to runc, and leaves a dumped container running."""
+
+LET_RESTORE_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.grace, helpers=True, helpers_first=True)
+"""Without criu, runc unmounts the root filesystem that it has mounted for criu; killed, it leaves the mount."""
+
+
+@contextlib.contextmanager
+def yards_named(directory: str) -> Generator[None]:
+    """If the block fails, say what a criu that was killed has left mounted.
+
+    Args:
+        directory: Where criu writes its log, absolute.
+    """
+    try:
+        yield
+    except BaseException:
+        from ._residue import mounted_in  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
+
+        with contextlib.suppress(OSError):  # no descriptor may be left
+            if left := mounted_in(directory):
+                warnings.warn(f"criu has left mounts behind: {', '.join(left)}", CleanupWarning, stacklevel=2)
+        raise
 
 
 class Checkpointing(Foreground):
@@ -186,8 +210,8 @@ class Checkpointing(Foreground):
         exception.
 
         Cancelled, or out of time, runc and criu are let finish, for ten seconds at most: a criu that is killed leaves
-        its mounts on the host. Then the process gets SIGTERM, and SIGKILL `grace` seconds later; runc is reaped, and
-        the container deleted. With `detach` what they have made is deleted.
+        its mounts on the host, which a `CleanupWarning` names. Then the process gets SIGTERM, and SIGKILL `grace`
+        seconds later; runc is reaped, and the container deleted. With `detach` what they have made is deleted.
 
         Args:
             container_id: Its id, the same as before or another.
@@ -269,11 +293,11 @@ class Checkpointing(Foreground):
             drain_timeout=drain_timeout,
             grace=grace,
             detach=detach,
-            stop=LET_CRIU_FINISH if detach else StopPolicy(patience=LET_FINISH.patience, grace=grace, workload=True),
+            stop=LET_RESTORE_FINISH if detach else StopPolicy(patience=LET_FINISH.patience, grace=grace, workload=True),
         )
         await self._require_for_restore(restoration, timeout or DEFAULT, no_pivot=no_pivot, no_subreaper=no_subreaper)
-        async with self._creating(container_id):
-            with explained(restoration.log_directory):
+        with yards_named(restoration.log_directory), explained(restoration.log_directory):
+            async with self._creating(container_id):
                 return await self._work(invocation, check=check, started=task_status.started)
 
     async def _require_for_restore(

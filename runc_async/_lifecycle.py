@@ -170,11 +170,13 @@ class Lifecycle(Support):
             InvalidContainerID: If the id can't be one.
             RuncTimeout: If it takes longer than `timeout`.
             RuncNotFound: If there is no runc.
+            OSError: If the root filesystem, mounted for a restore that was killed, can't be kept from the deletion.
             CommandError: If runc fails in another way.
         """
         command = _argv.delete(container_id, force=force)
         reap_adopted()
         adopt_processes(self._state_directory(), container_id)
+        self._spare_root(container_id)
         await self._change(command, timeout)
         reap_adopted()
 

@@ -13,7 +13,7 @@ from . import _argv
 from ._argv import Command, Creation, StrPath
 from ._call import PidfdSocket, Process as Running, StopPolicy
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_finished, raise_failure
-from ._checkpointing import LET_CRIU_FINISH, Checkpointing
+from ._checkpointing import LET_RESTORE_FINISH, Checkpointing, yards_named
 from ._criu import Restoration
 from ._criu_log import explained
 from ._descriptors import preserved
@@ -175,10 +175,10 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             return _argv.restore(container_id, self._bundle(container_id, bundle), ours, words)
 
         await self._require_for_restore(restoration, timeout, no_pivot=options.get("no_pivot", False))
-        async with self._creating(container_id):
-            with explained(restoration.log_directory):
+        with yards_named(restoration.log_directory), explained(restoration.log_directory):
+            async with self._creating(container_id):
                 container = await self._make(
-                    container_id, restore, io or NullIO(), timeout=timeout, stop=LET_CRIU_FINISH
+                    container_id, restore, io or NullIO(), timeout=timeout, stop=LET_RESTORE_FINISH
                 )
         try:
             yield container

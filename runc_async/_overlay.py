@@ -85,13 +85,19 @@ def _mount(lower: list[str], upper: str, work: str, target: str, *, source: str)
 
 
 def _unmount(target: str) -> None:
+    """Take a mount away, with its directory: nobody then takes what is left for a bundle with an empty root."""
+    detach(target)
+    os.rmdir(target)
+
+
+def detach(target: str) -> None:
     """Take a mount away at once, even if somebody is still in it: for them it lives on until they leave.
 
-    Without its directory nobody takes what is left for a bundle with an empty root filesystem.
+    Raises:
+        OSError: If it can't be taken away; with EINVAL, if nothing is mounted there.
     """
     if code := _call("umount2", os.fsencode(target), ctypes.c_int(_MNT_DETACH | _UMOUNT_NOFOLLOW)):
         raise OSError(code, os.strerror(code), target)
-    os.rmdir(target)
 
 
 def _call(name: str, *args: object) -> int:

@@ -1,4 +1,4 @@
-"""What a runc that was killed half-way leaves, and no `delete` knows of: cgroups without a process."""
+"""What a runc that was killed half-way leaves, and no `delete` knows of: cgroups without a process, a mount."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ._cgroup import unescape
+from ._overlay import detach
+
 PATIENCE = 1.0
 """Seconds for the processes of a half-made container to end: each does when it finds its runc gone."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_MOUNTS = Path("/proc/self/mountinfo")
 _OWN = Path("/proc/self/cgroup")
 
 
@@ -32,6 +36,42 @@ async def remove_cgroups(container_id: str, top: Path = _CGROUPS, own: Path = _O
     while (busy := [path for path in busy if not _removed(path)]) and loop.time() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.01)  # cgroup v1 tells nobody when the last process is gone
     return busy
+
+
+def spare_root(place: str) -> None:
+    """Take away the root filesystem that runc has mounted for criu in the container's own directory.
+
+    A runc that is killed leaves it there, without a record of the container. runc-delete(8) then empties that
+    directory, and would delete all files of the root filesystem.
+
+    Args:
+        place: Where it is mounted.
+
+    Raises:
+        OSError: If it is still there.
+    """
+    while os.path.lexists(place):
+        try:
+            detach(place)
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:  # nothing is mounted there any more
+                return
+            raise
+
+
+def mounted_in(directory: str, table: Path = _MOUNTS) -> list[str]:
+    """Tell what is mounted in a directory that criu works in: its `.criu.cgyard.` with the hierarchies of cgroups.
+
+    criu takes it away when it ends, but not when it is killed. It may be in use by another criu, so it stays.
+
+    Args:
+        directory: The directory.
+        table: The mounts of this process.
+    """
+    points = [line.split(" ", 5)[4] for line in os.fsdecode(table.read_bytes()).splitlines()]
+    prefix = os.path.join(os.path.realpath(directory), ".criu.cgyard.")
+    yards = {unescape(point) for point in points}
+    return sorted(yard for yard in yards if yard.startswith(prefix) and "/" not in yard[len(prefix) :])
 
 
 def _removed(path: Path) -> bool:

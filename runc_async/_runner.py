@@ -346,6 +346,9 @@ class RunningProcess:
         else:
             helpers = Helpers(self.pid) if policy.helpers and self.child.returncode is None else None
             try:
+                if policy.helpers_first and self.child.returncode is None:
+                    kill_workload(self.pid)
+                    await self.child.wait(policy.grace)
                 await self.child.stop(policy.grace)
             finally:
                 if helpers is not None:

@@ -12,7 +12,7 @@ import pytest
 
 from runc_async._call import PrivateLog, StopPolicy, WatchedPidFile
 from runc_async._caller import LET_FINISH
-from runc_async._checkpointing import LET_CRIU_FINISH
+from runc_async._checkpointing import LET_CRIU_FINISH, LET_RESTORE_FINISH
 from runc_async._options import CheckpointOptions, RestoreOptions
 from runc_async.client import Runc
 from runc_async.errors import (
@@ -203,7 +203,7 @@ async def test_a_detached_restore_with_everything(client: Runc, runner: FakeRunn
         *("apparmor:web", "--lsm-mount-context", "context", "--pid-file", "/p", "--console-socket", "/s"),
         *("--no-pivot", "--foo", "--", "web"),
     )
-    assert (invocation.streams, invocation.stop) == (NullIO(), LET_CRIU_FINISH)
+    assert (invocation.streams, invocation.stop) == (NullIO(), LET_RESTORE_FINISH)
 
 
 async def test_open_restored(client: Runc, runner: FakeRunner) -> None:
@@ -218,7 +218,7 @@ async def test_open_restored(client: Runc, runner: FakeRunner) -> None:
         *(*PREFIX, "restore", "--bundle", "/b", "--detach", "--image-path", "/images", "--file-locks"),
         *("--pid-file", WatchedPidFile(), "--no-pivot", "--foo", "--", "web"),
     )
-    assert (restore.streams, restore.timeout, restore.stop) == (PipedIO(), 3, LET_CRIU_FINISH)
+    assert (restore.streams, restore.timeout, restore.stop) == (PipedIO(), 3, LET_RESTORE_FINISH)
 
 
 async def test_open_restored_has_no_end_to_capture(client: Runc, runner: FakeRunner) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runc_async import _residue
-from runc_async._residue import remove_cgroups
+from runc_async._residue import mounted_in, remove_cgroups, spare_root
 
 LAYOUTS = {
     "v1": ("4:memory:/ours\n2:cpu,cpuacct:/\n1:name=systemd:/\n", ["memory/ours", "cpu", "cpu,cpuacct", "systemd"]),
@@ -66,3 +66,43 @@ async def test_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(_residue, "PATIENCE", 0.03)
     async with asyncio.timeout(5):
         assert await remove_cgroups("box", tmp_path, tmp_path / "own") == [cgroup]
+
+
+def test_what_criu_has_left_mounted(tmp_path: Path) -> None:
+    """Of all mounts only those count in which criu has its hierarchies, and of each only the outermost."""
+    work = tmp_path / "the images"
+    escaped = str(work).replace(" ", "\\040")
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        f"80 22 0:51 / {escaped}/.criu.cgyard.b1 rw - tmpfs none rw\n"
+        f"81 80 0:29 / {escaped}/.criu.cgyard.b1/pids rw - cgroup none rw,pids\n"
+        f"82 22 0:52 / {escaped}/.criu.cgyard.a1 rw - tmpfs none rw\n"
+        f"83 22 0:53 / {escaped}/other rw - tmpfs none rw\n"
+        f"84 22 0:54 / {tmp_path}/.criu.cgyard.c1 rw - tmpfs none rw\n"
+    )
+    assert mounted_in(str(work), table) == [f"{work}/.criu.cgyard.a1", f"{work}/.criu.cgyard.b1"]
+    assert mounted_in(str(tmp_path / "elsewhere"), table) == []
+
+
+def test_a_root_filesystem_that_is_still_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is mounted on top of each other goes; what can't be taken away is an error."""
+    place, mounts = tmp_path / "criu-root", 2
+    spare_root(str(place))
+    place.mkdir()
+
+    def detach(target: str) -> None:
+        nonlocal mounts
+        assert target == str(place)
+        if not mounts:
+            raise OSError(errno.EINVAL, "not mounted")
+        mounts -= 1
+
+    def refused(target: str) -> None:
+        raise OSError(errno.EPERM, "no", target)
+
+    monkeypatch.setattr(_residue, "detach", detach)
+    spare_root(str(place))
+    assert mounts == 0
+    monkeypatch.setattr(_residue, "detach", refused)
+    with pytest.raises(PermissionError):
+        spare_root(str(place))

@@ -11,26 +11,31 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import containers
 import criu
 import leaks
 import pytest
 from containers import ended, heard
 
 import runc_async
-from runc_async import _checkpointing
+from runc_async import _checkpointing, _opening
 from runc_async._call import StopPolicy
+from runc_async._residue import remove_cgroups
 from runc_async.client import Runc
 from runc_async.errors import (
     CheckpointError,
+    CleanupWarning,
     ContainerExists,
     ContainerNotFound,
     ContainerNotRunning,
     ExitError,
+    RuncCrashed,
     RuncTimeout,
     UnsupportedError,
 )
@@ -38,7 +43,7 @@ from runc_async.state import Status
 from runc_async.stdio import CapturedIO, PipedIO, PtyIO, RedirectIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from anyio.abc import TaskStatus
     from containers import MakeBundle
@@ -96,6 +101,15 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop a restore that is cancelled at once, instead of in ten seconds."""
+    policy = StopPolicy(grace=5, helpers=True, helpers_first=True)
+    for module in (_checkpointing, _opening):
+        monkeypatch.setattr(module, "LET_RESTORE_FINISH", policy)
+    monkeypatch.setattr(_checkpointing, "LET_FINISH", StopPolicy(grace=5))
+
+
+@pytest.fixture
 def images(scratch: Path) -> Iterator[Path]:
     """Return an empty directory for images."""
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
@@ -110,6 +124,55 @@ def pipe() -> Iterator[tuple[int, int]]:
     for fd in (reading, writing):
         with contextlib.suppress(OSError):
             os.close(fd)
+
+
+class Stuck:
+    """A criu that tells its version, and then does nothing: `mark` is there as soon as it is asked for more.
+
+    Attributes:
+        path: The $PATH in which it is the first.
+        mark: A file, with its process id in it.
+        work: Where it leaves a mount, as a criu that is killed does.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.path = f"{directory}:{criu.search_path()}"
+        self.mark = directory / "mark"
+        self.work = directory / "work"
+        real = shutil.which("criu", path=criu.search_path())
+        yard = self.work / ".criu.cgyard.stuck"
+        (directory / "criu").write_text(
+            "#!/bin/sh\n"
+            f'mkdir {directory}/asked 2>/dev/null && exec {real} "$@"\n'
+            f"mkdir -p {yard} && mount -t tmpfs none {yard}\n"
+            f"echo $$ >{self.mark}.new && mv {self.mark}.new {self.mark}\n"
+            "exec sleep 60\n"
+        )
+        (directory / "criu").chmod(0o755)
+
+    async def asked(self) -> int:
+        """Wait until it hangs, and return its process id."""
+        async with asyncio.timeout(20):
+            while not self.mark.exists():  # noqa: ASYNC110 - a shell script can't tell in a better way
+                await asyncio.sleep(0.005)
+        return int(self.mark.read_text())
+
+    def unmount(self) -> None:
+        """Take its mount away."""
+        for mount in leaks.mounts(str(self._directory)):
+            subprocess.run(["/bin/umount", mount], check=True)
+
+
+@pytest.fixture
+def stuck(scratch: Path) -> Iterator[Stuck]:
+    """Return a criu that hangs."""
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        found = Stuck(Path(directory))
+        try:
+            yield found
+        finally:
+            found.unmount()
 
 
 async def lines(container: Container, count: int) -> list[bytes]:
@@ -482,6 +545,94 @@ async def test_a_restore_out_of_time(client: Runc, images: Path, prepare: Prepar
     assert caught.value.stdout == b"bye\n"
     assert await client.list() == []
     assert leaks.left_on_host(name) == []
+
+
+@pytest.fixture
+async def dumped(client: Runc, images: Path, prepare: Prepare, scratch: Path) -> AsyncIterator[tuple[str, Path, Path]]:
+    """Return an id, the bundle that the images were made of, and a root filesystem that no other bundle has."""
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        root = Path(directory, "rootfs")
+        containers.make_rootfs(root)
+        name, bundle = prepare(["sleep", "60"], root={"path": str(root)})
+        async with client.open_container(name, bundle) as container:
+            await container.checkpoint(images)
+        yield name, bundle, root
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("how", ["detached", "opened", "in the foreground"])
+async def test_a_restore_that_hangs(  # noqa: PLR0917 - the fixtures
+    client: Runc,
+    make_client: Callable[[str], Runc],
+    images: Path,
+    dumped: tuple[str, Path, Path],
+    stuck: Stuck,
+    how: str,
+) -> None:
+    """What a criu that has to be killed leaves is named, and no file of the container's is touched; the id is free."""
+    (name, bundle, root), hanging = dumped, make_client(stuck.path)
+    files = sorted(root.rglob("*"))
+
+    async def opened() -> None:
+        async with hanging.open_restored(name, bundle, images, work_path=stuck.work):
+            pytest.fail("there is nothing to open")
+
+    async def restored() -> None:
+        await hanging.restore(name, bundle, images, work_path=stuck.work, detach=how == "detached", grace=1)
+
+    restore = asyncio.create_task(opened() if how == "opened" else restored())
+    await stuck.asked()
+    restore.cancel()
+    with pytest.raises(asyncio.CancelledError), pytest.warns(CleanupWarning, match="cgyard.stuck"):
+        await restore
+    stuck.unmount()
+    assert sorted(root.rglob("*")) == files
+    assert leaks.left_on_host(name) == []
+    async with client.open_restored(name, bundle, images, grace=0) as again:
+        assert (await again.state()).status == Status.RUNNING
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "somebody else's"])
+async def test_a_restore_whose_runc_is_killed(  # noqa: PLR0917 - the fixtures
+    client: Runc,
+    make_client: Callable[[str], Runc],
+    runtime: Runtime,
+    root: Path,
+    images: Path,
+    dumped: tuple[str, Path, Path],
+    stuck: Stuck,
+    ours: bool,  # noqa: FBT001
+) -> None:
+    """It leaves the root filesystem mounted in the directory that a deletion empties; not a file of it is lost."""
+    name, bundle, directory = dumped
+    files = sorted(directory.rglob("*"))
+    hanging = make_client(stuck.path)
+    words = (runtime.command, "--root", root, "restore", "--detach", "--bundle", bundle, "--image-path", images)
+
+    async def our_own() -> None:
+        with pytest.raises(RuncCrashed), pytest.warns(CleanupWarning, match="cgyard.stuck"):
+            await hanging.restore(name, bundle, images, work_path=stuck.work, detach=True)
+
+    async def another() -> None:
+        environment = {**os.environ, "PATH": stuck.path}
+        process = await asyncio.create_subprocess_exec(*words, "--work-path", stuck.work, name, env=environment)
+        await process.wait()
+        await client.delete(name, force=True)
+        assert await remove_cgroups(name) == []  # no command of runc's knows of them
+
+    restore = asyncio.create_task(our_own() if ours else another())
+    helper = await stuck.asked()
+    assert (root / name / "criu-root" / "bin").is_dir()
+    runc = int(Path(f"/proc/{helper}/stat").read_text().split()[3])
+    os.kill(runc, signal.SIGKILL)
+    os.kill(helper, signal.SIGKILL)  # a criu that is at work gives up by itself
+    await restore
+    stuck.unmount()
+    assert sorted(directory.rglob("*")) == files
+    assert not (root / name).exists()
+    assert leaks.left_on_host(name) == []
+    async with client.open_restored(name, bundle, images, grace=0) as again:
+        assert (await again.state()).status == Status.RUNNING
 
 
 @pytest.mark.parametrize("seconds", MOMENTS)
