@@ -18,26 +18,26 @@ from .features import Version
 
 # crun was looked at in 1.8.1, 1.21 and 1.28: what only 1.8.1 lacks counts as there from 1.8.2 on, and a crun that still
 # lacks it says so itself.
-_AFTER_DEBIAN_12 = (1, 8, 2)
+AFTER_DEBIAN_12 = (1, 8, 2)
 
 CREATE_PIDFD_SOCKET: Final = "create --pidfd-socket"
 
 SINCE: Final[Mapping[str, Mapping[str, tuple[int, ...] | None]]] = {
-    "features": {"runc": (1, 1), "crun": _AFTER_DEBIAN_12},
+    "features": {"runc": (1, 1), "crun": AFTER_DEBIAN_12},
     "events": {"crun": None},
-    "checkpoint": {"crun": _AFTER_DEBIAN_12},
-    "restore": {"crun": _AFTER_DEBIAN_12},
+    "checkpoint": {"crun": AFTER_DEBIAN_12},
+    "restore": {"crun": AFTER_DEBIAN_12},
     CREATE_PIDFD_SOCKET: {"runc": (1, 2), "crun": None},
     "run --pidfd-socket": {"runc": (1, 2), "crun": None},
-    "run --keep": {"runc": (1, 1), "crun": _AFTER_DEBIAN_12},
+    "run --keep": {"runc": (1, 1), "crun": AFTER_DEBIAN_12},
     "exec --pidfd-socket": {"runc": (1, 2), "crun": None},
     "exec --cgroup": {"runc": (1, 1)},
     "exec --ignore-paused": {"runc": (1, 1), "crun": None},
     "exec --additional-gids": {"crun": None},
     "update --cpu-burst": {"runc": (1, 2)},
     "update --cpu-idle": {"runc": (1, 2)},
-    "update --l3-cache-schema": {"crun": _AFTER_DEBIAN_12},
-    "update --mem-bw-schema": {"crun": _AFTER_DEBIAN_12},
+    "update --l3-cache-schema": {"crun": AFTER_DEBIAN_12},
+    "update --mem-bw-schema": {"crun": AFTER_DEBIAN_12},
     "checkpoint --lazy-pages": {"crun": None},
     "checkpoint --status-fd": {"crun": None},
     "checkpoint --page-server": {"crun": None},
@@ -51,7 +51,7 @@ SINCE: Final[Mapping[str, Mapping[str, tuple[int, ...] | None]]] = {
     "restore --auto-dedup": {"crun": None},
     "restore --no-pivot": {"crun": None},
     "restore --no-subreaper": {"crun": None},
-    "restore --lsm-mount-context": {"runc": (1, 1)},
+    "restore --lsm-mount-context": {"runc": (1, 1), "crun": AFTER_DEBIAN_12},
     "restore --manage-cgroups-mode ignore": {"runc": (1, 2)},
 }
 """A command, or a command with an option: for each runtime the numbers of the first version that has it, None for none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import feature_table
 import pytest
 from children import post, write_program
 
@@ -58,6 +59,21 @@ def client(runner: FakeRunner) -> Runc:
 def test_the_table(runtime: str, version: str, feature: str, expected: object) -> None:
     """Versions are compared by their numbers; what isn't known is taken to be there."""
     assert _support.supported(feature, Version(runtime=runtime, version=version)) is expected
+
+
+TRIED: dict[tuple[int, ...] | None, tuple[int, ...] | None] = {None: None, (): (), _support.AFTER_DEBIAN_12: (1, 21)}
+"""For crun, what the table of the library has, and the first version of those tried that the page names."""
+
+
+@pytest.mark.parametrize("feature", _support.SINCE)
+def test_the_page_tells_what_the_table_has(feature: str) -> None:
+    """docs/topics/runtimes.md has each feature of the library's table, with the same versions."""
+    told, known = feature_table.read()[feature], _support.SINCE[feature]
+    assert feature_table.since(told["runc"]) == known.get("runc", ())
+    if told["crun"].endswith("`Runc.update` can"):  # which writes a document
+        assert "crun" not in known
+    else:
+        assert feature_table.since(told["crun"]) == TRIED[known.get("crun", ())]
 
 
 async def test_supports_asks_once(client: Runc, runner: FakeRunner) -> None:
@@ -140,10 +156,21 @@ LACKING: dict[str, tuple[bytes, Callable[[Runc], Awaitable[object]]]] = {
         b"crun version 1.8.1\n",
         lambda client: client.update("web", LinuxResources(), l3_cache_schema="L3:0=f"),
     ),
+    "update --mem-bw-schema": (
+        b"crun version 1.8.1\n",
+        lambda client: client.update("web", LinuxResources(), mem_bw_schema="MB:0=20"),
+    ),
     "checkpoint --lazy-pages": (CRUN, lambda client: client.checkpoint("web", "/i", lazy_pages=True)),
     "checkpoint --page-server": (CRUN, lambda client: client.checkpoint("web", "/i", page_server="h:1")),
     "checkpoint --empty-ns": (CRUN, lambda client: client.checkpoint("web", "/i", empty_ns=["network"])),
     "checkpoint --auto-dedup": (CRUN, lambda client: client.checkpoint("web", "/i", auto_dedup=True)),
+    "restore --lazy-pages": (CRUN, lambda client: client.restore("web", "/b", "/i", lazy_pages=True)),
+    "restore --empty-ns": (CRUN, lambda client: client.restore("web", "/b", "/i", empty_ns=["network"])),
+    "restore --no-subreaper": (CRUN, lambda client: client.restore("web", "/b", "/i", no_subreaper=True)),
+    "restore --lsm-mount-context": (
+        b"runc version 1.0.3\n",
+        lambda client: client.restore("web", "/b", "/i", lsm_mount_context="x"),
+    ),
     "restore --auto-dedup": (CRUN, lambda client: client.restore("web", "/b", "/i", auto_dedup=True)),
     "restore --no-pivot": (CRUN, lambda client: client.restore("web", "/b", "/i", no_pivot=True)),
 }
