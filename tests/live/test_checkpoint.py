@@ -487,6 +487,80 @@ async def test_what_only_newer_runtimes_have(client: Runc, runtime: Runtime, ima
             assert list(images.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"empty_ns": ["network"]}, {"auto_dedup": True}, {"ext_unix_sk": True, "file_locks": True}],
+    ids=" ".join,
+)
+async def test_options_of_both(client: Runc, images: Path, prepare: Prepare, options: dict[str, Any]) -> None:
+    """What both commands have to be told is understood by runc and by criu, and the count goes on."""
+    name, bundle = prepare(COUNTER)
+    async with client.open_container(name, bundle, io=PipedIO(), grace=0) as container:
+        await lines(container, 1)
+        await container.checkpoint(images, **options)
+    async with client.open_restored(name, bundle, images, io=PipedIO(), grace=0, **options) as restored:
+        assert int((await lines(restored, 1))[0]) > 0
+
+
+async def test_established_connections(client: Runc, images: Path, prepare: Prepare) -> None:
+    """A container with a TCP connection is dumped if that is asked for, and else criu names the option."""
+    script = "nc -l -p 7000 -e cat & sleep 0.3; while :; do echo x; usleep 10000; done | nc 127.0.0.1 7000"
+    name, bundle = prepare(["sh", "-c", script])
+    async with client.open_container(name, bundle, io=PipedIO(), grace=0) as container:
+        await lines(container, 1)
+        with pytest.raises(CheckpointError) as caught:
+            await container.checkpoint(images / "1")
+        assert "tcp-established" in caught.value.__notes__[0]
+        await container.checkpoint(images / "2", tcp_established=True, leave_running=True)
+        await lines(container, 2)
+
+
+@pytest.mark.parametrize("kind", ["apparmor", "selinux"])
+async def test_security_modules(client: Runc, images: Path, prepare: Prepare, kind: str) -> None:
+    """Profile and context reach criu, which says so where the kernel has no such module."""
+    name, bundle = prepare(COUNTER)
+    async with client.open_container(name, bundle, io=PipedIO(), grace=0) as container:
+        await container.checkpoint(images)
+    if not Path("/sys/kernel/security/apparmor").exists() and not Path("/sys/fs/selinux/enforce").exists():
+        with pytest.raises(CheckpointError) as caught:
+            await client.restore(name, bundle, images, detach=True, lsm_profile=f"{kind}:a_u:a_r:a_t:s0")
+        assert f"{kind} LSM specified" in caught.value.__notes__[0]
+    context = "system_u:object_r:a_t:s0"
+    async with client.open_restored(name, bundle, images, io=PipedIO(), grace=0, lsm_mount_context=context) as restored:
+        await lines(restored, 1)
+
+
+async def test_a_page_server(client: Runc, images: Path, prepare: Prepare, pipe: tuple[int, int]) -> None:
+    """The memory goes to a page server, which adds it to the images, and nowhere else; then they are whole."""
+    (name, bundle), (reading, writing) = prepare(COUNTER), pipe
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    program = shutil.which("criu", path=criu.search_path())
+    assert program is not None
+    elsewhere = images / "elsewhere"
+    elsewhere.mkdir()
+    words = ("page-server", "--images-dir", elsewhere, "--address", "127.0.0.1", "--port", port)
+    server = await asyncio.create_subprocess_exec(
+        program, *words, "--status-fd", str(writing), "--log-file", "server.log", pass_fds=(writing,)
+    )
+    try:
+        assert await heard(reading, b"\0") == b"\0"
+        async with client.open_container(name, bundle, io=PipedIO(), grace=0) as container:
+            await lines(container, 1)
+            await container.checkpoint(images / "here", page_server=f"127.0.0.1:{port}")
+        async with asyncio.timeout(20):
+            assert await server.wait() == 0
+    finally:
+        if server.returncode is None:
+            server.kill()
+            await server.wait()
+    assert not list((images / "here").glob("pages-*.img"))
+    for pages in elsewhere.glob("page*.img"):
+        shutil.copy2(pages, images / "here")
+    async with client.open_restored(name, bundle, images / "here", io=PipedIO(), grace=0) as restored:
+        assert int((await lines(restored, 1))[0]) > 0
+
+
 # criu restores the cgroups of v1 hierarchies that exist, mounted or not, and fails at those runc has not made.
 @pytest.mark.needs("cpu controller")
 @pytest.mark.parametrize("mode", ["soft", "full", "strict", "ignore"])
