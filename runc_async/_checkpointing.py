@@ -146,6 +146,7 @@ class Checkpointing(Foreground):
             auto_dedup=auto_dedup,
         )
         command = _argv.checkpoint(container_id, (*dump.words(), *_argv.unchecked(extra_args)))
+        self._check_command("checkpoint")
         await self._require(
             {
                 "checkpoint --lazy-pages": lazy_pages,
@@ -303,7 +304,8 @@ class Checkpointing(Foreground):
     async def _require_for_restore(
         self, restoration: Restoration, timeout: Timeout, *, no_pivot: bool = False, no_subreaper: bool = False
     ) -> None:
-        """Raise if the runtime lacks one of the options that are given."""
+        """Raise if the runtime lacks the command, or one of the options that are given."""
+        self._check_command("restore")
         await self._require(
             {
                 "restore --lazy-pages": restoration.lazy_pages,

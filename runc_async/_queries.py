@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from . import _argv, _decode
 from ._argv import Command
-from ._caller import DEFAULT, KILL, OWN_OUTPUT, Caller, Timeout
+from ._caller import DEFAULT, KILL, OWN_OUTPUT, Timeout
 from ._scratch import scratch_directory
+from ._support import Support
 from .errors import CommandError, DecodeError
 from .features import Features, Version
 from .state import State
@@ -24,7 +25,7 @@ LIST_TRIES = 10
 """How often a list is begun while containers vanish under it."""
 
 
-class Queries(Caller):
+class Queries(Support):
     """The commands that only read."""
 
     async def state(self, container_id: str, *, timeout: Timeout = DEFAULT) -> State:
@@ -134,7 +135,9 @@ class Queries(Caller):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        return _decode.decode_stats(await self._read(_argv.stats(container_id), timeout))
+        command = _argv.stats(container_id)
+        self._check_command("events")
+        return _decode.decode_stats(await self._read(command, timeout))
 
     async def spec(self, *, rootless: bool = False, timeout: Timeout = DEFAULT) -> Spec:
         """Tell the example configuration of this runtime: runc-spec(8).
@@ -174,6 +177,7 @@ class Queries(Caller):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
+        self._check_command("features")
         return _decode.decode_features(await self._read(_argv.features(), timeout))
 
     async def version(self, *, timeout: Timeout = DEFAULT) -> Version:

@@ -72,6 +72,16 @@ def supported(feature: str, version: Version) -> bool:
     return first is not None and (version.number >= first or not version.number)
 
 
+def _check(feature: str, version: Version) -> None:
+    """Raise if a version lacks a feature of the table.
+
+    Raises:
+        UnsupportedError: If it has no such feature.
+    """
+    if not supported(feature, version):
+        raise UnsupportedError(feature, f"{version.runtime} {version.version}")
+
+
 def sends_pidfd(version: Version) -> bool:
     """Tell whether a version is known to send a pidfd of the process that it creates."""
     known = version.runtime in SINCE[CREATE_PIDFD_SOCKET] and bool(version.number)
@@ -112,9 +122,18 @@ class Support(Caller):
             RuncTimeout: If the answer takes longer than `timeout`.
         """
         for feature in [feature for feature, value in given.items() if value]:
-            version = await self._known_version(timeout)
-            if not supported(feature, version):
-                raise UnsupportedError(feature, f"{version.runtime} {version.version}")
+            _check(feature, await self._known_version(timeout))
+
+    def _check_command(self, command: str) -> None:
+        """Raise if the client knows already that the runtime lacks a command.
+
+        Nobody is asked for that: a runtime of which nothing is known yet refuses the command itself, in as much time.
+
+        Raises:
+            UnsupportedError: If it has no such command.
+        """
+        if self._version is not None:
+            _check(command, self._version)
 
     async def _first_process(self, given: StrPath | None, timeout: Timeout) -> StrPath | PidfdSocket | None:
         """Tell what `create` gets for `--pidfd-socket` when its process is to be held.

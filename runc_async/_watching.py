@@ -6,11 +6,12 @@ import math
 
 from . import _argv
 from ._call import StreamedOutput
-from ._caller import DEFAULT, KILL, Caller
+from ._caller import DEFAULT, KILL
 from ._decode import decode_state
 from ._event_reader import EventReader
 from ._init_watch import InitWatch, recorded_init
 from ._pidfd import ProcessIdentity
+from ._support import Support
 from .events import EventStream, OnLag
 
 LINE_LIMIT = 4 << 20
@@ -20,7 +21,7 @@ _LONGEST = (1 << 63) // 1_000_000_000
 """Seconds that Go's time.Duration holds: 292 years."""
 
 
-class Watching(Caller):
+class Watching(Support):
     """The command that goes on telling."""
 
     def events(
@@ -52,6 +53,7 @@ class Watching(Caller):
         command = _argv.events(container_id, milliseconds(interval))
 
         async def start() -> EventReader:
+            self._check_command("events")
             invocation = self._invocation(command, StreamedOutput(), stop=KILL)
             watch = await self._watch(container_id)
             return await EventReader.start(self._runner, invocation, watch, line_limit=line_limit)

@@ -195,6 +195,30 @@ async def test_what_a_runtime_has_is_done(client: Runc, runner: FakeRunner, feat
     assert [invocation.command for invocation in runner.invocations] == ["version", feature.partition(" ")[0]]
 
 
+async def _next_event(client: Runc) -> object:
+    async with client.events("web") as events:
+        return await anext(events)
+
+
+COMMANDS: dict[str, Callable[[Runc], Awaitable[object]]] = {
+    "events": _next_event,
+    "events --stats": lambda client: client.stats("web"),
+    "features": lambda client: client.features(),
+    "checkpoint": lambda client: client.checkpoint("web", "/i"),
+    "restore": lambda client: client.restore("web", "/b", "/i"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_a_command_that_is_known_to_be_lacking(client: Runc, runner: FakeRunner, command: str) -> None:
+    """Once the client knows the runtime, a command that it lacks isn't started."""
+    runner.reply("version", stdout=b"crun version 1.8.1\n")
+    assert await client.supports("run --keep") is False
+    with pytest.raises(UnsupportedError, match=command.partition(" ")[0]):
+        await COMMANDS[command](client)
+    assert [invocation.command for invocation in runner.invocations] == ["version"]
+
+
 async def test_handles_ask_too(client: Runc, runner: FakeRunner) -> None:
     """What is opened has the same options, and the same rule."""
     runner.reply("version", stdout=RUNC_1_1)
