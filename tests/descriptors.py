@@ -7,6 +7,8 @@ import os
 import resource
 from collections.abc import Awaitable, Callable, Generator
 
+from waiting import until
+
 ATTEMPTS = 60
 
 
@@ -28,9 +30,14 @@ def spare(count: int) -> Generator[None]:
 
 
 async def sweep(attempt: Callable[[], Awaitable[object]]) -> list[Exception]:
-    """Attempt something with no descriptor to spare, with one, and so on until it succeeds; return the failures."""
+    """Attempt something with no descriptor to spare, with one, and so on until it succeeds; return the failures.
+
+    One that a thread has yet to close, as those of inotify, would be one more to spare, so that is waited for.
+    """
     failures: list[Exception] = []
+    before = len(os.listdir("/proc/self/fd"))
     for count in range(ATTEMPTS):
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
         with spare(count):
             try:
                 await attempt()
