@@ -16,6 +16,7 @@ import anyio
 import containers
 import pages
 import pytest
+from anyio.streams.text import TextReceiveStream
 from pages import PAGES, PROJECT, Block
 
 import runc_async
@@ -212,15 +213,26 @@ def test_an_example_runs(example: Path, scratch: Path) -> None:
 async def test_an_example_that_watches_sees_a_container(example: str, said: str, scratch: Path) -> None:
     """It tells of a container that is there, and ends with it."""
     name = f"watched-{os.getpid()}"
+    command = [sys.executable, str(PROJECT / "examples" / example)]
+    environment = os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"}  # rich shows what is live to terminals only
     with containers.private_root(scratch) as root:
         async with (
-            runc_async.Bundle.busybox(["sleep", "2"]) as bundle,
-            runc_async.Runc(root=root).open_container(name, bundle),
+            runc_async.Bundle.busybox(["sleep", "1000"]) as bundle,
+            runc_async.Runc(root=root).open_container(name, bundle) as container,
+            await anyio.open_process([*command, str(root)], stderr=None, env=environment) as process,
         ):
-            command = [sys.executable, str(PROJECT / "examples" / example), str(root)]
-            ended = await anyio.run_process(command, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert said in ended.stdout.decode()
+            assert process.stdout is not None
+            stdout = TextReceiveStream(process.stdout)
+            shown = ""
+            async for text in stdout:
+                shown += text
+                if said in shown:
+                    break
+            await container.kill("KILL")
+            async for _ in stdout:
+                pass
+            assert await process.wait() == 0
+    assert said in shown
 
 
 @pytest.mark.runc
