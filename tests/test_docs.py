@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 from sphinx.util.inventory import InventoryFile
 
 PROJECT = Path(__file__).parent.parent
@@ -40,8 +41,9 @@ def build(directory: Path) -> Path:
     return directory / "html"
 
 
+@pytest.mark.timeout(300)
 def test_the_site(tmp_path: Path) -> None:
-    """It can be built, and is whole. One test, because a build takes some seconds."""
+    """It can be built, and is whole. One test, because a build takes long: a minute on a busy machine."""
     site = build(tmp_path)
     check_reference(site)
     check_loads(site)
