@@ -192,8 +192,17 @@ def test_the_readme_has_blocks() -> None:
     assert all(block.output for block in found)
 
 
+EXAMPLES = sorted((PROJECT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_short(example: Path) -> None:
+    """An example holds one idea, in forty lines at most."""
+    assert len(example.read_text().splitlines()) <= 40
+
+
 @pytest.mark.runc
-@pytest.mark.parametrize("example", sorted((PROJECT / "examples").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_runs(example: Path, scratch: Path) -> None:
     """An example ends with status 0 and prints something; also if nobody types anything."""
     with containers.private_root(scratch) as root:
