@@ -64,7 +64,7 @@ class Watch:
             outcome = "out of memory"
         return Ended(
             outcome=broken or outcome,
-            seconds=time.monotonic() - self._began,
+            seconds=round(time.monotonic() - self._began, 3),
             code=None if broken else status.code,
             signal=None if broken else status.signal,
             oom_killed=bool(status.oom_killed),
