@@ -1,4 +1,4 @@
-"""The Python of the README, of docs/ and of docstrings: where it is, how it is run, and what it should print."""
+"""The code of the README, of docs/ and of docstrings: where it is, how it is run, and what it should print."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from markdown_it import MarkdownIt
+
 import runc_async
 
 PROJECT = Path(__file__).parent.parent
 PAGES = [
     PROJECT / "README.md",
     PROJECT / "CONTRIBUTING.md",
+    PROJECT / "CHANGELOG.md",
+    PROJECT / "SECURITY.md",
     *sorted((PROJECT / "docs").rglob("*.md")),
     *sorted((PROJECT / "examples").rglob("*.md")),
 ]
@@ -52,6 +56,21 @@ def blocks(page: Path, kind: str = "python") -> list[Block]:
         for match in BLOCK.finditer(text)
     )
     return [block for block in found if block.kind == kind]
+
+
+def kinds(page: Path) -> list[str]:
+    """Return the first word behind the fence of each block on a page, as Markdown sees it; "" where it has none.
+
+    A block that is only indented has no fence, and so no such word.
+    """
+    tokens = MarkdownIt().parse(page.read_text())
+    return [token.info.partition(" ")[0] for token in tokens if token.type in {"fence", "code_block"}]
+
+
+def commands(page: Path) -> list[str]:
+    """Return the commands for a shell on a page, each in one line and without its comment."""
+    text = "".join(token.content for token in MarkdownIt().parse(page.read_text()) if token.info == "sh")
+    return [line.partition("  #")[0].strip() for line in text.replace("\\\n", "").splitlines()]
 
 
 def saved() -> dict[str, str]:

@@ -31,10 +31,14 @@ class Server:
         self.root = root
         self._said = ""
         self._told = False
-        command = [sys.executable, "-X", "dev", "-m", "examples.sandbox_service", "--port", "0"]
+        command = [sys.executable, "-X", "dev", "-m", "sandbox_service", "--port", "0"]
         places = ["--root", str(root), "--data", str(data)]
         self.process = subprocess.Popen(
-            [*command, *places, *options], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [*command, *places, *options],
+            cwd=PROJECT / "examples",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stderr is not None
         said: list[str] = []

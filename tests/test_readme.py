@@ -1,4 +1,4 @@
-"""The Python of the README, of the docs and of docstrings runs, and prints what is written below it."""
+"""The code of the README, of the docs and of docstrings runs, and prints what is written below it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ PAGES_WITH_BLOCKS = [page for page in PAGES if pages.blocks(page)]
 
 # Their blocks of the kind "py" have needs of their own: images and a shell, criu, a user who isn't root.
 RUN_ELSEWHERE = {"image-to-bundle.md", "checkpoint.md", "rootless.md"}
+
+# Likewise their commands for a shell.
+COMMANDS_RUN_ELSEWHERE = {"image-to-bundle.md", "runtimes.md"}
 
 DOCSTRINGS = list(pages.docstring_blocks())
 
@@ -135,21 +139,88 @@ def test_the_page_on_rootless_containers_is_true(scratch: Path, tmp_path: Path) 
 
 
 def test_no_block_is_forgotten() -> None:
-    """Every block of Python is run: here, or by a test of its page's own, and there is no other word for Python."""
+    """Every block is run, here or by a test of its page's own, or is what one prints: there is no other kind."""
     elsewhere = {page.name for page in PAGES if pages.blocks(page, "py")}
     assert elsewhere == RUN_ELSEWHERE
     for page in PAGES:
-        fences = re.findall(r"^(?:```|~~~|:::)\{?(?:code-block\} )?(py\w*)", page.read_text(), re.MULTILINE)
-        assert len(fences) == len(pages.blocks(page)) + len(pages.blocks(page, "py")), page
+        kinds = pages.kinds(page)
+        directives = {"{eval-rst}", "{include}", "{literalinclude}", "{toctree}"}
+        assert set(kinds) <= {"python", "py", "sh", "text", *directives}, page
+        for kind in ("python", "py"):
+            assert kinds.count(kind) == len(pages.blocks(page, kind)), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_commands_are_there(page: Path) -> None:
     """A target of make that a page names is one of the Makefile."""
     targets = set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`make ([a-z0-9-]+)|^ {4}make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)) <= {
-        pair for target in targets for pair in ((target, ""), ("", target))
+    assert set(re.findall(r"(?:`|^)make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)) <= targets
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build what `pip install PATH_OF_THE_CHECKOUT` would, without a network."""
+    directory = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+    (built,) = directory.iterdir()
+    return built
+
+
+@pytest.mark.runc
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if pages.commands(page) and page.name not in COMMANDS_RUN_ELSEWHERE],
+    ids=page_id,
+)
+def test_the_commands_of_a_page_run(page: Path, wheel: Path, tmp_path: Path) -> None:
+    """They work as they stand, one after the other, where this package is installed, or is by the page itself.
+
+    The targets of make have a test of their own, and so has the web service.
+    """
+    commands = [
+        command for command in pages.commands(page) if not command.startswith(("make ", "cd examples", "curl "))
+    ]
+    if commands and "python3 -m venv .venv" not in commands:
+        commands = ["python3 -m venv .venv", "pip install PATH_OF_THE_CHECKOUT", *commands]
+    for command in commands:
+        match command.split():
+            case ["apt-get", "install", *packages]:
+                assert set(packages) <= set(re.findall(r"[\w-]+", setup_scripts())), "what the tools install here"
+            case _:
+                run_command(command.replace("PATH_OF_THE_CHECKOUT", str(wheel)), tmp_path)
+
+
+def setup_scripts() -> str:
+    """Return what `make demo` and `make test` do before the rest."""
+    return "".join(script.read_text() for script in (PROJECT / "tools").glob("setup-*.sh"))
+
+
+def run_command(command: str, place: Path) -> None:
+    """Run a command in a directory whose virtual environment is the active one; all that pip needs is there."""
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([f"{place}/.venv/bin", os.path.dirname(sys.executable), os.environ["PATH"]]),
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_DEPS": "1",
+        # The dependencies come from here: a path for modules, where the link to this checkout doesn't count.
+        "PYTHONPATH": "" if "pip" in command else sysconfig.get_path("purelib"),
     }
+    said = subprocess.run(command, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False)  # noqa: S602 - that is what a page shows
+    assert said.returncode == 0, (command, said.stdout, said.stderr)
+
+
+@pytest.mark.runc
+async def test_a_namespace_with_cgroup_v2_alone(scratch: Path) -> None:
+    """The command on docs/topics/runtimes.md runs a container where cgroup v2 is all there is."""
+    (command,) = pages.commands(PROJECT / "docs" / "topics" / "runtimes.md")
+    name = f"v2-{os.getpid()}"
+    with containers.private_root(scratch) as root:
+        async with runc_async.Bundle.busybox(["sh", "-c", "echo hello; exit 3"]) as bundle:
+            for word, ours in {"/run/v2": root, "/b": bundle.path, "web": name}.items():
+                command = re.sub(rf"(?<= ){word}(?= |$)", str(ours), command)
+            ended = await anyio.run_process(["sh", "-c", command], check=False)
+    assert (ended.returncode, ended.stdout) == (3, b"hello\n"), ended.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

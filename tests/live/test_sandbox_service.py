@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import shlex
 import signal
 import socket
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import browser as browsers
 import httpx
 import leaks
+import pages
 import pytest
 import sandbox_server
 from PIL import Image
@@ -169,6 +171,28 @@ async def test_fifty_at_once(serve: Callable[..., sandbox_server.Server], tried:
     assert figures["sandbox_output_bytes_total"] == sum(2 * len(f"run {n}\n") + 2 for n in range(50))
     assert figures["sandbox_runs_running"] == figures["sandbox_runs_waiting"] == 0
     tried("requests to the sandbox service", 50)
+
+
+async def test_the_request_of_the_readme(serve: Callable[..., sandbox_server.Server]) -> None:
+    """It is answered by messages of the same kinds and with the same words as stand below it."""
+    page = sandbox_server.PROJECT / "examples" / "sandbox_service" / "README.md"
+    words = shlex.split(pages.commands(page)[-1])
+    assert words[0] == "curl"
+    name, _, value = words[words.index("-H") + 1].partition(": ")
+    path = httpx.URL(f"http://{words[-1]}").path
+    async with (
+        connect(serve()) as client,
+        client.stream("POST", path, content=words[words.index("-d") + 1], headers={name: value}) as response,
+    ):
+        messages = await Run(response).rest()
+    shown = [json.loads(line.removeprefix("data: ")) for line in page.read_text().splitlines() if line[:6] == "data: "]
+    assert [list(message) for message in shown if message["type"] != "figures"] == [
+        list(message) for message in messages if message["type"] != "figures"
+    ]
+    for kind in ("output", "ended"):
+        theirs, ours = ([m for m in told if m["type"] == kind][-1] for told in (shown, messages))
+        assert {**theirs, "seconds": None} == {**ours, "seconds": None}
+    assert any(message["type"] == "figures" for message in messages)
 
 
 async def test_clients_hang_up(serve: Callable[..., sandbox_server.Server], tried: Tried) -> None:
