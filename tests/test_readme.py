@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -208,6 +209,38 @@ def run_command(command: str, place: Path) -> None:
     }
     said = subprocess.run(command, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False)  # noqa: S602 - that is what a page shows
     assert said.returncode == 0, (command, said.stdout, said.stderr)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="until 3.13 it reads what is pasted line by line")
+@pytest.mark.parametrize("number", range(4))
+def test_the_interactive_asyncio_takes_a_block_as_it_is(number: int) -> None:
+    """A block with an `await` outside of functions can be pasted into `python -m asyncio`."""
+    block = pages.blocks(PROJECT / "docs" / "howto" / "fake-runner.md")[number]
+    assert block.output
+    expected = "".join(f"{line}\r\n" for line in block.output.splitlines()).encode()
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "asyncio"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    ) as process:
+        os.close(theirs)
+        try:
+            read_until(ours, b"\x1b[?2004h")  # it takes whole blocks
+            os.write(ours, b"\x1b[200~" + block.code.encode() + b"\x1b[201~\r")  # as a terminal pastes
+            read_until(ours, expected)
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+def read_until(terminal: int, expected: bytes) -> None:
+    """Read from a terminal until something comes; the test's limit of time holds."""
+    said = b""
+    while expected not in said:
+        said += os.read(terminal, 1 << 16)
 
 
 @pytest.mark.runc
