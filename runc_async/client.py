@@ -33,7 +33,8 @@ class Runc(Opening):
             limit.
         pdeathsig: Signal that the runtime gets when the thread that started it dies, by util-linux' `setpriv`.
         process_group: Process group that the runtime is put into; 0 for one of its own.
-        max_concurrency: How many request/response commands run at once in one event loop; None for no limit.
+        max_concurrency: How many request/response commands run at once in one event loop: eight for each CPU, if you
+            don't say otherwise; None for no limit.
         runner: What starts the runtime; `ProcessRunner()` if None.
 
     Raises:

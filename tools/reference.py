@@ -7,7 +7,8 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterator
-from types import ModuleType
+from types import ModuleType, UnionType
+from typing import get_args
 
 MODULES = ("runc_async", "runc_async.rootfs", "runc_async.figures", "runc_async.spec", "runc_async.testing")
 
@@ -58,16 +59,22 @@ def members(owner: type) -> list[str]:
 
 
 def public(module: ModuleType) -> list[str]:
-    """Return the classes and functions that a module defines, a package also those that it takes from its modules."""
+    """Return the classes and functions that a module defines, a package also those that it takes from its modules.
+
+    What a module lists in `__all__` is there as well, such as a name for a union of classes; but for modules.
+    """
     origin = "runc_async" if hasattr(module, "__path__") else module.__name__
-    names = (
+    names = {
         name for name in dir(module) if (getattr(getattr(module, name), "__module__", "") or "").startswith(origin)
-    )
-    return sorted(name for name in names if not name.startswith("_"))
+    }
+    listed = {name for name in getattr(module, "__all__", ()) if not inspect.ismodule(getattr(module, name))}
+    return sorted(name for name in names | listed if not name.startswith("_"))
 
 
 def first_line(value: object) -> str:
-    """Return the first line of a docstring."""
+    """Return the first line of a docstring; for a union, which has none of its own, what it is made of."""
+    if isinstance(value, UnionType):
+        return "One of " + ", ".join(f"`{part.__name__}`" for part in get_args(value)) + "."
     return (inspect.getdoc(value) or "").partition("\n")[0]
 
 
