@@ -55,7 +55,11 @@ def test_a_bar_that_is_known_to_be_missed_has_a_ceiling_of_its_own() -> None:
 def test_the_guard_looks_twice(later: float, exit_code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build is stopped by what is too slow in a second, longer measurement too, and by nothing else."""
     costs = series(*[9.0] * QUICK.rounds, *[later] * (AGAIN * QUICK.rounds))
-    monkeypatch.setitem(SUITES, "wait", lambda _stage, _size: [costs])
+
+    def wait(_stage: object, _size: object) -> list[Comparison]:
+        return [costs]
+
+    monkeypatch.setitem(SUITES, "wait", wait)
     assert main(["--quick", "--guard", "--only", "wait"]) == exit_code
 
 
