@@ -84,6 +84,8 @@ def test_what_the_wheel_says_of_itself(wheel: Path) -> None:
     assert {f"Programming Language :: Python :: {version}" for version in tested} <= set(classifiers)
     needed = [requirement for requirement in said.get_all("Requires-Dist", []) if "extra ==" not in requirement]
     assert {requirement.split(">")[0] for requirement in needed} == {"anyio", "msgspec"}
+    assert said["Keywords"]
+    assert all(": " not in url and ", https://" in url for url in said.get_all("Project-URL", [""]))
 
 
 def test_a_wheel_of_the_source_distribution_is_the_same(sdist: Path, wheel: Path, tmp_path: Path) -> None:
