@@ -8,7 +8,8 @@ import signal
 
 import anyio
 
-from ._workload import children, descendants
+from ._pidfd import open_child
+from ._workload import descendants
 
 KILL_TIME = 2.0
 """Seconds for a process to end after SIGKILL."""
@@ -23,11 +24,9 @@ class Helpers:
 
     def __init__(self, pid: int) -> None:
         self._pidfds: list[int] = []
-        for descendant, parent in list(descendants(pid)):
+        for descendant, parent in descendants(pid):
             with contextlib.suppress(OSError):  # it has ended meanwhile
-                self._pidfds.append(os.pidfd_open(descendant))
-                if descendant not in children(parent):  # and its number is another's
-                    os.close(self._pidfds.pop())
+                self._pidfds.append(open_child(descendant, parent))
 
     async def end(self, seconds: float) -> None:
         """Wait for their end, for `seconds` at most, and kill those that are left. Can't be called again."""

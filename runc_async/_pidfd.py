@@ -84,6 +84,23 @@ def open_pidfd(process: ProcessIdentity) -> int:
     raise ProcessLookupError(f"process {process.pid} is gone")
 
 
+def open_child(pid: int, parent: int) -> int:
+    """Open a pidfd of the process that has this number now and is a child of `parent`; see `open_pidfd`.
+
+    Raises:
+        ProcessLookupError: If it is gone, or is another's child: its number, or that of its parent, is used again.
+        OSError: If no descriptor is left.
+    """
+    pidfd = os.pidfd_open(pid)
+    try:
+        if _stat(pid, 1) != parent:
+            raise ProcessLookupError(f"process {pid} is no child of process {parent}")
+    except OSError:
+        os.close(pidfd)
+        raise
+    return pidfd
+
+
 class SignalView(NamedTuple):
     """How a process stands to signals: proc_pid_status(5).
 

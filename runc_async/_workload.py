@@ -15,14 +15,14 @@ import re
 import signal
 import stat
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 from ._exit import wait_pidfd
 from ._fdsocket import FDSocket
 from ._held_pidfd import HeldPidfd
 from ._inotify import arrivals
 from ._memory import lifted
-from ._pidfd import ProcessIdentity, SignalView, has_exited, kept_status
+from ._pidfd import ProcessIdentity, SignalView, has_exited, kept_status, open_child
 from ._scratch import scratch_directory
 from .errors import RuncError
 
@@ -77,21 +77,30 @@ def kill_workload(pid: int) -> None:
 
     Each is signalled through a pidfd that is checked against its parent, since process ids are used again.
     """
-    for descendant, parent in list(descendants(pid)):
+    for descendant, parent in descendants(pid):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            pidfd = os.pidfd_open(descendant)
+            pidfd = open_child(descendant, parent)
             try:
-                if descendant in children(parent):
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             finally:
                 os.close(pidfd)
 
 
-def descendants(pid: int) -> Iterator[tuple[int, int]]:
-    """Yield each descendant with its parent, the deepest first."""
-    for child in children(pid):
-        yield from descendants(child)
-        yield child, pid
+def descendants(pid: int) -> list[tuple[int, int]]:
+    """Tell each descendant with its parent, none before its own children.
+
+    A container decides how many there are, and how long a line they make: a chain of a thousand is no depth to recurse.
+    """
+    found: list[tuple[int, int]] = []
+    seen = {pid}
+    waiting = [pid]
+    while waiting:
+        parent = waiting.pop()
+        new = [child for child in children(parent) if child not in seen]  # again only if a number changes hands
+        seen.update(new)
+        waiting += new
+        found += ((child, parent) for child in new)
+    return found[::-1]
 
 
 def children(pid: int) -> list[int]:
@@ -110,15 +119,19 @@ def drops_sigterm(pid: int) -> bool:
     Args:
         pid: runc, or what has started runc.
     """
-    for child in children(pid):
-        try:
-            view = SignalView.of(child)
-        except OSError:
-            continue
-        if view.namespace_init:
-            return view.drops(signal.SIGTERM)
-        if drops_sigterm(child):
-            return True
+    seen = {pid}
+    waiting = [pid]
+    while waiting:
+        for child in children(waiting.pop()):
+            try:
+                view = SignalView.of(child)
+            except OSError:
+                continue
+            if view.namespace_init:
+                return view.drops(signal.SIGTERM)
+            if child not in seen:
+                seen.add(child)
+                waiting.append(child)
     return False
 
 

@@ -85,13 +85,9 @@ async def test_what_has_ended_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None
     other = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
 
     def descendants(pid: int) -> list[tuple[int, int]]:
-        return [(gone.pid, pid), (other.pid, pid)]
-
-    def children(_: int) -> list[int]:
-        return []
+        return [(gone.pid, pid), (other.pid, gone.pid)]
 
     monkeypatch.setattr(_helpers, "descendants", descendants)
-    monkeypatch.setattr(_helpers, "children", children)
     await Helpers(os.getpid()).end(0)
     assert other.stdin is not None
     other.stdin.write(b"\n")

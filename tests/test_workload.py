@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import inspect
 import os
 import signal
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
@@ -19,10 +21,11 @@ from runc_async._call import Invocation, PidfdSocket, PrivateLog, StopPolicy, Wa
 from runc_async._held_pidfd import HeldPidfd
 from runc_async._pidfd import pidfd_pid
 from runc_async._runner import ProcessRunner
-from runc_async._workload import Workload, children, kill_workload
+from runc_async._workload import Workload, children, descendants, drops_sigterm, kill_workload
 from runc_async.stdio import NullIO
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
 pytestmark = pytest.mark.any_loop
@@ -73,6 +76,56 @@ async def test_a_number_that_changed_hands(monkeypatch: pytest.MonkeyPatch) -> N
     kill_workload(1)
     assert alive(process.pid)
     await process.aclose()
+
+
+GROWING = """
+import os, signal
+for number in range({number}):
+    {condition} os.fork(): break
+else:
+    os.write(1, b".")
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("condition", ["if", "if not"], ids=["in a line", "side by side"])
+async def test_a_container_decides_how_many_there_are(condition: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that stand in a line deeper than Python recurses, or are many, are found in one look at each."""
+    number = 120
+    looks: list[int] = []
+
+    def look(pid: int) -> list[int]:
+        looks.append(pid)
+        return children(pid)
+
+    script = GROWING.format(number=number, condition=condition)
+    argv = [sys.executable, "-ISc", script]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as top:  # noqa: ASYNC220 - a byte
+        assert top.stdout is not None
+        try:
+            assert top.stdout.read(1) == b"."
+            monkeypatch.setattr(_workload, "children", look)
+            with recursion(number // 2):
+                assert not drops_sigterm(top.pid)
+                found = descendants(top.pid)
+                kill_workload(top.pid)
+            assert len(found) == number
+            assert len(looks) == 3 * (number + 1)
+            for pid, _ in found:
+                await gone(pid)
+        finally:
+            os.killpg(top.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def recursion(depth: int) -> Generator[None]:
+    """Let Python recurse only so deep in the block."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + depth)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def test_the_children_of_nobody() -> None:
