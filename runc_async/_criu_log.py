@@ -8,6 +8,7 @@ import stat
 from collections.abc import Generator
 from typing import Final
 
+from ._descriptors import open_itself
 from ._one_line import one_line
 from .errors import CheckpointError
 
@@ -84,14 +85,9 @@ def _end(path: str) -> bytes:
     """
     if os.path.basename(path) not in NAMES:
         return b""
-    with open(path, "rb", opener=_open_itself) as file:
+    with open(path, "rb", opener=open_itself) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             return b""
         file.seek(max(0, status.st_size - _READ))
         return file.read(_READ)
-
-
-def _open_itself(path: str, flags: int) -> int:
-    """Open a file, and not what a link in its place leads to; without waiting for the other end of a FIFO."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""Descriptors that callers lend us."""
+"""Descriptors that callers lend us, and those of files that others have put where we look for them."""
 
 from __future__ import annotations
 
@@ -30,3 +30,8 @@ def preserved(files: Sequence[FileDescriptor]) -> tuple[int, ...]:
         except (OSError, OverflowError) as exc:
             raise ValueError(f"preserve_fds must be open descriptors: {fd}") from exc
     return fds
+
+
+def open_itself(path: str, flags: int) -> int:
+    """Open a file, and not what a link in its place leads to; without waiting for the other end of a FIFO."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

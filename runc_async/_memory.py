@@ -36,7 +36,7 @@ class MemoryOutput:
 
     The file has its full size from the start, without having its pages, and is sealed: a write beyond `limit` fails
     with EPERM instead of filling the machine's memory. How much was written is told by the offset, which the child
-    shares.
+    shares, and can move to anywhere.
     """
 
     __slots__ = ("fd", "limit")
@@ -55,7 +55,7 @@ class MemoryOutput:
     @property
     def data(self) -> bytes:
         """What was written."""
-        return os.pread(self.fd, os.lseek(self.fd, 0, os.SEEK_CUR), 0)
+        return os.pread(self.fd, min(self.limit, os.lseek(self.fd, 0, os.SEEK_CUR)), 0)
 
     @property
     def dropped(self) -> bool:

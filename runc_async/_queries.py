@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from . import _argv, _decode
 from ._argv import Command
 from ._caller import DEFAULT, KILL, OWN_OUTPUT, Timeout
+from ._descriptors import open_itself
 from ._scratch import scratch_directory
 from ._support import Support
 from .errors import CommandError, DecodeError
@@ -205,15 +208,22 @@ class Queries(Support):
 
 
 def _written(path: str) -> bytes:
-    """Read what runc has written.
+    """Read what runc has written: a regular file, for another one may have no end, or keep us waiting for a writer.
 
     Raises:
-        DecodeError: If it has written nothing, or more than it may print.
+        DecodeError: If it has written none, or more than it may print.
+        OSError: If no descriptor is left.
     """
+    name = os.path.basename(path)
     try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size > OWN_OUTPUT.limit:
-                raise DecodeError(f"runc wrote more into {os.path.basename(path)} than can be taken", file.read(1024))
-            return file.read()
-    except FileNotFoundError as exc:
-        raise DecodeError(f"runc wrote no {os.path.basename(path)}", b"") from exc
+        with open(path, "rb", opener=open_itself) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise DecodeError(f"runc wrote no {name}", b"")
+            if found.st_size > OWN_OUTPUT.limit:
+                raise DecodeError(f"runc wrote more into {name} than can be taken", file.read(1024))
+            return file.read(OWN_OUTPUT.limit)
+    except OSError as exc:
+        if exc.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # or a link, a socket, a directory
+            raise DecodeError(f"runc wrote no {name}", b"") from exc
+        raise

@@ -17,6 +17,7 @@ import stat
 import time
 from collections.abc import Generator
 
+from ._descriptors import open_itself
 from ._exit import wait_pidfd
 from ._fdsocket import FDSocket
 from ._held_pidfd import HeldPidfd
@@ -50,7 +51,7 @@ def _opened(path: str) -> Generator[io.FileIO]:
         OSError: If it can't be opened.
     """
     try:
-        with open(path, "rb", buffering=0, opener=_open_itself) as file:
+        with open(path, "rb", buffering=0, opener=open_itself) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode) or found.st_uid not in {0, os.geteuid()}:
                 raise _NotOursError(errno.EPERM, os.strerror(errno.EPERM), path)
@@ -59,11 +60,6 @@ def _opened(path: str) -> Generator[io.FileIO]:
         if exc.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a symbolic link, a socket, a directory
             raise _NotOursError(exc.errno, exc.strerror, path) from None
         raise
-
-
-def _open_itself(path: str, flags: int) -> int:
-    """Open a file, and not what a link in its place leads to; without waiting for the other end of a FIFO."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def pid_in(content: bytes) -> int | None:

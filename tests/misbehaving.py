@@ -309,6 +309,11 @@ NONSENSE = (
     Behaviour("prints its log", "record out; whole; exit 0", "right"),
 )
 
+SPECIAL = tuple(
+    Behaviour(f"makes {name} of its file", f'{act} "$bundle/config.json"; exit 0', "answers nonsense", needs="spec")
+    for name, act in {"a directory": "mkdir", "a FIFO": "mkfifo", "a link without end": "ln -s /dev/zero"}.items()
+)
+
 LOUD = (
     Behaviour("prints a gigabyte", "head -c 1000000000 /dev/zero 2>&-; exit 0", "anything"),
     Behaviour("prints a gigabyte on stderr", "head -c 1000000000 /dev/zero >&2; whole", "anything"),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from runc_async import (
     RuncTimeout,
     spec,
 )
+from runc_async._call import OwnOutput
 from runc_async.testing import FakeRunner
 
 if TYPE_CHECKING:
@@ -197,10 +199,22 @@ async def test_spec(tmp_path: Path) -> None:
     assert not os.path.exists((tmp_path / "args").read_text().strip())
 
 
-async def test_a_spec_that_was_not_written() -> None:
-    """A runc that succeeds and writes nothing is a DecodeError."""
-    with pytest.raises(DecodeError, match=r"runc wrote no config.json"):
-        await Runc("/bin/true").spec()
+@pytest.mark.parametrize("act", ["", "mkdir", "mkfifo", "ln -s /dev/zero", "ln -s /etc/passwd"])
+async def test_a_spec_that_was_not_written(tmp_path: Path, act: str) -> None:
+    """A runc that succeeds and writes nothing, or something that is no file, is a DecodeError, at once."""
+    program = write_program(tmp_path / "runc", f'#!/bin/sh\nfor last; do :; done\n{act or ":"} "$last/config.json"\n')
+    with pytest.raises(DecodeError, match=r"runc wrote no config.json") as caught:
+        await Runc(program).spec()
+    assert caught.value.data == b""
+
+
+async def test_a_runtime_that_moves_beyond_its_output(tmp_path: Path) -> None:
+    """A runtime that says it has printed exabytes costs no more memory than an answer may have."""
+    move = "import os; os.lseek(1, 1 << 62, 0); os.lseek(2, 1 << 62, 0)"
+    program = write_program(tmp_path / "runc", f"#!/bin/sh\nexec {sys.executable} -ISc '{move}'\n")
+    with pytest.raises(DecodeError, match="more than can be taken") as caught:
+        await Runc(program).state("web")
+    assert len(caught.value.data) == OwnOutput().limit
 
 
 # --- real processes

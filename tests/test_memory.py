@@ -93,6 +93,19 @@ def test_writing_beyond_the_limit() -> None:
         output.close()
 
 
+@pytest.mark.parametrize("offset", [PAGE + 1, 1 << 40, (1 << 63) - 1])
+def test_a_child_moves_the_offset(offset: int) -> None:
+    """An offset beyond the end, to which a child can move it, takes no more memory than the output may have."""
+    output = MemoryOutput("stdout", PAGE)
+    try:
+        os.write(output.fd, b"one")
+        os.lseek(output.fd, offset, os.SEEK_SET)
+        assert output.data == b"one" + bytes(PAGE - 3)
+        assert output.dropped
+    finally:
+        output.close()
+
+
 def test_the_size_of_an_output_is_sealed() -> None:
     """Nobody can make an output larger or smaller: neither fill the memory of the machine nor hide what was written."""
     output = MemoryOutput("stdout", PAGE)
