@@ -145,9 +145,9 @@ class _Watch:
                 self._epoll.unregister(pidfd)
 
     def pids(self) -> Iterator[int]:
-        """Yield the processes that are waited for."""
-        for pidfd in self.waits:
-            with contextlib.suppress(ProcessLookupError):
+        """Yield the processes that are waited for; asked in other threads too, while waits begin and end here."""
+        for pidfd in list(self.waits):
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):  # the wait has ended meanwhile
                 yield pidfd_pid(pidfd)
 
     def close(self) -> None:
@@ -228,8 +228,10 @@ def subreaper() -> Generator[None]:
     try:
         yield
     finally:
-        reap_adopted()
-        _leave_subreaper()
+        try:
+            reap_adopted()
+        finally:
+            _leave_subreaper()
 
 
 def _enter_subreaper() -> None:
@@ -272,11 +274,12 @@ def reap_adopted() -> None:
     To be called after a container was deleted: nobody can ask for the status of its processes any more.
     """
     awaited = {pid for watch in list(watches.values()) for pid in watch.pids()}
-    for process in [process for process in adopted if not claimed[process.pid]]:
+    for process in [process for process in list(adopted) if not claimed[process.pid]]:
         # The number is safe: if it is our child, then nobody else can reap it, and give its number away.
         free = process.pid not in awaited
-        if not process.exists() or (free and _child_status(os.P_PID, process.pid, reap=True) is not None):
-            adopted.discard(process)
+        with contextlib.suppress(OSError):  # there is no descriptor to look with: the next one reaps it
+            if not process.exists() or (free and _child_status(os.P_PID, process.pid, reap=True) is not None):
+                adopted.discard(process)
 
 
 def orphans_come_to_us() -> bool:

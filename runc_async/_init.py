@@ -31,11 +31,11 @@ class Init:
             OSError: If no descriptor is left to read its cgroup with.
         """
         self.pid = pid
-        adopt(pid)
         claimed[pid] += 1
         self.status: ExitStatus | None = None
         self._pidfd = HeldPidfd(pidfd)
         try:
+            adopt(pid)
             self._memory: Path | None = memory_cgroup(pid)
             self._oom_kills = 0 if self._memory is None else read_oom_kills(self._memory) or 0
         except BaseException:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import descriptors
 import pytest
 import uvloop
 from hypothesis import given, strategies
@@ -486,6 +487,47 @@ async def test_adopted_processes_are_left_to_their_wait(orphan: Maker) -> None:
     reap_adopted()
     assert pidfd_pid(process.pidfd) == process.pid
     assert (await waiting).code == 7
+    reap_adopted()
+    assert not exits.adopted
+
+
+async def test_reaping_while_another_thread_waits(child: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The waits of other threads begin and end, and their pidfds become other files, while this one looks at them."""
+    process = child(7)
+    waiting = asyncio.create_task(wait_pidfd(process.pidfd, reap=False))
+    await until_awaited()
+    waits = next(iter(exits.watches.values())).waits
+    memory, closed = os.memfd_create("no-pidfd"), os.dup(process.pidfd)
+    os.close(closed)
+    looked: list[int] = []
+
+    def look(pidfd: int) -> int:
+        looked.append(pidfd)
+        waits[1000 + pidfd] = []
+        return pidfd_pid(pidfd)
+
+    monkeypatch.setattr(exits, "pidfd_pid", look)
+    waits |= {memory: [], closed: []}
+    reap_adopted()
+    assert looked == [process.pidfd, memory, closed]
+    for number in (memory, closed, *(1000 + pidfd for pidfd in looked)):
+        del waits[number]
+    process.release()
+    assert (await waiting).code == 7
+    os.close(memory)
+    assert process.reaped() == 7 << 8
+
+
+def test_no_descriptor_is_left_to_look_with(orphan: Maker) -> None:
+    """What can't be looked at is reaped the next time, and the context ends as ever."""
+    with contextlib.ExitStack() as none_left:
+        with subreaper():
+            process = orphan()
+            adopt(process.pid)
+            process.end()
+            none_left.enter_context(descriptors.spare(0))
+        assert not orphans_come_to_us()
+    assert exits.adopted
     reap_adopted()
     assert not exits.adopted
 

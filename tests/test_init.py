@@ -155,9 +155,9 @@ def test_two_answers_become_one() -> None:
     assert merged(None, known) is known
 
 
-@pytest.mark.parametrize("step", ["memory_cgroup", "read_oom_kills"])
+@pytest.mark.parametrize("step", ["adopt", "memory_cgroup", "read_oom_kills"])
 async def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch, step: str, tmp_path: Path) -> None:
-    """If the cgroup can't be read for want of descriptors, the pidfd is closed."""
+    """If the process or its cgroup can't be looked at for want of descriptors, the pidfd is closed."""
 
     def refuse(_: object) -> None:
         raise OSError(24, "Too many open files")
