@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Generator, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
@@ -207,6 +209,28 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: bool = False
     wait_status: int | None = None
     workload_pid: int = 0
+
+
+Ends: TypeAlias = list[tuple[Invocation, Completed]]
+
+_ends: ContextVar[Ends | None] = ContextVar("_ends", default=None)
+
+
+@contextlib.contextmanager
+def noted_ends() -> Generator[Ends]:
+    """Note how each runc ends that is started in the block: a call that is cut short returns nothing to tell it by."""
+    before = _ends.get()
+    ends: Ends = []
+    _ends.set(ends)
+    try:
+        yield ends
+    finally:
+        _ends.set(before)
+
+
+def end_notes() -> Ends | None:
+    """Return where the end of a runc that is started now is to be noted, if anywhere."""
+    return _ends.get()
 
 
 class Process(Protocol):

@@ -16,7 +16,17 @@ from . import _argv
 from ._adoption import adopt_processes
 from ._argv import Command, StrPath
 from ._bundle_check import check_bundle
-from ._call import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams
+from ._call import (
+    Argument,
+    Completed,
+    Invocation,
+    OwnOutput,
+    PrivateLog,
+    Runner,
+    StopPolicy,
+    Streams,
+    noted_ends,
+)
 from ._decode import decode_state
 from ._exec_helper import named
 from ._exit import adopt, reap_adopted
@@ -26,6 +36,7 @@ from .errors import (
     BundleNotFound,
     CleanupWarning,
     CommandError,
+    ContainerExists,
     DecodeError,
     ExitError,
     RuncCrashed,
@@ -257,16 +268,18 @@ class Caller:
 
         One that was there before isn't ours: then runc has refused to make another. That is asked of the file system,
         for it costs a microsecond and a call of runc ten milliseconds; and, since the runtime may keep its containers
-        elsewhere, before anything is deleted of the container itself.
+        elsewhere, before anything is deleted of the container itself. Nor is one that somebody else has made meanwhile:
+        a runc that was let finish has refused, too.
         """
         existed = await self._exists(container_id)
         begun = dt.datetime.now(dt.UTC)
-        try:
-            yield
-        except (asyncio.CancelledError, RuncTimeout, RuncCrashed):
-            if not existed and not keep:
-                await patiently(self._discard(container_id, begun))
-            raise
+        with noted_ends() as ends:
+            try:
+                yield
+            except (asyncio.CancelledError, RuncTimeout, RuncCrashed):
+                if not (existed or keep or any(refused(*end) for end in ends)):
+                    await patiently(self._discard(container_id, begun))
+                raise
 
     async def _exists(self, container_id: str) -> bool:
         """Tell whether there is a container of that id."""
@@ -392,6 +405,17 @@ def command_error(invocation: Invocation, completed: Completed) -> CommandError:
         parse_log(completed.log),
         invocation.container_id,
     )
+
+
+def refused(invocation: Invocation, completed: Completed) -> bool:
+    """Tell whether runc has made no container because there is one of that id.
+
+    Of two that begin at once the later one may not see the other's container, but the files in it.
+    """
+    if not completed.returncode:
+        return False
+    error = command_error(invocation, completed)
+    return isinstance(error, ContainerExists) or error.message.endswith((" already exists", "file exists"))
 
 
 def respond(invocation: Invocation, completed: Completed) -> Response:

@@ -19,6 +19,7 @@ from ._call import (
     Setting,
     StreamedOutput,
     WatchedPidFile,
+    end_notes,
 )
 from ._exec_helper import helped
 from ._helpers import Helpers
@@ -185,6 +186,7 @@ class RunningProcess:
         if isinstance(invocation.streams, StreamedOutput) and plumbing.stdout is not None:
             child.when_ended(plumbing.stdout.end_when_empty)  # what it has left behind may hold the pipe
         self._completed: Completed | None = None
+        self._notes = end_notes()
         self._abandoned = False
 
     def __repr__(self) -> str:
@@ -308,6 +310,8 @@ class RunningProcess:
                 wait_status=wait_status,
                 workload_pid=self._workload_pid(),
             )
+            if self._notes is not None:
+                self._notes.append((self.invocation, self._completed))
             self._close()
         return self._completed
 

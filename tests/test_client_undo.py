@@ -239,3 +239,52 @@ async def test_with_a_scripted_runtime(tmp_path: Path, how: str) -> None:
         with pytest.raises(RuncTimeout if how == "timeout" else asyncio.CancelledError):
             await task
         assert [await said.word() for _ in range(3)] == ["created", "state -- web", "delete --force -- web"]
+
+
+async def opened(client: Runc, timeout: float | None) -> None:
+    """Open a container."""
+    async with client.open_container("web", BUNDLE, timeout=timeout):
+        raise AssertionError("there is none")
+
+
+RACING: dict[str, Callable[[Runc, float | None], Awaitable[object]]] = {
+    "create": MAKERS["create"],
+    "run detached": MAKERS["run detached"],
+    "open_container": opened,
+}
+REFUSALS = (
+    "container with given ID already exists",
+    "container with id exists: web",
+    "exec fifo /run/runc/web/exec.fifo already exists",
+    "file exists",
+)
+
+
+@pytest.mark.parametrize(
+    ("maker", "refusal"), [*((maker, REFUSALS[0]) for maker in RACING), *(("create", text) for text in REFUSALS[1:])]
+)
+@each_cut
+async def test_what_somebody_else_makes_meanwhile_stays(tmp_path: Path, maker: str, refusal: str, how: str) -> None:
+    """A runtime that is let finish, and refuses since there is such a container by then, has made nothing to delete."""
+    with post(tmp_path) as said:
+        program = write_program(
+            tmp_path / "runc",
+            f"""#!/bin/sh
+            log=$2
+            shift 4
+            [ $1 = --version ] && exec echo runc version 1.1.5
+            echo $1 > {said.path}
+            sleep 0.3
+            printf %s '{FALSE.strip() % refusal}' > $log
+            exit 1
+            """,
+        )
+        client = Runc(program)
+        await client.supports("create --pidfd-socket")
+        task = asyncio.ensure_future(RACING[maker](client, 0.2 if how == "timeout" else None))
+        assert await said.word() == maker.partition(" ")[0].replace("open_container", "create")
+        if how == "cancel":
+            task.cancel()
+        with pytest.raises(RuncTimeout if how == "timeout" else asyncio.CancelledError):
+            await task
+        assert (await asyncio.gather(client.kill("web"), said.word(), return_exceptions=True))[1] == "kill"

@@ -13,6 +13,7 @@ import leaks
 import pytest
 from containers import heard
 
+from runc_async.client import Runc
 from runc_async.errors import ContainerExists, RuncTimeout
 from runc_async.state import Status
 from runc_async.stdio import CapturedIO, RedirectIO
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from containers import MakeBundle, MakeContainer
-
-    from runc_async.client import Runc
 
 pytestmark = pytest.mark.runc
 
@@ -110,6 +109,31 @@ async def test_a_cancelled_create_of_an_id_that_is_taken(
         with pytest.raises(ContainerExists):
             await client.create(name, bundle)
     assert await client.state(name) == before
+
+
+async def test_a_cancelled_create_of_an_id_that_somebody_takes_meanwhile(
+    client: Runc,
+    make_bundle: MakeBundle,
+    container_id: Callable[[], str],
+    fifo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor is one whose making has begun after we have looked whether there is one."""
+
+    async def not_yet(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(Runc, "_exists", not_yet)
+    name, bundle = container_id(), make_bundle(["sleep", "60"], hooks=hooked(f"echo half-way >{fifo}; sleep 0.5"))
+    first = asyncio.create_task(client.create(name, bundle))
+    await asyncio.to_thread(fifo.read_text)
+    second = asyncio.create_task(client.create(name, bundle))
+    await asyncio.sleep(0.01)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    await first
+    assert (await client.state(name)).status == Status.CREATED
 
 
 @pytest.mark.parametrize("seconds", MOMENTS[1::2])
