@@ -6,6 +6,7 @@ seen what is left of it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import signal
@@ -246,11 +247,27 @@ HANGING = (
 )
 
 SIGNALS = ("TERM", "KILL", "SEGV")
+HARMLESS = {"CHLD", "CONT", "URG", "WINCH", "STOP", "TSTP", "TTIN", "TTOU"}
+OTHER_SIGNALS = tuple(
+    each.name.removeprefix("SIG")
+    for each in sorted(signal.Signals)
+    if each < signal.SIGRTMIN and each.name.removeprefix("SIG") not in {*SIGNALS, *HARMLESS}
+)
+"""The others that end a process; those for real time differ in nothing but their numbers."""
 STAGES = {"at once": "", "after half of its work": "half", "after its work": "whole", "after a record": "record broken"}
 DYING = tuple(
-    Behaviour(f"dies by SIG{name} {stage}", f"{act}\ndie {name}", "crashes", -signal.Signals[f"SIG{name}"])
-    for name in SIGNALS
-    for stage, act in STAGES.items()
+    Behaviour(
+        f"dies by SIG{name} {stage}",
+        f"{act}\ndie {signal.Signals[f'SIG{name}']:d}",
+        "crashes",
+        -signal.Signals[f"SIG{name}"],
+    )
+    for name, stage in (
+        *itertools.product(SIGNALS, STAGES),
+        # each of the others at one of the stages: how a process dies tells the caller no more than its number
+        *zip(OTHER_SIGNALS, itertools.cycle(STAGES)),
+    )
+    for act in (STAGES[stage],)
 )
 
 HOSTILE = b"\x1b[2Jred\r\0\x07 \xe2\x80\xae right to left \xff\xfe" + b"\xc2\x85" * 3

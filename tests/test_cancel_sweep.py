@@ -273,6 +273,28 @@ async def test_a_planted_leak_is_found(leak: Leak, tmp_path: Path, monkeypatch: 
     assert sweeping.tried == len(points)
 
 
+async def test_a_client_that_does_not_work_any_more_is_found(tmp_path: Path) -> None:
+    """Where the next call fails, the point after which it does is named."""
+    cuts = 0
+
+    async def work() -> None:
+        nonlocal cuts
+        try:
+            await one_turn()
+        except asyncio.CancelledError:
+            cuts += 1
+            raise
+
+    async def check() -> None:
+        if cuts == 1:
+            raise LookupError("broken")
+
+    sweeping = sweep.Sweep(work, sweep.Place(tmp_path.name, tmp_path, [tmp_path]))
+    first, *others = await sweeping.points()
+    await sweeping.over([("cancel", first), *(("cancel", point) for point in others)], check)
+    assert sweeping.found == [f"cancel {first}: the next call raised LookupError('broken')"]
+
+
 async def one_turn() -> None:
     """Wait for a future that is done in the next turn of the loop."""
     loop = asyncio.get_running_loop()
