@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _CREATE = 0x100
 _CLOSE_WRITE = 0x8
 _MOVED_TO = 0x80
+_OVERFLOW = 0x4000
 _COMPLETE = _CLOSE_WRITE | _MOVED_TO
 _EVENT = struct.Struct("iIII")  # struct inotify_event: wd, mask, cookie, length of the name behind it
 _BUFFER = 1 << 16
@@ -31,7 +32,8 @@ _watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
 def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
     """Call `arrived` in the running loop whenever a file is made in `directory`, is closed, or renamed into it.
 
-    It gets the name of the file, and whether that is complete: runc renames what it has written, and crun doesn't.
+    It gets the name of the file, and whether that is complete: runc renames what it has written, and crun doesn't. An
+    empty name stands for any: the kernel has dropped events, since others make files faster than the loop turns.
 
     All uses in one event loop share one inotify instance, of which a user has 128 by default.
 
@@ -109,6 +111,9 @@ class _Watch:
                 number, mask, _, length = _EVENT.unpack_from(events)
                 name = os.fsdecode(events[_EVENT.size : _EVENT.size + length].rstrip(b"\0"))
                 events = events[_EVENT.size + length :]
+                if mask & _OVERFLOW:
+                    for arrived in [each for callbacks in self.callbacks.values() for each in callbacks]:
+                        arrived("", True)
                 for arrived in list(self.callbacks.get(number, ())):
                     arrived(name, bool(mask & _COMPLETE))
 

@@ -266,7 +266,7 @@ class Workload:
         """
         if self._pidfd is None and self.runc_pid and not complete and self._socket is None:
             self._hold(self.candidates(name))
-        if complete and name == os.path.basename(self.path):
+        if complete and name in {"", os.path.basename(self.path)}:
             try:
                 with _opened(self.path) as file:
                     pid = pid_in(file.read(_PID_BYTES))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -26,7 +27,6 @@ from runc_async.stdio import NullIO
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
 pytestmark = pytest.mark.any_loop
 
@@ -152,6 +152,26 @@ async def test_the_process_is_known_and_its_end_is_heard(tmp_path: Path, own_pat
         assert (await process.wait()).returncode == 7
         await process.aclose()
     assert (tmp_path / "pid").exists() is own_path
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["before the loop turns", "afterwards"])
+async def test_others_make_more_files_than_the_kernel_reports(tmp_path: Path, there: bool) -> None:  # noqa: FBT001
+    """A pid file of the caller's in a crowded directory is found, although its own event was dropped."""
+    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    workload = Workload(str(tmp_path / "pid"))
+    try:
+        for number in range(most // 2 + 1):  # each is made, and closed
+            (tmp_path / str(number)).touch()
+        if not there:
+            await asyncio.sleep(0)
+            assert not workload.started.done()
+        (tmp_path / ".pid").write_text(str(os.getpid()))
+        (tmp_path / ".pid").rename(tmp_path / "pid")
+        async with asyncio.timeout(10):
+            await workload.started
+        assert workload.pid == os.getpid()
+    finally:
+        workload.close()
 
 
 async def test_nothing_is_left_of_a_private_pid_file() -> None:
