@@ -144,15 +144,26 @@ def pidfd_pid(pidfd: int) -> int:
         ProcessLookupError: If it has ended and was reaped, or is invisible from here.
         ValueError: If `pidfd` is no pidfd.
     """
+    if numbers := pidfd_numbers(pidfd):
+        return numbers[0]
+    raise ProcessLookupError(f"the process of pidfd {pidfd} is gone")
+
+
+def pidfd_numbers(pidfd: int) -> list[int]:
+    """Tell the numbers that the process of a pidfd has: here, and in each pid namespace below, down to its own.
+
+    Returns:
+        The numbers; none if it has ended and was reaped, or is invisible from here.
+
+    Raises:
+        ValueError: If `pidfd` is no pidfd.
+    """
     with open(f"{_PROC}/self/fdinfo/{pidfd}", encoding="ascii") as file:
-        lines = file.read().splitlines()
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name == "Pid":
-            if int(value) > 0:
-                return int(value)
-            raise ProcessLookupError(f"the process of pidfd {pidfd} is gone")
-    raise ValueError(f"descriptor {pidfd} is no pidfd")
+        fields = {name: value for name, _, value in (line.partition(":") for line in file)}
+    if "Pid" not in fields:
+        raise ValueError(f"descriptor {pidfd} is no pidfd")
+    numbers = [int(number) for number in fields.get("NSpid", fields["Pid"]).split()]
+    return numbers if numbers[0] > 0 else []
 
 
 def has_exited(pidfd: int) -> bool:

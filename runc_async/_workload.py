@@ -23,7 +23,7 @@ from ._fdsocket import FDSocket
 from ._held_pidfd import HeldPidfd
 from ._inotify import arrivals
 from ._memory import lifted
-from ._pidfd import ProcessIdentity, SignalView, has_exited, kept_status, open_child
+from ._pidfd import ProcessIdentity, SignalView, has_exited, kept_status, open_child, pidfd_numbers
 from ._scratch import scratch_directory
 from .errors import RuncError
 
@@ -240,9 +240,8 @@ class Workload:
         self.look()
         if self._pidfd is None or has_exited(self._pidfd.fd):
             return
-        with contextlib.suppress(ProcessLookupError):
-            if ProcessIdentity.of(self.pid).start_time >= int(self._since * os.sysconf("SC_CLK_TCK")):
-                self.send_signal(signal.SIGKILL)
+        if self._began_since():
+            self.send_signal(signal.SIGKILL)
 
     def take(self) -> tuple[int, int]:
         """Give the process's pid and its pidfd away; the pidfd is the caller's from now on.
@@ -327,7 +326,11 @@ class Workload:
             self.exited.set_result(None)
 
     def _receive(self) -> bool:
-        """Take the pidfd that runc has sent, for which nobody has to be looked up; return whether there was one."""
+        """Take the pidfd that runc has sent, for which nobody has to be looked up; return whether there was one.
+
+        It is believed if it is of the process that the pid file tells, under the number that it has here or in a pid
+        namespace of runc's; or if both are gone.
+        """
         if self._socket is None:
             return False
         try:
@@ -335,17 +338,24 @@ class Workload:
                 return False
             self._pidfd = HeldPidfd(self._socket.detach())
             self._held = self.pid
-            signal.pidfd_send_signal(self._pidfd.fd, 0)
-        except ProcessLookupError:
-            pass  # it has ended
-        except RuncError:
-            return False  # what came is something else
+            numbers = pidfd_numbers(self._pidfd.fd)
+            if self.pid in numbers or not (numbers or self._began_since()):
+                return True
+        except (RuncError, ValueError):
+            pass  # what came is something else
         except OSError as exc:
             self._forget()
-            if exc.errno == errno.EBADF:  # pidfd_send_signal(2): it is no pidfd
-                return False
             self._problem = exc
-        return True
+            return True
+        self._forget()  # another process than the one that the file tells
+        return False
+
+    def _began_since(self) -> bool:
+        """Tell whether the process of that number is younger than this object, so none that was there before runc."""
+        try:
+            return ProcessIdentity.of(self.pid).start_time >= int(self._since * os.sysconf("SC_CLK_TCK"))
+        except ProcessLookupError:
+            return False
 
     def _ended(self) -> None:
         """Say that the process has ended; its pidfd stays readable, so nobody listens to it any more."""

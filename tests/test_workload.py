@@ -14,13 +14,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import msgspec
 import pytest
 from children import alive, gone, post, shell
 
 from runc_async import _workload
 from runc_async._call import Invocation, PidfdSocket, PrivateLog, StopPolicy, WatchedPidFile
 from runc_async._held_pidfd import HeldPidfd
-from runc_async._pidfd import pidfd_pid
+from runc_async._pidfd import pidfd_numbers, pidfd_pid
 from runc_async._runner import ProcessRunner
 from runc_async._workload import Workload, children, descendants, drops_sigterm, kill_workload
 from runc_async.stdio import NullIO
@@ -335,10 +336,18 @@ async def test_no_descriptor_for_the_pid_file(monkeypatch: pytest.MonkeyPatch, t
 SENDER = """if 1:
     import array, os, signal, socket, subprocess, sys
     file, path, what = sys.argv[1:]
-    process = subprocess.Popen(["sleep", "100"])
+    process = subprocess.Popen(["sh", "-c", "exit 7"] if what == "gone" else ["sleep", "100"])
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     pidfd = os.pidfd_open(process.pid)
-    sent = {"pidfd": [pidfd], "two": [pidfd, pidfd], "file": [0], "none": []}.get(what)
+    if what == "gone":
+        process.wait()
+    gone = subprocess.Popen("true")
+    another = os.pidfd_open(gone.pid if what == "gone another" else os.getpid())
+    gone.wait()
+    sent = {
+        "pidfd": [pidfd], "gone": [pidfd], "two": [pidfd, pidfd], "file": [0], "none": [], "another": [another],
+        "gone another": [another],
+    }.get(what)
     with socket.socket(socket.AF_UNIX) as client:
         if sent is not None:
             client.connect(path)
@@ -383,9 +392,9 @@ async def test_a_pidfd_that_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(pidfd)
 
 
-@pytest.mark.parametrize("what", ["nothing", "none", "two", "file"])
+@pytest.mark.parametrize("what", ["nothing", "none", "two", "file", "another", "gone another"])
 async def test_a_runc_that_sends_something_else(what: str) -> None:
-    """The process is looked up by its number where no pidfd has come, or what has come is none."""
+    """The process is looked up by its number where no pidfd has come, or what has come is none, or another's."""
     process = await ProcessRunner().open(sender(what))
     assert process.workload is not None
     await process.workload.started
@@ -395,18 +404,30 @@ async def test_a_runc_that_sends_something_else(what: str) -> None:
     await process.aclose()
 
 
-async def test_a_process_that_has_ended_when_its_pidfd_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pidfd of a process that is gone is a pidfd all the same: the kernel may know how it ended."""
+@pytest.mark.skipif(not KEPT_BY_KERNEL, reason="this kernel doesn't keep the status")
+async def test_a_process_that_has_ended_when_its_pidfd_comes() -> None:
+    """A pidfd of a process that is gone is a pidfd all the same: the kernel knows how it ended."""
+    process = await ProcessRunner().open(sender("gone"))
+    assert process.workload is not None
+    await process.workload.started
+    await process.workload.exited
+    assert process.workload.wait_status == 7 << 8
+    await process.aclose()
 
-    def ended(*_: object) -> NoReturn:
-        raise ProcessLookupError
 
-    with monkeypatch.context() as patch:
-        patch.setattr(signal, "pidfd_send_signal", ended)
-        process = await ProcessRunner().open(sender("pidfd"))
-        assert process.workload is not None
-        await process.workload.started
-        assert not process.workload.exited.done()
+@pytest.mark.skipif(os.geteuid() != 0, reason="a pid namespace takes privileges")
+async def test_a_process_in_a_namespace_of_its_own() -> None:
+    """Its pidfd is believed under the number that it has there, which may be anybody's here."""
+    namespace = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+    invocation = sender("pidfd")
+    process = await ProcessRunner().open(msgspec.structs.replace(invocation, argv=(*namespace, *invocation.argv)))
+    assert process.workload is not None
+    await process.workload.started
+    _, pidfd = process.workload.take()
+    told = process.workload.pid
+    assert told < 10
+    assert pidfd_numbers(pidfd)[1:] == [told]
+    os.close(pidfd)
     await process.aclose()
 
 
