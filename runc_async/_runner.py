@@ -281,10 +281,14 @@ class RunningProcess:
             return
         while await self.child.wait(max(self.invocation.drain_timeout, REPORT_TIME)) is None:
             if self._plumbing.quiet:
-                if self.workload.wait_status is None:  # a busy runc has yet to reap it, and nobody else would soon
-                    await self.workload.reaped(KILL_GRACE)
-                self._abandoned = True
-                await self.child.stop()
+                await self._abandon(self.workload)
+
+    async def _abandon(self, workload: Workload) -> None:
+        """End runc, whose process has ended: the kernel tells how, once runc has reaped it."""
+        if workload.wait_status is None:  # a busy runc has yet to do that, and nobody else would soon
+            await workload.reaped(KILL_GRACE)
+        self._abandoned = self.child.returncode is None
+        await self.child.stop()
 
     async def _drained(self) -> None:
         """Wait until nobody holds the captured pipes any more, for the drain timeout at most."""
@@ -346,6 +350,8 @@ class RunningProcess:
                 self._kill_workload()
                 if self.workload is None or not self.workload.exited.done():
                     await self._gone(max(policy.grace, KILL_GRACE))
+            if self.workload is not None and self.workload.exited.done() and self.child.returncode is None:
+                await self._abandon(self.workload)
             await self.child.stop()
         else:
             helpers = Helpers(self.pid) if policy.helpers and self.child.returncode is None else None

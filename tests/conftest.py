@@ -9,6 +9,7 @@ import inspect
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -45,7 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the mark that has arguments."""
+    """Register the mark that has arguments; let children die of a hang-up, though `nohup` may have begun all this."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line(
         "markers",
         "needs(feature): skipped where the runtime has no such command or option, or the host no such controller",

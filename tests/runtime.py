@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 CGROUPS = Path("/sys/fs/cgroup")
 HYBRID = CGROUPS / "unified"
+KERNEL_KEEPS = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
+"""Whether the kernel keeps the exit status of a process for whoever has a pidfd."""
 
 # crun refuses the hybrid layout of cgroups; without its second hierarchy the layout is plain v1.
 WITHOUT_HYBRID = f"""\

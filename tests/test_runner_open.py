@@ -10,6 +10,7 @@ import anyio
 import msgspec
 import pytest
 from children import alive, post, shell
+from runtime import KERNEL_KEEPS
 
 from runc_async._call import (
     Invocation,
@@ -130,10 +131,10 @@ async def test_dropping_a_process() -> None:
 TELL = 'tell() { echo $1 > "$2.tmp"; mv "$2.tmp" "$2"; }; '
 
 
-def runc(script: str, *, drain_timeout: float = 1.0) -> Invocation:
+def runc(script: str, *, drain_timeout: float = 1.0, stop: StopPolicy = WORKLOAD) -> Invocation:
     """Return a runc that tells the pid of a process."""
     argv = ("/bin/sh", "-c", TELL + script, "sh", WatchedPidFile())
-    return Invocation(command="exec", argv=argv, streams=CapturedIO(), stop=WORKLOAD, drain_timeout=drain_timeout)
+    return Invocation(command="exec", argv=argv, streams=CapturedIO(), stop=stop, drain_timeout=drain_timeout)
 
 
 @any_loop
@@ -179,6 +180,23 @@ async def test_the_start_of_the_process() -> None:
     assert completed is not None
     assert await other.ended() is None
     await other.aclose()
+
+
+@pytest.mark.skipif(not KERNEL_KEEPS, reason="this kernel doesn't keep the status")
+async def test_a_runc_that_is_slow_to_reap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A process that is stopped keeps its status, though its runc takes longer than usual, and then doesn't end."""
+    monkeypatch.setattr("runc_async._runner.REPORT_TIME", 0.02)
+    with post(tmp_path) as said:
+        script = f"trap '' TERM; sleep 100 & tell $! $1; read word < {said.path}; wait $!; exec sleep 100"
+        process = await opened(runc(script, stop=StopPolicy(workload=True)))
+        assert process.workload is not None
+        await process.workload.started
+        closing = asyncio.create_task(process.aclose())
+        await process.workload.exited
+        await asyncio.sleep(0.2)  # many times what runc gets otherwise
+        said.tell("go on")
+        await closing
+    assert (await process.wait()).returncode == 128 + signal.SIGKILL
 
 
 @any_loop

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import leaks
 import pytest
 from containers import ended
-from runtime import has_controller
+from runtime import KERNEL_KEEPS, has_controller
 from waiting import until
 
 from runc_async._exit import subreaper, watches
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from runc_async.client import Runc
 
 pytestmark = pytest.mark.runc
-
-KERNEL_KEEPS = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
-"""Whether this kernel keeps the status of what was reaped: ioctl_pidfd(2)."""
 
 LIMIT = 48 << 20
 """Bytes of memory for each container here; runc itself needs some of them."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from containers import heard
-from runtime import is_cgroup2
+from runtime import KERNEL_KEEPS, is_cgroup2
 
 from runc_async.errors import ContainerNotFound, ExecutableNotFound, ExitError
 from runc_async.spec import LinuxCapabilities, POSIXRlimit, Process, User
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.runc
 
 CAP_NET_RAW = 13
-
-KERNEL_KEEPS = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
-"""Whether the kernel keeps the exit status of a process for its pidfd."""
 
 SIZE = "until stty size 2>/dev/null | grep .; do usleep 1000; done"
 """runc sets the size of the terminal when the program runs already; until then busybox says nothing, or fails."""
