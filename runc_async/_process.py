@@ -8,7 +8,7 @@ import errno
 import os
 import signal
 import warnings
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -27,9 +27,38 @@ REAP_TIME = 0.1
 """Seconds for uvloop to reap the child of a cancelled spawn: it has killed it, and doesn't wait."""
 
 
-async def patiently(work: Awaitable[T]) -> T:
+class _Begun(Coroutine[Any, None, T]):
+    """A coroutine that begins in any case: a task that is cancelled before its first step never does otherwise.
+
+    The end of the loop cancels the tasks that were made in its last turn, too.
+    """
+
+    def __init__(self, work: Coroutine[Any, None, T]) -> None:
+        self._work = work
+        self._begun = False
+
+    def send(self, value: None) -> Any:
+        self._begun = True
+        return self._work.send(value)
+
+    def throw(self, *exception: Any) -> Any:
+        return self._work.throw(*exception) if self._begun else self.send(None)
+
+    def close(self) -> None:
+        self._work.close()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._work.__await__()
+
+
+def begin(work: Coroutine[Any, None, T]) -> asyncio.Task[T]:
+    """Make a task that begins in any case; a cancel before its first step is dropped."""
+    return asyncio.create_task(_Begun(work))
+
+
+async def patiently(work: Coroutine[Any, None, T] | asyncio.Task[T]) -> T:
     """Run `work` to its end, whatever happens to the calling task; a cancel is raised again afterwards."""
-    task = asyncio.ensure_future(work)
+    task = work if isinstance(work, asyncio.Task) else begin(work)
     cancelled = await outwait(task)
     if cancelled is None:
         return task.result()

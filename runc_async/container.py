@@ -13,7 +13,7 @@ from ._argv import signal_number
 from ._caller import DEFAULT, GRACE, Timeout, raise_failure
 from ._init import Init
 from ._pidfd import ProcessIdentity, open_pidfd
-from ._process import patiently, stubbornly
+from ._process import begin, patiently, stubbornly
 from .errors import CleanupWarning, RuncError
 from .exitstatus import ExitStatus, from_exit_code, from_wait_status
 
@@ -184,7 +184,7 @@ class Container:
                 process, and there it is always SIGKILL.
         """
         if self._closing is None:
-            self._closing = asyncio.create_task(self._close(grace))
+            self._closing = begin(self._close(grace))
         await patiently(self._closing)
 
     async def _close(self, grace: float) -> None:

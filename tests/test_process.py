@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import signal
@@ -261,6 +262,33 @@ async def test_patiently_through_cancels(fails: bool) -> None:  # noqa: FBT001 -
     with pytest.raises(asyncio.CancelledError, match="first"):
         await task
     assert ended
+
+
+@pytest.mark.parametrize("turns", range(6))
+@each_loop
+def test_patiently_at_the_end_of_the_loop(turns: int, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Work begins and ends also if the loop ends in the turn in which it was made."""
+    asked: list[None] = []
+    ended: list[None] = []
+
+    async def work() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01)
+        ended.append(None)
+
+    async def ask() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked.append(None)
+        await patiently(work())
+
+    async def main() -> None:
+        tasks.append(asyncio.create_task(ask()))
+
+    tasks: list[asyncio.Task[None]] = []
+    with asyncio.Runner(debug=True, loop_factory=new_loop) as runner:
+        runner.run(main())
+    assert ended == asked
 
 
 async def test_patiently_in_a_cancelled_scope() -> None:
