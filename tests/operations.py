@@ -103,7 +103,7 @@ class Stage:
         assert (await self.client.version()).version
 
     async def sweep(self, operation: Operation, place: sweep.Place, number: int, ways: Sequence[str]) -> sweep.Sweep:
-        """Cut an operation short so many times, in each of these ways."""
+        """Cut an operation short at each point of a short one, else so many times, in each of these ways."""
         sweeping = sweep.Sweep(
             lambda: operation.work(self),
             place,
@@ -133,7 +133,7 @@ class Operation(NamedTuple):
         fresh: Whether each attempt needs a container of its own.
         leaves: What may be there afterwards.
         before: What else is done before each attempt.
-        weight: How many points are tried, for one that tries 1.
+        weight: How many points of a long one are tried, for one that tries 1.
         needs: What it can't do without: `criu`, or a command or option of the runtime.
         is_local: Whether it has nothing to do with a runtime.
     """

@@ -45,6 +45,9 @@ FRACTIONS = (0.2, 0.5, 0.8)
 PATIENCE = 3.0
 """Seconds for what is cleaned up by threads and kernel workers, before it counts as left behind."""
 
+SHORT = 32
+"""Points that an operation has at most to be cut short at each of them, and not at a sample."""
+
 SIBLING = "the sibling"
 
 
@@ -324,15 +327,17 @@ def name_of(ways: Sequence[str]) -> str:
 
 
 def plan(points: Sequence[Point], number: int, ways: Sequence[str]) -> list[tuple[str, Point]]:
-    """Choose where and how: all points in each way, or about `number`, half of them in the first way.
+    """Choose where and how: all points in each way; or all in the first way if they are few, else a sample.
 
-    Each of the other ways has an even sample of its own, and the samples lie beside each other.
+    A sample is of about `number` points, half of them in the first way. Each of the other ways has an even sample of
+    its own, and the samples lie beside each other.
     """
     if ALL:
         return list(itertools.product(ways, points))
     first, *others = ways
-    chosen = [(first, point) for point in sample(points, max(3, number // 2))]
-    each = max(2, round((number - len(chosen)) / len(others)))
+    sampled = sample(points, max(3, number // 2))
+    chosen = [(first, point) for point in (points if len(points) <= SHORT else sampled)]
+    each = max(2, round((number - len(sampled)) / len(others)))
     for offset, way in enumerate(others):
         shifted = points[offset : len(points) - len(others) + offset + 1]
         chosen += [(way, point) for point in sample(shifted or points, each)]

@@ -14,17 +14,19 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeAlias, cast
 
+import leaks
 import pytest
 import scripted
 import sweep
 from operations import OPERATIONS, Operation, Stage
+from runtime import is_cgroup2
 
 import runc_async
 from runc_async import Runc, testing
 from runc_async._runner import ProcessRunner, RunningProcess
 
 POINTS = 8
-"""How often an operation of weight 1 is cut short, unless `SWEEP_ALL` asks for all points."""
+"""How often a long operation of weight 1 is cut short, unless `SWEEP_ALL` asks for all points."""
 
 LONG = "exec sleep 1000"
 SHORT = "exec cat"
@@ -149,6 +151,25 @@ async def test_every_public_coroutine_is_swept(stage: tuple[Stage, sweep.Place])
     assert list(missing.values()) == []
 
 
+# which points
+
+MANY = [sweep.Point(step) for step in range(1, sweep.SHORT + 2)]
+
+
+@pytest.mark.skipif(sweep.ALL, reason="all points are tried")
+def test_a_short_operation_is_cut_short_at_each_point() -> None:
+    """All points of a short operation are tried in the first way; of a longer one a sample with both ends."""
+    first = next(iter(sweep.WAYS))
+    chosen = {
+        number: [point for way, point in sweep.plan(MANY[:number], 8, list(sweep.WAYS)) if way == first]
+        for number in (1, sweep.SHORT, sweep.SHORT + 1)
+    }
+    assert chosen[1] == MANY[:1]
+    assert chosen[sweep.SHORT] == MANY[:-1]
+    assert len(chosen[sweep.SHORT + 1]) == 4
+    assert (chosen[sweep.SHORT + 1][0], chosen[sweep.SHORT + 1][-1]) == (MANY[0], MANY[-1])
+
+
 # that it finds what is left
 
 
@@ -174,7 +195,7 @@ async def child(pause: Pause) -> None:
 async def marked_orphan(pause: Pause) -> None:
     """Lose a process that is nobody's child."""
     script = "sleep 1000 >&- 2>&- & echo $!"
-    mark = {"RUNC_ASYNC_SWEEP": Path(tempfile.gettempdir()).name}
+    mark = {"RUNC_ASYNC_SWEEP": mark_of_the_place()}
     shell = ["/bin/sh", "-c", script]
     pid = int(subprocess.run(shell, env=mark, capture_output=True, check=True).stdout)  # noqa: ASYNC221 - it is short
     await pause()
@@ -187,6 +208,22 @@ async def a_file(pause: Pause) -> None:
     os.close(fd)
     await pause()
     os.unlink(path)
+
+
+async def a_mount(pause: Pause) -> None:
+    """Lose a mount, and the directory that it is on."""
+    place = tempfile.mkdtemp()
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "none", place], check=True)  # noqa: ASYNC221 - it is short
+    await pause()
+    take_away_mount(place)
+    os.rmdir(place)
+
+
+async def a_cgroup(pause: Pause) -> None:
+    """Lose a cgroup."""
+    made = tempfile.mkdtemp(dir=leaks.CGROUPS if is_cgroup2() else leaks.CGROUPS / "pids", prefix=mark_of_the_place())
+    await pause()
+    os.rmdir(made)
 
 
 async def a_task(pause: Pause) -> None:
@@ -238,6 +275,8 @@ PLANTED: dict[Leak, str] = {
     child: "left child process",
     marked_orphan: "left process",
     a_file: "left file",
+    a_mount: "left mount",
+    a_cgroup: "left cgroup",
     a_task: "left task lost",
     an_exception: "never retrieved",
     a_finalizer: "unraisable: LookupError('lost')",
@@ -246,10 +285,27 @@ PLANTED: dict[Leak, str] = {
 }
 
 
+FOR_ROOT = {a_mount, a_cgroup}
+
+
+def mark_of_the_place() -> str:
+    """Return what processes and cgroups carry that belong to this test and to no other run of it."""
+    return Path(tempfile.gettempdir()).name
+
+
+@pytest.fixture
+def directory(scratch: Path, prefix: str) -> Iterator[Path]:
+    """Make a directory whose name nothing else on this machine carries."""
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{prefix}planted-") as made:
+        yield Path(made)
+
+
 @pytest.mark.parametrize("leak", PLANTED, ids=lambda leak: leak.__name__)
-async def test_a_planted_leak_is_found(leak: Leak, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_planted_leak_is_found(leak: Leak, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left behind in one step of three is named, with that step and no other."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if leak in FOR_ROOT and os.geteuid() != 0:
+        pytest.skip("needs root")
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
     monkeypatch.setattr(sweep, "PATIENCE", 0.05)
     monkeypatch.setattr(sweep, "LONG", 1000)
 
@@ -258,7 +314,7 @@ async def test_a_planted_leak_is_found(leak: Leak, tmp_path: Path, monkeypatch: 
         await leak(one_turn)
         await one_turn()
 
-    place = sweep.Place(tmp_path.name, tmp_path, [tmp_path])
+    place = sweep.Place(mark_of_the_place(), directory, [directory])
     sweeping = sweep.Sweep(work, place)
     points = await sweeping.points()
     assert len(points) == 9
@@ -310,8 +366,8 @@ def settle(future: asyncio.Future[None]) -> None:
 
 
 async def tidy_up(place: sweep.Place, before: sweep.Stock) -> None:
-    """Take away what was planted."""
-    for found in await place.left_since(before):
+    """Take away what was planted: a mount before the directory that it is on."""
+    for found in reversed(await place.left_since(before)):
         kind, what = found.split(" ", 1)
         match kind:
             case "descriptor":
@@ -321,11 +377,25 @@ async def tidy_up(place: sweep.Place, before: sweep.Stock) -> None:
             case "process":
                 os.kill(int(what.split()[0]), 9)
             case "task":
-                for task in asyncio.all_tasks():
-                    if task.get_name() == "lost" and task.cancel():
-                        await asyncio.wait((task,))
+                await end_lost_tasks()
+            case "mount":
+                take_away_mount(what)
+            case _ if os.path.isdir(what):
+                os.rmdir(what)
             case _:
                 os.unlink(what)
+
+
+async def end_lost_tasks() -> None:
+    """Cancel the planted tasks, and wait for their end."""
+    for task in asyncio.all_tasks():
+        if task.get_name() == "lost" and task.cancel():
+            await asyncio.wait((task,))
+
+
+def take_away_mount(place: str) -> None:
+    """Unmount what is there."""
+    subprocess.run(["/bin/umount", place], check=True)
 
 
 async def test_a_task_counts_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
