@@ -6,13 +6,15 @@ import contextlib
 import errno
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 
 from ._bundle_check import CONFIG, check_rootfs
 from ._busybox import fill
 from ._overlay import mount_overlay
-from ._tree import opened, remove_tree, write_private
+from ._tree import REMOVAL_DESCRIPTORS, opened, remove_tree, reserved, write_private
 from ._unpack import Check, unpack
+from .errors import CleanupWarning
 from .rootfs import Busybox, Overlay, Rootfs, Tar
 from .spec import Spec
 
@@ -33,9 +35,12 @@ class Made:
         self._is_temporary = False
 
     def undo(self) -> None:
-        """Take everything away."""
-        with self._undoing:
-            self.closing.close()
+        """Take everything away; what can't be is named in a `CleanupWarning`, for there is another error to tell."""
+        try:
+            with self._undoing:
+                self.closing.close()
+        except OSError as error:
+            warnings.warn(f"bundle {self.path!r} is left behind: {error}", CleanupWarning, stacklevel=2)
 
     def make_directory(self) -> None:
         """Make the bundle's directory, or take one that has no config.json. Others than the owner can't enter it."""
@@ -105,22 +110,24 @@ def make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec
         OSError: If something can't be written; a FileExistsError if there is a bundle already.
     """
     made = Made(path or "")
-    try:
-        if path is None:
-            made.make_temporary_directory(parent)
-        else:
-            made.make_directory()
-        if isinstance(rootfs, (Tar, Busybox, Overlay)):
-            made.make_rootfs(rootfs, check)
-            spec.set_root("rootfs")
-        elif rootfs is not None:
-            spec.set_root(_seen_from(made.path, os.path.abspath(rootfs)))
-        check_rootfs(made.path, spec.root.path if spec.root else None)
-        made.make_config(spec)
-        check()
-    except BaseException:
-        made.undo()
-        raise
+    with reserved(REMOVAL_DESCRIPTORS) as for_undoing:
+        try:
+            if path is None:
+                made.make_temporary_directory(parent)
+            else:
+                made.make_directory()
+            if isinstance(rootfs, (Tar, Busybox, Overlay)):
+                made.make_rootfs(rootfs, check)
+                spec.set_root("rootfs")
+            elif rootfs is not None:
+                spec.set_root(_seen_from(made.path, os.path.abspath(rootfs)))
+            check_rootfs(made.path, spec.root.path if spec.root else None)
+            made.make_config(spec)
+            check()
+        except BaseException:
+            for_undoing.close()
+            made.undo()
+            raise
     return made
 
 

@@ -10,6 +10,9 @@ from collections.abc import Generator, Iterator
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """Flags to open a directory, and never what a symbolic link in its place leads to."""
 
+REMOVAL_DESCRIPTORS = 3
+"""How many `remove_tree` needs: the directory, one inside it, and the copy by which Python lists either of them."""
+
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 """Flags to open a file that must not be there yet."""
 
@@ -22,6 +25,18 @@ def opened(path: str, flags: int = DIRECTORY, dir_fd: int | None = None) -> Gene
         yield fd
     finally:
         os.close(fd)
+
+
+def reserved(count: int) -> contextlib.ExitStack:
+    """Open so many descriptors, for work that has to be done also when there are no more: close them before it.
+
+    Raises:
+        OSError: If there aren't so many; then none is open.
+    """
+    with contextlib.ExitStack() as opening:
+        for _ in range(count):
+            opening.enter_context(opened(os.devnull, os.O_RDONLY))
+        return opening.pop_all()
 
 
 def write_private(directory: str, name: str, data: bytes, *, replace: bool) -> None:
@@ -64,7 +79,7 @@ def remove_tree(path: str) -> None:
     each level. Here every directory that is found is first moved to the top, so depth costs nothing.
 
     Raises:
-        OSError: If something can't be removed, such as a mount point.
+        OSError: If something can't be removed, such as a mount point, or if there is no descriptor for it.
     """
     numbers = itertools.count()
     with opened(path) as top:

@@ -42,7 +42,8 @@ class Bundle:
         print(response.output.strip())  # web
 
     All work on files is done in worker threads. Cancelling waits for the thread: what was being made is removed again,
-    what was being written is there whole, and then the cancel goes on.
+    what was being written is there whole, and then the cancel goes on. What can't be removed, here or after an error,
+    is named in a `CleanupWarning`.
     """
 
     def __init__(self, path: str, spec: Spec, closing: contextlib.ExitStack | None = None) -> None:

@@ -18,7 +18,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import anyio
 import archives
 import children
+import criu
 import sweep
+from runtime import Runtime, has_controller
 
 from runc_async import Bundle, Runc, RuncTimeout, merge_events, spec, subreaper, testing
 from runc_async._runner import ProcessRunner
@@ -134,7 +136,7 @@ class Operation(NamedTuple):
         leaves: What may be there afterwards.
         before: What else is done before each attempt.
         weight: How many points of a long one are tried, for one that tries 1.
-        needs: What it can't do without: `criu`, or a command or option of the runtime.
+        needs: What it can't do without: `criu`, `root`, or a command or option of the runtime.
         is_local: Whether it has nothing to do with a runtime.
     """
 
@@ -147,6 +149,18 @@ class Operation(NamedTuple):
     weight: float = 1
     needs: str = ""
     is_local: bool = False
+
+    def missing(self, runtime: Runtime) -> str | None:
+        """Say what is missing here for it, on a real runtime."""
+        match self.needs:
+            case "criu":
+                return criu.missing() or (None if runtime.has("restore --no-subreaper") else f"{runtime} can't restore")
+            case "root":
+                return None if os.geteuid() == 0 else "needs root"
+            case "events" if not has_controller("memory"):
+                return "needs a memory controller"
+            case needs:
+                return f"{runtime} has no {needs}" if needs and not runtime.has(needs) else None
 
     def __str__(self) -> str:
         """Show the name."""
@@ -522,9 +536,11 @@ async def ptys(_: Stage) -> None:
 
 async def attach(_: Stage) -> None:
     """Attach pipes to a terminal."""
-    typed, typing = os.pipe()
-    seen, seeing = os.pipe()
+    fds: list[int] = []
     try:
+        fds += os.pipe()
+        fds += os.pipe()
+        typed, typing, seen, seeing = fds
         async with terminal() as (pty, other), anyio.create_task_group() as group:
             group.start_soon(lambda: pty.attach(stdin=typed, stdout=seeing))
             os.write(typing, b"hello\n")
@@ -533,7 +549,7 @@ async def attach(_: Stage) -> None:
             await anyio.wait_readable(seen)
             await other.aclose()
     finally:
-        for fd in (typed, typing, seen, seeing):
+        for fd in fds:
             os.close(fd)
 
 

@@ -25,7 +25,7 @@ import pytest
 from runc_async import _bundle_dir, _tree
 from runc_async._bundle_check import check_bundle
 from runc_async.bundle import Bundle
-from runc_async.errors import BundleNotFound, CleanupWarning, DecodeError
+from runc_async.errors import BundleNotFound, CleanupWarning, DecodeError, RootfsError
 from runc_async.rootfs import Rootfs, Tar
 from runc_async.spec import Root, Spec
 
@@ -529,6 +529,40 @@ async def test_what_cannot_be_removed_is_named(place: Path) -> None:
     bundle.path.rmdir()
     with pytest.warns(CleanupWarning, match=re.escape(f"bundle '{bundle.path}' is left behind: ")):
         await temporary.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("end", ["refused", "cancelled"])
+async def test_what_cannot_be_undone_is_named(end: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a creation can't take back is a warning with its name; the error, or the cancel, is still the one it was."""
+
+    def remove(_path: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    begun, go_on = threading.Event(), threading.Event()
+    real = _bundle_dir.make
+
+    def make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, _check: object) -> object:
+        made = real(path, parent, rootfs, spec, lambda: None)
+        begun.set()
+        go_on.wait(10)
+        return made
+
+    monkeypatch.setattr(_bundle_dir, "remove_tree", remove)
+    monkeypatch.setattr(_bundle_dir, "make", make)
+    hostile = archives.tar(archives.file("../planted"))
+    (place / "archive").write_bytes(hostile if end == "refused" else archives.HONEST)
+    task = asyncio.create_task(Bundle.create(place / "b", rootfs=Tar(place / "archive")))
+    if end == "cancelled":
+        await asyncio.to_thread(begun.wait, 10)
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+    with pytest.warns(CleanupWarning, match=re.escape(f"bundle '{place / 'b'}' is left behind: ")):
+        await asyncio.wait((task,))
+    if end == "cancelled":
+        assert task.cancelled()
+    else:
+        assert isinstance(task.exception(), RootfsError)
 
 
 async def test_a_cancel_hides_no_warning(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ import leaks
 import pytest
 import sweep
 from operations import OPERATIONS, Operation, Stage
-from runtime import has_controller
 
 from runc_async import Runc
 
@@ -66,17 +65,6 @@ def stage(  # noqa: PLR0917 - the fixtures
                 subprocess.run(["/bin/umount", mount], check=True)
 
 
-def missing(operation: Operation, runtime: Runtime) -> str | None:
-    """Say what is missing for an operation."""
-    if operation.needs == "criu":
-        return criu.missing() or (None if runtime.has("restore --no-subreaper") else f"{runtime} can't restore")
-    if operation.needs == "events" and not has_controller("memory"):
-        return "needs a memory controller"
-    if operation.needs and not runtime.has(operation.needs):
-        return f"{runtime} has no {operation.needs}"
-    return None
-
-
 @pytest.mark.needs("cgroup removal")
 @pytest.mark.timeout(120 if not sweep.ALL else 170)
 @pytest.mark.parametrize("ways", sweep.SHARES, ids=sweep.name_of)
@@ -89,7 +77,7 @@ async def test_cut_short(
     tried: Callable[[str, int], None],
 ) -> None:
     """Cut short at any point and in any way, it leaves nothing, and the client works."""
-    if reason := missing(operation, runtime):
+    if reason := operation.missing(runtime):
         pytest.skip(reason)
     scene, place = stage
     sweeping = await scene.sweep(operation, place, round(POINTS * operation.weight), ways)
