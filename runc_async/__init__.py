@@ -18,9 +18,9 @@ if TYPE_CHECKING:
         Process as Process,
         Runner as Runner,
     )
-    from ._exit import subreaper as subreaper
     from ._runner import ProcessRunner as ProcessRunner
     from ._streams import PipeReader as PipeReader, PipeWriter as PipeWriter
+    from ._subreaper import subreaper as subreaper
     from .bundle import Bundle as Bundle
     from .client import Runc as Runc
     from .console import AttachEnd as AttachEnd, Pty as Pty
@@ -104,7 +104,7 @@ _NAMES = {
     """,
     "event": "Event OOMEvent StatsEvent UnknownEvent",
     "events": "EventStream",
-    "_exit": "subreaper",
+    "_subreaper": "subreaper",
     "exitstatus": "ExitStatus",
     "features": "Features Version",
     "merge": "MergedEvents StreamEnded StreamFailed merge_events",

@@ -9,11 +9,14 @@ import msgspec
 
 from ._cgroup import cgroup_directories
 from ._decode import UNDECODABLE
-from ._exit import adopt, orphans_come_to_us
-from ._pidfd import is_forsaken
+from ._pidfd import began_since, is_forsaken, name_of
+from ._prctl import orphans_come_to_us
+from ._subreaper import adopt, adopt_stray, is_adopted
 from ._workload import children
 
 _CRUN = b"crun"
+_RUNC_COPY = b"runc:["
+"""How the copies of runc are named that become a container's process: `runc:[2:INIT]`."""
 
 
 class _Record(msgspec.Struct):
@@ -33,28 +36,47 @@ class _Record(msgspec.Struct):
 
 
 def adopt_processes(state_directory: str, container_id: str) -> None:
-    """Note the processes of a container that is about to be deleted.
+    """Note the processes of a container that was made, or is about to end.
 
-    That is its first one; and without a pid namespace of its own, where the first one doesn't take the others with it,
-    all that are in its cgroup. What runc doesn't tell is nobody's.
+    That is its first one; those in its cgroup that are our children already, such as what `exec` has left; and without
+    a pid namespace of its own, where the first one doesn't take the others with it, all that are there. What runc
+    doesn't tell is nobody's.
 
     crun leaves one more behind: a detached `run` forks twice, and what made the container ends after its own parent.
     crun tells its number to nobody.
     """
     if not orphans_come_to_us():
         return
+    ours = set(children(os.getpid()))
     for name in ("state.json", "status"):
         try:
             with open(os.path.join(state_directory, container_id, name), "rb") as file:
                 record = msgspec.json.decode(file.read(), type=_Record)
         except (OSError, *UNDECODABLE):
             continue
-        for pid in (record.init_process_pid, record.pid, *_members(record.directories())):
-            adopt(pid)
+        first = {record.init_process_pid, record.pid}
+        for pid in (*first, *_members(record.directories())):
+            (adopt_stray if pid in ours - first else adopt)(pid)
         if record.pid:
-            for pid in children(os.getpid()):
+            for pid in ours:
                 if is_forsaken(pid, _CRUN):
-                    adopt(pid)
+                    adopt_stray(pid)
+
+
+def adopt_copies(since: float) -> None:
+    """Note the copies of a runc that was ended before they became a container's process: nobody has told their number.
+
+    They end by themselves, for they have lost the other end of their pipe. What a `create` has left is named so too,
+    until its start: it is noted as a container's first process, before or after this.
+
+    Args:
+        since: When that runc was started, as `clock_gettime(CLOCK_BOOTTIME)` tells it.
+    """
+    if not orphans_come_to_us():
+        return
+    for pid in children(os.getpid()):
+        if name_of(pid).startswith(_RUNC_COPY) and began_since(pid, since) and not is_adopted(pid):
+            adopt_stray(pid)
 
 
 def _members(paths: Iterable[str]) -> list[int]:

@@ -197,7 +197,6 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
         truncated: Bytes of stdout or stderr are missing.
         timed_out: It was stopped because its time was up.
         wait_status: How the container's process ended, as wait(2) has it, where the kernel tells.
-        workload_pid: The pid of the container's process, if there was a `WatchedPidFile`; else 0.
     """
 
     pid: int
@@ -208,7 +207,6 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool = False
     timed_out: bool = False
     wait_status: int | None = None
-    workload_pid: int = 0
 
 
 Ends: TypeAlias = list[tuple[Invocation, Completed]]

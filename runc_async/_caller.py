@@ -9,7 +9,7 @@ import enum
 import math
 import os
 import warnings
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from . import _argv
@@ -29,9 +29,9 @@ from ._call import (
 )
 from ._decode import decode_state
 from ._exec_helper import named
-from ._exit import adopt, reap_adopted
 from ._process import patiently, stubbornly
 from ._runner import ProcessRunner
+from ._subreaper import reap_adopted
 from .errors import (
     BundleNotFound,
     CleanupWarning,
@@ -256,7 +256,6 @@ class Caller:
             raise_failure(invocation, completed)
         else:  # detached: the code is runc's own
             check_finished(invocation, completed)
-        adopt(completed.workload_pid)
         response = respond(invocation, completed)
         if check and response.exit_code != 0:
             raise ExitError(response, invocation.container_id)
@@ -318,10 +317,9 @@ class Caller:
             from ._residue import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
 
             if not await self._older(container_id, begun):
-                adopt_processes(self._state_directory(), container_id)
                 self._spare_root(container_id)
-                await self._answer(delete)
-                reap_adopted()
+                with self._reaping(container_id):
+                    await self._answer(delete)
                 left.extend(await remove_cgroups(container_id))
 
         left: list[Path] = []
@@ -333,6 +331,16 @@ class Caller:
         if left:
             named = ", ".join(map(str, left))
             warnings.warn(f"of container {container_id!r} is left behind: {named}", CleanupWarning, stacklevel=2)
+
+    @contextlib.contextmanager
+    def _reaping(self, container_id: str) -> Generator[None]:
+        """Reap the processes of a container that ends within the block, where they are our children."""
+        reap_adopted()
+        adopt_processes(self._state_directory(), container_id)
+        try:
+            yield
+        finally:
+            reap_adopted()
 
     def _spare_root(self, container_id: str) -> None:
         """See that a deletion doesn't reach the container's root filesystem.

@@ -160,7 +160,7 @@ class Checkpointing(Foreground):
             },
             timeout,
         )
-        with explained(dump.log_directory):
+        with explained(dump.log_directory), self._reaping(container_id):
             await self._request(
                 command,
                 timeout=timeout,

@@ -11,15 +11,14 @@ import contextlib
 import datetime as dt
 import os
 import select
-import threading
-from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 import anyio
 
 from ._cgroup import read_oom_kills
-from ._pidfd import ProcessIdentity, has_exited, kept_status, pidfd_pid
+from ._pidfd import has_exited, kept_status, pidfd_pid
+from ._prctl import orphans_come_to_us
 from .exitstatus import ExitStatus, from_wait_status
 
 if TYPE_CHECKING:
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 REAP_TIMEOUT = 10.0
 """Seconds that a dead process's parent may take to reap it, before its status counts as unknown."""
-
-PR_SET_CHILD_SUBREAPER = 36
-PR_GET_CHILD_SUBREAPER = 37
 
 
 async def wait_pidfd(
@@ -64,7 +60,8 @@ async def wait_pidfd(
     """
     exited_at = None
     status = None
-    with _changes(pidfd) as changed:
+    changed = asyncio.Event()
+    with watching(pidfd, changed.set):
         while not has_exited(pidfd):
             await _next(changed)
             exited_at = dt.datetime.now(dt.UTC)
@@ -80,7 +77,7 @@ async def wait_pidfd(
 async def _status(pidfd: int, changed: asyncio.Event, *, reap: bool) -> int | None:
     """Wait until somebody can tell the wait status of a dead process; None if nobody ever will."""
     while True:
-        status = _child_status(os.P_PIDFD, pidfd, reap=reap)
+        status = child_status(os.P_PIDFD, pidfd, reap=reap)
         if status is not None:
             return status
         try:
@@ -96,7 +93,7 @@ async def _status(pidfd: int, changed: asyncio.Event, *, reap: bool) -> int | No
         await _next(changed)
 
 
-def _child_status(kind: int, number: int, *, reap: bool) -> int | None:
+def child_status(kind: int, number: int, *, reap: bool) -> int | None:
     """Tell the wait status of a child of ours that has ended; None if it runs, or is not our child."""
     try:
         result = os.waitid(kind, number, os.WEXITED | os.WNOHANG | (0 if reap else os.WNOWAIT))
@@ -124,18 +121,18 @@ class _Watch:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.waits: dict[int, list[asyncio.Event]] = {}
+        self.waits: dict[int, list[Callable[[], object]]] = {}
         self._epoll = select.epoll()
         self._loop = loop
         loop.add_reader(self._epoll.fileno(), self._report)
 
-    def add(self, pidfd: int, changed: asyncio.Event) -> None:
-        """Set `changed` whenever the process changes."""
+    def add(self, pidfd: int, changed: Callable[[], object]) -> None:
+        """Call `changed` whenever the process changes."""
         if pidfd not in self.waits:
             self._epoll.register(pidfd, select.EPOLLIN | select.EPOLLET)
         self.waits.setdefault(pidfd, []).append(changed)
 
-    def remove(self, pidfd: int, changed: asyncio.Event) -> None:
+    def remove(self, pidfd: int, changed: Callable[[], object]) -> None:
         """Undo `add`."""
         self.waits[pidfd].remove(changed)
         if not self.waits[pidfd]:
@@ -158,26 +155,25 @@ class _Watch:
     def _report(self) -> None:
         """Tell all waits for the processes that have changed."""
         for pidfd, _ in self._epoll.poll(0):
-            for changed in self.waits.get(pidfd, ()):
-                changed.set()
+            for changed in tuple(self.waits.get(pidfd, ())):
+                changed()
 
 
 watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
 
 
 @contextlib.contextmanager
-def _changes(pidfd: int) -> Generator[asyncio.Event]:
-    """Give an event that is set at every change of a process; the last one to leave closes the loop's watch."""
+def watching(pidfd: int, changed: Callable[[], object]) -> Generator[None]:
+    """Have the event loop call `changed` at every change of a process; who leaves last closes the loop's watch."""
     loop = asyncio.get_running_loop()
     if loop not in watches:
         _close_stale_watches()
         watches[loop] = _Watch(loop)
     watch = watches[loop]
-    changed = asyncio.Event()
     try:
         watch.add(pidfd, changed)
         try:
-            yield changed
+            yield
         finally:
             watch.remove(pidfd, changed)
     finally:
@@ -195,112 +191,3 @@ async def _next(changed: asyncio.Event) -> None:
     """Wait for the next change."""
     await changed.wait()
     changed.clear()
-
-
-_lock = threading.Lock()
-_users = 0
-_value_before = 0
-adopted: set[ProcessIdentity] = set()
-claimed: Counter[int] = Counter()
-"""Processes of which somebody has a handle, and may ask for the status later."""
-
-
-@contextlib.contextmanager
-def subreaper() -> Generator[None]:
-    """Make this process the parent of the processes that runc leaves behind, so that their exit statuses are known.
-
-    runc exits after `create`, `run(detach=True)`, `exec(detach=True)` and `restore(detach=True)`. The kernel then gives
-    the container's process to the nearest ancestor that is a subreaper, or to process 1. Inside this context that is
-    us, and `wait()` knows the status on every kernel. Without it `wait()` needs Linux 6.15.
-
-    It changes the whole process, in all threads: every orphaned descendant becomes our child, whichever library started
-    it, and a zombie when it ends. This library reaps the processes of its own containers, and the processes that crun
-    leaves of itself when it detaches, and nothing else, so other libraries' children are safe, and what other libraries
-    orphan stays a zombie until this process ends. Nesting is counted; the last one to leave restores what was set
-    before. What became our child stays it.
-
-    Enter it before the containers are made. See PR_SET_CHILD_SUBREAPER(2const).
-
-    Raises:
-        OSError: If the kernel refuses.
-    """
-    _enter_subreaper()
-    try:
-        yield
-    finally:
-        try:
-            reap_adopted()
-        finally:
-            _leave_subreaper()
-
-
-def _enter_subreaper() -> None:
-    """Become a subreaper, unless we are one."""
-    global _users, _value_before  # noqa: PLW0603  (the setting is the process's, and no object's)
-    with _lock:
-        if _users == 0:
-            _value_before = _get_subreaper()
-            prctl(PR_SET_CHILD_SUBREAPER, 1)
-        _users += 1
-
-
-def _leave_subreaper() -> None:
-    """Be again what we were before, if nobody else needs it."""
-    global _users  # noqa: PLW0603  (as above)
-    with _lock:
-        _users -= 1
-        if _users == 0:
-            prctl(PR_SET_CHILD_SUBREAPER, _value_before)
-
-
-def adopting() -> bool:
-    """Say whether a `subreaper()` is on, so that processes are to be noted with `adopt`."""
-    return bool(_users)
-
-
-def adopt(pid: int) -> None:
-    """Note a process that runc has left, or will leave, behind: a container's init, or the process of a detached exec.
-
-    Without a `subreaper()`, or a pid, there is nothing to note.
-    """
-    if _users and pid:
-        with contextlib.suppress(ProcessLookupError):
-            adopted.add(ProcessIdentity.of(pid))
-
-
-def reap_adopted() -> None:
-    """Reap those of the noted processes that have ended, and that nobody waits for or has claimed. Never waits itself.
-
-    To be called after a container was deleted: nobody can ask for the status of its processes any more.
-    """
-    awaited = {pid for watch in list(watches.values()) for pid in watch.pids()}
-    for process in [process for process in list(adopted) if not claimed[process.pid]]:
-        # The number is safe: if it is our child, then nobody else can reap it, and give its number away.
-        free = process.pid not in awaited
-        with contextlib.suppress(OSError):  # there is no descriptor to look with: the next one reaps it
-            if not process.exists() or (free and _child_status(os.P_PID, process.pid, reap=True) is not None):
-                adopted.discard(process)
-
-
-def orphans_come_to_us() -> bool:
-    """Say whether this process is the one to which its orphaned descendants go."""
-    return os.getpid() == 1 or bool(_get_subreaper())
-
-
-def _get_subreaper() -> int:
-    """Read whether this process is a subreaper: 1 or 0."""
-    import ctypes  # noqa: PLC0415  (few programs need it, and all would pay for it)
-
-    value = ctypes.c_int()
-    prctl(PR_GET_CHILD_SUBREAPER, ctypes.addressof(value))
-    return value.value
-
-
-def prctl(option: int, argument: int) -> None:
-    """Change or read a setting of this process, as the manual page of the same name has them."""
-    import ctypes  # noqa: PLC0415  (as above)
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

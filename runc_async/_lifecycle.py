@@ -15,7 +15,6 @@ from ._adoption import adopt_processes
 from ._argv import Command, Creation, StrPath
 from ._caller import DEFAULT, LET_FINISH, Timeout
 from ._descriptors import FileDescriptor, preserved
-from ._exit import reap_adopted
 from ._support import CREATE_PIDFD_SOCKET, Support
 from .response import Response
 from .stdio import NullIO, StdIO
@@ -94,7 +93,7 @@ class Lifecycle(Support):
             ),
         )
         await self._require({CREATE_PIDFD_SOCKET: pidfd_socket is not None}, timeout)
-        return await self._request(
+        response = await self._request(
             command,
             timeout=timeout,
             stop=LET_FINISH,
@@ -102,6 +101,8 @@ class Lifecycle(Support):
             preserve_fds=fds,
             guard=self._creating(container_id),
         )
+        adopt_processes(self._state_directory(), container_id)
+        return response
 
     async def start(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Start the process of a container that was created: runc-start(8).
@@ -174,11 +175,9 @@ class Lifecycle(Support):
             CommandError: If runc fails in another way.
         """
         command = _argv.delete(container_id, force=force)
-        reap_adopted()
-        adopt_processes(self._state_directory(), container_id)
         self._spare_root(container_id)
-        await self._change(command, timeout)
-        reap_adopted()
+        with self._reaping(container_id):
+            await self._change(command, timeout)
 
     async def pause(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Freeze all processes of a container: runc-pause(8).

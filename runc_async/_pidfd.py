@@ -204,14 +204,35 @@ def descends_from(pid: int, ancestor: int) -> bool | None:
     return False
 
 
+def began_since(pid: int, moment: float) -> bool:
+    """Tell whether the process of this number is no older than a moment; False if there is none.
+
+    Args:
+        pid: The number.
+        moment: As `clock_gettime(CLOCK_BOOTTIME)` tells it.
+    """
+    try:
+        return ProcessIdentity.of(pid).start_time >= int(moment * os.sysconf("SC_CLK_TCK"))
+    except ProcessLookupError:
+        return False
+
+
+def name_of(pid: int) -> bytes:
+    """Tell the name of a process, of 15 bytes at most: proc_pid_comm(5); empty if it is gone."""
+    try:
+        with open(f"{_PROC}/{pid}/comm", "rb", buffering=0) as file:
+            return file.read().rstrip(b"\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def is_forsaken(pid: int, name: bytes) -> bool:
     """Say whether a process has this name, and is in a session whose leader is gone: so do processes fork to detach.
 
     What was started and not forked twice is in our own session, or leads one of its own.
     """
     try:
-        with open(f"{_PROC}/{pid}/comm", "rb", buffering=0) as file:
-            named = file.read().rstrip(b"\n") == name
+        named = name_of(pid) == name
         session = _stat(pid, 3)
     except OSError:
         return False

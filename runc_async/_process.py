@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import signal
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -103,11 +104,12 @@ async def outlast(wait: Callable[[], Awaitable[object]]) -> asyncio.CancelledErr
 class Child:
     """A process that we started: its pid, the end of its life, and the signals to it."""
 
-    __slots__ = ("_ended", "_life", "_pidfd", "_problem", "_spawned", "_watchers", "before_kill", "pid")
+    __slots__ = ("_ended", "_life", "_pidfd", "_problem", "_spawned", "_watchers", "before_kill", "pid", "since")
 
     def __init__(self) -> None:
         """Make one that isn't started; see `start`."""
         self.pid = 0
+        self.since = time.clock_gettime(time.CLOCK_BOOTTIME)  # no descendant is older
         self.before_kill: Callable[[], object] | None = None  # ends what would be orphaned, when nobody watches
         self._pidfd = -1
         self._watchers = 0

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable
 
+from ._adoption import adopt_copies
 from ._call import (
     Argument,
     Completed,
@@ -27,7 +28,8 @@ from ._memory import lifted, memory_file
 from ._plumbing import Plumbing
 from ._process import Child, patiently
 from ._streams import PipeReader, PipeWriter
-from ._workload import Workload, drops_sigterm, kill_workload
+from ._subreaper import adopt, adopt_stray, adopting
+from ._workload import Workload, descendants, drops_sigterm, kill_workload
 from .console import Pty
 from .exitstatus import from_wait_status
 
@@ -39,6 +41,11 @@ KILL_GRACE = 2.0
 
 REPORT_TIME = 0.5
 """Seconds, at least, for runc to report a process that has ended, before it counts as held up by others."""
+
+STRAYS = 64
+"""Descendants of a runc that is ended whose end is watched: those of a runc that works on no container are fewer."""
+
+_KILLED = range(-signal.NSIG, 0)
 
 FIRST_INHERITED = 3
 """The first descriptor behind stdin, stdout and stderr."""
@@ -181,13 +188,13 @@ class RunningProcess:
         self.child = child
         self._plumbing = plumbing
         self._files = files
-        if invocation.stop.workload:
-            child.before_kill = self._kill_workload
+        child.before_kill = self._orphan
         if isinstance(invocation.streams, StreamedOutput) and plumbing.stdout is not None:
             child.when_ended(plumbing.stdout.end_when_empty)  # what it has left behind may hold the pipe
         self._completed: Completed | None = None
         self._notes = end_notes()
         self._abandoned = False
+        self._stopped = False
 
     def __repr__(self) -> str:
         """Show the command and the child."""
@@ -301,6 +308,8 @@ class RunningProcess:
         if self._completed is None:
             if self.invocation.stop.workload:
                 self._kill_orphan()
+            if adopting():
+                self._adopt()
             incomplete = self._plumbing.drained() or self._abandoned
             wait_status = None if self.workload is None else self.workload.wait_status
             self._completed = Completed(
@@ -312,19 +321,19 @@ class RunningProcess:
                 truncated=incomplete or self._plumbing.dropped,
                 timed_out=timed_out,
                 wait_status=wait_status,
-                workload_pid=self._workload_pid(),
             )
             if self._notes is not None:
                 self._notes.append((self.invocation, self._completed))
             self._close()
         return self._completed
 
-    def _workload_pid(self) -> int:
-        """Tell the pid of the container's process, for it may outlive runc; 0 if there is none, or nobody told it."""
-        if self.workload is None:
-            return 0
-        self.workload.look()
-        return self.workload.pid
+    def _adopt(self) -> None:
+        """Note what runc has left behind: a process that it has detached from, copies of itself if it was ended."""
+        if self.workload is not None and not self.invocation.stop.workload:
+            self.workload.look()
+            (adopt_stray if self.invocation.command == "exec" else adopt)(self.workload.pid)
+        if self._stopped or self.child.returncode in _KILLED:
+            adopt_copies(self.child.since)
 
     def _returncode(self, wait_status: int | None) -> int | None:
         """Tell runc's exit code; that of the process if runc had to be ended before it told it."""
@@ -343,6 +352,7 @@ class RunningProcess:
         if policy.patience > 0:
             begun = self.workload.started if policy.workload and self.workload is not None else None
             await self.child.wait(policy.patience, or_for=begun)
+        self._note_descendants()
         if policy.workload and self.child.returncode is None:
             deaf = drops_sigterm(self.pid)
             self.child.tell(signal.SIGTERM)
@@ -369,6 +379,22 @@ class RunningProcess:
         if self.workload is not None:
             with contextlib.suppress(PermissionError):
                 self.workload.kill_orphan()
+
+    def _note_descendants(self) -> None:
+        """Under `subreaper()`, note what becomes our child when runc is ended: the nearest ones are strays.
+
+        Their number is a container's to decide, and each stray takes a descriptor.
+        """
+        self._stopped = True
+        if adopting() and self.child.returncode is None:
+            for number, (pid, _) in enumerate(reversed(descendants(self.pid))):
+                (adopt_stray if number < STRAYS else adopt)(pid)
+
+    def _orphan(self) -> None:
+        """Do what has to be done before runc is killed and nobody watches it."""
+        self._note_descendants()
+        if self.invocation.stop.workload:
+            self._kill_workload()
 
     def _kill_workload(self) -> None:
         """Kill the container's process, and not runc."""
@@ -411,6 +437,7 @@ class RunningProcess:
 
     def drop(self) -> None:
         """Kill it and close everything, without waiting: for a finalizer. The child's own task reaps it."""
+        self._note_descendants()
         self.child.tell(signal.SIGKILL)
         self._close()
         for stream in (self.stdin, self.stdout, self.stderr, self.pty):

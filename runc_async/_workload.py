@@ -23,8 +23,9 @@ from ._fdsocket import FDSocket
 from ._held_pidfd import HeldPidfd
 from ._inotify import arrivals
 from ._memory import lifted
-from ._pidfd import ProcessIdentity, SignalView, has_exited, kept_status, open_child, pidfd_numbers
+from ._pidfd import SignalView, began_since, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid
 from ._scratch import scratch_directory
+from ._subreaper import adopt_stray, adopting
 from .errors import RuncError
 
 _PID = re.compile(rb"([1-9][0-9]{0,9})\n?")
@@ -233,15 +234,18 @@ class Workload:
                 signal.pidfd_send_signal(self._pidfd.fd, signum)
 
     def kill_orphan(self) -> None:
-        """Kill the process if it goes on after the end of a runc that should have waited for it.
+        """Kill the process if it goes on after the end of a runc that should have waited for it, and see it reaped.
 
         A process that was there before runc isn't this one: its number was told wrongly, as from another pid namespace.
         """
         self.look()
-        if self._pidfd is None or has_exited(self._pidfd.fd):
+        if self._pidfd is None:
             return
-        if self._began_since():
+        if not has_exited(self._pidfd.fd) and began_since(self.pid, self._since):
             self.send_signal(signal.SIGKILL)
+        with contextlib.suppress(OSError):  # runc has reaped it, as it should; or there is no descriptor to look with
+            if adopting() and began_since(self.pid, self._since):
+                adopt_stray(pidfd_pid(self._pidfd.fd))
 
     def take(self) -> tuple[int, int]:
         """Give the process's pid and its pidfd away; the pidfd is the caller's from now on.
@@ -339,7 +343,7 @@ class Workload:
             self._pidfd = HeldPidfd(self._socket.detach())
             self._held = self.pid
             numbers = pidfd_numbers(self._pidfd.fd)
-            if self.pid in numbers or not (numbers or self._began_since()):
+            if self.pid in numbers or not (numbers or began_since(self.pid, self._since)):
                 return True
         except (RuncError, ValueError):
             pass  # what came is something else
@@ -349,13 +353,6 @@ class Workload:
             return True
         self._forget()  # another process than the one that the file tells
         return False
-
-    def _began_since(self) -> bool:
-        """Tell whether the process of that number is younger than this object, so none that was there before runc."""
-        try:
-            return ProcessIdentity.of(self.pid).start_time >= int(self._since * os.sysconf("SC_CLK_TCK"))
-        except ProcessLookupError:
-            return False
 
     def _ended(self) -> None:
         """Say that the process has ended; its pidfd stays readable, so nobody listens to it any more."""

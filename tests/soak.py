@@ -3,11 +3,10 @@
 Each task has containers of its own, and a model of them: which of them there are, and in which status. Operations are
 cut short at random: by cancels, by `asyncio.timeout`, and by the library's own `timeout=`. Again and again all tasks
 stop; then `list` has to tell what the model does, and a sample of this process is taken: descriptors, memory, threads,
-children, tasks.
+children, tasks. At the end none of these curves may grow: see `curves`.
 
-A curve grows if the median of its last quarter is above that of its second quarter (the first one warms up) by more
-than three times the median deviation within that second quarter plus a margin: one for what is counted; for memory
-1 MiB, and as much again for each minute less than four, since a short run is not warm yet.
+With `--subreaper` all of that is done inside a `subreaper()`, so that the first process of each container is a child of
+this process, as a zombie until the container is deleted. Only those children count that are more than containers.
 
 Exit status: 0 if nothing was found; 1 if the model was violated, something was left, or a curve grows; 130 after
 SIGINT.
@@ -19,7 +18,6 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import importlib
 import json
 import os
 import random
@@ -27,111 +25,92 @@ import resource
 import secrets
 import shutil
 import signal
-import statistics
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import containers
+import criu
 import leaks
+from curves import CURVES, LEAST_SAMPLES, Sample, draw, grown, growth
+from random_operations import CHOICES, CODE, NONE, Box, Kind, Turn, Violation
 
-from runc_async import Bundle, CapturedIO, CleanupWarning, PipedIO, PtyIO, Runc, RuncError, RuncTimeout, Status, spec
+from runc_async import CleanupWarning, Runc, RuncError, RuncTimeout, Status, subreaper
 
 MIB = 1 << 20
-SECOND_QUARTER = 0.25, 0.5
-LAST_QUARTER = 0.75, 1.0
-LEAST_SAMPLES = 8
 CUT_SHORT = 0.35
 """The share of operations that are cut short."""
 
-Possible = frozenset[Status | None]
-NONE: Possible = frozenset({None})
+PLANTS = dict(zip(("descriptor", "memory", "thread", "child", "task"), CURVES, strict=True))
+"""What can be leaked on purpose, and the curve that grows then."""
 
 
-class Sample(NamedTuple):
-    """This process at one quiet moment.
-
-    Attributes:
-        seconds: Since the beginning.
-        operations: So far.
-        descriptors: That are open.
-        memory: Resident, in MiB.
-        threads: Of this process.
-        children: Of this process, zombies among them.
-        tasks: Of the event loop.
-    """
-
-    seconds: float
-    operations: int
-    descriptors: int
-    memory: float
-    threads: int
-    children: int
-    tasks: int
-
-
-CURVES = ("descriptors", "memory", "threads", "children", "tasks")
-
-
-def growth(samples: Sequence[Sample], name: str) -> tuple[float, float]:
-    """Tell by how much a curve has grown, and by how much it may: see the module."""
-
-    def part(begin: float, end: float) -> list[float]:
-        return [getattr(sample, name) for sample in samples[int(len(samples) * begin) : int(len(samples) * end)]]
-
-    early = part(*SECOND_QUARTER)
-    middle = statistics.median(early)
-    noise = statistics.median(abs(value - middle) for value in early)
-    minutes = samples[-1].seconds / 60
-    margin = 1.0 if name != "memory" else 1.0 + max(0.0, 4.0 - minutes)
-    return statistics.median(part(*LAST_QUARTER)) - middle, 3 * noise + margin
-
-
-def grown(samples: Sequence[Sample]) -> list[str]:
-    """Name the curves that grow."""
-    if len(samples) < LEAST_SAMPLES:
-        return [f"there are {len(samples)} samples only: it takes {LEAST_SAMPLES} to judge"]
-    found: list[str] = []
-    for name in CURVES:
-        by, allowed = growth(samples, name)
-        if by > allowed:
-            found.append(f"the curve of {name} grows by {by:.1f}, which is more than {allowed:.1f}")
-    return found
-
-
-class Violation(Exception):  # noqa: N818 - it is what happened
-    """Something isn't as the model says."""
-
-
-class Box:
-    """One container's place in the model.
+class Planted:
+    """What is leaked on purpose, to show that it is found.
 
     Attributes:
-        name: Its id.
-        possible: What it may be; more than one only after an operation was cut short.
+        children: How many children.
+        tasks: The tasks.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.possible: Possible = NONE
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._descriptors: list[int] = []
+        self._memory: list[bytearray] = []
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._threads: list[threading.Thread] = []
+        self._end = threading.Event()
 
     @property
-    def status(self) -> Status | None:
-        """What it is."""
-        (status,) = self.possible
-        return status
+    def children(self) -> int:
+        """How many children there are."""
+        return len(self._children)
+
+    def one_more(self, what: str) -> None:
+        """Leak a descriptor, a task, a MiB of memory, a thread or a child."""
+        match what:
+            case "descriptor":
+                self._descriptors.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            case "task":
+                self.tasks.add(asyncio.create_task(asyncio.sleep(3600)))
+            case "memory":
+                self._memory.append(bytearray(os.urandom(MIB)))
+            case "thread":
+                self._threads.append(threading.Thread(target=self._end.wait))
+                self._threads[-1].start()
+            case _:
+                self._children.append(subprocess.Popen(["/bin/sleep", "3600"], stdin=subprocess.DEVNULL))
+
+    def take_back(self) -> None:
+        """End all of it."""
+        for fd in self._descriptors:
+            os.close(fd)
+        for task in self.tasks:
+            task.cancel()
+        for child in self._children:
+            child.kill()
+            child.wait()
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
 
 
 class Soak:
     """The operations, the model, and what was found.
 
     Attributes:
+        sleeping: See `random_operations.Ground`, as for the next three.
+        terminal: As above.
+        copying: As above.
+        base: As above.
         operations: How many were done.
         cut_short: How many of them were cut short.
         kinds: How often each was done.
@@ -139,20 +118,24 @@ class Soak:
         samples: Of this process, at the quiet points.
     """
 
-    def __init__(self, client: Runc, bundle: Path, terminal: Path, mark: str, options: argparse.Namespace) -> None:
+    def __init__(self, client: Runc, directory: Path, mark: str, options: argparse.Namespace) -> None:
+        """Make the bundles in a directory whose `rootfs` is there."""
+        self.sleeping = make_bundle(directory, "sleeping", ["sleep", "100000"])
+        self.terminal = make_bundle(directory, "terminal", ["sleep", "100000"], terminal=True)
+        self.copying = make_bundle(directory, "copying", ["sh", "-c", f"cat; exit {CODE}"])
+        self.base = directory / "rootfs"
         self.operations = 0
         self.cut_short = 0
         self.kinds: Counter[str] = Counter()
         self.found: list[str] = []
         self.samples: list[Sample] = []
         self._client = client
-        self._bundle = bundle
-        self._terminal = terminal
         self._mark = mark
         self._options = options
         self._number = 0
-        self._descriptors: list[int] = []  # planted, as are these tasks
-        self._tasks: list[asyncio.Task[None]] = []
+        self._containers = 0
+        self._planted = Planted()
+        self._choices = {status: usable(kinds) for status, kinds in CHOICES.items()}
         self._boxes = [[self._box() for _ in range(options.boxes)] for _ in range(options.tasks)]
         self._random = [random.Random(f"{options.seed}-{task}") for task in range(options.tasks)]  # noqa: S311
 
@@ -196,30 +179,26 @@ class Soak:
 
     async def _something(self, box: Box, rnd: random.Random) -> None:
         """Do one of the things that its status allows, and cut it short perhaps."""
-        choices = CHOICES[box.status]
-        kind = rnd.choice(choices)
-        act, becomes = kind.act, kind.becomes
+        kind = rnd.choice(self._choices[box.status])
         self.kinds[kind.act.__name__] += 1
         self.operations += 1
         way = rnd.choice(("cancel", "scope", "timeout")) if rnd.random() < CUT_SHORT else None
         after = rnd.uniform(0.0005, 0.08)
         before = box.possible
-        after_all: Possible = before if becomes is SAME else frozenset({becomes})  # type: ignore[arg-type]
-        box.possible = before | after_all
+        box.possible = before | kind.after(before) | kind.between
         client = self._client if way != "timeout" else self._hasty(after)
-        work = act(self, client, box, rnd)
         try:
-            cut = await self._cut(work, way, after)
+            cut = await self._cut(kind.act(Turn(self, client, box.name, rnd)), way, after)
         except Exception as exc:
             if way is None or not isinstance(exc, RuncError):
-                raise Violation(f"{act.__name__} on {before}, {way}: {exc!r}") from exc
+                raise Violation(f"{kind.act.__name__} on {before}, {way}: {exc!r}") from exc
             cut = True
         self.cut_short += cut
         if not cut:
-            box.possible = after_all
+            box.possible = kind.after(before)
         elif kind.undone:
             box.possible = before
-        if not cut and becomes is Status.STOPPED:
+        if not cut and kind.becomes is Status.STOPPED:
             await self._stopped(box)
 
     def _hasty(self, seconds: float) -> Runc:
@@ -261,6 +240,7 @@ class Soak:
         """Compare `list` with the model."""
         model = {box.name: box.possible for boxes in self._boxes for box in boxes}
         there = {state.id: state.status for state in await self._client.list()}
+        self._containers = len(there)
         for name in sorted(model.keys() | there.keys()):
             possible, status = model.get(name, NONE), there.get(name)
             if status not in possible:
@@ -268,9 +248,9 @@ class Soak:
 
     async def _sample(self, seconds: float) -> Sample:
         """Measure this process, when what ends a moment later has ended."""
-        alone = {asyncio.current_task(), *self._tasks}
+        alone = {asyncio.current_task(), *self._planted.tasks}
         for _ in range(50):
-            if asyncio.all_tasks() <= alone and not list(leaks.children()):
+            if asyncio.all_tasks() <= alone and self._children() == self._planted.children:
                 break
             await asyncio.sleep(0.01)
         gc.collect()
@@ -281,195 +261,33 @@ class Soak:
             len(list(leaks.descriptors())),
             pages * resource.getpagesize() / MIB,
             len(os.listdir("/proc/self/task")),
-            len(list(leaks.children())),
+            self._children(),
             len(asyncio.all_tasks()),
         )
 
+    def _children(self) -> int:
+        """Count the children of this process; as a subreaper, those that are more than there are containers."""
+        return max(0, len(list(leaks.children())) - (self._containers if self._options.subreaper else 0))
+
     async def _plant(self) -> None:
         """Leak what `--plant` says, to show that it is found."""
-        match self._options.plant:
-            case "descriptor":
-                self._descriptors.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-            case "task":
-                self._tasks.append(asyncio.create_task(asyncio.sleep(3600)))
-            case "container":
-                await self._client.create(self._box().name, self._bundle)
-            case _:
-                pass
+        if self._options.plant == "container":
+            await self._client.create(self._box().name, self.sleeping)
+        elif self._options.plant:
+            self._planted.one_more(self._options.plant)
 
     def temporary(self) -> str:
         """Return an id for a container that ends with its operation."""
         return self._box().name
 
-    @property
-    def bundle(self) -> Path:
-        """The bundle of the containers."""
-        return self._bundle
-
-    @property
-    def terminal(self) -> Path:
-        """The same, with a terminal."""
-        return self._terminal
-
     async def end(self) -> None:
         """Delete all containers, and take back what was planted."""
-        for fd in self._descriptors:
-            os.close(fd)
-        for task in self._tasks:
-            task.cancel()
+        self._planted.take_back()
         for name in list(leaks.containers(self._options.root)):
-            await self._client.delete(name, force=True, timeout=20)
-
-
-# operations: what they do to one container, and what it is afterwards
-
-
-SAME = object()
-
-Act = Callable[[Soak, Runc, Box, random.Random], Awaitable[object]]
-
-
-class Kind(NamedTuple):
-    """An operation.
-
-    Attributes:
-        act: What it does.
-        becomes: What the container is afterwards.
-        undone: Whether nothing comes of it when it is cut short.
-    """
-
-    act: Any
-    becomes: object = SAME
-    undone: bool = False
-
-
-async def create(soak: Soak, client: Runc, box: Box, _: random.Random) -> None:
-    """Make a container."""
-    await client.create(box.name, soak.bundle)
-
-
-async def run_detached(soak: Soak, client: Runc, box: Box, _: random.Random) -> None:
-    """Make a container, and start it."""
-    await client.run(box.name, soak.bundle, detach=True)
-
-
-async def open_container(soak: Soak, client: Runc, _: Box, __: random.Random) -> None:
-    """Have a container for the time of a block."""
-    async with client.open_container(soak.temporary(), soak.bundle, io=PipedIO(), grace=0) as container:
-        await container.state()
-
-
-async def open_terminal(soak: Soak, client: Runc, _: Box, __: random.Random) -> None:
-    """Have one on a terminal."""
-    async with client.open_container(soak.temporary(), soak.terminal, io=PtyIO(), grace=0) as container:
-        await container.ps()
-
-
-async def start(_: Soak, client: Runc, box: Box, __: random.Random) -> None:
-    """Start it."""
-    await client.start(box.name)
-
-
-async def kill(_: Soak, client: Runc, box: Box, __: random.Random) -> None:
-    """Kill it."""
-    await client.kill(box.name, "KILL")
-
-
-async def pause(_: Soak, client: Runc, box: Box, __: random.Random) -> None:
-    """Freeze it."""
-    await client.pause(box.name)
-
-
-async def resume(_: Soak, client: Runc, box: Box, __: random.Random) -> None:
-    """Thaw it."""
-    await client.resume(box.name)
-
-
-async def delete(_: Soak, client: Runc, box: Box, __: random.Random) -> None:
-    """Delete it, by force."""
-    await client.delete(box.name, force=True)
-
-
-async def state(_: Soak, client: Runc, box: Box, __: random.Random) -> None:
-    """Ask for its state."""
-    await client.state(box.name)
-
-
-async def stats(_: Soak, client: Runc, box: Box, __: random.Random) -> None:
-    """Ask for its figures."""
-    await client.stats(box.name)
-
-
-async def list_all(_: Soak, client: Runc, __: Box, ___: random.Random) -> None:
-    """Ask for all."""
-    await client.list()
-
-
-async def update(_: Soak, client: Runc, box: Box, rnd: random.Random) -> None:
-    """Change a limit."""
-    await client.update(box.name, spec.LinuxResources(pids=spec.LinuxPids(limit=rnd.randint(50, 500))))
-
-
-async def execute(_: Soak, client: Runc, box: Box, rnd: random.Random) -> None:
-    """Run a process in it."""
-    code = rnd.randint(0, 200)
-    response = await client.exec(box.name, ["sh", "-c", f"echo out; exit {code}"], io=CapturedIO())
-    if (response.exit_code, response.stdout) != (code, b"out\n"):
-        raise Violation(f"exec answers {response!r} instead of {code}")
-
-
-async def open_exec(_: Soak, client: Runc, box: Box, __: random.Random) -> None:
-    """Talk to a process in it."""
-    async with client.open_exec(box.name, ["cat"], io=PipedIO(), grace=0) as process:
-        if process.stdin is None or process.stdout is None:
-            raise Violation("there are no streams")
-        await process.stdin.send(b"hello")
-        if await process.stdout.receive() != b"hello":
-            raise Violation("cat says something else")
-
-
-async def events(_: Soak, client: Runc, box: Box, __: random.Random) -> None:
-    """Wait for an event of it."""
-    async with client.events(box.name, interval=0.02) as stream:
-        async for _event in stream:
-            return
-
-
-async def wait(_: Soak, client: Runc, box: Box, __: random.Random) -> None:
-    """Wait for its end for a moment."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.03):
-            await client.container(box.name).wait()
-
-
-async def bundle(soak: Soak, _: Runc, __: Box, ___: random.Random) -> None:
-    """Make a bundle, and remove it."""
-    made = await Bundle.open(soak.bundle)
-    async with Bundle.temporary(spec=made.spec):
-        pass
-
-
-LOOKS = (Kind(state), Kind(list_all))
-MAKES = (Kind(open_container), Kind(open_terminal), Kind(bundle))
-
-CHOICES: dict[Status | None, tuple[Kind, ...]] = {
-    None: (
-        Kind(create, Status.CREATED, undone=True),
-        Kind(run_detached, Status.RUNNING, undone=True),
-        *MAKES,
-        Kind(list_all),
-    ),
-    Status.CREATED: (Kind(start, Status.RUNNING), Kind(start, Status.RUNNING), Kind(delete, None), *LOOKS),
-    Status.RUNNING: (
-        *(Kind(act) for act in (execute, open_exec, events, wait, stats, update)),
-        Kind(pause, Status.PAUSED),
-        Kind(kill, Status.STOPPED),
-        Kind(delete, None),
-        *LOOKS,
-    ),
-    Status.PAUSED: (Kind(resume, Status.RUNNING), Kind(delete, None), Kind(stats), *LOOKS),
-    Status.STOPPED: (Kind(delete, None), *LOOKS),
-}
+            try:
+                await self._client.delete(name, force=True, timeout=20)
+            except RuncError as exc:
+                self.found.append(f"{name} can't be deleted: {exc!r}")
 
 
 # the program
@@ -491,20 +309,27 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runc", default="runc", help="the runtime")
     parser.add_argument("--plot", type=Path, help="draw the curves; needs matplotlib")
     parser.add_argument("--json", type=Path, help="write the figures")
-    parser.add_argument("--plant", choices=("descriptor", "task", "container"), help="leak it, to see it found")
+    parser.add_argument("--subreaper", action="store_true", help="be the parent of the containers")
+    parser.add_argument("--plant", choices=(*PLANTS, "container"), help="leak it, to see it found")
     options = parser.parse_args(argv)
     if options.seed is None:
         options.seed = secrets.randbelow(1 << 32)
     return options
 
 
-def make_bundle(directory: Path, rootfs: Path, *, terminal: bool) -> Path:
-    """Write a bundle whose process sleeps."""
+def usable(kinds: Sequence[Kind]) -> list[Kind]:
+    """Leave those out that can't be done on this host."""
+    return [kind for kind in kinds if not (kind.needs_criu and criu.missing())]
+
+
+def make_bundle(place: Path, name: str, args: list[str], *, terminal: bool = False) -> Path:
+    """Write a bundle around the root filesystem that is there already."""
+    directory = place / name
     directory.mkdir()
     containers.runc("spec", "--bundle", directory).check_returncode()
     config = json.loads((directory / "config.json").read_bytes())
-    config["root"]["path"] = str(rootfs)
-    config["process"] |= {"args": ["sleep", "100000"], "terminal": terminal}
+    config["root"]["path"] = str(place / "rootfs")
+    config["process"] |= {"args": args, "terminal": terminal}
     (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return directory
 
@@ -513,13 +338,7 @@ async def work(options: argparse.Namespace, directory: Path, mark: str) -> Soak:
     """Soak, and delete what is there at the end, also when it is interrupted."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(2))
-    soak = Soak(
-        Runc(options.runc, root=options.root),
-        make_bundle(directory / "bundle", directory / "rootfs", terminal=False),
-        make_bundle(directory / "terminal", directory / "rootfs", terminal=True),
-        mark,
-        options,
-    )
+    soak = Soak(Runc(options.runc, root=options.root), directory, mark, options)
     loop.set_exception_handler(lambda _, context: soak.found.append(f"the event loop says: {context}"))
     sys.unraisablehook = lambda unraisable: soak.found.append(f"unraisable: {unraisable.exc_value!r}")
 
@@ -533,10 +352,11 @@ async def work(options: argparse.Namespace, directory: Path, mark: str) -> Soak:
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, lambda: task is not None and task.cancel())
     say("begun")
-    try:
-        await soak.run()
-    finally:
-        await soak.end()
+    with subreaper() if options.subreaper else contextlib.nullcontext():
+        try:
+            await soak.run()
+        finally:
+            await soak.end()
     return soak
 
 
@@ -559,24 +379,8 @@ def report(soak: Soak, options: argparse.Namespace) -> None:
         }
         options.json.write_text(json.dumps(figures), encoding="utf-8")
     if options.plot:
-        draw(soak, options.plot)
-
-
-def draw(soak: Soak, path: Path) -> None:
-    """Draw the curves."""
-    importlib.import_module("matplotlib").use("agg")
-    pyplot = importlib.import_module("matplotlib.pyplot")
-    figure, axes = pyplot.subplots(len(CURVES) + 1, 1, sharex=True, figsize=(8, 9), layout="constrained")
-    minutes = [sample.seconds / 60 for sample in soak.samples]
-    for axis, name in zip(axes, ("operations", *CURVES), strict=True):
-        values = [getattr(sample, name) for sample in soak.samples]
-        axis.plot(minutes, values, color="tab:blue")
-        axis.set_ylabel(f"{name} (MiB)" if name == "memory" else name)
-        axis.set_ylim(0, max(values) * 1.2 + 1)
-        axis.grid(alpha=0.3)
-    axes[-1].set_xlabel("minutes")
-    figure.suptitle(f"{soak.operations:,} random operations on containers, {soak.cut_short:,} of them cut short")
-    figure.savefig(path, dpi=110)
+        title = f"{soak.operations:,} random operations on containers, {soak.cut_short:,} of them cut short"
+        draw(soak.samples, title, options.plot)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -590,6 +394,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in (options.root, made):
         path.mkdir()
     os.environ |= {"RUNC_ASYNC_SOAK": mark, "TMPDIR": str(made), "XDG_RUNTIME_DIR": str(made)}
+    os.environ["PATH"] = criu.search_path()
     tempfile.tempdir = str(made)
     try:
         containers.make_rootfs(directory / "rootfs")

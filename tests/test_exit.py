@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import errno
 import os
@@ -15,14 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import descriptors
 import pytest
 import uvloop
 from hypothesis import given, strategies
+from orphans import Maker, Process, orphans
 
 import runc_async._exit as exits
 import runc_async._pidfd as pidfds
-from runc_async._exit import adopt, orphans_come_to_us, reap_adopted, subreaper, wait_pidfd
+from runc_async._exit import wait_pidfd
 from runc_async._pidfd import (
     ProcessIdentity,
     SignalView,
@@ -32,6 +31,7 @@ from runc_async._pidfd import (
     open_pidfd,
     pidfd_pid,
 )
+from runc_async._subreaper import adopt, adopted, reap_adopted, subreaper
 from runc_async._workload import children, drops_sigterm
 from runc_async.exitstatus import ExitStatus, from_exit_code, from_wait_status
 
@@ -40,62 +40,11 @@ uvloop.new_event_loop().close()  # libuv opens a pipe with the first loop, for g
 any_loop = pytest.mark.any_loop
 
 
-class Process:
-    """A process that ends when it is told to, with a pidfd; not our child unless we are a subreaper."""
-
-    def __init__(self, pid: int, leash: int) -> None:
-        """Keep the pid and the descriptor whose close ends the process."""
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
-        self.leash = leash
-
-    def release(self) -> None:
-        """Let the process end by itself."""
-        os.close(self.leash)
-        self.leash = -1
-
-    def kill(self) -> None:
-        """Kill the process."""
-        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-
-    def close(self) -> None:
-        """End it, reap it if it is ours, and close everything."""
-        if self.leash >= 0:
-            self.release()
-        os.close(self.pidfd)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
-
-    def end(self) -> None:
-        """Let our child end, and return when it has; it is a zombie then."""
-        self.release()
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-
-    def reaped(self) -> int:
-        """Reap our child and return its wait status."""
-        return os.waitpid(self.pid, 0)[1]
-
-
-Maker = Callable[..., Process]
-
-
 @pytest.fixture
 def orphan() -> Iterator[Maker]:
     """Give a function that starts a process with a given exit code whose parent has gone, or goes when told to."""
-    made: list[Process] = []
-
-    def make(code: int = 7, *, parent: str = "exit 0") -> Process:
-        hand, leash = os.pipe2(os.O_CLOEXEC)
-        script = f"exec 3<&0; (read _ <&3; exit {code}) >&- & echo $!; exec >&-; {parent}"
-        with subprocess.Popen(["sh", "-c", script], stdin=hand, stdout=subprocess.PIPE) as shell:  # noqa: S607  (any sh)
-            os.close(hand)
-            assert shell.stdout is not None
-            made.append(Process(int(shell.stdout.readline()), leash))
-        return made[-1]
-
-    yield make
-    for process in made:
-        process.close()
+    with orphans() as make:
+        yield make
 
 
 @pytest.fixture
@@ -426,56 +375,6 @@ async def test_a_pidfd_that_is_closed_too_early_breaks_nothing_else(child: Maker
     process.release()
 
 
-def test_a_subreaper_restores_what_was_before() -> None:
-    """Nested contexts count; the last one to leave undoes the setting."""
-    assert not orphans_come_to_us()
-    with subreaper():
-        with subreaper():
-            assert orphans_come_to_us()
-        assert orphans_come_to_us()
-    assert not orphans_come_to_us()
-
-
-def test_a_subreaper_that_was_one_before_stays_one() -> None:
-    """Somebody else's setting survives ours."""
-    exits.prctl(exits.PR_SET_CHILD_SUBREAPER, 1)
-    with subreaper():
-        assert orphans_come_to_us()
-    assert orphans_come_to_us()
-    exits.prctl(exits.PR_SET_CHILD_SUBREAPER, 0)
-
-
-def test_a_refusal_of_the_kernel_is_an_error() -> None:
-    """The error of prctl has its number."""
-    with pytest.raises(OSError, match="Invalid argument") as caught:
-        exits.prctl(9999, 0)
-    assert caught.value.errno == errno.EINVAL
-
-
-def test_adopted_processes_are_reaped_when_they_have_ended(orphan: Maker) -> None:
-    """An orphan of ours that nobody waits for is reaped when asked; one that runs is not waited for."""
-    with subreaper():
-        process = orphan()
-        adopt(process.pid)
-        reap_adopted()
-        assert pidfd_pid(process.pidfd) == process.pid
-        process.end()
-        reap_adopted()
-        with pytest.raises(ProcessLookupError):
-            pidfd_pid(process.pidfd)
-    assert not exits.adopted
-
-
-def test_leaving_the_subreaper_reaps_what_was_adopted(orphan: Maker) -> None:
-    """No zombie of ours outlives the context."""
-    with subreaper():
-        process = orphan()
-        adopt(process.pid)
-        process.end()
-    with pytest.raises(ProcessLookupError):
-        pidfd_pid(process.pidfd)
-
-
 @pytest.mark.usefixtures("one_subreaper")
 async def test_adopted_processes_are_left_to_their_wait(orphan: Maker) -> None:
     """What a task waits for is not reaped under its hands."""
@@ -488,7 +387,7 @@ async def test_adopted_processes_are_left_to_their_wait(orphan: Maker) -> None:
     assert pidfd_pid(process.pidfd) == process.pid
     assert (await waiting).code == 7
     reap_adopted()
-    assert not exits.adopted
+    assert not adopted
 
 
 async def test_reaping_while_another_thread_waits(child: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -516,30 +415,6 @@ async def test_reaping_while_another_thread_waits(child: Maker, monkeypatch: pyt
     assert (await waiting).code == 7
     os.close(memory)
     assert process.reaped() == 7 << 8
-
-
-def test_no_descriptor_is_left_to_look_with(orphan: Maker) -> None:
-    """What can't be looked at is reaped the next time, and the context ends as ever."""
-    with contextlib.ExitStack() as none_left:
-        with subreaper():
-            process = orphan()
-            adopt(process.pid)
-            process.end()
-            none_left.enter_context(descriptors.spare(0))
-        assert not orphans_come_to_us()
-    assert exits.adopted
-    reap_adopted()
-    assert not exits.adopted
-
-
-def test_nothing_is_adopted_without_a_subreaper(orphan: Maker) -> None:
-    """Who hasn't asked for orphans doesn't get to keep a list of them; and who is gone is not listed."""
-    process = orphan()
-    adopt(process.pid)
-    assert not exits.adopted
-    with subreaper():
-        adopt(gone())
-        assert not exits.adopted
 
 
 def gone() -> int:

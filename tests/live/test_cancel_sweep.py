@@ -14,7 +14,7 @@ import pytest
 import sweep
 from operations import OPERATIONS, Operation, Stage
 
-from runc_async import Runc
+from runc_async import Runc, subreaper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from containers import MakeBundle
     from runtime import Runtime
 
-pytestmark = pytest.mark.runc
+pytestmark = [pytest.mark.runc, pytest.mark.needs("cgroup removal")]
 
 POINTS = 6
 """How often a long operation of weight 1 is cut short, unless `SWEEP_ALL` asks for all points."""
@@ -65,7 +65,6 @@ def stage(  # noqa: PLR0917 - the fixtures
                 subprocess.run(["/bin/umount", mount], check=True)
 
 
-@pytest.mark.needs("cgroup removal")
 @pytest.mark.timeout(120 if not sweep.ALL else 170)
 @pytest.mark.parametrize("ways", sweep.SHARES, ids=sweep.name_of)
 @pytest.mark.parametrize("operation", [operation for operation in OPERATIONS if not operation.is_local], ids=str)
@@ -81,5 +80,42 @@ async def test_cut_short(
         pytest.skip(reason)
     scene, place = stage
     sweeping = await scene.sweep(operation, place, round(POINTS * operation.weight), ways)
+    tried("cancellation points, live", sweeping.tried)
+    assert not sweeping.found, "\n".join(sweeping.found)
+
+
+LEAVING = (
+    "create",
+    "run",
+    "run detached",
+    "run too long",
+    "exec",
+    "exec detached",
+    "exec too long",
+    "top",
+    "open_container",
+    "open_exec",
+    "checkpoint",
+    "restore detached",
+)
+"""Operations whose runc has children, which it can leave behind."""
+
+
+@pytest.mark.timeout(120 if not sweep.ALL else 170)
+@pytest.mark.parametrize("ways", sweep.SHARES, ids=sweep.name_of)
+@pytest.mark.parametrize("operation", [operation for operation in OPERATIONS if operation.name in LEAVING], ids=str)
+async def test_cut_short_as_a_subreaper(
+    operation: Operation,
+    ways: tuple[str, ...],
+    stage: tuple[Stage, sweep.Place],
+    runtime: Runtime,
+    tried: Callable[[str, int], None],
+) -> None:
+    """Where all that it leaves behind becomes our child, it is reaped."""
+    if reason := operation.missing(runtime):
+        pytest.skip(reason)
+    scene, place = stage
+    with subreaper():
+        sweeping = await scene.sweep(operation, place, POINTS, ways)
     tried("cancellation points, live", sweeping.tried)
     assert not sweeping.found, "\n".join(sweeping.found)

@@ -20,7 +20,8 @@ from containers import ended
 from runtime import KERNEL_KEEPS, has_controller
 from waiting import until
 
-from runc_async._exit import subreaper, watches
+from runc_async._exit import watches
+from runc_async._subreaper import subreaper
 from runc_async.errors import ContainerNotFound
 from runc_async.exitstatus import ExitStatus
 from runc_async.state import Status

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import leaks
 import pytest
+from soak import PLANTS
 
 if TYPE_CHECKING:
     from runtime import Runtime
@@ -30,17 +31,22 @@ def command(runtime: Runtime, *options: str) -> list[str]:
 
 
 def soaked(runtime: Runtime, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
-    return subprocess.run(command(runtime, *options), capture_output=True, text=True, check=False)
+    """Run it to its end, and see that nothing of it is left on the host."""
+    words = command(runtime, *options)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        said, _ = running.communicate()
+    assert leaks.left_on_host(f"soak-{running.pid}-") == []
+    return subprocess.CompletedProcess(words, running.returncode, said)
 
 
 @model
 @pytest.mark.timeout(90)
-def test_short_form(runtime: Runtime, tmp_path: Path, tried: Callable[[str, int], None]) -> None:
-    """In twenty seconds the model holds, nothing is left, and no curve grows."""
+@pytest.mark.parametrize("options", [[], ["--subreaper"]], ids=["alone", "as a subreaper"])
+def test_short_form(runtime: Runtime, options: list[str], tmp_path: Path, tried: Callable[[str, int], None]) -> None:
+    """In fifteen seconds the model holds, nothing is left, and no curve grows."""
     figures = tmp_path / "soak.json"
-    ended = soaked(runtime, "--seconds", "20", "--json", str(figures))
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    ended = soaked(runtime, "--seconds", "15", "--json", str(figures), *options)
+    assert ended.returncode == 0, ended.stdout
     told = json.loads(figures.read_bytes())
     tried("soak: operations", told["operations"])
     tried("soak: operations cut short", told["cut_short"])
@@ -52,15 +58,14 @@ def test_short_form(runtime: Runtime, tmp_path: Path, tried: Callable[[str, int]
 @pytest.mark.parametrize(
     ("plant", "found"),
     [
-        ("descriptor", "the curve of descriptors grows"),
-        ("task", "the curve of tasks grows"),
+        *((plant, f"the curve of {curve} grows") for plant, curve in PLANTS.items()),
         ("container", "is created, and may be ['None']"),
     ],
 )
 def test_planted(runtime: Runtime, plant: str, found: str) -> None:
-    """A descriptor or a task that is left behind in each period, or a container that nobody knows of, makes it fail."""
+    """Whatever is left behind in each period, or a container that nobody knows of, makes it fail."""
     ended = soaked(runtime, "--seconds", "8", "--tasks", "2", "--plant", plant)
-    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert ended.returncode == 1, ended.stdout
     assert found in ended.stdout
     assert "left behind" not in ended.stdout
 
