@@ -92,8 +92,10 @@ soak: $(VENV)/.ready-bench host ## ten minutes of random operations on real cont
 	@mkdir -p build
 	@$(BIN)/python tests/soak.py --plot build/soak.png --json build/soak.json $(SOAK)
 
-sweep: $(VENV)/.ready-dev test-host ## every call cut short at every step, in every way: half an hour
-	SWEEP_ALL=1 $(PYTEST) --require-runc --timeout 1200 tests/test_cancel_sweep.py tests/live/test_cancel_sweep.py
+sweep: $(VENV)/.ready-dev test-host ## every call cut short at every step, in every way, and every death of a runtime: half an hour
+	-@$(BIN)/python tools/runtimes.py
+	SWEEP_ALL=1 $(PYTEST) --require-runc --timeout 1200 \
+		tests/test_cancel_sweep.py tests/live/test_cancel_sweep.py tests/test_misbehaving.py
 
 $(VENV)/.ready-fuzz: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
 	@PYTHON="$(PYTHON)" tools/setup-venv.sh $(VENV) fuzz

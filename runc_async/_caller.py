@@ -63,6 +63,9 @@ GRACE: Final = 5.0
 LET_FINISH = StopPolicy(patience=10.0, grace=GRACE)
 """For commands that change something: SIGKILL in the middle leaves half-made containers (runc#4534)."""
 
+LET_HELPER_FINISH = StopPolicy(patience=1.0, helpers=True)
+"""For a runc that has started a program of the host's, and reads what that prints: it would be orphaned."""
+
 RESTORED_ROOT: Final = "criu-root"
 """Where runc mounts a container's root filesystem for criu, in the directory that it keeps for the container."""
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from . import _argv, _decode
 from ._argv import Command
-from ._caller import DEFAULT, KILL, OWN_OUTPUT, Timeout
+from ._call import StopPolicy
+from ._caller import DEFAULT, KILL, LET_HELPER_FINISH, OWN_OUTPUT, Timeout
 from ._descriptors import open_itself
 from ._scratch import scratch_directory
 from ._support import Support
@@ -101,7 +102,7 @@ class Queries(Support):
     async def top(self, container_id: str, *ps_options: str, timeout: Timeout = DEFAULT) -> Top:
         """Tell of the processes in a container as ps(1) of the host prints them: runc-ps(8).
 
-        Cancelling kills runc at once; nothing is lost.
+        Cancelling gives runc, and the ps that it has started, a second to finish, and then ends both.
 
         Args:
             container_id: Its id.
@@ -117,7 +118,7 @@ class Queries(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc or ps fails, as for an option that ps doesn't know.
         """
-        return _decode.decode_top(await self._read(_argv.top(container_id, ps_options), timeout))
+        return _decode.decode_top(await self._read(_argv.top(container_id, ps_options), timeout, LET_HELPER_FINISH))
 
     async def stats(self, container_id: str, *, timeout: Timeout = DEFAULT) -> Stats:
         """Tell the figures of a container's cgroup, once: `runc events --stats`, runc-events(8).
@@ -199,9 +200,9 @@ class Queries(Support):
         """
         return _decode.decode_version(await self._read(_argv.version(), timeout))
 
-    async def _read(self, command: Command, timeout: Timeout) -> bytes:
+    async def _read(self, command: Command, timeout: Timeout, stop: StopPolicy = KILL) -> bytes:
         """Run a command that only reads, and return its stdout."""
-        response = await self._request(command, timeout=timeout, stop=KILL)
+        response = await self._request(command, timeout=timeout, stop=stop)
         if response.truncated:
             raise DecodeError(f"runc {command.name} printed more than can be taken", response.stdout)
         return response.stdout

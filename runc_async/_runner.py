@@ -342,7 +342,11 @@ class RunningProcess:
         return None if wait_status is None else from_wait_status(wait_status).exit_code
 
     def _close(self) -> None:
-        """Close the descriptors that nobody needs after the exit."""
+        """Close the descriptors that nobody needs after the exit, and let go of what refers back to this object.
+
+        In a circle of references the captured output would wait for the garbage collector.
+        """
+        self.child.before_kill = None
         self._plumbing.close()
         self._files.close()
 

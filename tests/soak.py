@@ -75,14 +75,14 @@ class Planted:
         return len(self._children)
 
     def one_more(self, what: str) -> None:
-        """Leak a descriptor, a task, a MiB of memory, a thread or a child."""
+        """Leak a descriptor, a task, two MiB of memory, a thread or a child."""
         match what:
             case "descriptor":
                 self._descriptors.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
             case "task":
                 self.tasks.add(asyncio.create_task(asyncio.sleep(3600)))
             case "memory":
-                self._memory.append(bytearray(os.urandom(MIB)))
+                self._memory.append(bytearray(os.urandom(2 * MIB)))
             case "thread":
                 self._threads.append(threading.Thread(target=self._end.wait))
                 self._threads[-1].start()

@@ -64,7 +64,7 @@ def test_short_form(runtime: Runtime, options: list[str], tmp_path: Path, tried:
 )
 def test_planted(runtime: Runtime, plant: str, found: str) -> None:
     """Whatever is left behind in each period, or a container that nobody knows of, makes it fail."""
-    ended = soaked(runtime, "--seconds", "8", "--tasks", "2", "--plant", plant)
+    ended = soaked(runtime, "--seconds", "5", "--tasks", "2", "--plant", plant)
     assert ended.returncode == 1, ended.stdout
     assert found in ended.stdout
     assert "left behind" not in ended.stdout
