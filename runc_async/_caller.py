@@ -399,7 +399,8 @@ def raise_failure(invocation: Invocation, completed: Completed) -> None:
     from ._failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
     from ._log import parse_log  # noqa: PLC0415  (as above)
 
-    if failed(parse_log(completed.log), completed.returncode, completed.stderr):
+    started = completed.process_started
+    if failed(parse_log(completed.log), completed.returncode, completed.stderr, process_started=started):
         raise command_error(invocation, completed)
 
 

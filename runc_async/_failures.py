@@ -38,7 +38,7 @@ _UNLOGGED = re.compile(
 )
 _UNLOGGED_CODES = {1, 64, 255}
 
-_PANIC = re.compile(r"^(?:panic|fatal error): .*", re.MULTILINE)
+_PANIC = re.compile(r"^(?:panic|fatal error|runtime/cgo): .*", re.MULTILINE)
 _PANIC_CODE = 2
 _GO_RUNTIME = re.compile(r"\A(?:runtime: [^\n]*\n)+")  # "failed to create new OS thread", in front of "fatal error"
 _TRACE_OF_RUNC = re.compile(r"^github\.com/opencontainers/runc/", re.MULTILINE)
@@ -48,13 +48,16 @@ _MATCH_LIMIT = 2048
 _WORDS_LIMIT = 64
 
 
-def failed(log: tuple[LogRecord, ...], exit_code: int | None, stderr: bytes = b"") -> bool:
+def failed(
+    log: tuple[LogRecord, ...], exit_code: int | None, stderr: bytes = b"", *, process_started: bool | None = None
+) -> bool:
     """Tell whether the runtime failed, or the container's process ended with this exit code.
 
     For the commands that end with the code of a container's process: `run`, `exec` and `restore` in the foreground. Any
     other has failed if its code isn't 0.
 
-    An error in the log decides, as does a signal that ended the runtime itself; a code that nobody knows says nothing.
+    An error in the log decides, as does a signal that ended the runtime itself, and a 2, with which a Go program ends
+    that panics or gets no thread, if no process was started; a code that nobody knows says nothing.
     In three cases a runtime says nothing there and all that is left is stderr: a Go panic (code 2; the trace names
     functions of runc), execve(2) failing in the container after the checks before it (a foreign binary, a script whose
     interpreter is missing), and what crun says of the bundle's directory and of its command line. Then stderr has to be
@@ -66,13 +69,12 @@ def failed(log: tuple[LogRecord, ...], exit_code: int | None, stderr: bytes = b"
         return False
     if any(record.is_error for record in log):
         return True
-    if exit_code is None:
-        return False
-    if exit_code < 0:
-        return True
+    if exit_code is None or exit_code < 0:
+        return exit_code is not None
     text = stderr[:_READ_LIMIT].decode(errors="replace").strip()
     if exit_code == _PANIC_CODE:
-        return bool(_PANIC.match(_GO_RUNTIME.sub("", text)) and _TRACE_OF_RUNC.search(text))
+        panicked = _PANIC.match(_GO_RUNTIME.sub("", text)) and _TRACE_OF_RUNC.search(text)
+        return process_started is False or bool(panicked)
     return exit_code in _UNLOGGED_CODES and len(stderr) < _READ_LIMIT and bool(_UNLOGGED.fullmatch(text))
 
 

@@ -321,6 +321,7 @@ class RunningProcess:
                 truncated=incomplete or self._plumbing.dropped,
                 timed_out=timed_out,
                 wait_status=wait_status,
+                process_started=None if self.workload is None else self.workload.was_started(),
             )
             if self._notes is not None:
                 self._notes.append((self.invocation, self._completed))

@@ -227,6 +227,13 @@ class Workload:
         if not self.started.done():
             self._arrived(os.path.basename(self.path), True)
 
+    def was_started(self) -> bool | None:
+        """Say, after runc's end, whether runc has started the process; None if its pid file can't be read."""
+        self.look()
+        if self.pid:
+            return True
+        return None if self._problem is not None or os.path.lexists(self.path) else False
+
     def send_signal(self, signum: int) -> None:
         """Send the process a signal; nothing happens if it has ended, or hasn't started."""
         if self._pidfd is not None:

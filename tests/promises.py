@@ -451,7 +451,7 @@ def _failed(cell: Cell, behaviour: Behaviour, outcome: object) -> bool:
         if cell.waits and isinstance(outcome, ExitStatus):
             return outcome.code == 0 and "all of its work" in behaviour.name
         return isinstance(outcome, CommandError) and outcome.exit_code == behaviour.code
-    if isinstance(outcome, ExitError):
+    if isinstance(outcome, (ExitError, RuncCrashed)):
         return outcome.exit_code == behaviour.code
     if isinstance(outcome, ExitStatus):
         return behaviour.code in {outcome.code, outcome.exit_code}

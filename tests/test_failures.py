@@ -415,6 +415,18 @@ def test_other_output_is_no_message() -> None:
     assert (type(error), error.message) == (CommandError, "exit code 1 without a word")
 
 
+NO_THREAD = b"runtime/cgo: pthread_create failed: Resource temporarily unavailable\nSIGABRT: abort\n"
+
+
+@pytest.mark.parametrize(("process_started", "expected"), [(False, True), (True, False), (None, False)])
+@pytest.mark.parametrize("stderr", [NO_THREAD, b""])
+def test_a_runc_that_gets_no_thread(*, stderr: bytes, process_started: bool | None, expected: bool) -> None:
+    """It dies as a Go program in the container might; whether there was a process in the container tells them apart."""
+    assert failed((), 2, stderr, process_started=process_started) is expected
+    assert not failed((), 3, stderr, process_started=process_started)
+    assert type(failure(("runc", "exec", "web", "cat"), 2, stderr=stderr)) is errors.RuncCrashed
+
+
 def test_a_panic_is_a_crash_and_its_first_line_the_message() -> None:
     """The trace stays in stderr."""
     error = failure(("runc", "state", "web"), 2, stderr=b"\n" + TRACE)
