@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 
@@ -10,8 +11,7 @@ import msgspec
 from ._cgroup import cgroup_directories
 from ._decode import UNDECODABLE
 from ._pidfd import began_since, is_forsaken, name_of
-from ._prctl import orphans_come_to_us
-from ._subreaper import adopt, adopt_stray, is_adopted
+from ._subreaper import adopt, adopt_stray, adopting, is_adopted
 from ._workload import children
 
 _CRUN = b"crun"
@@ -45,7 +45,7 @@ def adopt_processes(state_directory: str, container_id: str) -> None:
     crun leaves one more behind: a detached `run` forks twice, and what made the container ends after its own parent.
     crun tells its number to nobody.
     """
-    if not orphans_come_to_us():
+    if not adopting():
         return
     ours = set(children(os.getpid()))
     for name in ("state.json", "status"):
@@ -72,19 +72,21 @@ def adopt_copies(since: float) -> None:
     Args:
         since: When that runc was started, as `clock_gettime(CLOCK_BOOTTIME)` tells it.
     """
-    if not orphans_come_to_us():
+    if not adopting():
         return
     for pid in children(os.getpid()):
-        if name_of(pid).startswith(_RUNC_COPY) and began_since(pid, since) and not is_adopted(pid):
-            adopt_stray(pid)
+        with contextlib.suppress(OSError):  # there is no descriptor to look with
+            if name_of(pid).startswith(_RUNC_COPY) and began_since(pid, since) and not is_adopted(pid):
+                adopt_stray(pid)
 
 
 def _members(paths: Iterable[str]) -> list[int]:
-    """Read which processes are in a cgroup."""
+    """Read which processes are in a cgroup; none if it is our own, for then they are not only the container's."""
     for path in paths:
         try:
             with open(os.path.join(path, "cgroup.procs"), "rb") as file:
-                return [int(line) for line in file]
+                members = [int(line) for line in file]
         except (OSError, ValueError):  # a path, or a number, that can't be one
             continue
+        return [] if os.getpid() in members else members
     return []

@@ -95,10 +95,11 @@ def adopting() -> bool:
 def adopt(pid: int) -> None:
     """Note a container's first process, that runc has left, or will leave, behind: see `reap_adopted`.
 
-    Without a `subreaper()`, or a pid, there is nothing to note.
+    Without a `subreaper()`, or a pid, there is nothing to note. Nor without a descriptor to look at the process with: a
+    call that ends goes on, and the process stays a zombie.
     """
     if _users and pid:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):
             process = ProcessIdentity.of(pid)
             adopted.add(process)
             if process in strays:  # it was taken for one before its `create` had told
@@ -106,7 +107,11 @@ def adopt(pid: int) -> None:
 
 
 def is_adopted(pid: int) -> bool:
-    """Say whether a process is noted already."""
+    """Say whether a process is noted already.
+
+    Raises:
+        OSError: If no descriptor is left to look with.
+    """
     return any(process.pid == pid and process.exists() for process in list(adopted))
 
 
@@ -121,7 +126,7 @@ def adopt_stray(pid: int) -> None:
         return
     try:
         process = ProcessIdentity.of(pid)
-    except ProcessLookupError:
+    except OSError:  # it is gone; or there is no descriptor to look with, as in `adopt`
         return
     if process in strays:
         return

@@ -289,6 +289,7 @@ def test_no_copy_is_looked_for_without_a_subreaper(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(_adoption, "children", no)
     adopt_copies(0)
+    adopt_processes("/", "web")
 
 
 FAMILY = "sleep 1000 & sleep 1000 & trap '' TERM; echo x; wait"
@@ -334,3 +335,30 @@ async def test_what_is_in_the_cgroup_of_a_container(orphan: Maker, tmp_path: Pat
     assert is_gone(second)
     reap_adopted()
     assert is_gone(first)
+
+
+@pytest.mark.usefixtures("one_subreaper")
+async def test_what_is_in_our_own_cgroup(orphan: Maker, tmp_path: Path) -> None:
+    """Where a container shares our cgroup, our other children are nobody's to reap but their owners'."""
+    process = orphan()
+    (tmp_path / "web").mkdir()
+    (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n{process.pid}\n")
+    (tmp_path / "web" / "state.json").write_text(f'{{"cgroup_paths": {{"pids": "{tmp_path}"}}}}')
+    adopt_processes(str(tmp_path), "web")
+    assert not adopted
+
+
+@pytest.mark.usefixtures("one_subreaper")
+async def test_a_call_ends_without_a_descriptor_to_look_with(orphan: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be looked at isn't noted, and nothing is raised."""
+    process = orphan()
+
+    def ours(_pid: int) -> list[int]:
+        return [process.pid]
+
+    monkeypatch.setattr(_adoption, "children", ours)
+    with descriptors.spare(0):
+        adopt(process.pid)
+        adopt_stray(process.pid)
+        adopt_copies(0)
+    assert not adopted
