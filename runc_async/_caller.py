@@ -69,6 +69,9 @@ LET_HELPER_FINISH = StopPolicy(patience=1.0, helpers=True)
 RESTORED_ROOT: Final = "criu-root"
 """Where runc mounts a container's root filesystem for criu, in the directory that it keeps for the container."""
 
+OWN_COPY: Final = "runc."
+"""How the file is named there, with six letters more, over which runc 1.1 mounts itself: `try_bindfd` of its nsexec."""
+
 OWN_OUTPUT: Final = OwnOutput()
 
 NO_GUARD: Final = contextlib.nullcontext()
@@ -320,7 +323,7 @@ class Caller:
             from ._residue import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
 
             if not await self._older(container_id, begun):
-                self._spare_root(container_id)
+                self._unmount(container_id)
                 with self._reaping(container_id):
                     await self._answer(delete)
                 left.extend(await remove_cgroups(container_id))
@@ -345,17 +348,22 @@ class Caller:
         finally:
             reap_adopted()
 
-    def _spare_root(self, container_id: str) -> None:
-        """See that a deletion doesn't reach the container's root filesystem.
+    def _unmount(self, container_id: str) -> None:
+        """Take away what a killed runc has left mounted in the container's own directory, which is to be deleted.
 
         Raises:
-            OSError: If it might.
+            OSError: If a deletion might reach the container's root filesystem.
         """
-        place = os.path.join(self._state_directory(), container_id, RESTORED_ROOT)
-        if os.path.lexists(place):
-            from ._residue import spare_root  # noqa: PLC0415  (as above)
+        directory = os.path.join(self._state_directory(), container_id)
+        try:
+            names = [name for name in os.listdir(directory) if name == RESTORED_ROOT or name.startswith(OWN_COPY)]
+        except OSError:  # there is none, or it isn't ours to look into
+            return
+        if names:
+            from ._residue import forget_copy, spare_root  # noqa: PLC0415  (as above)
 
-            spare_root(place)
+            for name in names:
+                (spare_root if name == RESTORED_ROOT else forget_copy)(os.path.join(directory, name))
 
     async def _older(self, container_id: str, begun: dt.datetime) -> bool:
         """Tell whether a container was created before `begun`; a half-made one can't tell, and wasn't."""

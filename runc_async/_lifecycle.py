@@ -175,7 +175,7 @@ class Lifecycle(Support):
             CommandError: If runc fails in another way.
         """
         command = _argv.delete(container_id, force=force)
-        self._spare_root(container_id)
+        self._unmount(container_id)
         with self._reaping(container_id):
             await self._change(command, timeout)
 

@@ -1,8 +1,9 @@
-"""What a runc that was killed half-way leaves, and no `delete` knows of: cgroups without a process, a mount."""
+"""What a runc that was killed half-way leaves, and no `delete` knows of: cgroups without a process, mounts."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -57,6 +58,20 @@ def spare_root(place: str) -> None:
             if exc.errno == errno.EINVAL:  # nothing is mounted there any more
                 return
             raise
+
+
+def forget_copy(place: str) -> None:
+    """Take away what runc 1.1 mounts in the container's own directory for a moment: itself, to start from there.
+
+    A runc that is killed in that moment leaves it. Then runc-delete(8) can't remove the directory, tells nobody who
+    looks at its exit code, and no container of that id can be made any more. What can't be taken away, as by a user who
+    may not unmount, stays.
+
+    Args:
+        place: Where it is mounted, or was.
+    """
+    with contextlib.suppress(OSError):
+        spare_root(place)
 
 
 def mounted_in(directory: str, table: Path = _MOUNTS) -> list[str]:

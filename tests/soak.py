@@ -407,6 +407,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         report(soak, options)
         return 1 if soak.found else 0
     finally:
+        for mount in sorted(leaks.mounts(str(directory)), reverse=True):
+            subprocess.run(["/bin/umount", "--lazy", mount], check=True)
         shutil.rmtree(directory)
 
 

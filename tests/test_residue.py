@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runc_async import _residue
-from runc_async._residue import mounted_in, remove_cgroups, spare_root
+from runc_async._residue import forget_copy, mounted_in, remove_cgroups, spare_root
 
 LAYOUTS = {
     "v1": ("4:memory:/ours\n2:cpu,cpuacct:/\n1:name=systemd:/\n", ["memory/ours", "cpu", "cpu,cpuacct", "systemd"]),
@@ -106,3 +106,4 @@ def test_a_root_filesystem_that_is_still_mounted(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(_residue, "detach", refused)
     with pytest.raises(PermissionError):
         spare_root(str(place))
+    forget_copy(str(place))

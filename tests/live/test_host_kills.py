@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,3 +127,25 @@ async def test_what_is_left_is_found(
     assert list(leaks.containers(root)) == [name]
     await client.delete(name, force=True)
     assert leaks.left_on_host(name) == []
+
+
+async def test_a_mount_of_runc_itself(
+    client: Runc, root: Path, make_bundle: MakeBundle, container_id: Callable[[], str], tmp_path: Path
+) -> None:
+    """What runc 1.1 mounts for a moment, and leaves when it is killed in it, keeps no id from being used again."""
+    bundle = make_bundle(["sleep", "1000"])
+    program = tmp_path / "program"
+    program.write_bytes(b"runc")
+    half_made, whole = container_id(), container_id()
+    (root / half_made).mkdir()
+    await client.create(whole, bundle)
+    for name in (half_made, whole):
+        place = root / name / "runc.aSr41G"
+        place.touch()
+        subprocess.run(["/bin/mount", "--bind", program, place], check=True)  # noqa: ASYNC221 - it is short
+        await client.delete(name, force=True)
+        assert list(leaks.mounts(str(root))) == []
+        assert not (root / name).exists()
+        await client.create(name, bundle)
+        await client.delete(name, force=True)
+    assert program.read_bytes() == b"runc"
