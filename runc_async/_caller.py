@@ -31,6 +31,7 @@ from ._decode import decode_state
 from ._exec_helper import named
 from ._process import patiently, stubbornly
 from ._runner import ProcessRunner
+from ._state_mounts import unmount
 from ._subreaper import reap_adopted
 from .errors import (
     BundleNotFound,
@@ -65,12 +66,6 @@ LET_FINISH = StopPolicy(patience=10.0, grace=GRACE)
 
 LET_HELPER_FINISH = StopPolicy(patience=1.0, helpers=True)
 """For a runc that has started a program of the host's, and reads what that prints: it would be orphaned."""
-
-RESTORED_ROOT: Final = "criu-root"
-"""Where runc mounts a container's root filesystem for criu, in the directory that it keeps for the container."""
-
-OWN_COPY: Final = "runc."
-"""How the file is named there, with six letters more, over which runc 1.1 mounts itself: `try_bindfd` of its nsexec."""
 
 OWN_OUTPUT: Final = OwnOutput()
 
@@ -323,8 +318,7 @@ class Caller:
             from ._residue import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
 
             if not await self._older(container_id, begun):
-                self._unmount(container_id)
-                with self._reaping(container_id):
+                with self._ending(container_id):
                     await self._answer(delete)
                 left.extend(await remove_cgroups(container_id))
 
@@ -339,31 +333,19 @@ class Caller:
             warnings.warn(f"of container {container_id!r} is left behind: {named}", CleanupWarning, stacklevel=2)
 
     @contextlib.contextmanager
-    def _reaping(self, container_id: str) -> Generator[None]:
-        """Reap the processes of a container that ends within the block, where they are our children."""
+    def _ending(self, container_id: str) -> Generator[None]:
+        """Take away what keeps a container from ending within the block: mounts, and processes that are our children.
+
+        Raises:
+            OSError: If the root filesystem, mounted for a restore that was killed, can't be kept from a deletion.
+        """
+        unmount(os.path.join(self._state_directory(), container_id))
         reap_adopted()
         adopt_processes(self._state_directory(), container_id)
         try:
             yield
         finally:
             reap_adopted()
-
-    def _unmount(self, container_id: str) -> None:
-        """Take away what a killed runc has left mounted in the container's own directory, which is to be deleted.
-
-        Raises:
-            OSError: If a deletion might reach the container's root filesystem.
-        """
-        directory = os.path.join(self._state_directory(), container_id)
-        try:
-            names = [name for name in os.listdir(directory) if name == RESTORED_ROOT or name.startswith(OWN_COPY)]
-        except OSError:  # there is none, or it isn't ours to look into
-            return
-        if names:
-            from ._residue import forget_copy, spare_root  # noqa: PLC0415  (as above)
-
-            for name in names:
-                (spare_root if name == RESTORED_ROOT else forget_copy)(os.path.join(directory, name))
 
     async def _older(self, container_id: str, begun: dt.datetime) -> bool:
         """Tell whether a container was created before `begun`; a half-made one can't tell, and wasn't."""

@@ -124,6 +124,7 @@ class Checkpointing(Foreground):
             ValueError: If another argument can't be right.
             RuncTimeout: If it takes longer than `timeout`.
             RuncNotFound: If there is no runc.
+            OSError: As `delete` does.
             CommandError: If runc fails in another way.
         """
         dump = Dump(
@@ -160,7 +161,7 @@ class Checkpointing(Foreground):
             },
             timeout,
         )
-        with explained(dump.log_directory), self._reaping(container_id):
+        with explained(dump.log_directory), self._ending(container_id):
             await self._request(
                 command,
                 timeout=timeout,

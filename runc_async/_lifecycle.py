@@ -175,8 +175,7 @@ class Lifecycle(Support):
             CommandError: If runc fails in another way.
         """
         command = _argv.delete(container_id, force=force)
-        self._unmount(container_id)
-        with self._reaping(container_id):
+        with self._ending(container_id):
             await self._change(command, timeout)
 
     async def pause(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:

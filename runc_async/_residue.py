@@ -1,16 +1,14 @@
-"""What a runc that was killed half-way leaves, and no `delete` knows of: cgroups without a process, mounts."""
+"""What a runc that was killed half-way leaves, and no `delete` knows of: cgroups without a process, criu's mounts."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from ._cgroup import unescape
-from ._overlay import detach
 
 PATIENCE = 1.0
 """Seconds for the processes of a half-made container to end: each does when it finds its runc gone."""
@@ -37,41 +35,6 @@ async def remove_cgroups(container_id: str, top: Path = _CGROUPS, own: Path = _O
     while (busy := [path for path in busy if not _removed(path)]) and loop.time() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.01)  # cgroup v1 tells nobody when the last process is gone
     return busy
-
-
-def spare_root(place: str) -> None:
-    """Take away the root filesystem that runc has mounted for criu in the container's own directory.
-
-    A runc that is killed leaves it there, without a record of the container. runc-delete(8) then empties that
-    directory, and would delete all files of the root filesystem.
-
-    Args:
-        place: Where it is mounted.
-
-    Raises:
-        OSError: If it is still there.
-    """
-    while os.path.lexists(place):
-        try:
-            detach(place)
-        except OSError as exc:
-            if exc.errno == errno.EINVAL:  # nothing is mounted there any more
-                return
-            raise
-
-
-def forget_copy(place: str) -> None:
-    """Take away what runc 1.1 mounts in the container's own directory for a moment: itself, to start from there.
-
-    A runc that is killed in that moment leaves it. Then runc-delete(8) can't remove the directory, tells nobody who
-    looks at its exit code, and no container of that id can be made any more. What can't be taken away, as by a user who
-    may not unmount, stays.
-
-    Args:
-        place: Where it is mounted, or was.
-    """
-    with contextlib.suppress(OSError):
-        spare_root(place)
 
 
 def mounted_in(directory: str, table: Path = _MOUNTS) -> list[str]:

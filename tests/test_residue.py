@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from runc_async import _residue
-from runc_async._residue import forget_copy, mounted_in, remove_cgroups, spare_root
+from runc_async._residue import mounted_in, remove_cgroups
+from runc_async._state_mounts import forget_copy, spare_root
 
 LAYOUTS = {
     "v1": ("4:memory:/ours\n2:cpu,cpuacct:/\n1:name=systemd:/\n", ["memory/ours", "cpu", "cpu,cpuacct", "systemd"]),
@@ -100,10 +101,10 @@ def test_a_root_filesystem_that_is_still_mounted(tmp_path: Path, monkeypatch: py
     def refused(target: str) -> None:
         raise OSError(errno.EPERM, "no", target)
 
-    monkeypatch.setattr(_residue, "detach", detach)
+    monkeypatch.setattr("runc_async._overlay.detach", detach)
     spare_root(str(place))
     assert mounts == 0
-    monkeypatch.setattr(_residue, "detach", refused)
+    monkeypatch.setattr("runc_async._overlay.detach", refused)
     with pytest.raises(PermissionError):
         spare_root(str(place))
     forget_copy(str(place))

@@ -760,3 +760,18 @@ async def test_lazy_pages(client: Runc, images: Path, prepare: Prepare, pipe: tu
         with pytest.raises(asyncio.CancelledError):
             await checkpoint
         assert not [process for process in leaks.processes(prefix) if "criu" in process]
+
+
+async def test_a_mount_of_runc_itself(client: Runc, images: Path, prepare: Prepare, root: Path, tmp_path: Path) -> None:
+    """What an `exec` that was killed has left mounted doesn't keep a checkpoint from freeing the container's id."""
+    name, bundle = prepare(["sleep", "1000"])
+    program = tmp_path / "program"
+    program.touch()
+    await client.run(name, bundle, detach=True)
+    place = root / name / "runc.aSr41G"
+    place.touch()
+    subprocess.run(["/bin/mount", "--bind", program, place], check=True)  # noqa: ASYNC221 - it is short
+    await client.checkpoint(name, images)
+    assert not (root / name).exists()
+    await client.restore(name, bundle, images, detach=True)
+    await client.delete(name, force=True)
