@@ -43,7 +43,7 @@ import leaks
 from curves import CURVES, LEAST_SAMPLES, Sample, draw, grown, growth
 from random_operations import CHOICES, CODE, NONE, Box, Kind, Turn, Violation
 
-from runc_async import CleanupWarning, Runc, RuncError, RuncTimeout, Status, subreaper
+from runc_async import CleanupWarning, CommandError, Runc, RuncError, RuncTimeout, Status, subreaper
 
 MIB = 1 << 20
 CUT_SHORT = 0.35
@@ -191,7 +191,8 @@ class Soak:
             cut = await self._cut(kind.act(Turn(self, client, box.name, rnd)), way, after)
         except Exception as exc:
             if way is None or not isinstance(exc, RuncError):
-                raise Violation(f"{kind.act.__name__} on {before}, {way}: {exc!r}") from exc
+                log = exc.log if isinstance(exc, CommandError) else ""
+                raise Violation(f"{kind.act.__name__} on {before}, {way}: {exc!r} {log}") from exc
             cut = True
         self.cut_short += cut
         if not cut:
@@ -245,6 +246,17 @@ class Soak:
             possible, status = model.get(name, NONE), there.get(name)
             if status not in possible:
                 self.found.append(f"{name} is {status}, and may be {sorted(map(str, possible))}")
+            elif status is Status.RUNNING and (others := await self._others(name)):
+                self.found.append(f"in {name} there are also {others}")
+
+    async def _others(self, name: str) -> list[str]:
+        """Tell what there is in a container beside its first process, after a moment for what is ending."""
+        first = (await self._client.state(name)).pid
+        for _ in range(100):
+            if set(await self._client.ps(name)) <= {first}:
+                return []
+            await asyncio.sleep(0.01)
+        return [" ".join(row) for row in (await self._client.top(name)).rows]
 
     async def _sample(self, seconds: float) -> Sample:
         """Measure this process, when what ends a moment later has ended."""
