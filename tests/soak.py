@@ -75,14 +75,14 @@ class Planted:
         return len(self._children)
 
     def one_more(self, what: str) -> None:
-        """Leak a descriptor, a task, two MiB of memory, a thread or a child."""
+        """Leak a descriptor, a task, four MiB of memory, a thread or a child."""
         match what:
             case "descriptor":
                 self._descriptors.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
             case "task":
                 self.tasks.add(asyncio.create_task(asyncio.sleep(3600)))
             case "memory":
-                self._memory.append(bytearray(os.urandom(2 * MIB)))
+                self._memory.append(bytearray(os.urandom(4 * MIB)))
             case "thread":
                 self._threads.append(threading.Thread(target=self._end.wait))
                 self._threads[-1].start()
@@ -144,10 +144,12 @@ class Soak:
         return Box(f"{self._mark}{self._number}")
 
     async def run(self) -> None:
-        """Work until the time is over, in periods with a quiet point behind each."""
+        """Work until the time is over, and there are samples enough, in periods with a quiet point behind each."""
         begin = time.monotonic()
         period = min(5.0, max(0.25, self._options.seconds / 40))
-        while time.monotonic() - begin < self._options.seconds and not self.found:
+        while not self.found and (
+            time.monotonic() - begin < self._options.seconds or len(self.samples) < LEAST_SAMPLES
+        ):
             until = time.monotonic() + period
             async with asyncio.TaskGroup() as group:
                 for boxes, rnd in zip(self._boxes, self._random, strict=True):
