@@ -227,7 +227,7 @@ def state_record(data: bytes) -> None:
     """Read what a runtime keeps of a container's processes: any record is one, or none."""
     place("web", "state.json").write_bytes(data)
     _init_watch.recorded_init(str(place()), "web")
-    with mock.patch.object(_adoption, "orphans_come_to_us", return_value=True):
+    with mock.patch.object(_adoption, "adopting", return_value=True):
         _adoption.adopt_processes(str(place()), "web")
 
 
