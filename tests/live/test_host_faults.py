@@ -58,13 +58,13 @@ WITH_CHILDREN = (
     "delete",
     "events",
     "open_container",
-    "run too long",
     "run detached",
     "exec",
     "exec a document",
     "exec detached",
 )
-"""Not `run` itself: it has no pid file to tell a runc that gets no thread from a Go program in the container."""
+"""Not `run` in the foreground: it has no pid file to tell a runc that gets no thread from a Go program's end, so that
+what such a runc has half made, a directory without a record, is left."""
 
 SILENT = "a failure"
 FOREGROUND = ("run", "exec", "open_exec")
