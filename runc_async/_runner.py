@@ -45,8 +45,6 @@ REPORT_TIME = 0.5
 STRAYS = 64
 """Descendants of a runc that is ended whose end is watched: those of a runc that works on no container are fewer."""
 
-_KILLED = range(-signal.NSIG, 0)
-
 FIRST_INHERITED = 3
 """The first descriptor behind stdin, stdout and stderr."""
 
@@ -194,7 +192,6 @@ class RunningProcess:
         self._completed: Completed | None = None
         self._notes = end_notes()
         self._abandoned = False
-        self._stopped = False
 
     def __repr__(self) -> str:
         """Show the command and the child."""
@@ -329,11 +326,11 @@ class RunningProcess:
         return self._completed
 
     def _adopt(self) -> None:
-        """Note what runc has left behind: a process that it has detached from, copies of itself if it was ended."""
+        """Note what runc has left behind: a process that it has detached from, copies of itself if it failed."""
         if self.workload is not None and not self.invocation.stop.workload:
             self.workload.look()
             (adopt_stray if self.invocation.command == "exec" else adopt)(self.workload.pid)
-        if self._stopped or self.child.returncode in _KILLED:
+        if self.child.returncode != 0:
             adopt_copies(self.child.since)
 
     def _returncode(self, wait_status: int | None) -> int | None:
@@ -390,7 +387,6 @@ class RunningProcess:
 
         Their number is a container's to decide, and each stray takes a descriptor.
         """
-        self._stopped = True
         if adopting() and self.child.returncode is None:
             for number, (pid, _) in enumerate(reversed(descendants(self.pid))):
                 (adopt_stray if number < STRAYS else adopt)(pid)

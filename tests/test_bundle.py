@@ -402,11 +402,9 @@ async def test_cancelling_leaves_nothing(cancel: str, goes_on: bytes, place: Pat
     assert not (place / "b").exists()
 
 
-@pytest.mark.parametrize("names", [[], ["mine"]])
-async def test_a_cancel_that_comes_too_late_undoes_it(
-    names: list[str], place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A creation that was done when the cancel came is undone; in a directory that was there, only what was made."""
+@pytest.fixture
+def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Have bundles made to their end, whatever is cancelled; return what is set by then, and what lets them go on."""
     done, go_on = threading.Event(), threading.Event()
     real = _bundle_dir.make
 
@@ -417,6 +415,15 @@ async def test_a_cancel_that_comes_too_late_undoes_it(
         return made
 
     monkeypatch.setattr(_bundle_dir, "make", make)
+    return done, go_on
+
+
+@pytest.mark.parametrize("names", [[], ["mine"]])
+async def test_a_cancel_that_comes_too_late_undoes_it(
+    names: list[str], place: Path, held_up: tuple[threading.Event, threading.Event]
+) -> None:
+    """A creation that was done when the cancel came is undone; in a directory that was there, only what was made."""
+    done, go_on = held_up
     (place / "archive").write_bytes(archives.HONEST)
     for name in names:
         (place / "b" / name).mkdir(parents=True)
@@ -532,28 +539,21 @@ async def test_what_cannot_be_removed_is_named(place: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["refused", "cancelled"])
-async def test_what_cannot_be_undone_is_named(end: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_cannot_be_undone_is_named(
+    end: str, place: Path, held_up: tuple[threading.Event, threading.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a creation can't take back is a warning with its name; the error, or the cancel, is still the one it was."""
 
     def remove(_path: str) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    begun, go_on = threading.Event(), threading.Event()
-    real = _bundle_dir.make
-
-    def make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, _check: object) -> object:
-        made = real(path, parent, rootfs, spec, lambda: None)
-        begun.set()
-        go_on.wait(10)
-        return made
-
+    done, go_on = held_up
     monkeypatch.setattr(_bundle_dir, "remove_tree", remove)
-    monkeypatch.setattr(_bundle_dir, "make", make)
     hostile = archives.tar(archives.file("../planted"))
     (place / "archive").write_bytes(hostile if end == "refused" else archives.HONEST)
     task = asyncio.create_task(Bundle.create(place / "b", rootfs=Tar(place / "archive")))
     if end == "cancelled":
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(done.wait, 10)
         task.cancel()
         await asyncio.sleep(0)
         go_on.set()

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import criu
 import leaks
@@ -17,7 +17,7 @@ from operations import OPERATIONS, Operation, Stage
 from runc_async import Runc, subreaper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from containers import MakeBundle
     from runtime import Runtime
@@ -65,23 +65,31 @@ def stage(  # noqa: PLR0917 - the fixtures
                 subprocess.run(["/bin/umount", mount], check=True)
 
 
+Sweeper: TypeAlias = "Callable[[Operation, tuple[str, ...]], Awaitable[list[str]]]"
+
+
+@pytest.fixture
+def swept(stage: tuple[Stage, sweep.Place], runtime: Runtime, tried: Callable[[str, int], None]) -> Sweeper:
+    """Return a function that cuts an operation short in these ways, and names what is left behind."""
+
+    async def found(operation: Operation, ways: tuple[str, ...]) -> list[str]:
+        if reason := operation.missing(runtime):
+            pytest.skip(reason)
+        scene, place = stage
+        sweeping = await scene.sweep(operation, place, round(POINTS * operation.weight), ways)
+        tried("cancellation points, live", sweeping.tried)
+        return sweeping.found
+
+    return found
+
+
 @pytest.mark.timeout(120 if not sweep.ALL else 170)
 @pytest.mark.parametrize("ways", sweep.SHARES, ids=sweep.name_of)
 @pytest.mark.parametrize("operation", [operation for operation in OPERATIONS if not operation.is_local], ids=str)
-async def test_cut_short(
-    operation: Operation,
-    ways: tuple[str, ...],
-    stage: tuple[Stage, sweep.Place],
-    runtime: Runtime,
-    tried: Callable[[str, int], None],
-) -> None:
+async def test_cut_short(operation: Operation, ways: tuple[str, ...], swept: Sweeper) -> None:
     """Cut short at any point and in any way, it leaves nothing, and the client works."""
-    if reason := operation.missing(runtime):
-        pytest.skip(reason)
-    scene, place = stage
-    sweeping = await scene.sweep(operation, place, round(POINTS * operation.weight), ways)
-    tried("cancellation points, live", sweeping.tried)
-    assert not sweeping.found, "\n".join(sweeping.found)
+    found = await swept(operation, ways)
+    assert not found, "\n".join(found)
 
 
 LEAVING = (
@@ -104,18 +112,8 @@ LEAVING = (
 @pytest.mark.timeout(120 if not sweep.ALL else 170)
 @pytest.mark.parametrize("ways", sweep.SHARES, ids=sweep.name_of)
 @pytest.mark.parametrize("operation", [operation for operation in OPERATIONS if operation.name in LEAVING], ids=str)
-async def test_cut_short_as_a_subreaper(
-    operation: Operation,
-    ways: tuple[str, ...],
-    stage: tuple[Stage, sweep.Place],
-    runtime: Runtime,
-    tried: Callable[[str, int], None],
-) -> None:
+async def test_cut_short_as_a_subreaper(operation: Operation, ways: tuple[str, ...], swept: Sweeper) -> None:
     """Where all that it leaves behind becomes our child, it is reaped."""
-    if reason := operation.missing(runtime):
-        pytest.skip(reason)
-    scene, place = stage
     with subreaper():
-        sweeping = await scene.sweep(operation, place, POINTS, ways)
-    tried("cancellation points, live", sweeping.tried)
-    assert not sweeping.found, "\n".join(sweeping.found)
+        found = await swept(operation, ways)
+    assert not found, "\n".join(found)
