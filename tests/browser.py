@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import leaks
 from selenium import webdriver
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 WIDTH, HEIGHT = 1200, 830
+
+PATIENCE = 20.0
+"""Seconds for a browser's processes to end."""
 
 FLAGS = (
     "--headless",
@@ -35,14 +40,27 @@ def missing() -> str | None:
 
 
 @contextmanager
+def private_directory() -> Generator[str]:
+    """Make a directory for a browser's files, and remove it when the last process that has it as $TMPDIR is gone.
+
+    Chromium's processes end some time after it has said goodbye, and write and remove files until then.
+    """
+    with tempfile.TemporaryDirectory(prefix="browser-") as directory:
+        yield directory
+        if left := leaks.persisting(lambda: list(leaks.processes(directory)), PATIENCE):
+            raise TimeoutError(f"a browser doesn't end: {left}")
+
+
+@contextmanager
 def browse(*, dark: bool = False) -> Generator[webdriver.Chrome]:
     """Run a browser that knows nothing of any other."""
-    with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as profile:
+    with private_directory() as directory:
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium") or ""
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        for flag in (*FLAGS, f"--user-data-dir={directory}/profile"):
             options.add_argument(flag)
-        with webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver"))) as browser:
+        service = webdriver.ChromeService(shutil.which("chromedriver"), env=os.environ | {"TMPDIR": directory})
+        with webdriver.Chrome(options, service) as browser:
             resize(browser, HEIGHT)
             scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
             _command(browser, "Emulation.setEmulatedMedia", features=[scheme])
