@@ -389,8 +389,8 @@ def raise_failure(invocation: Invocation, completed: Completed) -> None:
     from ._failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
     from ._log import parse_log  # noqa: PLC0415  (as above)
 
-    started = completed.process_started
-    if failed(parse_log(completed.log), completed.returncode, completed.stderr, process_started=started):
+    ended = completed.process_ended
+    if failed(parse_log(completed.log), completed.returncode, completed.stderr, process_ended=ended):
         raise command_error(invocation, completed)
 
 
@@ -406,6 +406,7 @@ def command_error(invocation: Invocation, completed: Completed) -> CommandError:
         completed.stderr,
         parse_log(completed.log),
         invocation.container_id,
+        process_ended=completed.process_ended,
     )
 
 

@@ -113,6 +113,7 @@ class Foreground(Support):
             no_new_keyring=no_new_keyring,
             preserve_fds=len(fds),
             extra_args=extra_args,
+            watched=not detach,
         )
         command = _argv.run(
             container_id,

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import signal
 from collections.abc import Callable
 
 from ._adoption import adopt_copies
-from ._call import (
-    Argument,
-    Completed,
-    Document,
-    Invocation,
-    PidfdSocket,
-    PrivateLog,
-    Setting,
-    StreamedOutput,
-    WatchedPidFile,
-    end_notes,
-)
+from ._call import Completed, Invocation, StreamedOutput, end_notes
 from ._exec_helper import helped
+from ._files import FIRST_INHERITED, Files
 from ._helpers import Helpers
-from ._memory import lifted, memory_file
 from ._plumbing import Plumbing
 from ._process import Child, patiently
 from ._streams import PipeReader, PipeWriter
@@ -32,9 +19,6 @@ from ._subreaper import adopt, adopt_stray, adopting
 from ._workload import Workload, descendants, drops_sigterm, kill_workload
 from .console import Pty
 from .exitstatus import from_wait_status
-
-LOG_LIMIT = 1 << 20
-"""Bytes of runc's private log that are read: its end, where the reason of a failure stands."""
 
 KILL_GRACE = 2.0
 """Seconds, at least, for runc to report a process that was killed, before runc itself is."""
@@ -44,9 +28,6 @@ REPORT_TIME = 0.5
 
 STRAYS = 64
 """Descendants of a runc that is ended whose end is watched: those of a runc that works on no container are fewer."""
-
-FIRST_INHERITED = 3
-"""The first descriptor behind stdin, stdout and stderr."""
 
 
 class ProcessRunner:
@@ -78,7 +59,7 @@ class ProcessRunner:
     async def _start(self, invocation: Invocation, *, live: bool) -> RunningProcess:
         """Open the descriptors, spawn, and close the child's ends."""
         plumbing = Plumbing(invocation.streams, data=invocation.input, live=live)
-        files = _Files(above=FIRST_INHERITED + len(invocation.preserve_fds))
+        files = Files(above=FIRST_INHERITED + len(invocation.preserve_fds))
         child = Child()
         with child.watched():
             try:
@@ -102,85 +83,10 @@ class ProcessRunner:
         return process
 
 
-class _Files:
-    """The files of one invocation: in memory, but for the one with a pid."""
-
-    def __init__(self, *, above: int) -> None:
-        """Begin without any; their descriptors will be `above` or higher."""
-        self._above = above
-        self._log = -1
-        self._files: list[int] = []
-        self.workload: Workload | None = None
-        self.inherited: list[int] = []
-
-    def argv(self, arguments: tuple[Argument, ...]) -> list[str]:
-        """Make the files, and put their paths into the argument vector."""
-        return [word if isinstance(word, str) else self._word(word) for word in arguments]
-
-    def _word(self, argument: Argument) -> str:
-        """Turn one argument into a word, with a file behind it if it takes one."""
-        match argument:
-            case str():
-                return argument
-            case Setting():
-                return f"{argument.name}={argument.value}"
-            case Document():
-                return self._path(memory_file(argument.name, argument.data, above=self._above))
-            case PrivateLog():
-                self._log = memory_file("log", above=self._above)
-                return self._path(self._log)
-            case WatchedPidFile():
-                self.workload = Workload(argument.path, above=self._above)
-                if self.workload.directory_fd >= 0:
-                    self.inherited.append(self.workload.directory_fd)
-                return self.workload.path
-            case PidfdSocket():
-                if self.workload is None:
-                    raise ValueError("a PidfdSocket has to stand behind a WatchedPidFile")
-                path = self.workload.listen()
-                directory = lifted(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY), self._above)
-                return f"{self._path(directory)}/{os.path.basename(path)}"  # as any mount namespace sees it
-
-    def lent(self, fds: tuple[int, ...]) -> list[int]:
-        """Make the caller's descriptors fit to be inherited: in the child 0, 1 and 2 are other files."""
-        return [self._copy(fd) if fd < FIRST_INHERITED else fd for fd in fds]
-
-    def _copy(self, fd: int) -> int:
-        """Copy a descriptor."""
-        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._above)
-        self._files.append(copy)
-        return copy
-
-    def _path(self, fd: int) -> str:
-        """Let the child inherit `fd`, and tell the path by which it opens it."""
-        self._files.append(fd)
-        self.inherited.append(fd)
-        return f"/proc/self/fd/{fd}"
-
-    @property
-    def log(self) -> bytes:
-        """The end of what runc has logged."""
-        if self._log < 0:
-            return b""
-        size = os.fstat(self._log).st_size
-        return os.pread(self._log, LOG_LIMIT, max(0, size - LOG_LIMIT))
-
-    def close(self) -> None:
-        """Close and remove them all. Idempotent."""
-        self._log = -1
-        while self._files:
-            os.close(self._files.pop())
-
-    def close_workload(self) -> None:
-        """Let go of the container's process. Idempotent."""
-        if self.workload is not None:
-            self.workload.close()
-
-
 class RunningProcess:
     """A runc that is our child: see `Process` for what it promises."""
 
-    def __init__(self, invocation: Invocation, child: Child, plumbing: Plumbing, files: _Files) -> None:
+    def __init__(self, invocation: Invocation, child: Child, plumbing: Plumbing, files: Files) -> None:
         """Take over what `ProcessRunner` has opened."""
         self.invocation = invocation
         self.child = child
@@ -226,6 +132,11 @@ class RunningProcess:
     def workload(self) -> Workload | None:
         """The container's process, if the invocation has a `WatchedPidFile`."""
         return self._files.workload
+
+    @property
+    def _executed(self) -> Workload | None:
+        """The process of an `exec`: its end is all that runc then reports, while a `run` has a container to delete."""
+        return self.workload if self.invocation.command == "exec" else None
 
     def close_workload(self) -> None:
         """Let go of the container's process. Idempotent."""
@@ -280,12 +191,13 @@ class RunningProcess:
 
         Where a stream is live, what it holds was not read yet, and runc may be waiting for its reader instead.
         """
-        if self.workload is None or await self.child.wait(or_for=self.workload.exited) is not None:
+        executed = self._executed
+        if executed is None or await self.child.wait(or_for=executed.exited) is not None:
             await self.child.wait()
             return
         while await self.child.wait(max(self.invocation.drain_timeout, REPORT_TIME)) is None:
             if self._plumbing.quiet:
-                await self._abandon(self.workload)
+                await self._abandon(executed)
 
     async def _abandon(self, workload: Workload) -> None:
         """End runc, whose process has ended: the kernel tells how, once runc has reaped it."""
@@ -303,6 +215,7 @@ class RunningProcess:
     def _collect(self, *, timed_out: bool = False) -> Completed:
         """Read the files in memory, and close everything but the streams that were handed out."""
         if self._completed is None:
+            process_ended = None if self.workload is None else self.workload.has_ended()
             if self.invocation.stop.workload:
                 self._kill_orphan()
             if adopting():
@@ -318,7 +231,7 @@ class RunningProcess:
                 truncated=incomplete or self._plumbing.dropped,
                 timed_out=timed_out,
                 wait_status=wait_status,
-                process_started=None if self.workload is None else self.workload.was_started(),
+                process_ended=process_ended,
             )
             if self._notes is not None:
                 self._notes.append((self.invocation, self._completed))
@@ -356,14 +269,14 @@ class RunningProcess:
             await self.child.wait(policy.patience, or_for=begun)
         self._note_descendants()
         if policy.workload and self.child.returncode is None:
-            deaf = drops_sigterm(self.pid)
+            executed, deaf = self._executed, drops_sigterm(self.pid)
             self.child.tell(signal.SIGTERM)
             if deaf or not await self._gone(policy.grace):
                 self._kill_workload()
-                if self.workload is None or not self.workload.exited.done():
+                if executed is None or not executed.exited.done():
                     await self._gone(max(policy.grace, KILL_GRACE))
-            if self.workload is not None and self.workload.exited.done() and self.child.returncode is None:
-                await self._abandon(self.workload)
+            if executed is not None and executed.exited.done() and self.child.returncode is None:
+                await self._abandon(executed)
             await self.child.stop()
         else:
             helpers = Helpers(self.pid) if policy.helpers and self.child.returncode is None else None
@@ -405,12 +318,12 @@ class RunningProcess:
         kill_workload(self.pid)
 
     async def _gone(self, seconds: float) -> bool:
-        """Wait for runc's exit; once the process has ended only while output may come that is captured.
+        """Wait for runc's exit; once an `exec`'s process has ended only while output may come that is captured.
 
         Returns:
             Whether runc is gone.
         """
-        exited = None if self.workload is None else self.workload.exited
+        exited = None if self._executed is None else self._executed.exited
         if await self.child.wait(seconds, or_for=exited) is None and exited is not None and exited.done():
             drain_timeout = self.invocation.drain_timeout if self._plumbing.draining else 0.0
             await self.child.wait(min(seconds, max(drain_timeout, REPORT_TIME)))

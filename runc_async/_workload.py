@@ -227,12 +227,19 @@ class Workload:
         if not self.started.done():
             self._arrived(os.path.basename(self.path), True)
 
-    def was_started(self) -> bool | None:
-        """Say, after runc's end, whether runc has started the process; None if its pid file can't be read."""
+    def has_ended(self) -> bool | None:
+        """Say, after runc's end, whether runc has started the process and seen it end; None if that can't be known."""
         self.look()
-        if self.pid:
+        if not self.pid:
+            return None if self._problem is not None or os.path.lexists(self.path) else False
+        if self._pidfd is None:
+            return True if self._problem is None else None
+        if has_exited(self._pidfd.fd):
             return True
-        return None if self._problem is not None or os.path.lexists(self.path) else False
+        with contextlib.suppress(OSError):  # no descriptor is left to look with
+            if began_since(self.pid, self._since):
+                return False
+        return None  # it was there before runc: its number was told wrongly, as from another pid namespace
 
     def send_signal(self, signum: int) -> None:
         """Send the process a signal; nothing happens if it has ended, or hasn't started."""
@@ -241,15 +248,11 @@ class Workload:
                 signal.pidfd_send_signal(self._pidfd.fd, signum)
 
     def kill_orphan(self) -> None:
-        """Kill the process if it goes on after the end of a runc that should have waited for it, and see it reaped.
-
-        A process that was there before runc isn't this one: its number was told wrongly, as from another pid namespace.
-        """
-        self.look()
+        """Kill the process if it goes on after the end of a runc that should have waited for it, and see it reaped."""
+        if self.has_ended() is False:
+            self.send_signal(signal.SIGKILL)
         if self._pidfd is None:
             return
-        if not has_exited(self._pidfd.fd) and began_since(self.pid, self._since):
-            self.send_signal(signal.SIGKILL)
         with contextlib.suppress(OSError):  # runc has reaped it, as it should; or there is no descriptor to look with
             if adopting() and began_since(self.pid, self._since):
                 adopt_stray(pidfd_pid(self._pidfd.fd))

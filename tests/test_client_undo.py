@@ -14,6 +14,7 @@ from runc_async import (
     CleanupWarning,
     ContainerExists,
     Runc,
+    RuncCrashed,
     RuncTimeout,
 )
 from runc_async.testing import FakeRunner
@@ -239,6 +240,30 @@ async def test_with_a_scripted_runtime(tmp_path: Path, how: str) -> None:
         with pytest.raises(RuncTimeout if how == "timeout" else asyncio.CancelledError):
             await task
         assert [await said.word() for _ in range(3)] == ["created", "state -- web", "delete --force -- web"]
+
+
+PROCESS = "sleep 100 <&- >&- 2>&- & echo $! > $5.tmp; mv $5.tmp $5;"
+"""What a runtime does before it waits: it starts the process, and tells its pid."""
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("done", ["", PROCESS], ids=["before its process", "after it"])
+async def test_a_run_whose_runc_breaks_down(tmp_path: Path, done: str) -> None:
+    """A runc that gets no thread ends with 2 and without a word; that is no end of a process, and all is deleted."""
+    with post(tmp_path) as said:
+        program = write_program(
+            tmp_path / "runc",
+            f"""#!/bin/sh
+            shift 6
+            [ "$1 $2 $4" = "run --bundle --pid-file" ] && {{ {done} exit 2; }}
+            echo "$@" > {said.path}
+            echo '{state("2999-01-01T00:00:00Z").decode()}'
+            """,
+        )
+        task = asyncio.create_task(Runc(program, root=tmp_path).run("web", BUNDLE))
+        assert [await said.word() for _ in range(2)] == ["state -- web", "delete --force -- web"]
+        with pytest.raises(RuncCrashed):
+            await task
 
 
 async def opened(client: Runc, timeout: float | None) -> None:

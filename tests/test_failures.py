@@ -418,13 +418,22 @@ def test_other_output_is_no_message() -> None:
 NO_THREAD = b"runtime/cgo: pthread_create failed: Resource temporarily unavailable\nSIGABRT: abort\n"
 
 
-@pytest.mark.parametrize(("process_started", "expected"), [(False, True), (True, False), (None, False)])
+@pytest.mark.parametrize(("process_ended", "expected"), [(False, True), (True, False), (None, False)])
 @pytest.mark.parametrize("stderr", [NO_THREAD, b""])
-def test_a_runc_that_gets_no_thread(*, stderr: bytes, process_started: bool | None, expected: bool) -> None:
+def test_a_runc_that_gets_no_thread(*, stderr: bytes, process_ended: bool | None, expected: bool) -> None:
     """It dies as a Go program in the container might; whether there was a process in the container tells them apart."""
-    assert failed((), 2, stderr, process_started=process_started) is expected
-    assert not failed((), 3, stderr, process_started=process_started)
+    assert failed((), 2, stderr, process_ended=process_ended) is expected
+    assert not failed((), 3, stderr, process_ended=process_ended)
     assert type(failure(("runc", "exec", "web", "cat"), 2, stderr=stderr)) is errors.RuncCrashed
+
+
+def test_a_runc_that_ends_before_its_process() -> None:
+    """A 2 is no exit code of a process that goes on, whatever that has printed; a runc that says why hasn't crashed."""
+    assert failed((), 2, b"said by the process\n", process_ended=False)
+    error = failure(("runc", "run", "web"), 2, stderr=b"said by the process\n", process_ended=False)
+    assert (type(error), error.message) == (errors.RuncCrashed, "said by the process")
+    error = failure(("runc", "run", "web"), 2, stderr=b"container does not exist\n", process_ended=False)
+    assert type(error) is errors.ContainerNotFound
 
 
 def test_a_panic_is_a_crash_and_its_first_line_the_message() -> None:

@@ -24,7 +24,8 @@ from runc_async._call import (
     StreamedOutput,
     WatchedPidFile,
 )
-from runc_async._runner import LOG_LIMIT, ProcessRunner
+from runc_async._files import LOG_LIMIT
+from runc_async._runner import ProcessRunner
 from runc_async.errors import RuncNotFound
 from runc_async.stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 import pytest
-from children import alive, post, shell
+from children import alive, gone, post, shell
 from runtime import KERNEL_KEEPS
 
 from runc_async._call import (
@@ -131,10 +131,10 @@ async def test_dropping_a_process() -> None:
 TELL = 'tell() { echo $1 > "$2.tmp"; mv "$2.tmp" "$2"; }; '
 
 
-def runc(script: str, *, drain_timeout: float = 1.0, stop: StopPolicy = WORKLOAD) -> Invocation:
+def runc(script: str, *, command: str = "exec", drain_timeout: float = 1.0, stop: StopPolicy = WORKLOAD) -> Invocation:
     """Return a runc that tells the pid of a process."""
     argv = ("/bin/sh", "-c", TELL + script, "sh", WatchedPidFile())
-    return Invocation(command="exec", argv=argv, streams=CapturedIO(), stop=stop, drain_timeout=drain_timeout)
+    return Invocation(command=command, argv=argv, streams=CapturedIO(), stop=stop, drain_timeout=drain_timeout)
 
 
 @any_loop
@@ -161,6 +161,32 @@ async def test_a_runc_that_waits_for_others(monkeypatch: pytest.MonkeyPatch, tmp
     assert completed.returncode in {5, None}
     assert completed.stdout == b"out\n"
     assert completed.truncated
+
+
+@any_loop
+@pytest.mark.parametrize("command", ["run", "restore"])
+async def test_a_runc_that_has_a_container_to_delete(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A runc that deletes its container after the end of the process is let do so, however long it takes."""
+    monkeypatch.setattr("runc_async._runner.REPORT_TIME", 0.02)
+    deleted = tmp_path / "deleted"
+    script = f"sh -c 'exit 5' & tell $! $1; wait $!; code=$?; sleep 0.5; : > {deleted}; exit $code"
+    completed = await run(runc(script, command=command, drain_timeout=0.0))
+    assert (completed.returncode, completed.process_ended, completed.truncated) == (5, True, False)
+    assert deleted.exists()
+
+
+@any_loop
+async def test_whether_the_process_ended_before_runc() -> None:
+    """A runc that starts no process, or ends before it, has no end to report; a process that goes on is killed."""
+    completed = await run(runc("exit 2"))
+    assert (completed.returncode, completed.process_ended) == (2, False)
+    completed = await run(runc("sleep 100 <&- >&- 2>&- & tell $! $1; echo $!; exit 2"))
+    assert (completed.returncode, completed.process_ended) == (2, False)
+    await gone(int(completed.stdout))
+    completed = await run(shell("exit 2"))
+    assert (completed.returncode, completed.process_ended) == (2, None)
 
 
 @any_loop

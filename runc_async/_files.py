@@ -1,0 +1,91 @@
+"""The files that runc is given by their paths: documents, its log, the place for a pid, the socket for a pidfd."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from ._call import Argument, Document, PidfdSocket, PrivateLog, Setting, WatchedPidFile
+from ._memory import lifted, memory_file
+from ._workload import Workload
+
+LOG_LIMIT = 1 << 20
+"""Bytes of runc's private log that are read: its end, where the reason of a failure stands."""
+
+FIRST_INHERITED = 3
+"""The first descriptor behind stdin, stdout and stderr."""
+
+
+class Files:
+    """The files of one invocation: in memory, but for the one with a pid."""
+
+    def __init__(self, *, above: int) -> None:
+        """Begin without any; their descriptors will be `above` or higher."""
+        self._above = above
+        self._log = -1
+        self._files: list[int] = []
+        self.workload: Workload | None = None
+        self.inherited: list[int] = []
+
+    def argv(self, arguments: tuple[Argument, ...]) -> list[str]:
+        """Make the files, and put their paths into the argument vector."""
+        return [word if isinstance(word, str) else self._word(word) for word in arguments]
+
+    def _word(self, argument: Argument) -> str:
+        """Turn one argument into a word, with a file behind it if it takes one."""
+        match argument:
+            case str():
+                return argument
+            case Setting():
+                return f"{argument.name}={argument.value}"
+            case Document():
+                return self._path(memory_file(argument.name, argument.data, above=self._above))
+            case PrivateLog():
+                self._log = memory_file("log", above=self._above)
+                return self._path(self._log)
+            case WatchedPidFile():
+                self.workload = Workload(argument.path, above=self._above)
+                if self.workload.directory_fd >= 0:
+                    self.inherited.append(self.workload.directory_fd)
+                return self.workload.path
+            case PidfdSocket():
+                if self.workload is None:
+                    raise ValueError("a PidfdSocket has to stand behind a WatchedPidFile")
+                path = self.workload.listen()
+                directory = lifted(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY), self._above)
+                return f"{self._path(directory)}/{os.path.basename(path)}"  # as any mount namespace sees it
+
+    def lent(self, fds: tuple[int, ...]) -> list[int]:
+        """Make the caller's descriptors fit to be inherited: in the child 0, 1 and 2 are other files."""
+        return [self._copy(fd) if fd < FIRST_INHERITED else fd for fd in fds]
+
+    def _copy(self, fd: int) -> int:
+        """Copy a descriptor."""
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._above)
+        self._files.append(copy)
+        return copy
+
+    def _path(self, fd: int) -> str:
+        """Let the child inherit `fd`, and tell the path by which it opens it."""
+        self._files.append(fd)
+        self.inherited.append(fd)
+        return f"/proc/self/fd/{fd}"
+
+    @property
+    def log(self) -> bytes:
+        """The end of what runc has logged."""
+        if self._log < 0:
+            return b""
+        size = os.fstat(self._log).st_size
+        return os.pread(self._log, LOG_LIMIT, max(0, size - LOG_LIMIT))
+
+    def close(self) -> None:
+        """Close and remove them all. Idempotent."""
+        self._log = -1
+        while self._files:
+            os.close(self._files.pop())
+
+    def close_workload(self) -> None:
+        """Let go of the container's process. Idempotent."""
+        if self.workload is not None:
+            self.workload.close()
