@@ -132,8 +132,11 @@ def adopt_stray(pid: int) -> None:
         return
     adopted.add(process)
     _forget_closed_loops()
-    with contextlib.suppress(OSError, RuntimeError):  # no descriptor, or no event loop: `reap_adopted` sees to it
+    try:
         loop = asyncio.get_running_loop()
+    except RuntimeError:  # `reap_adopted` sees to it
+        return
+    with contextlib.suppress(OSError):  # no descriptor: as above
         with contextlib.ExitStack() as watch:
             pidfd = open_pidfd(process)
             watch.callback(os.close, pidfd)
