@@ -14,7 +14,7 @@ from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
 if TYPE_CHECKING:
     from ._streams import PipeReader, PipeWriter
-    from ._workload import Workload
+    from ._workload import Fate, Workload
     from .console import Pty
 
 
@@ -197,8 +197,8 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
         truncated: Bytes of stdout or stderr are missing.
         timed_out: It was stopped because its time was up.
         wait_status: How the container's process ended, as wait(2) has it, where the kernel tells.
-        process_ended: Whether it has told a process in its `WatchedPidFile`, and that had ended before it; None if it
-            has no such file, or that can't be known.
+        process: What had become of the process that it was to tell in its `WatchedPidFile` and to wait for; None if it
+            wasn't, or that can't be known.
     """
 
     pid: int
@@ -209,7 +209,7 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool = False
     timed_out: bool = False
     wait_status: int | None = None
-    process_ended: bool | None = None
+    process: Fate | None = None
 
 
 Ends: TypeAlias = list[tuple[Invocation, Completed]]

@@ -389,8 +389,7 @@ def raise_failure(invocation: Invocation, completed: Completed) -> None:
     from ._failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
     from ._log import parse_log  # noqa: PLC0415  (as above)
 
-    ended = completed.process_ended
-    if failed(parse_log(completed.log), completed.returncode, completed.stderr, process_ended=ended):
+    if failed(parse_log(completed.log), completed.returncode, completed.stderr, process=completed.process):
         raise command_error(invocation, completed)
 
 
@@ -406,16 +405,17 @@ def command_error(invocation: Invocation, completed: Completed) -> CommandError:
         completed.stderr,
         parse_log(completed.log),
         invocation.container_id,
-        process_ended=completed.process_ended,
+        process=completed.process,
     )
 
 
 def refused(invocation: Invocation, completed: Completed) -> bool:
     """Tell whether runc has made no container because there is one of that id.
 
-    Of two that begin at once the later one may not see the other's container, but the files in it.
+    Of two that begin at once the later one may not see the other's container, but the files in it. One that has told a
+    process has made a container, whatever that process prints.
     """
-    if not completed.returncode:
+    if not completed.returncode or completed.process in {"ended", "lost"}:
         return False
     error = command_error(invocation, completed)
     return isinstance(error, ContainerExists) or error.message.endswith((" already exists", "file exists"))

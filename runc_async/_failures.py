@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import errors
 from ._log import parse_log
 from ._one_line import shorten
 from ._wording import meaning
 from .errors import CommandError, LogRecord
+
+if TYPE_CHECKING:
+    from ._workload import Fate
 
 # What Go's (runc) and crun's JSON readers complain of, without a word on the document. All but the first commands read
 # the container's state, and some another document after it.
@@ -49,15 +52,16 @@ _WORDS_LIMIT = 64
 
 
 def failed(
-    log: tuple[LogRecord, ...], exit_code: int | None, stderr: bytes = b"", *, process_ended: bool | None = None
+    log: tuple[LogRecord, ...], exit_code: int | None, stderr: bytes = b"", *, process: Fate | None = None
 ) -> bool:
     """Tell whether the runtime failed, or the container's process ended with this exit code.
 
     For the commands that end with the code of a container's process: `run`, `exec` and `restore` in the foreground. Any
     other has failed if its code isn't 0.
 
-    An error in the log decides, as does a signal that ended the runtime itself, and a 2, with which a Go program ends
-    that panics or gets no thread, if no process was started, or it goes on; a code that nobody knows says nothing.
+    An error in the log decides, as does a signal that ended the runtime itself, a process that is lost, and a 2, with
+    which a Go program ends that panics or gets no thread, where there is no process; a code that nobody knows says
+    nothing.
     In three cases a runtime says nothing there and all that is left is stderr: a Go panic (code 2; the trace names
     functions of runc), execve(2) failing in the container after the checks before it (a foreign binary, a script whose
     interpreter is missing), and what crun says of the bundle's directory and of its command line. Then stderr has to be
@@ -71,10 +75,12 @@ def failed(
         return True
     if exit_code is None or exit_code < 0:
         return exit_code is not None
+    if process == "lost":
+        return True
     text = stderr[:_READ_LIMIT].decode(errors="replace").strip()
     if exit_code == _PANIC_CODE:
         panicked = _PANIC.match(_GO_RUNTIME.sub("", text)) and _TRACE_OF_RUNC.search(text)
-        return process_ended is False or bool(panicked)
+        return process == "none" or bool(panicked)
     return exit_code in _UNLOGGED_CODES and len(stderr) < _READ_LIMIT and bool(_UNLOGGED.fullmatch(text))
 
 
@@ -86,7 +92,7 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
     log: tuple[LogRecord, ...] = (),
     container_id: str | None = None,
     *,
-    process_ended: bool | None = None,
+    process: Fate | None = None,
 ) -> CommandError:
     """Make the error for a runtime that has failed, of the class that its words call for.
 
@@ -101,11 +107,12 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
         stderr: Likewise.
         log: The records of its log.
         container_id: The container that it acted on.
-        process_ended: Whether a process that it has started had ended before it; None if that isn't known.
+        process: What had become of the container's process; None if that isn't known.
     """
     printed = parse_log(stderr[-_READ_LIMIT:])
     found = _judge(args, _words(stdout, printed, log))
-    if _crashed(exit_code, found, stderr, process_ended=process_ended):
+    logged = any(record.is_error for record in log)
+    if (process == "lost" and not logged) or _crashed(exit_code, found, stderr, process=process):
         found = _Finding(errors.RuncCrashed, _panic(stderr) or found.text)
     error = found.cls(
         args, exit_code, stderr, log, stdout=stdout, container_id=container_id, message=found.text or None
@@ -189,16 +196,15 @@ def _command(args: tuple[str, ...]) -> str | None:
     )
 
 
-def _crashed(exit_code: int | None, found: _Finding, stderr: bytes, *, process_ended: bool | None) -> bool:
+def _crashed(exit_code: int | None, found: _Finding, stderr: bytes, *, process: Fate | None) -> bool:
     """Tell whether the runtime broke down before it could say why.
 
     A Go program that panics, or gets no thread, ends with 2; a runtime that fails in order ends with 1 and a record. So
     a 2 without a word is the same, where the container has stderr and the trace isn't captured; and so is one before
-    the end of the process that it waits for, whose words may be all that there is.
+    there is a process, whose words can only be its own.
     """
     if exit_code == _PANIC_CODE:
-        silent = not found.text or process_ended is False
-        return found.cls is CommandError and (silent or _panic(stderr) is not None)
+        return found.cls is CommandError and (not found.text or process == "none" or _panic(stderr) is not None)
     return exit_code is not None and exit_code < 0 and found.cls is CommandError
 
 

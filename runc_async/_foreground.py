@@ -65,7 +65,8 @@ class Foreground(Support):
         What the process ends with is `Response.exit_code`; a runc that fails is an exception.
 
         Cancelled, or out of time, the process gets SIGTERM, and SIGKILL `grace` seconds later; runc is reaped, and the
-        container deleted unless `keep` is set. With `detach` runc is let finish, and what it has made is deleted.
+        container deleted unless `keep` is set. With `detach` runc is let finish, and what it has made is deleted. So it
+        is when runc breaks down.
 
         Args:
             container_id: Its id: letters, digits and `_+.-`.
@@ -102,6 +103,7 @@ class Foreground(Support):
             ValueError: If another argument can't be right.
             RuncTimeout: If it takes longer than `timeout`; it has the output so far.
             RuncNotFound: If there is no runc.
+            RuncCrashed: If runc breaks down, or is killed.
             CommandError: If runc fails in another way.
         """
         fds = preserved(preserve_fds)
@@ -113,7 +115,7 @@ class Foreground(Support):
             no_new_keyring=no_new_keyring,
             preserve_fds=len(fds),
             extra_args=extra_args,
-            watched=not detach,
+            watched=not detach and pid_file is None,  # the caller's may be in another mount namespace
         )
         command = _argv.run(
             container_id,

@@ -16,7 +16,7 @@ from ._plumbing import Plumbing
 from ._process import Child, patiently
 from ._streams import PipeReader, PipeWriter
 from ._subreaper import adopt, adopt_stray, adopting
-from ._workload import Workload, descendants, drops_sigterm, kill_workload
+from ._workload import Fate, Workload, descendants, drops_sigterm, kill_workload
 from .console import Pty
 from .exitstatus import from_wait_status
 
@@ -98,6 +98,7 @@ class RunningProcess:
         self._completed: Completed | None = None
         self._notes = end_notes()
         self._abandoned = False
+        self._told_fate: Fate | None = None
 
     def __repr__(self) -> str:
         """Show the command and the child."""
@@ -183,6 +184,7 @@ class RunningProcess:
         """Wait for its exit, and a bounded time for the end of its captured output."""
         if self._completed is None:
             await self._ended()
+            self._fate()  # now, for a process ends when it finds its runc gone; and one that goes on holds the pipes
             await self._drained()
         return self._collect()
 
@@ -215,23 +217,24 @@ class RunningProcess:
     def _collect(self, *, timed_out: bool = False) -> Completed:
         """Read the files in memory, and close everything but the streams that were handed out."""
         if self._completed is None:
-            process_ended = None if self.workload is None else self.workload.has_ended()
-            if self.invocation.stop.workload:
-                self._kill_orphan()
+            fate = self._fate()
             if adopting():
                 self._adopt()
             incomplete = self._plumbing.drained() or self._abandoned
             wait_status = None if self.workload is None else self.workload.wait_status
+            returncode = self._returncode(wait_status)
+            if fate == "ended" and returncode and not _agree(returncode, wait_status):
+                fate = "lost"
             self._completed = Completed(
                 pid=self.pid,
-                returncode=self._returncode(wait_status),
+                returncode=returncode,
                 stdout=self._plumbing.captured(0),
                 stderr=self._plumbing.captured(1),
                 log=self._files.log,
                 truncated=incomplete or self._plumbing.dropped,
                 timed_out=timed_out,
                 wait_status=wait_status,
-                process_ended=process_ended,
+                process=fate,
             )
             if self._notes is not None:
                 self._notes.append((self.invocation, self._completed))
@@ -289,11 +292,13 @@ class RunningProcess:
                 if helpers is not None:
                     await helpers.end(policy.grace)
 
-    def _kill_orphan(self) -> None:
-        """Kill the container's process if runc, which waits for it, was the first to end: nobody holds it any more."""
-        if self.workload is not None:
+    def _fate(self) -> Fate | None:
+        """Tell what has become of the process that runc waited for, now that runc has ended; kill it if it goes on."""
+        if self._told_fate is None and self.workload is not None and self.invocation.stop.workload:
+            self._told_fate = self.workload.fate()
             with contextlib.suppress(PermissionError):
                 self.workload.kill_orphan()
+        return self._told_fate
 
     def _note_descendants(self) -> None:
         """Under `subreaper()`, note what becomes our child when runc is ended: the nearest ones are strays.
@@ -357,3 +362,8 @@ class RunningProcess:
         for stream in (self.stdin, self.stdout, self.stderr, self.pty):
             if stream is not None:
                 stream.close()
+
+
+def _agree(exit_code: int, wait_status: int | None) -> bool:
+    """Tell whether an exit code of runc's can be that of a process that ended so; None: as far as is known."""
+    return wait_status is None or from_wait_status(wait_status).exit_code == exit_code

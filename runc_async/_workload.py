@@ -16,6 +16,7 @@ import signal
 import stat
 import time
 from collections.abc import Generator
+from typing import Literal, TypeAlias
 
 from ._descriptors import open_itself
 from ._exit import wait_pidfd
@@ -25,12 +26,20 @@ from ._inotify import arrivals
 from ._memory import lifted
 from ._pidfd import SignalView, began_since, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid
 from ._scratch import scratch_directory
-from ._subreaper import adopt_stray, adopting
+from ._subreaper import adopt_stray
 from .errors import RuncError
 
 _PID = re.compile(rb"([1-9][0-9]{0,9})\n?")
 _PID_BYTES = 16
 _LAST_PID = (1 << 31) - 1
+
+Fate: TypeAlias = Literal["none", "ended", "lost"]
+"""What has become of a process when its runc has ended.
+
+- "none": runc has told none.
+- "ended": so it has, as runc says, as far as is known.
+- "lost": it goes on without its runc, or has ended otherwise than runc says.
+"""
 
 GLANCES = 100
 """Looks into a file that runc has made and not written yet: a tenth of a millisecond in all."""
@@ -61,6 +70,11 @@ def _opened(path: str) -> Generator[io.FileIO]:
         if exc.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a symbolic link, a socket, a directory
             raise _NotOursError(exc.errno, exc.strerror, path) from None
         raise
+
+
+def _version(found: os.stat_result) -> tuple[int, int]:
+    """Tell a file apart from one that was in its place before."""
+    return found.st_ino, found.st_mtime_ns
 
 
 def pid_in(content: bytes) -> int | None:
@@ -133,10 +147,10 @@ def drops_sigterm(pid: int) -> bool:
 
 
 class Workload:
-    """The process that a `runc exec` has started and waits for, known by its pid file.
+    """The process that a runc has started, and waits for unless it is to detach, known by its pid file.
 
-    runc reports the end of the process only when nobody holds the process's pipes any more: runc puts pipes of its own
-    between the container and ours, and copies until their end. A process that leaves another one behind, such as
+    `exec` reports the end of the process only when nobody holds the process's pipes any more: runc puts pipes of its
+    own between the container and ours, and copies until their end. A process that leaves another one behind, such as
     `sh -c 'server &'`, would hold the call up for as long as that lives.
 
     runc writes the file after the start of the process and before it reaps it, so a process that we hear of in time is
@@ -172,6 +186,8 @@ class Workload:
         self._pidfd: HeldPidfd | None = None
         self._held = 0
         self._problem: OSError | None = None
+        self._is_foreign = False
+        self._stale: tuple[int, int] | None = None
         self._socket: FDSocket | None = None
         self._since = time.clock_gettime(time.CLOCK_BOOTTIME)
         with contextlib.ExitStack() as undo:
@@ -182,6 +198,8 @@ class Workload:
                 path = f"/proc/self/fd/{self.directory_fd}/pid"
             else:
                 directory = os.path.dirname(path)
+                with contextlib.suppress(OSError):
+                    self._stale = _version(os.stat(path))
             self.path: str = path
             self._watch = undo.enter_context(contextlib.ExitStack())
             self._watch.enter_context(arrivals(directory, self._arrived))
@@ -227,19 +245,17 @@ class Workload:
         if not self.started.done():
             self._arrived(os.path.basename(self.path), True)
 
-    def has_ended(self) -> bool | None:
-        """Say, after runc's end, whether runc has started the process and seen it end; None if that can't be known."""
+    def fate(self) -> Fate | None:
+        """Say, right after runc's end, what has become of the process; None if that can't be known.
+
+        Only a private file can be missed: the caller's may be in another mount namespace.
+        """
         self.look()
-        if not self.pid:
-            return None if self._problem is not None or os.path.lexists(self.path) else False
-        if self._pidfd is None:
-            return True if self._problem is None else None
-        if has_exited(self._pidfd.fd):
-            return True
-        with contextlib.suppress(OSError):  # no descriptor is left to look with
-            if began_since(self.pid, self._since):
-                return False
-        return None  # it was there before runc: its number was told wrongly, as from another pid namespace
+        if self._pidfd is not None and not has_exited(self._pidfd.fd):
+            return "lost"
+        if self.pid:
+            return None if self._pidfd is None and (self._problem is not None or self._is_foreign) else "ended"
+        return None if self._problem is not None or self.directory_fd < 0 or os.path.lexists(self.path) else "none"
 
     def send_signal(self, signum: int) -> None:
         """Send the process a signal; nothing happens if it has ended, or hasn't started."""
@@ -249,13 +265,13 @@ class Workload:
 
     def kill_orphan(self) -> None:
         """Kill the process if it goes on after the end of a runc that should have waited for it, and see it reaped."""
-        if self.has_ended() is False:
-            self.send_signal(signal.SIGKILL)
+        self.look()
         if self._pidfd is None:
             return
+        if not has_exited(self._pidfd.fd):
+            self.send_signal(signal.SIGKILL)
         with contextlib.suppress(OSError):  # runc has reaped it, as it should; or there is no descriptor to look with
-            if adopting() and began_since(self.pid, self._since):
-                adopt_stray(pidfd_pid(self._pidfd.fd))
+            adopt_stray(pidfd_pid(self._pidfd.fd))
 
     def take(self) -> tuple[int, int]:
         """Give the process's pid and its pidfd away; the pidfd is the caller's from now on.
@@ -282,7 +298,8 @@ class Workload:
         if complete and name in {"", os.path.basename(self.path)}:
             try:
                 with _opened(self.path) as file:
-                    pid = pid_in(file.read(_PID_BYTES))
+                    stale = _version(os.fstat(file.fileno())) == self._stale
+                    pid = None if stale else pid_in(file.read(_PID_BYTES))
             except (FileNotFoundError, _NotOursError):
                 return
             except OSError as exc:
@@ -316,16 +333,22 @@ class Workload:
         return children(self.runc_pid)
 
     def _hold(self, candidates: list[int]) -> None:
-        """Open a pidfd of runc's only child, which is that process; without one its end isn't known exactly."""
+        """Open a pidfd of runc's only child, which is that process; without one its end isn't known exactly.
+
+        A process that was there before runc isn't this one: its number was told wrongly, as from another pid namespace.
+        """
         if len(candidates) == 1:
-            self._problem = None
+            self._problem, self._is_foreign = None, False
             try:
                 self._pidfd = HeldPidfd.open(candidates[0])
                 self._held = candidates[0]
+                self._is_foreign = not (has_exited(self._pidfd.fd) or began_since(self._held, self._since))
             except ProcessLookupError:
                 pass  # it has ended
             except OSError as exc:
                 self._problem = exc
+            if self._is_foreign or self._problem is not None:
+                self._forget()
 
     def _believe(self) -> None:
         """Compare with what the file says, and listen for the end."""
@@ -336,7 +359,7 @@ class Workload:
                 self._hold([self.pid])
         if self._pidfd is not None:
             self._loop.add_reader(self._pidfd.fd, self._ended)
-        elif self._problem is None and not self.exited.done():
+        elif self._problem is None and not self._is_foreign and not self.exited.done():
             self.exited.set_result(None)
 
     def _receive(self) -> bool:

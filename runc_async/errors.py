@@ -32,7 +32,7 @@
         ├── CheckpointError             criu failed, or isn't there, or the images aren't
         ├── PermissionDenied
         ├── InvalidUsage                runc didn't understand its command line
-        └── RuncCrashed                 runc panicked, or was killed
+        └── RuncCrashed                 runc broke down, or was killed
 
 A `CommandError` that is none of the classes below it says something that this library has no name for.
 
@@ -420,7 +420,7 @@ class UnsupportedUsage(InvalidUsage, UnsupportedError):
 
 
 class RuncCrashed(CommandError):
-    """Runc broke down: a Go panic, or a signal ended it. What it was doing may be half done.
+    """Runc broke down: it panicked, got no thread, or a signal ended it. What it was doing may be half done.
 
     A container that it was making is deleted, unless it was to be kept; a process that it waited for is killed, if runc
     had told its pid by then.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from calls import BUNDLE, commands, invoked
-from children import post, write_program
+from children import gone, post, write_program
 
 from runc_async import (
     CleanupWarning,
@@ -242,14 +242,14 @@ async def test_with_a_scripted_runtime(tmp_path: Path, how: str) -> None:
         assert [await said.word() for _ in range(3)] == ["created", "state -- web", "delete --force -- web"]
 
 
-PROCESS = "sleep 100 <&- >&- 2>&- & echo $! > $5.tmp; mv $5.tmp $5;"
-"""What a runtime does before it waits: it starts the process, and tells its pid."""
+PROCESS = "sleep 100 & echo $! > process; echo $! > $5.tmp; mv $5.tmp $5; echo x: file exists >&2;"
+"""What a runtime does before it waits: it starts the process, which says what it likes, and tells its pid."""
 
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("done", ["", PROCESS], ids=["before its process", "after it"])
 async def test_a_run_whose_runc_breaks_down(tmp_path: Path, done: str) -> None:
-    """A runc that gets no thread ends with 2 and without a word; that is no end of a process, and all is deleted."""
+    """A runc that gets no thread ends with 2; that is no end of a process, and all is deleted, whatever was printed."""
     with post(tmp_path) as said:
         program = write_program(
             tmp_path / "runc",
@@ -260,10 +260,12 @@ async def test_a_run_whose_runc_breaks_down(tmp_path: Path, done: str) -> None:
             echo '{state("2999-01-01T00:00:00Z").decode()}'
             """,
         )
-        task = asyncio.create_task(Runc(program, root=tmp_path).run("web", BUNDLE))
+        task = asyncio.create_task(Runc(program, root=tmp_path, cwd=tmp_path).run("web", BUNDLE))
         assert [await said.word() for _ in range(2)] == ["state -- web", "delete --force -- web"]
         with pytest.raises(RuncCrashed):
             await task
+    if done:
+        await gone(int((tmp_path / "process").read_text()))
 
 
 async def opened(client: Runc, timeout: float | None) -> None:

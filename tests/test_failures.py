@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 import recorded
@@ -16,6 +17,9 @@ from runc_async import errors
 from runc_async._failures import failed, failure
 from runc_async._log import parse_log
 from runc_async.errors import CommandError, LogRecord
+
+if TYPE_CHECKING:
+    from runc_async._workload import Fate
 
 # The family of each recorded failure: runtimes, class, names (fnmatch patterns, without the group "fail/"). The last
 # row that matches decides, so exceptions stand below the rule.
@@ -418,22 +422,32 @@ def test_other_output_is_no_message() -> None:
 NO_THREAD = b"runtime/cgo: pthread_create failed: Resource temporarily unavailable\nSIGABRT: abort\n"
 
 
-@pytest.mark.parametrize(("process_ended", "expected"), [(False, True), (True, False), (None, False)])
+@pytest.mark.parametrize(("process", "expected"), [("none", True), ("ended", False), (None, False)])
 @pytest.mark.parametrize("stderr", [NO_THREAD, b""])
-def test_a_runc_that_gets_no_thread(*, stderr: bytes, process_ended: bool | None, expected: bool) -> None:
+def test_a_runc_that_gets_no_thread(*, stderr: bytes, process: Fate | None, expected: bool) -> None:
     """It dies as a Go program in the container might; whether there was a process in the container tells them apart."""
-    assert failed((), 2, stderr, process_ended=process_ended) is expected
-    assert not failed((), 3, stderr, process_ended=process_ended)
-    assert type(failure(("runc", "exec", "web", "cat"), 2, stderr=stderr)) is errors.RuncCrashed
+    assert failed((), 2, stderr, process=process) is expected
+    assert not failed((), 3, stderr, process=process)
+    assert type(failure(("runc", "exec", "web", "cat"), 2, stderr=stderr, process=process)) is errors.RuncCrashed
 
 
-def test_a_runc_that_ends_before_its_process() -> None:
-    """A 2 is no exit code of a process that goes on, whatever that has printed; a runc that says why hasn't crashed."""
-    assert failed((), 2, b"said by the process\n", process_ended=False)
-    error = failure(("runc", "run", "web"), 2, stderr=b"said by the process\n", process_ended=False)
-    assert (type(error), error.message) == (errors.RuncCrashed, "said by the process")
-    error = failure(("runc", "run", "web"), 2, stderr=b"container does not exist\n", process_ended=False)
+def test_a_runc_that_has_no_process_says_why_on_stderr() -> None:
+    """The words can only be its own then."""
+    error = failure(("runc", "run", "web"), 2, stderr=b"container does not exist\n", process="none")
     assert type(error) is errors.ContainerNotFound
+    error = failure(("runc", "run", "web"), 2, stderr=b"something else\n", process="none")
+    assert (type(error), error.message) == (errors.RuncCrashed, "something else")
+
+
+@pytest.mark.parametrize("exit_code", [1, 2, 137])
+def test_a_runc_that_loses_its_process(exit_code: int) -> None:
+    """No exit code is that of a process that goes on, or ended with another; what that has printed means nothing."""
+    assert not failed((), 0, process="lost")
+    assert failed((), exit_code, b"container does not exist\n", process="lost")
+    error = failure(("runc", "run", "web"), exit_code, stderr=b"container does not exist\n", process="lost")
+    assert type(error) is errors.RuncCrashed
+    log = parse_log(b'{"level":"error","msg":"container does not exist"}\n')
+    assert type(failure(("runc", "run", "web"), exit_code, log=log, process="lost")) is errors.ContainerNotFound
 
 
 def test_a_panic_is_a_crash_and_its_first_line_the_message() -> None:

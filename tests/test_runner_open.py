@@ -173,20 +173,41 @@ async def test_a_runc_that_has_a_container_to_delete(
     deleted = tmp_path / "deleted"
     script = f"sh -c 'exit 5' & tell $! $1; wait $!; code=$?; sleep 0.5; : > {deleted}; exit $code"
     completed = await run(runc(script, command=command, drain_timeout=0.0))
-    assert (completed.returncode, completed.process_ended, completed.truncated) == (5, True, False)
+    assert (completed.returncode, completed.process, completed.truncated) == (5, "ended", False)
     assert deleted.exists()
 
 
 @any_loop
-async def test_whether_the_process_ended_before_runc() -> None:
-    """A runc that starts no process, or ends before it, has no end to report; a process that goes on is killed."""
+async def test_a_runc_without_a_process() -> None:
+    """A runc that ends and has told none had none; of one that isn't asked to tell, nothing is known."""
     completed = await run(runc("exit 2"))
-    assert (completed.returncode, completed.process_ended) == (2, False)
-    completed = await run(runc("sleep 100 <&- >&- 2>&- & tell $! $1; echo $!; exit 2"))
-    assert (completed.returncode, completed.process_ended) == (2, False)
-    await gone(int(completed.stdout))
+    assert (completed.returncode, completed.process) == (2, "none")
     completed = await run(shell("exit 2"))
-    assert (completed.returncode, completed.process_ended) == (2, None)
+    assert (completed.returncode, completed.process) == (2, None)
+
+
+@any_loop
+async def test_a_process_that_goes_on_without_its_runc() -> None:
+    """It is lost, and killed at once: it is not waited for, though it holds the pipes."""
+    completed = await run(runc("sleep 100 & tell $! $1; echo $!; exit 2", drain_timeout=50.0))
+    assert (completed.returncode, completed.process, completed.truncated) == (2, "lost", False)
+    await gone(int(completed.stdout))
+
+
+@pytest.mark.skipif(not KERNEL_KEEPS, reason="this kernel doesn't keep the status")
+@any_loop
+@pytest.mark.parametrize(("exit_code", "fate"), [(2, "ended"), (3, "lost")])
+async def test_a_process_whose_end_is_told_wrongly(exit_code: int, fate: str, tmp_path: Path) -> None:
+    """What its runc says of it is its own end: as by a runc that breaks down while it deletes the container."""
+    with post(tmp_path) as said:
+        script = f"sh -c 'read word < {said.path}; exit {exit_code}' & tell $! $1; wait $!; exit 2"
+        process = await opened(runc(script, command="run"))
+        assert process.workload is not None
+        await process.workload.started
+        said.tell("end")
+        completed = await process.wait()
+        await process.aclose()
+    assert (completed.returncode, completed.process) == (2, fate)
 
 
 @any_loop

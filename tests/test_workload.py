@@ -18,11 +18,12 @@ import msgspec
 import pytest
 from children import alive, gone, post, shell
 from runtime import KERNEL_KEEPS
+from waiting import until
 
 from runc_async import _workload
 from runc_async._call import Invocation, PidfdSocket, PrivateLog, StopPolicy, WatchedPidFile
 from runc_async._held_pidfd import HeldPidfd
-from runc_async._pidfd import pidfd_numbers, pidfd_pid
+from runc_async._pidfd import began_since, pidfd_numbers, pidfd_pid
 from runc_async._runner import ProcessRunner
 from runc_async._workload import Workload, children, descendants, drops_sigterm, kill_workload
 from runc_async.stdio import NullIO
@@ -190,6 +191,44 @@ async def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:
     """A pid file of the caller's in a directory that isn't there is an OSError before anything is started."""
     with pytest.raises(FileNotFoundError):
         await ProcessRunner().open(runc("exit 0", str(tmp_path / "missing" / "pid")))
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["tell $OLDER $1; trap '' TERM; sleep 100", "tell $OLDER $1; exit 2", "echo $OLDER > ${1%/*}/.pid; exit 2"],
+    ids=["stopped", "broken down", "not even told"],
+)
+async def test_a_process_that_was_there_before(script: str) -> None:
+    """A number that means another process here, as one from another pid namespace may, has nobody killed."""
+    older = await asyncio.create_subprocess_exec("/bin/sleep", "100")
+    await until(lambda: not began_since(older.pid, time.clock_gettime(time.CLOCK_BOOTTIME)))  # it counts in ticks
+    try:
+        env = {"OLDER": str(older.pid)}
+        process = await ProcessRunner().open(
+            msgspec.structs.replace(runc(script), env=env, stop=StopPolicy(workload=True))
+        )
+        assert process.workload is not None
+        await process.child.wait(or_for=process.workload.started)
+        await process.aclose()
+        completed = await process.wait()
+        assert completed.process == ("none" if script.startswith("echo") else None)
+        assert alive(older.pid)
+    finally:
+        older.kill()
+        await older.wait()
+
+
+async def test_a_file_from_before(tmp_path: Path) -> None:
+    """What is in the caller's place for the pid from the time before is no news; nor is its absence."""
+    pid_file = tmp_path / "pid"
+    for content in ("", str(os.getpid())):
+        if content:
+            pid_file.write_text(content)
+        process = await ProcessRunner().open(runc("exit 2", str(pid_file)))
+        completed = await process.started()
+        assert completed is not None
+        assert completed.process is None
+        await process.aclose()
 
 
 async def test_signals_before_it_has_started() -> None:
