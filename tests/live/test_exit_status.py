@@ -8,6 +8,7 @@ import errno
 import functools
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -172,20 +173,25 @@ async def by_another_process(place: Place) -> Told:
         other = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
         assert other.stdout is not None
         await other.stdout.readline()
-        await until(lambda: holds_pidfd(other.pid, pid))
+        await until(lambda: waits_for(other.pid, pid))
         go()
         said, _ = await other.communicate()
     await place.client.delete(place.name, force=True)
     return Told(*json.loads(said))
 
 
-def holds_pidfd(holder: int, pid: int) -> bool:
-    """Tell whether a process holds a pidfd of another: proc_pid_fdinfo(5)."""
-    for entry in os.listdir(f"/proc/{holder}/fdinfo"):
+def waits_for(waiter: int, pid: int) -> bool:
+    """Tell whether a process has a pidfd of another one in an epoll instance: proc_pid_fdinfo(5).
+
+    By then it has read how much was killed before; a mere pidfd may be too young for that.
+    """
+    files: dict[str, str] = {}
+    for entry in os.listdir(f"/proc/{waiter}/fdinfo"):
         with contextlib.suppress(OSError):
-            if f"\nPid:\t{pid}\n" in Path(f"/proc/{holder}/fdinfo/{entry}").read_text(encoding="ascii"):
-                return True
-    return False
+            files[entry] = Path(f"/proc/{waiter}/fdinfo/{entry}").read_text(encoding="ascii")
+    pidfds = [entry for entry, content in files.items() if f"\nPid:\t{pid}\n" in content]
+    watched = {number for content in files.values() for number in re.findall(r"^tfd: +(\d+) ", content, re.MULTILINE)}
+    return not watched.isdisjoint(pidfds)
 
 
 def refuse(pidfd: int) -> int:
