@@ -422,10 +422,7 @@ class Place:
 
 @contextlib.contextmanager
 def complaints() -> Generator[list[str]]:
-    """Collect what the event loop and the interpreter complain of, and nobody hears: lost exceptions.
-
-    What is there already is kept from the garbage collector, so that it can look at the rest after each point.
-    """
+    """Collect what the event loop and the interpreter complain of, and nobody hears: lost exceptions."""
     said: list[str] = []
     loop = asyncio.get_running_loop()
     handler, hook = loop.get_exception_handler(), sys.unraisablehook
@@ -439,11 +436,9 @@ def complaints() -> Generator[list[str]]:
     loop.set_exception_handler(of_the_loop)
     sys.unraisablehook = of_the_interpreter
     gc.collect()
-    gc.freeze()
     try:
         yield said
     finally:
-        gc.unfreeze()
         sys.unraisablehook = hook
         loop.set_exception_handler(handler)
 

@@ -156,6 +156,8 @@ def _branch(place: tuple[str | int, ...]) -> dict[str, Any]:
     kept = {key: value for key, value in RICH.items() if key in ("ociVersion", *place[:1])}
     if place[:1] == ("linux",) and len(place) > 1:
         kept["linux"] = {place[1]: RICH["linux"][place[1]]}
+        if place[1] == "resources" and len(place) > len(("linux", "resources")):
+            kept["linux"]["resources"] = {place[2]: RICH["linux"]["resources"][place[2]]}
     return copy.deepcopy(kept)
 
 
