@@ -2,8 +2,8 @@
 
 Each task has containers of its own, and a model of them: which of them there are, and in which status. Operations are
 cut short at random: by cancels, by `asyncio.timeout`, and by the library's own `timeout=`. Again and again all tasks
-stop; then `list` has to tell what the model does, and a sample of this process is taken: descriptors, memory, threads,
-children, tasks. At the end none of these curves may grow: see `curves`.
+stop; then `list` has to tell what the model does, and a sample of this process is taken: descriptors, memory (what is
+allocated, and what is resident), threads, children, tasks. At the end none of these curves may grow: see `curves`.
 
 With `--subreaper` all of that is done inside a `subreaper()`, so that the first process of each container is a child of
 this process, as a zombie until the container is deleted. Only those children count that are more than containers.
@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import mmap
 import os
 import random
 import resource
@@ -40,6 +41,7 @@ from typing import Any
 import containers
 import criu
 import leaks
+from allocated import allocated, by_malloc
 from curves import CURVES, LEAST_SAMPLES, Sample, draw, grown, growth
 from random_operations import CHOICES, CODE, NONE, Box, Kind, Turn, Violation
 
@@ -49,7 +51,7 @@ MIB = 1 << 20
 CUT_SHORT = 0.35
 """The share of operations that are cut short."""
 
-PLANTS = dict(zip(("descriptor", "memory", "thread", "child", "task"), CURVES, strict=True))
+PLANTS = dict(zip(("descriptor", "memory", "pages", "thread", "child", "task"), CURVES, strict=True))
 """What can be leaked on purpose, and the curve that grows then."""
 
 
@@ -65,6 +67,7 @@ class Planted:
         self.tasks: set[asyncio.Task[None]] = set()
         self._descriptors: list[int] = []
         self._memory: list[bytearray] = []
+        self._pages: list[mmap.mmap] = []
         self._children: list[subprocess.Popen[bytes]] = []
         self._threads: list[threading.Thread] = []
         self._end = threading.Event()
@@ -75,7 +78,7 @@ class Planted:
         return len(self._children)
 
     def one_more(self, what: str) -> None:
-        """Leak a descriptor, a task, four MiB of memory, a thread or a child."""
+        """Leak a descriptor, a task, four MiB of memory or eight of pages, a thread or a child."""
         match what:
             case "descriptor":
                 self._descriptors.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
@@ -83,6 +86,9 @@ class Planted:
                 self.tasks.add(asyncio.create_task(asyncio.sleep(3600)))
             case "memory":
                 self._memory.append(bytearray(os.urandom(4 * MIB)))
+            case "pages":
+                self._pages.append(mmap.mmap(-1, 8 * MIB))
+                self._pages[-1].write(os.urandom(8 * MIB))
             case "thread":
                 self._threads.append(threading.Thread(target=self._end.wait))
                 self._threads[-1].start()
@@ -93,6 +99,8 @@ class Planted:
         """End all of it."""
         for fd in self._descriptors:
             os.close(fd)
+        for pages in self._pages:
+            pages.close()
         for task in self.tasks:
             task.cancel()
         for child in self._children:
@@ -273,6 +281,7 @@ class Soak:
             seconds,
             self.operations,
             len(list(leaks.descriptors())),
+            allocated() / MIB,
             pages * resource.getpagesize() / MIB,
             len(os.listdir("/proc/self/task")),
             self._children(),
@@ -399,6 +408,7 @@ def report(soak: Soak, options: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Soak, and return the exit status."""
+    by_malloc()
     options = arguments(argv)
     say(f"seed {options.seed}")
     mark = f"soak-{os.getpid()}-{secrets.token_hex(3)}-"

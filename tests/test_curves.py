@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import curves
 import pytest
@@ -15,6 +18,7 @@ def sample(**figures: float) -> curves.Sample:
         "operations": 1,
         "descriptors": 8,
         "memory": 30.0,
+        "resident": 30.0,
         "threads": 3,
         "children": 0,
         "tasks": 1,
@@ -32,12 +36,35 @@ def test_what_grows(name: str) -> None:
     """A slow leak is seen in each curve, noise and a warm-up are not, and too few samples are no proof."""
     assert curves.grown(curve(name, [10.0] * 40)) == []
     assert curves.grown(curve(name, [2.0] * 10 + [10.0, 12.0] * 15)) == []
-    assert len(curves.grown(curve(name, [10 + number / 8 for number in range(40)]))) == 1
+    assert (
+        len(curves.grown(curve(name, [10 + number * curves.MARGINS.get(name, 1.0) / 8 for number in range(40)]))) == 1
+    )
     assert len(curves.grown(curve(name, [10.0] * 4))) == 1
 
 
-def test_a_short_run_may_warm_up() -> None:
+@pytest.mark.parametrize("name", curves.MARGINS)
+def test_a_short_run_may_warm_up(name: str) -> None:
     """Memory has a margin that is the smaller, the longer the run."""
-    values = [30.0] * 20 + [33.0] * 20
-    assert len(curves.grown(curve("memory", values))) == 1
-    assert curves.grown([sample(memory=value, seconds=20.0) for value in values]) == []
+    values = [30.0] * 20 + [30.1 + curves.MARGINS[name]] * 20
+    assert len(curves.grown(curve(name, values))) == 1
+    assert curves.grown([sample(**{name: value, "seconds": 20.0}) for value in values]) == []
+
+
+ALLOCATING = """\
+from allocated import allocated, by_malloc
+by_malloc()
+objects = [object() for _ in range(1 << 16)]
+before = allocated()
+objects += [object() for _ in range(1 << 16)]
+big = bytearray(1 << 23)
+during = allocated()
+del objects, big
+print(during - before >= (1 << 20) + (1 << 23), allocated() < before)
+"""
+
+
+def test_memory_is_counted_to_the_byte() -> None:
+    """Objects of every size count as soon as they are made, and no longer when they are gone."""
+    words = [sys.executable, "-c", ALLOCATING]
+    said = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+    assert said == "True True\n"
