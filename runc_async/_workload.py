@@ -26,7 +26,7 @@ from ._inotify import arrivals
 from ._memory import lifted
 from ._pidfd import SignalView, began_since, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid
 from ._scratch import scratch_directory
-from ._subreaper import adopt_stray
+from ._subreaper import adopt_stray, adopting
 from .errors import RuncError
 
 _PID = re.compile(rb"([1-9][0-9]{0,9})\n?")
@@ -265,13 +265,13 @@ class Workload:
 
     def kill_orphan(self) -> None:
         """Kill the process if it goes on after the end of a runc that should have waited for it, and see it reaped."""
-        self.look()
         if self._pidfd is None:
             return
         if not has_exited(self._pidfd.fd):
             self.send_signal(signal.SIGKILL)
-        with contextlib.suppress(OSError):  # runc has reaped it, as it should; or there is no descriptor to look with
-            adopt_stray(pidfd_pid(self._pidfd.fd))
+        if adopting():
+            with contextlib.suppress(OSError):  # runc has reaped it, as it should; or there is no descriptor left
+                adopt_stray(pidfd_pid(self._pidfd.fd))
 
     def take(self) -> tuple[int, int]:
         """Give the process's pid and its pidfd away; the pidfd is the caller's from now on.
@@ -395,7 +395,8 @@ class Workload:
             self.exited.set_result(None)
 
     def _forget(self) -> None:
-        """Close the pidfd."""
+        """Close the pidfd, of whatever process it is."""
+        self._held = 0
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd.fd)
             self._pidfd.close()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import until
 
 from runc_async import _workload
 from runc_async._workload import Workload
@@ -57,3 +60,29 @@ async def test_a_file_with_its_own_name_is_left_to_the_next_event(workload: Work
 async def test_another_file_tells_that_runc_is_about_it(workload: Workload) -> None:
     """Runtimes that begin under another name have a child by then."""
     assert workload.candidates("pid.tmp") == CHILDREN
+
+
+async def test_no_descriptor_to_look_with_at_first(
+    workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process whose age couldn't be read while runc wrote its pid is taken hold of when that is written."""
+    looks: list[int] = []
+
+    def began_since(pid: int, moment: float) -> bool:
+        """Refuse the first look."""
+        del moment
+        looks.append(pid)
+        if len(looks) == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return True
+
+    monkeypatch.setattr(_workload, "began_since", began_since)
+    workload.runc_pid = CHILDREN[0]
+    (tmp_path / ".pid").write_text(str(os.getpid()))
+    await until(lambda: looks)
+    (tmp_path / ".pid").rename(tmp_path / "pid")
+    await workload.started
+    assert looks == [os.getpid()] * 2
+    pid, pidfd = workload.take()
+    os.close(pidfd)
+    assert pid == os.getpid()
