@@ -65,8 +65,8 @@ class Foreground(Support):
         What the process ends with is `Response.exit_code`; a runc that fails is an exception.
 
         Cancelled, or out of time, the process gets SIGTERM, and SIGKILL `grace` seconds later; runc is reaped, and the
-        container deleted unless `keep` is set. With `detach` runc is let finish, and what it has made is deleted. So it
-        is when runc breaks down.
+        container deleted unless `keep` is set; so it is if runc breaks down. With `detach` runc is let finish, and what
+        it has made is deleted.
 
         Args:
             container_id: Its id: letters, digits and `_+.-`.

@@ -408,7 +408,6 @@ def report(soak: Soak, options: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Soak, and return the exit status."""
-    by_malloc()
     options = arguments(argv)
     say(f"seed {options.seed}")
     mark = f"soak-{os.getpid()}-{secrets.token_hex(3)}-"
@@ -445,4 +444,5 @@ def _left(root: Path, made: Path, mark: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    by_malloc()
     sys.exit(main())

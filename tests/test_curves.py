@@ -36,9 +36,8 @@ def test_what_grows(name: str) -> None:
     """A slow leak is seen in each curve, noise and a warm-up are not, and too few samples are no proof."""
     assert curves.grown(curve(name, [10.0] * 40)) == []
     assert curves.grown(curve(name, [2.0] * 10 + [10.0, 12.0] * 15)) == []
-    assert (
-        len(curves.grown(curve(name, [10 + number * curves.MARGINS.get(name, 1.0) / 8 for number in range(40)]))) == 1
-    )
+    step = curves.MARGINS.get(name, 1.0) / 8
+    assert len(curves.grown(curve(name, [10 + number * step for number in range(40)]))) == 1
     assert len(curves.grown(curve(name, [10.0] * 4))) == 1
 
 
