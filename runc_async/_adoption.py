@@ -66,8 +66,9 @@ def adopt_processes(state_directory: str, container_id: str) -> None:
 def adopt_copies(since: float) -> None:
     """Note the copies of a runc that was ended before they became a container's process: nobody has told their number.
 
-    They end by themselves, for they have lost the other end of their pipe. What a `create` has left is named so too,
-    until its start: it is noted as a container's first process, before or after this.
+    They end by themselves, for they have lost the other end of their pipe; one of them may have made the next one by
+    then, so each one's end is a reason to look again. What a `create` has left is named so too, until its start: it is
+    noted as a container's first process, before or after this.
 
     Args:
         since: When that runc was started, as `clock_gettime(CLOCK_BOOTTIME)` tells it.
@@ -77,7 +78,7 @@ def adopt_copies(since: float) -> None:
     for pid in children(os.getpid()):
         with contextlib.suppress(OSError):  # there is no descriptor to look with
             if name_of(pid).startswith(_RUNC_COPY) and began_since(pid, since) and not is_adopted(pid):
-                adopt_stray(pid)
+                adopt_stray(pid, lambda: adopt_copies(since))
 
 
 def _members(paths: Iterable[str]) -> list[int]:

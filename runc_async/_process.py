@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from ._subreaper import adopting
 from .errors import CleanupWarning, RuncNotFound
 
 T = TypeVar("T")
@@ -23,6 +24,15 @@ KILL_TIMEOUT = 10.0
 
 SPAWN_TIMEOUT = 1.0
 """Seconds that a spawn may need to end after the end of the loop has cancelled it."""
+
+HALT_TIME = 1.0
+"""Seconds for all threads of a child to stop before it is ended: each that is in the kernel has to come back first."""
+
+HALT_TIME_AT_ONCE = 0.02
+"""The same where the event loop stands still meanwhile."""
+
+HALT_GLANCE = 0.0002
+"""Seconds between two looks whether they have; a look takes a microsecond."""
 
 REAP_TIME = 0.1
 """Seconds for uvloop to reap the child of a cancelled spawn: it has killed it, and doesn't wait."""
@@ -104,13 +114,25 @@ async def outlast(wait: Callable[[], Awaitable[object]]) -> asyncio.CancelledErr
 class Child:
     """A process that we started: its pid, the end of its life, and the signals to it."""
 
-    __slots__ = ("_ended", "_life", "_pidfd", "_problem", "_spawned", "_watchers", "before_kill", "pid", "since")
+    __slots__ = (
+        "_ended",
+        "_life",
+        "_pidfd",
+        "_problem",
+        "_spawned",
+        "_watchers",
+        "before_kill",
+        "note_descendants",
+        "pid",
+        "since",
+    )
 
     def __init__(self) -> None:
         """Make one that isn't started; see `start`."""
         self.pid = 0
         self.since = time.clock_gettime(time.CLOCK_BOOTTIME)  # no descendant is older
         self.before_kill: Callable[[], object] | None = None  # ends what would be orphaned, when nobody watches
+        self.note_descendants: Callable[[], object] | None = None  # under `subreaper()`, before each signal of `end`
         self._pidfd = -1
         self._watchers = 0
         self._life: asyncio.Task[int] | None = None
@@ -197,18 +219,75 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signum)
 
-    def tell(self, signum: int) -> None:
-        """Send a signal, or none where we may not: kill(2) forbids it for a `sudo` that a user other than root runs."""
-        with contextlib.suppress(PermissionError):
+    def tell(self, signum: int) -> bool:
+        """Send a signal, or none where we may not: kill(2) forbids it for a `sudo` that a user other than root runs.
+
+        Returns:
+            Whether we may.
+        """
+        try:
             self.send_signal(signum)
+        except PermissionError:
+            return False
+        return True
+
+    async def end(self, signum: int) -> None:
+        """Send a signal that may end it, as `tell` does; under `subreaper()` its descendants are noted before."""
+        with self._halting(HALT_TIME) as has_halted:
+            while not has_halted():  # noqa: ASYNC110 - the kernel tells of a stop by SIGCHLD alone, which isn't ours
+                await asyncio.sleep(HALT_GLANCE)
+            self._end(signum)
+
+    def end_at_once(self, signum: int) -> None:
+        """Do what `end` does, without giving way to others."""
+        with self._halting(HALT_TIME_AT_ONCE) as has_halted:
+            while not has_halted():
+                time.sleep(HALT_GLANCE)
+            self._end(signum)
+
+    def _end(self, signum: int) -> None:
+        """Note its descendants, and send a signal."""
+        if self.note_descendants is not None:
+            self.note_descendants()
+        self.tell(signum)
+
+    @contextlib.contextmanager
+    def _halting(self, seconds: float) -> Generator[Callable[[], bool]]:
+        """Under `subreaper()`, stop it for the time of the block: what it forks after a look at its children is unseen.
+
+        A signal that is sent within the block takes effect at its end.
+
+        Args:
+            seconds: The time after which the block goes on in any case.
+
+        Yields:
+            Tells whether it has stopped, or the time is up.
+        """
+        if self.note_descendants is None or not adopting():
+            yield lambda: True
+            return
+        try:
+            deadline = time.monotonic() + (seconds if self.tell(signal.SIGSTOP) else 0.0)
+            yield lambda: self._has_halted() or time.monotonic() >= deadline
+        finally:
+            self.tell(signal.SIGCONT)
+
+    def _has_halted(self) -> bool:
+        """Tell whether all of its threads have stopped, or it has ended: waitid(2), which takes nothing away here."""
+        if self._pidfd < 0:
+            return True
+        try:
+            return os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        except ChildProcessError:  # asyncio's thread has reaped it
+            return True
 
     async def stop(self, grace: float = 0.0) -> None:
         """End it: SIGTERM, `grace` seconds, SIGKILL; with no grace SIGKILL at once. Bounded in time."""
         if grace > 0 and self.returncode is None:
-            self.tell(signal.SIGTERM)
+            await self.end(signal.SIGTERM)
             await self.wait(grace)
         if self.returncode is None:
-            self.tell(signal.SIGKILL)
+            await self.end(signal.SIGKILL)
             if await self.wait(KILL_TIMEOUT) is None:
                 self._warn()
 
@@ -269,7 +348,7 @@ class Child:
             return
         if self.before_kill is not None:
             self.before_kill()
-        self.tell(signal.SIGKILL)
+        self.end_at_once(signal.SIGKILL)
 
     def _warn(self) -> None:
         """Name what is left behind."""

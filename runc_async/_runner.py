@@ -93,6 +93,7 @@ class RunningProcess:
         self._plumbing = plumbing
         self._files = files
         child.before_kill = self._orphan
+        child.note_descendants = self._note_descendants
         if isinstance(invocation.streams, StreamedOutput) and plumbing.stdout is not None:
             child.when_ended(plumbing.stdout.end_when_empty)  # what it has left behind may hold the pipe
         self._completed: Completed | None = None
@@ -260,7 +261,7 @@ class RunningProcess:
 
         In a circle of references the captured output would wait for the garbage collector.
         """
-        self.child.before_kill = None
+        self.child.before_kill = self.child.note_descendants = None
         self._plumbing.close()
         self._files.close()
 
@@ -273,7 +274,7 @@ class RunningProcess:
         self._note_descendants()
         if policy.workload and self.child.returncode is None:
             executed, deaf = self._executed, drops_sigterm(self.pid)
-            self.child.tell(signal.SIGTERM)
+            await self.child.end(signal.SIGTERM)
             if deaf or not await self._gone(policy.grace):
                 self._kill_workload()
                 if executed is None or not executed.exited.done():
@@ -306,8 +307,12 @@ class RunningProcess:
         Their number is a container's to decide, and each stray takes a descriptor.
         """
         if adopting() and self.child.returncode is None:
+            since = self.child.since
             for number, (pid, _) in enumerate(reversed(descendants(self.pid))):
-                (adopt_stray if number < STRAYS else adopt)(pid)
+                if number < STRAYS:
+                    adopt_stray(pid, lambda: adopt_copies(since))
+                else:
+                    adopt(pid)
 
     def _orphan(self) -> None:
         """Do what has to be done before runc is killed and nobody watches it."""
@@ -356,8 +361,7 @@ class RunningProcess:
 
     def drop(self) -> None:
         """Kill it and close everything, without waiting: for a finalizer. The child's own task reaps it."""
-        self._note_descendants()
-        self.child.tell(signal.SIGKILL)
+        self.child.end_at_once(signal.SIGKILL)
         self._close()
         for stream in (self.stdin, self.stdout, self.stderr, self.pty):
             if stream is not None:

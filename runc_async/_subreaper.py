@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 from ._exit import child_status, watches, watching
@@ -21,10 +21,12 @@ class _Watched(NamedTuple):
     Attributes:
         loop: The event loop that watches.
         watch: Ends it.
+        when_gone: Called after the end of the stray.
     """
 
     loop: asyncio.AbstractEventLoop
     watch: contextlib.ExitStack
+    when_gone: Callable[[], object] | None
 
 
 _lock = threading.Lock()
@@ -115,12 +117,16 @@ def is_adopted(pid: int) -> bool:
     return any(process.pid == pid and process.exists() for process in list(adopted))
 
 
-def adopt_stray(pid: int) -> None:
+def adopt_stray(pid: int, when_gone: Callable[[], object] | None = None) -> None:
     """Note a process for whose status nobody can ask; it is reaped as soon as it ends, if it is our child by then.
 
     That is what `exec` has left, or a runc that was ended. While such a zombie is in the pid namespace of a container,
     the kernel doesn't let the container's first process end (zap_pid_ns_processes in kernel/pid_namespace.c waits for
     all others to be reaped), so that runc can't delete it.
+
+    Args:
+        pid: Its number.
+        when_gone: Called by the event loop after its end: it may have left behind what nobody knows yet.
     """
     if not (_users and pid):
         return
@@ -141,7 +147,7 @@ def adopt_stray(pid: int) -> None:
             pidfd = open_pidfd(process)
             watch.callback(os.close, pidfd)
             watch.enter_context(watching(pidfd, lambda: _reap_stray(process, pidfd)))
-            strays[process] = _Watched(loop, watch.pop_all())
+            strays[process] = _Watched(loop, watch.pop_all(), when_gone)
         _reap_stray(process, pidfd)
 
 
@@ -156,16 +162,19 @@ def _reap_stray(process: ProcessIdentity, pidfd: int) -> None:
                 return
         except OSError:  # there is no descriptor to look with
             return
-    strays.pop(process).watch.close()
+    loop, watch, when_gone = strays.pop(process)
+    watch.close()
     adopted.discard(process)
+    if when_gone is not None:
+        loop.call_soon(when_gone)
 
 
 def _forget_closed_loops() -> None:
     """Watch no longer in event loops that are closed; `reap_adopted` sees to these strays."""
-    for process, (loop, watch) in list(strays.items()):
-        if loop.is_closed():
+    for process, watched in list(strays.items()):
+        if watched.loop.is_closed():
             del strays[process]
-            watch.close()
+            watched.watch.close()
 
 
 def reap_adopted() -> None:
