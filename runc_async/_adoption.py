@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -17,6 +20,12 @@ from ._workload import children
 _CRUN = b"crun"
 _RUNC_COPY = b"runc:["
 """How the copies of runc are named that become a container's process: `runc:[2:INIT]`."""
+
+COPY_TIME = 10.0
+"""Seconds in which a copy whose runc is gone may make another one."""
+
+_looks: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
+"""Where another look is due, with the moment of its `since`."""
 
 
 class _Record(msgspec.Struct):
@@ -78,7 +87,28 @@ def adopt_copies(since: float) -> None:
     for pid in children(os.getpid()):
         with contextlib.suppress(OSError):  # there is no descriptor to look with
             if name_of(pid).startswith(_RUNC_COPY) and began_since(pid, since) and not is_adopted(pid):
-                adopt_stray(pid, lambda: adopt_copies(since))
+                adopt_stray(pid, looking_again(since))
+
+
+def looking_again(since: float) -> Callable[[], None]:
+    """Return what looks for copies once more, in the next turn of the event loop.
+
+    Called by many in one turn, it looks once, for a look reads the name of each child of ours; and after a while no
+    more, for a copy whose runc is gone doesn't live long.
+
+    Args:
+        since: As `adopt_copies` takes it.
+    """
+    last = time.monotonic() + COPY_TIME
+
+    def look_again() -> None:
+        loop = asyncio.get_running_loop()
+        if time.monotonic() < last:
+            if loop not in _looks:
+                loop.call_soon(lambda: adopt_copies(_looks.pop(loop)))
+            _looks[loop] = min(since, _looks.get(loop, since))
+
+    return look_again
 
 
 def _members(paths: Iterable[str]) -> list[int]:

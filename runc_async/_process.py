@@ -25,14 +25,14 @@ KILL_TIMEOUT = 10.0
 SPAWN_TIMEOUT = 1.0
 """Seconds that a spawn may need to end after the end of the loop has cancelled it."""
 
-HALT_TIME = 1.0
+HALT_TIME = 0.2
 """Seconds for all threads of a child to stop before it is ended: each that is in the kernel has to come back first."""
 
 HALT_TIME_AT_ONCE = 0.02
-"""The same where the event loop stands still meanwhile."""
+"""The same where nobody can wait, and the event loop stands still meanwhile."""
 
-HALT_GLANCE = 0.0002
-"""Seconds between two looks whether they have; a look takes a microsecond."""
+HALT_GLANCE = 0.002
+"""Seconds between two looks whether they have, while others work; the first ones are made at once."""
 
 REAP_TIME = 0.1
 """Seconds for uvloop to reap the child of a cancelled spawn: it has killed it, and doesn't wait."""
@@ -116,6 +116,7 @@ class Child:
 
     __slots__ = (
         "_ended",
+        "_halts",
         "_life",
         "_pidfd",
         "_problem",
@@ -134,6 +135,7 @@ class Child:
         self.before_kill: Callable[[], object] | None = None  # ends what would be orphaned, when nobody watches
         self.note_descendants: Callable[[], object] | None = None  # under `subreaper()`, before each signal of `end`
         self._pidfd = -1
+        self._halts = 0
         self._watchers = 0
         self._life: asyncio.Task[int] | None = None
         # Events and not futures: a wait that is cancelled leaves them alone.
@@ -232,53 +234,57 @@ class Child:
         return True
 
     async def end(self, signum: int) -> None:
-        """Send a signal that may end it, as `tell` does; under `subreaper()` its descendants are noted before."""
-        with self._halting(HALT_TIME) as has_halted:
-            while not has_halted():  # noqa: ASYNC110 - the kernel tells of a stop by SIGCHLD alone, which isn't ours
-                await asyncio.sleep(HALT_GLANCE)
-            self._end(signum)
+        """Send a signal that may end it, as `tell` does; under `subreaper()` its descendants are noted before.
+
+        Cancelling it sends the signal at once.
+        """
+        with self.watched(), self._ending(signum) as halts:
+            if halts and not self._halts_within(HALT_GLANCE):
+                deadline = time.monotonic() + HALT_TIME
+                while not self._has_halted() and time.monotonic() < deadline:  # noqa: ASYNC110 - SIGCHLD isn't ours
+                    await asyncio.sleep(HALT_GLANCE)
 
     def end_at_once(self, signum: int) -> None:
         """Do what `end` does, without giving way to others."""
-        with self._halting(HALT_TIME_AT_ONCE) as has_halted:
-            while not has_halted():
-                time.sleep(HALT_GLANCE)
-            self._end(signum)
-
-    def _end(self, signum: int) -> None:
-        """Note its descendants, and send a signal."""
-        if self.note_descendants is not None:
-            self.note_descendants()
-        self.tell(signum)
+        with self._ending(signum) as halts:
+            if halts:
+                self._halts_within(HALT_TIME_AT_ONCE)
 
     @contextlib.contextmanager
-    def _halting(self, seconds: float) -> Generator[Callable[[], bool]]:
-        """Under `subreaper()`, stop it for the time of the block: what it forks after a look at its children is unseen.
+    def _ending(self, signum: int) -> Generator[bool]:
+        """Send a signal at the end of the block; under `subreaper()` after a look at what it has started.
 
-        A signal that is sent within the block takes effect at its end.
-
-        Args:
-            seconds: The time after which the block goes on in any case.
+        It is stopped for that: what it forked between the look and its end would be seen by nobody.
 
         Yields:
-            Tells whether it has stopped, or the time is up.
+            Whether it has been told to stop. If not, it isn't ours to signal, or nobody wants to look.
         """
-        if self.note_descendants is None or not adopting():
-            yield lambda: True
-            return
+        halts = self.note_descendants is not None and adopting() and self.tell(signal.SIGSTOP)
+        self._halts += halts
         try:
-            deadline = time.monotonic() + (seconds if self.tell(signal.SIGSTOP) else 0.0)
-            yield lambda: self._has_halted() or time.monotonic() >= deadline
+            yield halts
         finally:
-            self.tell(signal.SIGCONT)
+            try:
+                if self.note_descendants is not None:
+                    self.note_descendants()
+                self.tell(signum)
+            finally:
+                self._halts -= halts
+                if halts and not self._halts:  # another block may be looking still
+                    self.tell(signal.SIGCONT)
+
+    def _halts_within(self, seconds: float) -> bool:
+        """Wait until it has stopped, and keep everybody else waiting; it mostly takes less than a millisecond."""
+        deadline = time.monotonic() + seconds
+        while not (halted := self._has_halted()) and time.monotonic() < deadline:
+            time.sleep(seconds / 20)
+        return halted
 
     def _has_halted(self) -> bool:
         """Tell whether all of its threads have stopped, or it has ended: waitid(2), which takes nothing away here."""
-        if self._pidfd < 0:
-            return True
         try:
             return os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-        except ChildProcessError:  # asyncio's thread has reaped it
+        except OSError:  # somebody has reaped it
             return True
 
     async def stop(self, grace: float = 0.0) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import signal
 from collections.abc import Callable
 
-from ._adoption import adopt_copies
+from ._adoption import adopt_copies, looking_again
 from ._call import Completed, Invocation, StreamedOutput, end_notes
 from ._exec_helper import helped
 from ._files import FIRST_INHERITED, Files
@@ -307,10 +307,10 @@ class RunningProcess:
         Their number is a container's to decide, and each stray takes a descriptor.
         """
         if adopting() and self.child.returncode is None:
-            since = self.child.since
+            again = looking_again(self.child.since)
             for number, (pid, _) in enumerate(reversed(descendants(self.pid))):
                 if number < STRAYS:
-                    adopt_stray(pid, lambda: adopt_copies(since))
+                    adopt_stray(pid, again)
                 else:
                     adopt(pid)
 

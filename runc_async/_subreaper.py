@@ -21,7 +21,7 @@ class _Watched(NamedTuple):
     Attributes:
         loop: The event loop that watches.
         watch: Ends it.
-        when_gone: Called after the end of the stray.
+        when_gone: Called at the end of the stray.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -126,7 +126,7 @@ def adopt_stray(pid: int, when_gone: Callable[[], object] | None = None) -> None
 
     Args:
         pid: Its number.
-        when_gone: Called by the event loop after its end: it may have left behind what nobody knows yet.
+        when_gone: Called by the event loop at its end: it may have left behind what nobody knows yet.
     """
     if not (_users and pid):
         return
@@ -135,6 +135,7 @@ def adopt_stray(pid: int, when_gone: Callable[[], object] | None = None) -> None
     except OSError:  # it is gone; or there is no descriptor to look with, as in `adopt`
         return
     if process in strays:
+        strays[process] = strays[process]._replace(when_gone=when_gone or strays[process].when_gone)
         return
     adopted.add(process)
     _forget_closed_loops()
@@ -162,11 +163,11 @@ def _reap_stray(process: ProcessIdentity, pidfd: int) -> None:
                 return
         except OSError:  # there is no descriptor to look with
             return
-    loop, watch, when_gone = strays.pop(process)
-    watch.close()
+    stray = strays.pop(process)
+    stray.watch.close()
     adopted.discard(process)
-    if when_gone is not None:
-        loop.call_soon(when_gone)
+    if stray.when_gone is not None:
+        stray.when_gone()
 
 
 def _forget_closed_loops() -> None:

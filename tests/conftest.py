@@ -21,6 +21,8 @@ import leaks
 import proof
 import pytest
 
+from runc_async import subreaper
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 
@@ -134,6 +136,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if table := list(proof.lines(proof.rows(terminalreporter.stats))):
         terminalreporter.section("proof")
         terminalreporter.write("\n".join(table) + "\n")
+
+
+@pytest.fixture
+def one_subreaper() -> Iterator[None]:
+    """Be a subreaper for one test."""
+    with subreaper():
+        yield
 
 
 @pytest.fixture

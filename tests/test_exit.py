@@ -31,7 +31,7 @@ from runc_async._pidfd import (
     open_pidfd,
     pidfd_pid,
 )
-from runc_async._subreaper import adopt, adopted, reap_adopted, subreaper
+from runc_async._subreaper import adopt, adopted, reap_adopted
 from runc_async._workload import children, drops_sigterm
 from runc_async.exitstatus import ExitStatus, from_exit_code, from_wait_status
 
@@ -63,13 +63,6 @@ def child() -> Iterator[Maker]:
     yield make
     for process in made:
         process.close()
-
-
-@pytest.fixture
-def one_subreaper() -> Iterator[None]:
-    """Be a subreaper for one test."""
-    with subreaper():
-        yield
 
 
 def kernel_keeps_statuses() -> bool:
