@@ -30,3 +30,13 @@ def allocated() -> int:
     mallinfo2.restype = _Mallinfo
     found = mallinfo2()
     return int(found.uordblks + found.hblkhd)
+
+
+def settle() -> None:
+    """Let Python's table of interned strings grow to the size that it has in the long run.
+
+    pathlib interns each part of a path, and drops it with the path. Only when the table is full of what is gone does
+    Python make a new one, of half a MiB more in a process like ours: a step, once, minutes after the beginning.
+    """
+    for number in range(100_000):
+        sys.intern(f"interned {number}")

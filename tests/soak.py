@@ -41,7 +41,7 @@ from typing import Any
 import containers
 import criu
 import leaks
-from allocated import allocated, by_malloc
+from allocated import allocated, by_malloc, settle
 from curves import CURVES, LEAST_SAMPLES, Sample, draw, grown, growth
 from random_operations import CHOICES, CODE, NONE, Box, Kind, Turn, Violation
 
@@ -374,6 +374,7 @@ async def work(options: argparse.Namespace, directory: Path, mark: str) -> Soak:
     task = asyncio.current_task()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, lambda: task is not None and task.cancel())
+    settle()
     say("begun")
     with subreaper() if options.subreaper else contextlib.nullcontext():
         try:

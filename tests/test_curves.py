@@ -62,8 +62,33 @@ print(during - before >= (1 << 20) + (1 << 23), allocated() < before)
 """
 
 
+def said(script: str, *arguments: str) -> str:
+    """Run a script beside the tests' modules, and return what it prints."""
+    words = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+
+
 def test_memory_is_counted_to_the_byte() -> None:
     """Objects of every size count as soon as they are made, and no longer when they are gone."""
-    words = [sys.executable, "-c", ALLOCATING]
-    said = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
-    assert said == "True True\n"
+    assert said(ALLOCATING) == "True True\n"
+
+
+INTERNING = """\
+import sys
+from allocated import allocated, by_malloc, settle
+by_malloc()
+import runc_async, unittest.mock, http.client
+if "settled" in sys.argv:
+    settle()
+before = allocated()
+for number in range(100_000):
+    sys.intern(f"another {number}")
+print(allocated() - before > 1 << 18)
+"""
+
+
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.12 gives no interned string back (gh-113993)")
+@pytest.mark.parametrize(("arguments", "steps"), [([], "True\n"), (["settled"], "False\n")], ids=["new", "settled"])
+def test_interned_strings_are_no_step(arguments: list[str], steps: str) -> None:
+    """Those that come and go make Python's table of them grow once: before the curve begins, and not in its middle."""
+    assert said(INTERNING, *arguments) == steps
