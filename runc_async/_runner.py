@@ -271,7 +271,6 @@ class RunningProcess:
         if policy.patience > 0:
             begun = self.workload.started if policy.workload and self.workload is not None else None
             await self.child.wait(policy.patience, or_for=begun)
-        self._note_descendants()
         if policy.workload and self.child.returncode is None:
             executed, deaf = self._executed, drops_sigterm(self.pid)
             await self.child.end(signal.SIGTERM)
@@ -286,6 +285,7 @@ class RunningProcess:
             helpers = Helpers(self.pid) if policy.helpers and self.child.returncode is None else None
             try:
                 if policy.helpers_first and self.child.returncode is None:
+                    self._note_descendants()
                     kill_workload(self.pid)
                     await self.child.wait(policy.grace)
                 await self.child.stop(policy.grace)
@@ -302,7 +302,7 @@ class RunningProcess:
         return self._told_fate
 
     def _note_descendants(self) -> None:
-        """Under `subreaper()`, note what becomes our child when runc is ended: the nearest ones are strays.
+        """Under `subreaper()`, note what becomes our child when its parent is ended: the nearest ones are strays.
 
         Their number is a container's to decide, and each stray takes a descriptor.
         """
@@ -316,12 +316,12 @@ class RunningProcess:
 
     def _orphan(self) -> None:
         """Do what has to be done before runc is killed and nobody watches it."""
-        self._note_descendants()
         if self.invocation.stop.workload:
             self._kill_workload()
 
     def _kill_workload(self) -> None:
-        """Kill the container's process, and not runc."""
+        """Kill the container's process and what else runc has started, and not runc."""
+        self._note_descendants()
         if self.workload is not None:
             with contextlib.suppress(PermissionError):
                 self.workload.send_signal(signal.SIGKILL)  # the one kill that needs no descriptor

@@ -54,6 +54,9 @@ def subreaper() -> Generator[None]:
     other one as soon as it ends, for until then the first one can't end either. Nesting is counted; the last one to
     leave restores what was set before. What became our child stays it.
 
+    A runc that is ended in here is stopped for a moment before, to see what it has started; a process of a container's
+    may get the SIGCONT of that.
+
     Enter it before the containers are made, and see to it that the event loop goes on while there are any. See
     PR_SET_CHILD_SUBREAPER(2const).
 

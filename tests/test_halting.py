@@ -130,6 +130,7 @@ async def test_what_a_command_starts_while_it_is_dropped(monkeypatch: pytest.Mon
         assert process.stdout is not None
         assert await process.stdout.receive() == b"forks\n"
         process.drop()
+        await process.child.wait()
     await until(lambda: set(children_of(os.getpid())) <= before)
 
 
@@ -154,6 +155,15 @@ async def test_a_command_is_halted_only_as_a_subreaper() -> None:
     await child.stop()
     assert len(noted) == 1
     assert noted != ["T"]
+
+
+async def halted_child(patch: pytest.MonkeyPatch) -> tuple[Child, list[str], asyncio.Task[None]]:
+    """Start a child as `noting_child` does, and a task that is about to end it, and waits for its halt until then."""
+    patch.setattr(_process, "HALT_TIME", 1000)
+    child, noted = await noting_child()
+    ending = asyncio.create_task(child.end(signal.SIGTERM))
+    await anyio.lowlevel.checkpoint()
+    return child, noted, ending
 
 
 @pytest.fixture
@@ -181,10 +191,7 @@ async def test_a_command_that_does_not_halt(never_halted: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("one_subreaper")
 async def test_a_cancel_while_a_command_is_halted(never_halted: pytest.MonkeyPatch) -> None:
     """The signal is sent, and the command goes on and gets it."""
-    never_halted.setattr(_process, "HALT_TIME", 1000)
-    child, noted = await noting_child()
-    ending = asyncio.create_task(child.end(signal.SIGTERM))
-    await anyio.lowlevel.checkpoint()
+    child, noted, ending = await halted_child(never_halted)
     ending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await ending
@@ -195,10 +202,7 @@ async def test_a_cancel_while_a_command_is_halted(never_halted: pytest.MonkeyPat
 @pytest.mark.usefixtures("one_subreaper")
 async def test_a_command_that_two_halt_at_once(never_halted: pytest.MonkeyPatch) -> None:
     """It stands still until the last one has looked."""
-    never_halted.setattr(_process, "HALT_TIME", 1000)
-    child, noted = await noting_child()
-    ending = asyncio.create_task(child.end(signal.SIGTERM))
-    await anyio.lowlevel.checkpoint()
+    child, noted, ending = await halted_child(never_halted)
     never_halted.undo()
     await child.end(signal.SIGTERM)
     await ending
