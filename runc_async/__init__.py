@@ -12,12 +12,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import figures as figures, rootfs as rootfs, spec as spec
-    from ._call import (
-        Completed as Completed,
-        Invocation as Invocation,
-        Process as Process,
-        Runner as Runner,
-    )
     from ._runner import ProcessRunner as ProcessRunner
     from ._streams import PipeReader as PipeReader, PipeWriter as PipeWriter
     from ._subreaper import subreaper as subreaper
@@ -73,6 +67,7 @@ if TYPE_CHECKING:
         merge_events as merge_events,
     )
     from .response import Response as Response
+    from .runner import Completed as Completed, Invocation as Invocation, Process as Process, Runner as Runner
     from .state import State as State, Status as Status
     from .stats import Stats as Stats
     from .stdio import (
@@ -90,7 +85,7 @@ __version__ = "0.1.0"
 # The same names again, by module, for a running program: whoever wants one of them doesn't wait for all of them.
 _NAMES = {
     "bundle": "Bundle",
-    "_call": "Completed Invocation Process Runner",
+    "runner": "Completed Invocation Process Runner",
     "client": "Runc",
     "console": "AttachEnd Pty",
     "container": "Container ContainerProcess",

@@ -16,17 +16,6 @@ from . import _argv
 from ._adoption import adopt_processes
 from ._argv import Command, StrPath
 from ._bundle_check import check_bundle
-from ._call import (
-    Argument,
-    Completed,
-    Invocation,
-    OwnOutput,
-    PrivateLog,
-    Runner,
-    StopPolicy,
-    Streams,
-    noted_ends,
-)
 from ._decode import decode_state
 from ._exec_helper import named
 from ._process import patiently, stubbornly
@@ -45,6 +34,7 @@ from .errors import (
     RuncTimeout,
 )
 from .response import Response
+from .runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams, noted_ends
 
 if TYPE_CHECKING:
     from pathlib import Path

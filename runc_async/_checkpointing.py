@@ -14,7 +14,6 @@ from anyio.abc import TaskStatus
 
 from . import _argv
 from ._argv import Creation, StrPath
-from ._call import StopPolicy
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout
 from ._criu import CgroupsMode, Dump, Restoration, status_descriptor
 from ._criu_log import explained
@@ -22,6 +21,7 @@ from ._descriptors import FileDescriptor
 from ._foreground import DRAIN_TIMEOUT, Foreground
 from .errors import CleanupWarning
 from .response import Response
+from .runner import StopPolicy
 from .stdio import StdIO
 
 LET_CRIU_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.grace, helpers=True)

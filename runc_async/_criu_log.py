@@ -9,7 +9,7 @@ from collections.abc import Generator
 from typing import Final
 
 from ._descriptors import open_itself
-from ._one_line import one_line
+from ._text import one_line
 from .errors import CheckpointError
 
 TAIL: Final = 4096

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import errors
 from ._log import parse_log
-from ._one_line import shorten
+from ._text import shorten
 from ._wording import meaning
 from .errors import CommandError, LogRecord
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 
-from ._call import Argument, Document, PidfdSocket, PrivateLog, Setting, WatchedPidFile
 from ._memory import lifted, memory_file
 from ._workload import Workload
+from .runner import Argument, Document, PidfdSocket, PrivateLog, Setting, WatchedPidFile
 
 LOG_LIMIT = 1 << 20
 """Bytes of runc's private log that are read: its end, where the reason of a failure stands."""

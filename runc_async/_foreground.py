@@ -12,13 +12,13 @@ from anyio.abc import TaskStatus
 
 from . import _argv
 from ._argv import Command, Creation, Execution, Overrides, StrPath, User
-from ._call import Invocation, PidfdSocket, StopPolicy
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_timeout
 from ._descriptors import FileDescriptor, preserved
 from ._options import ProcessOptions
 from ._subreaper import adopting
 from ._support import Support
 from .response import Response
+from .runner import Invocation, PidfdSocket, StopPolicy
 from .stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
 
 if TYPE_CHECKING:

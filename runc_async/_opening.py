@@ -11,7 +11,6 @@ import msgspec
 
 from . import _argv
 from ._argv import Command, Creation, StrPath
-from ._call import PidfdSocket, Process as Running, StopPolicy
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_finished, raise_failure
 from ._checkpointing import LET_RESTORE_FINISH, Checkpointing, yards_named
 from ._criu import Restoration
@@ -29,6 +28,7 @@ from ._watching import Watching
 from .console import Pty
 from .container import Container, ContainerProcess
 from .errors import RuncError, TerminalError
+from .runner import PidfdSocket, Process as Running, StopPolicy
 from .stdio import CapturedIO, NullIO, PtyIO, StdIO
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import termios
 from asyncio.subprocess import DEVNULL
 from collections.abc import Callable
 
-from ._call import OwnOutput, StreamedOutput, Streams
 from ._memory import MemoryOutput
 from ._pump import Drain, Feed
 from ._streams import PipeReader, PipeWriter
 from .console import Pty, open_pty
+from .runner import OwnOutput, StreamedOutput, Streams
 from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, Redirection
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from . import _argv, _decode
 from ._argv import Command
-from ._call import StopPolicy
 from ._caller import DEFAULT, KILL, LET_HELPER_FINISH, OWN_OUTPUT, Timeout
 from ._descriptors import open_itself
 from ._scratch import scratch_directory
 from ._support import Support
 from .errors import CommandError, DecodeError
 from .features import Features, Version
+from .runner import StopPolicy
 from .state import State
 from .stats import Stats
 from .top import Top

@@ -8,7 +8,6 @@ import signal
 from collections.abc import Callable
 
 from ._adoption import adopt_copies, looking_again
-from ._call import Completed, Invocation, StreamedOutput, end_notes
 from ._exec_helper import helped
 from ._files import FIRST_INHERITED, Files
 from ._helpers import Helpers
@@ -19,6 +18,7 @@ from ._subreaper import adopt, adopt_stray, adopting
 from ._workload import Fate, Workload, descendants, drops_sigterm, kill_workload
 from .console import Pty
 from .exitstatus import from_wait_status
+from .runner import Completed, Invocation, StreamedOutput, end_notes
 
 KILL_GRACE = 2.0
 """Seconds, at least, for runc to report a process that was killed, before runc itself is."""

@@ -9,12 +9,12 @@ from typing import Final
 
 from . import _argv
 from ._argv import StrPath
-from ._call import PidfdSocket
 from ._caller import DEFAULT, KILL, Caller, Timeout
 from ._decode import decode_version
 from ._runner import ProcessRunner
 from .errors import CommandError, DecodeError, UnsupportedError
 from .features import Version
+from .runner import PidfdSocket
 
 # crun was looked at in 1.8.1, 1.21 and 1.28: what only 1.8.1 lacks counts as there from 1.8.2 on, and a crun that still
 # lacks it says so itself.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from . import _argv
-from ._call import StreamedOutput
 from ._caller import DEFAULT, KILL
 from ._decode import decode_state
 from ._event_reader import EventReader
@@ -13,6 +12,7 @@ from ._init_watch import InitWatch, recorded_init
 from ._pidfd import ProcessIdentity
 from ._support import Support
 from .events import EventStream, OnLag
+from .runner import StreamedOutput
 
 LINE_LIMIT = 4 << 20
 """Bytes of a line that is taken for an event: some hundred times what runc prints on the largest hosts."""

@@ -19,13 +19,13 @@ from .exitstatus import ExitStatus, from_exit_code, from_wait_status
 
 if TYPE_CHECKING:
     from ._argv import StrPath
-    from ._call import Invocation, Process as Running
     from ._opening import Opening
     from ._options import CheckpointOptions, ExecOptions, ProcessOptions
     from ._streams import PipeReader, PipeWriter
     from .console import Pty
     from .events import EventStream, OnLag
     from .response import Response
+    from .runner import Invocation, Process as Running
     from .spec import LinuxResources, Process
     from .state import State
     from .stats import Stats

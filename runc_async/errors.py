@@ -51,7 +51,7 @@ from typing import Any
 
 import msgspec
 
-from ._one_line import MESSAGE_LIMIT, one_line
+from ._text import MESSAGE_LIMIT, one_line
 from .response import Response
 
 _ID_LIMIT = 100

@@ -13,8 +13,8 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from ._call import Completed, Invocation
 from ._streams import PipeReader
+from .runner import Completed, Invocation
 
 _FIRST_PID = 1001
 

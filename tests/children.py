@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvloop
 
-from runc_async._call import Invocation
 from runc_async._streams import PipeReader
+from runc_async.runner import Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator

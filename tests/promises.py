@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
 
-    from runc_async._call import Completed, Invocation
     from runc_async._runner import RunningProcess
+    from runc_async.runner import Completed, Invocation
     from runc_async.stdio import StdIO
 
 BUNDLE = "/no/such/bundle"

@@ -11,8 +11,8 @@ from hypothesis import given, strategies as st
 
 from runc_async import _argv
 from runc_async._argv import Creation, Execution, Overrides
-from runc_async._call import Document, Setting, WatchedPidFile
 from runc_async.errors import InvalidContainerID, InvalidSignal
+from runc_async.runner import Document, Setting, WatchedPidFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from runc_async import ProcessRunner, Runner
-from runc_async._call import Completed, Document, Invocation, PrivateLog, Setting, WatchedPidFile
+from runc_async.runner import Completed, Document, Invocation, PrivateLog, Setting, WatchedPidFile
 from runc_async.testing import FakeRunner
 
 

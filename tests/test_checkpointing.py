@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from runc_async._call import PrivateLog, StopPolicy, WatchedPidFile
 from runc_async._caller import LET_FINISH
 from runc_async._checkpointing import LET_CRIU_FINISH, LET_RESTORE_FINISH
 from runc_async._options import CheckpointOptions, RestoreOptions
@@ -23,6 +22,7 @@ from runc_async.errors import (
     RuncTimeout,
     UnsupportedError,
 )
+from runc_async.runner import PrivateLog, StopPolicy, WatchedPidFile
 from runc_async.stdio import CapturedIO, NullIO, PipedIO
 from runc_async.testing import FakeRunner
 

@@ -25,8 +25,8 @@ from runc_async import (
     Runc,
     spec,
 )
-from runc_async._call import Document, OwnOutput, StopPolicy
 from runc_async._caller import DEFAULT, STRIPPED
+from runc_async.runner import Document, OwnOutput, StopPolicy
 from runc_async.testing import FakeRunner
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from runc_async import (
     RuncTimeout,
     spec,
 )
-from runc_async._call import OwnOutput
+from runc_async.runner import OwnOutput
 from runc_async.testing import FakeRunner
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
     from pathlib import Path
 
-    from runc_async._call import Invocation
+    from runc_async.runner import Invocation
 
 BUNDLE = "/nonesuch"
 FALSE = '{"level": "error", "msg": "%s"}'

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from runc_async import errors
-from runc_async._one_line import one_line
+from runc_async._text import one_line
 from runc_async.errors import (
     CheckpointError,
     CleanupWarning,

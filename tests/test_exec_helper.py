@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 from children import gone, post, python, shell, write_program
 
-from runc_async._call import Completed, Invocation
 from runc_async._exec_helper import helped, named
 from runc_async._runner import ProcessRunner
 from runc_async.errors import RuncNotFound
+from runc_async.runner import Completed, Invocation
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,11 +19,11 @@ from waiting import until
 
 from runc_async import _adoption, _process
 from runc_async._adoption import adopt_copies, adopt_processes, looking_again
-from runc_async._call import StopPolicy, StreamedOutput
 from runc_async._process import Child
 from runc_async._runner import ProcessRunner
 from runc_async._subreaper import adopt, adopted, reap_adopted, strays, subreaper
 from runc_async._workload import children as children_of
+from runc_async.runner import StopPolicy, StreamedOutput
 
 
 def named(directory: Path, name: str, program: str = "/bin/sleep") -> str:

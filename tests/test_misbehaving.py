@@ -32,7 +32,7 @@ from misbehaving import (
 from promises import BUNDLE, CELLS, LIMIT, Call, Cell, Table, documented
 
 from runc_async import CommandError, DecodeError, Runc, RuncTimeout
-from runc_async._call import OwnOutput
+from runc_async.runner import OwnOutput
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -14,14 +14,14 @@ import leaks
 import pytest
 
 from runc_async import _plumbing
-from runc_async._call import OwnOutput, StreamedOutput
 from runc_async._plumbing import Plumbing
+from runc_async.runner import OwnOutput, StreamedOutput
 from runc_async.stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runc_async._call import Streams
+    from runc_async.runner import Streams
 
 pytestmark = pytest.mark.any_loop
 

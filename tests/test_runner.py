@@ -14,7 +14,10 @@ import leaks
 import pytest
 from children import alive, gone, post, shell
 
-from runc_async._call import (
+from runc_async._files import LOG_LIMIT
+from runc_async._runner import ProcessRunner
+from runc_async.errors import RuncNotFound
+from runc_async.runner import (
     Document,
     Invocation,
     OwnOutput,
@@ -24,17 +27,14 @@ from runc_async._call import (
     StreamedOutput,
     WatchedPidFile,
 )
-from runc_async._files import LOG_LIMIT
-from runc_async._runner import ProcessRunner
-from runc_async.errors import RuncNotFound
 from runc_async.stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from runc_async._call import Completed, Streams
     from runc_async._runner import RunningProcess
+    from runc_async.runner import Completed, Streams
 
 any_loop = pytest.mark.any_loop
 

@@ -12,19 +12,16 @@ import leaks
 import pytest
 from children import alive, each_loop, gone, post, run_in, shell
 
-from runc_async._call import (
-    Invocation,
-    StopPolicy,
-)
 from runc_async._runner import ProcessRunner
+from runc_async.runner import Invocation, StopPolicy
 from runc_async.stdio import CapturedIO, NullIO, PipedIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from runc_async._call import Completed
     from runc_async._runner import RunningProcess
+    from runc_async.runner import Completed
 
 any_loop = pytest.mark.any_loop
 

@@ -12,19 +12,15 @@ import pytest
 from children import alive, gone, post, shell
 from runtime import KERNEL_KEEPS
 
-from runc_async._call import (
-    Invocation,
-    StopPolicy,
-    WatchedPidFile,
-)
 from runc_async._runner import ProcessRunner
+from runc_async.runner import Invocation, StopPolicy, WatchedPidFile
 from runc_async.stdio import CapturedIO, NullIO, PipedIO, PtyIO
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runc_async._call import Completed
     from runc_async._runner import RunningProcess
+    from runc_async.runner import Completed
 
 any_loop = pytest.mark.any_loop
 

@@ -25,12 +25,12 @@ from fuzz_targets import chain, sound
 from rich.console import Console
 
 from runc_async import Bundle, Runc, spec
-from runc_async._call import Setting
 from runc_async._criu_log import explained
 from runc_async._fdsocket import FDSocket
 from runc_async._scratch import scratch_directory
 from runc_async._workload import Workload
 from runc_async.errors import CheckpointError, CleanupWarning, CommandError, DecodeError, RuncError, RuncTimeout
+from runc_async.runner import Setting
 from runc_async.testing import FakeRunner
 
 if TYPE_CHECKING:

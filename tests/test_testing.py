@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from runc_async import Runc
-from runc_async._call import Invocation
 from runc_async.errors import ContainerNotFound, ExitError, RuncNotFound, RuncTimeout
+from runc_async.runner import Invocation
 from runc_async.testing import FakeRunner
 
 pytestmark = pytest.mark.any_loop

@@ -21,11 +21,11 @@ from runtime import KERNEL_KEEPS
 from waiting import until
 
 from runc_async import _workload
-from runc_async._call import Invocation, PidfdSocket, PrivateLog, StopPolicy, WatchedPidFile
 from runc_async._held_pidfd import HeldPidfd
 from runc_async._pidfd import began_since, pidfd_numbers, pidfd_pid
 from runc_async._runner import ProcessRunner
 from runc_async._workload import Workload, children, descendants, drops_sigterm, kill_workload
+from runc_async.runner import Invocation, PidfdSocket, PrivateLog, StopPolicy, WatchedPidFile
 from runc_async.stdio import NullIO
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn, TypeAlias
 
-from runc_async._one_line import shorten
 from runc_async.errors import DecodeError
 
+from .._text import shorten
 from ._violation import Violation, is_array, is_object, join_path, quoted
 
 MAX_DOCUMENT: Final = 16 * 1024 * 1024

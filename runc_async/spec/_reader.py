@@ -15,8 +15,7 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import inspect
 
-from runc_async._one_line import shorten
-
+from .._text import shorten
 from ._json import repeated_keys
 from ._violation import Violation, describe, is_array, is_object, join_path
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runc_async._one_line import one_line
 from runc_async.errors import DecodeError
 
+from .._text import one_line
 from ._base import SpecObject
 from ._json import MAX_DOCUMENT, NOT_JSON, dump, parse
 from ._reader import read_document

@@ -25,7 +25,6 @@ from containers import ended, heard
 
 import runc_async
 from runc_async import _checkpointing, _opening
-from runc_async._call import StopPolicy
 from runc_async._residue import remove_cgroups
 from runc_async.client import Runc
 from runc_async.errors import (
@@ -39,6 +38,7 @@ from runc_async.errors import (
     RuncTimeout,
     UnsupportedError,
 )
+from runc_async.runner import StopPolicy
 from runc_async.state import Status
 from runc_async.stdio import CapturedIO, PipedIO, PtyIO, RedirectIO
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runc_async._call import Completed, Invocation
 from runc_async._runner import ProcessRunner
 from runc_async.client import Runc
 from runc_async.errors import CommandError
+from runc_async.runner import Completed, Invocation
 from runc_async.spec import LinuxMemory, LinuxPids, LinuxResources, validate
 from runc_async.state import Status
 
