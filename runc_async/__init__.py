@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import figures as figures, rootfs as rootfs, spec as spec
+    from ._linux.subreaper import subreaper as subreaper
     from ._runner import ProcessRunner as ProcessRunner
     from ._streams import PipeReader as PipeReader, PipeWriter as PipeWriter
-    from ._subreaper import subreaper as subreaper
     from .bundle import Bundle as Bundle
     from .client import Runc as Runc
     from .console import AttachEnd as AttachEnd, Pty as Pty
@@ -99,7 +99,7 @@ _NAMES = {
     """,
     "event": "Event OOMEvent StatsEvent UnknownEvent",
     "events": "EventStream",
-    "_subreaper": "subreaper",
+    "_linux.subreaper": "subreaper",
     "exitstatus": "ExitStatus",
     "features": "Features Version",
     "merge": "MergedEvents StreamEnded StreamFailed merge_events",

@@ -11,10 +11,10 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from ._cgroup import cgroup_directories
 from ._decode import UNDECODABLE
-from ._pidfd import began_since, is_forsaken, name_of
-from ._subreaper import adopt, adopt_stray, adopting, is_adopted
+from ._linux.cgroup import cgroup_directories
+from ._linux.pidfd import began_since, is_forsaken, name_of
+from ._linux.subreaper import adopt, adopt_stray, adopting, is_adopted
 from ._workload import children
 
 _CRUN = b"crun"

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from ._bundle_check import CONFIG, check_rootfs
 from ._busybox import fill
+from ._linux.files import REMOVAL_DESCRIPTORS, opened, remove_tree, reserved, write_private
 from ._overlay import mount_overlay
-from ._tree import REMOVAL_DESCRIPTORS, opened, remove_tree, reserved, write_private
 from ._unpack import Check, unpack
 from .errors import CleanupWarning
 from .rootfs import Busybox, Overlay, Rootfs, Tar

@@ -18,10 +18,10 @@ from ._argv import Command, StrPath
 from ._bundle_check import check_bundle
 from ._decode import decode_state
 from ._exec_helper import named
+from ._linux.subreaper import reap_adopted
 from ._process import patiently, stubbornly
 from ._runner import ProcessRunner
 from ._state_mounts import unmount
-from ._subreaper import reap_adopted
 from .errors import (
     BundleNotFound,
     CleanupWarning,

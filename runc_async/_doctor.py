@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from ._pidfd import kept_status
+from ._linux.pidfd import kept_status
 from .client import Runc
 from .errors import RuncError, UnsupportedError
 from .features import Features, Version

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from ._memory import lifted, memory_file
+from ._linux.memfd import lifted, memory_file
 from ._workload import Workload
 from .runner import Argument, Document, PidfdSocket, PrivateLog, Setting, WatchedPidFile
 

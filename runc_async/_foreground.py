@@ -14,8 +14,8 @@ from . import _argv
 from ._argv import Command, Creation, Execution, Overrides, StrPath, User
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_timeout
 from ._descriptors import FileDescriptor, preserved
+from ._linux.subreaper import adopting
 from ._options import ProcessOptions
-from ._subreaper import adopting
 from ._support import Support
 from .response import Response
 from .runner import Invocation, PidfdSocket, StopPolicy

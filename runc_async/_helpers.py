@@ -8,7 +8,7 @@ import signal
 
 import anyio
 
-from ._pidfd import open_child
+from ._linux.pidfd import open_child
 from ._workload import descendants
 
 KILL_TIME = 2.0

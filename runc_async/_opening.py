@@ -16,10 +16,10 @@ from ._checkpointing import LET_RESTORE_FINISH, Checkpointing, yards_named
 from ._criu import Restoration
 from ._criu_log import explained
 from ._descriptors import preserved
-from ._fdsocket import FDSocket
 from ._foreground import DRAIN_TIMEOUT, exec_command
 from ._init import Init
 from ._lifecycle import Lifecycle
+from ._linux.fdsocket import FDSocket
 from ._options import CreateOptions, ProcessOptions, RestoreOptions
 from ._process import patiently
 from ._queries import Queries

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from ._tree import opened
+from ._linux.files import opened
 from .errors import RootfsError
 from .rootfs import Overlay
 

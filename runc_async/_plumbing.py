@@ -12,7 +12,7 @@ import termios
 from asyncio.subprocess import DEVNULL
 from collections.abc import Callable
 
-from ._memory import MemoryOutput
+from ._linux.memfd import MemoryOutput
 from ._pump import Drain, Feed
 from ._streams import PipeReader, PipeWriter
 from .console import Pty, open_pty

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from ._subreaper import adopting
+from ._linux.subreaper import adopting
 from .errors import CleanupWarning, RuncNotFound
 
 T = TypeVar("T")

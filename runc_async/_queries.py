@@ -12,7 +12,7 @@ from . import _argv, _decode
 from ._argv import Command
 from ._caller import DEFAULT, KILL, LET_HELPER_FINISH, OWN_OUTPUT, Timeout
 from ._descriptors import open_itself
-from ._scratch import scratch_directory
+from ._linux.scratch import scratch_directory
 from ._support import Support
 from .errors import CommandError, DecodeError
 from .features import Features, Version

@@ -11,10 +11,10 @@ from ._adoption import adopt_copies, looking_again
 from ._exec_helper import helped
 from ._files import FIRST_INHERITED, Files
 from ._helpers import Helpers
+from ._linux.subreaper import adopt, adopt_stray, adopting
 from ._plumbing import Plumbing
 from ._process import Child, patiently
 from ._streams import PipeReader, PipeWriter
-from ._subreaper import adopt, adopt_stray, adopting
 from ._workload import Fate, Workload, descendants, drops_sigterm, kill_workload
 from .console import Pty
 from .exitstatus import from_wait_status

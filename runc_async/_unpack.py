@@ -17,7 +17,7 @@ import tarfile
 from collections.abc import Callable, Generator, Sequence
 from typing import BinaryIO, TypeAlias, cast
 
-from ._tree import DIRECTORY, NEW_FILE, opened
+from ._linux.files import DIRECTORY, NEW_FILE, opened
 from .errors import RootfsError
 from .rootfs import Tar
 

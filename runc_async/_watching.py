@@ -9,7 +9,7 @@ from ._caller import DEFAULT, KILL
 from ._decode import decode_state
 from ._event_reader import EventReader
 from ._init_watch import InitWatch, recorded_init
-from ._pidfd import ProcessIdentity
+from ._linux.pidfd import ProcessIdentity
 from ._support import Support
 from .events import EventStream, OnLag
 from .runner import StreamedOutput

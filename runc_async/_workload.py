@@ -19,14 +19,14 @@ from collections.abc import Generator
 from typing import Literal, TypeAlias
 
 from ._descriptors import open_itself
-from ._exit import wait_pidfd
-from ._fdsocket import FDSocket
-from ._held_pidfd import HeldPidfd
-from ._inotify import arrivals
-from ._memory import lifted
-from ._pidfd import SignalView, began_since, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid
-from ._scratch import scratch_directory
-from ._subreaper import adopt_stray, adopting
+from ._linux.exits import wait_pidfd
+from ._linux.fdsocket import FDSocket
+from ._linux.held_pidfd import HeldPidfd
+from ._linux.inotify import arrivals
+from ._linux.memfd import lifted
+from ._linux.pidfd import SignalView, began_since, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid
+from ._linux.scratch import scratch_directory
+from ._linux.subreaper import adopt_stray, adopting
 from .errors import RuncError
 
 _PID = re.compile(rb"([1-9][0-9]{0,9})\n?")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from ._bundle_check import CONFIG, check_bundle, check_rootfs, find_rootfs
+from ._linux.files import read_bounded, write_private
 from ._process import outwait
-from ._tree import read_bounded, write_private
 from .errors import CleanupWarning
 from .rootfs import Busybox, Overlay, Rootfs, Tar
 from .spec import Spec

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 from ._argv import signal_number
 from ._caller import DEFAULT, GRACE, Timeout, raise_failure
 from ._init import Init
-from ._pidfd import ProcessIdentity, open_pidfd
+from ._linux.pidfd import ProcessIdentity, open_pidfd
 from ._process import begin, patiently, stubbornly
 from .errors import CleanupWarning, RuncError
 from .exitstatus import ExitStatus, from_exit_code, from_wait_status

@@ -21,8 +21,9 @@ import archives
 from recorded import cases, raw
 from spec_documents import BAD, DATA, GOOD
 
-from runc_async import _adoption, _cgroup, _criu_log, _decode, _failures, _init_watch, _pidfd, _unpack, spec
+from runc_async import _adoption, _criu_log, _decode, _failures, _init_watch, _unpack, spec
 from runc_async._framing import LineFramer
+from runc_async._linux import cgroup, pidfd
 from runc_async._log import parse_log
 from runc_async._workload import pid_in
 from runc_async.errors import CheckpointError, DecodeError, RootfsError, RuncError
@@ -200,10 +201,10 @@ def pid_file(data: bytes) -> None:
 def proc_stat(data: bytes) -> None:
     """Identify a process by what /proc says of it; one of which nothing can be read is gone."""
     place("7", "stat").write_bytes(data)
-    with mock.patch.object(_pidfd, "_PROC", place()):
+    with mock.patch.object(pidfd, "_PROC", place()):
         with contextlib.suppress(ProcessLookupError):
-            assert _pidfd.ProcessIdentity.of(7).pid == 7
-        _pidfd.descends_from(7, 8)
+            assert pidfd.ProcessIdentity.of(7).pid == 7
+        pidfd.descends_from(7, 8)
 
 
 def memory_cgroup(data: bytes) -> None:
@@ -212,14 +213,14 @@ def memory_cgroup(data: bytes) -> None:
     place("7", "cgroup").write_bytes(theirs)
     place("self", "cgroup").write_bytes(own)
     place("self", "mountinfo").write_bytes(mounts)
-    found = _cgroup.memory_cgroup(7, place())
+    found = cgroup.memory_cgroup(7, place())
     assert found is None or found.is_absolute()
 
 
 def oom_kills(data: bytes) -> None:
     """Read the kernel's counter: a number, or None."""
     place("memory.events").write_bytes(data)
-    found = _cgroup.read_oom_kills(place())
+    found = cgroup.read_oom_kills(place())
     assert found is None or found >= 0
 
 

@@ -51,7 +51,7 @@ from runc_async import (
     spec,
 )
 from runc_async._caller import UNDO_TIMEOUT
-from runc_async._fdsocket import FDSocket
+from runc_async._linux.fdsocket import FDSocket
 from runc_async._runner import ProcessRunner
 
 if TYPE_CHECKING:

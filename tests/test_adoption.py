@@ -13,7 +13,7 @@ import pytest
 
 from runc_async import _adoption
 from runc_async._adoption import adopt_processes
-from runc_async._subreaper import adopted, reap_adopted, subreaper
+from runc_async._linux.subreaper import adopted, reap_adopted, subreaper
 
 if TYPE_CHECKING:
     from collections.abc import Generator

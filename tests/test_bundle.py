@@ -22,8 +22,9 @@ import anyio
 import archives
 import pytest
 
-from runc_async import _bundle_dir, _tree
+from runc_async import _bundle_dir
 from runc_async._bundle_check import check_bundle
+from runc_async._linux import files
 from runc_async.bundle import Bundle
 from runc_async.errors import BundleNotFound, CleanupWarning, DecodeError, RootfsError
 from runc_async.rootfs import Rootfs, Tar
@@ -292,7 +293,7 @@ def test_a_path_has_no_nul() -> None:
 def test_a_fifo_holds_up_nobody(place: Path) -> None:
     """A FIFO that took the place of a file between check and reading is read as empty."""
     os.mkfifo(place / "fifo")
-    assert _tree.read_bounded(str(place / "fifo"), 10) == b""
+    assert files.read_bounded(str(place / "fifo"), 10) == b""
 
 
 @pytest.mark.parametrize("step", ["fsync", "rename", "open"])

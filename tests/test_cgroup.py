@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runc_async._cgroup import cgroup_directories, memory_cgroup, read_oom_kills
+from runc_async._linux.cgroup import cgroup_directories, memory_cgroup, read_oom_kills
 
 V1 = "35 31 0:32 / {top}/memory rw,relatime - cgroup cgroup rw,memory"
 CPU = "32 31 0:29 / {top}/cpu rw shared:9 - cgroup cgroup rw,cpu,cpuacct"

@@ -10,7 +10,7 @@ import pytest
 import runc_async
 
 ALLOWED = {
-    "_exit.py": "when a process ended is told as a date",
+    "_linux.exits.py": "when a process ended is told as a date",
     "_caller.py": "whether a container was made before a call is told by the runtime as a date",
 }
 """Where a wall clock is read, and what for."""

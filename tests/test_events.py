@@ -26,7 +26,7 @@ from hypothesis import given, settings, strategies as st
 from recorded import RUNTIMES, cases
 
 from runc_async import Invocation, ProcessRunner, Runc, _init_watch, _watching
-from runc_async._pidfd import ProcessIdentity
+from runc_async._linux.pidfd import ProcessIdentity
 from runc_async._runner import RunningProcess
 from runc_async.errors import (
     CommandError,

@@ -19,10 +19,10 @@ import uvloop
 from hypothesis import given, strategies
 from orphans import Maker, Process, orphans
 
-import runc_async._exit as exits
-import runc_async._pidfd as pidfds
-from runc_async._exit import wait_pidfd
-from runc_async._pidfd import (
+import runc_async._linux.pidfd as pidfds
+from runc_async._linux import exits
+from runc_async._linux.exits import wait_pidfd
+from runc_async._linux.pidfd import (
     ProcessIdentity,
     SignalView,
     descends_from,
@@ -31,7 +31,7 @@ from runc_async._pidfd import (
     open_pidfd,
     pidfd_pid,
 )
-from runc_async._subreaper import adopt, adopted, reap_adopted
+from runc_async._linux.subreaper import adopt, adopted, reap_adopted
 from runc_async._workload import children, drops_sigterm
 from runc_async.exitstatus import ExitStatus, from_exit_code, from_wait_status
 

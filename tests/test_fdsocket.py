@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from runc_async import _fdsocket
-from runc_async._fdsocket import FDSocket
+from runc_async._linux import fdsocket
+from runc_async._linux.fdsocket import FDSocket
 from runc_async.errors import RuncError
 
 uvloop.new_event_loop().close()  # libuv opens a pipe with the first loop, for good: before any test counts descriptors
@@ -145,7 +145,7 @@ async def test_another_user_is_turned_away(monkeypatch: Environ) -> None:
     async with FDSocket() as sock:
         with file() as fd:
             send(sock.path, fd)
-            monkeypatch.setattr(_fdsocket, "_UCRED", ForeignUser())
+            monkeypatch.setattr(fdsocket, "_UCRED", ForeignUser())
             assert not sock.receive_nowait(os.getpid())
             monkeypatch.undo()
             send(sock.path, fd)
@@ -321,7 +321,7 @@ async def test_without_a_descriptor_for_what_was_sent_it_is_an_error() -> None:
 
 async def test_a_check_that_fails_closes_the_connection(monkeypatch: Environ) -> None:
     """An unexpected error while the peer is looked at leaves no connection open."""
-    monkeypatch.setattr(_fdsocket, "descends_from", broken)
+    monkeypatch.setattr(fdsocket, "descends_from", broken)
     async with FDSocket() as sock:
         with connect(sock.path), pytest.raises(PermissionError):
             await sock.receive(os.getpid())
@@ -361,19 +361,19 @@ async def test_a_long_path_is_passed_over(parents: Path, monkeypatch: Environ) -
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
     async with FDSocket() as sock:
-        assert len(os.fsencode(sock.path)) <= _fdsocket.PATH_LIMIT
+        assert len(os.fsencode(sock.path)) <= fdsocket.PATH_LIMIT
         assert Path(sock.path).parent.parent != long
     long.rmdir()
 
 
 async def test_the_longest_path_works(parents: Path, monkeypatch: Environ) -> None:
     """A path of exactly 107 bytes can be bound, and connected to."""
-    rest = _fdsocket.PATH_LIMIT - len(os.fsencode(parents)) - len("//runc-12345678/s")
+    rest = fdsocket.PATH_LIMIT - len(os.fsencode(parents)) - len("//runc-12345678/s")
     longest = parents / ("x" * rest)
     longest.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(longest))
     async with FDSocket() as sock:
-        assert len(os.fsencode(sock.path)) == _fdsocket.PATH_LIMIT
+        assert len(os.fsencode(sock.path)) == fdsocket.PATH_LIMIT
         with file() as fd:
             send(sock.path, fd)
         await sock.receive(os.getpid())
@@ -385,7 +385,7 @@ async def test_without_any_directory_it_is_an_error(
     parents: Path, monkeypatch: Environ, name: str, number: int
 ) -> None:
     """If there is no directory that can be used, the error says what is wrong with the first."""
-    monkeypatch.setattr(_fdsocket, "_parents", [str(parents / name)].copy)
+    monkeypatch.setattr(fdsocket, "_parents", [str(parents / name)].copy)
     with pytest.raises(OSError, match=r"107 bytes|No such file") as caught:
         async with FDSocket():
             pytest.fail("it has been opened")

@@ -19,7 +19,7 @@ from fuzz_targets import PLANTED, SEPARATOR, TARGETS
 from hypothesis import given, settings, strategies as st
 from mirror import is_list, is_map
 
-from runc_async._cgroup import memory_cgroup
+from runc_async._linux.cgroup import memory_cgroup
 from runc_async.errors import DecodeError
 
 if TYPE_CHECKING:

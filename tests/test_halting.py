@@ -19,9 +19,9 @@ from waiting import until
 
 from runc_async import _adoption, _process
 from runc_async._adoption import adopt_copies, adopt_processes, looking_again
+from runc_async._linux.subreaper import adopt, adopted, reap_adopted, strays, subreaper
 from runc_async._process import Child
 from runc_async._runner import ProcessRunner
-from runc_async._subreaper import adopt, adopted, reap_adopted, strays, subreaper
 from runc_async._workload import children as children_of
 from runc_async.runner import StopPolicy, StreamedOutput
 

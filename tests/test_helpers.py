@@ -14,7 +14,7 @@ from containers import heard
 
 from runc_async import _helpers
 from runc_async._helpers import Helpers
-from runc_async._pidfd import has_exited
+from runc_async._linux.pidfd import has_exited
 from runc_async._runner import ProcessRunner
 from runc_async.runner import Invocation, StopPolicy
 from runc_async.stdio import RedirectIO

@@ -116,7 +116,7 @@ async def test_the_end_is_not_held_up_by_others(born: Callable[[str], Init], mon
     async def unknown(*_: object, **__: object) -> None:
         await asyncio.sleep(600)
 
-    monkeypatch.setattr("runc_async._exit._status", unknown)
+    monkeypatch.setattr("runc_async._linux.exits._status", unknown)
     waiting = asyncio.create_task(init.wait())
     await asyncio.sleep(0)
     async with asyncio.timeout(2):
@@ -140,7 +140,7 @@ async def test_what_the_cgroup_told(
 
     monkeypatch.setattr(_init, "memory_cgroup", directory)
     monkeypatch.setattr(_init, "read_oom_kills", counted)
-    monkeypatch.setattr("runc_async._exit.read_oom_kills", counted)
+    monkeypatch.setattr("runc_async._linux.exits.read_oom_kills", counted)
     init = born("kill -KILL $$")
     assert (await init.wait(reap_timeout=0)).oom_killed is True
     assert (await init.wait()).oom_killed is True

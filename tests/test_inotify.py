@@ -13,8 +13,8 @@ import leaks
 import pytest
 from children import run_in
 
-from runc_async import _inotify
-from runc_async._inotify import arrivals
+from runc_async._linux import inotify
+from runc_async._linux.inotify import arrivals
 
 pytestmark = pytest.mark.any_loop
 
@@ -143,7 +143,7 @@ async def test_no_instance_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             ctypes.set_errno(errno.EMFILE)
             return -1
 
-    monkeypatch.setattr(_inotify, "_libc", Libc)
+    monkeypatch.setattr(inotify, "_libc", Libc)
     with pytest.raises(OSError, match="Too many open files"), arrivals(str(tmp_path), News()):
         pass
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 from children import is_open
 
-from runc_async._memory import MemoryOutput, lifted, memory_file
+from runc_async._linux.memfd import MemoryOutput, lifted, memory_file
 
 PAGE = 4096
 

@@ -26,7 +26,7 @@ from archives import directory, file, hardlink, symlink, tar
 from hypothesis import given, settings, strategies as st
 
 from runc_async import _overlay
-from runc_async._tree import remove_tree
+from runc_async._linux.files import remove_tree
 from runc_async._unpack import unpack
 from runc_async.bundle import Bundle
 from runc_async.errors import CleanupWarning, RootfsError

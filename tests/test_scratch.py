@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runc_async import _scratch
-from runc_async._scratch import scratch_directory
+from runc_async._linux import scratch
+from runc_async._linux.scratch import scratch_directory
 
 
 def test_a_directory_of_our_own() -> None:
@@ -46,6 +46,6 @@ def test_it_is_in_memory_unless_the_user_has_chosen(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("TMPDIR")
     with scratch_directory() as directory:
         assert Path(directory).parent == Path("/dev/shm")
-    monkeypatch.setattr(_scratch, "MEMORY", "/no/such/place")
+    monkeypatch.setattr(scratch, "MEMORY", "/no/such/place")
     with scratch_directory() as directory:
         assert Path(directory).parent == Path(tempfile.gettempdir())

@@ -26,8 +26,8 @@ from rich.console import Console
 
 from runc_async import Bundle, Runc, spec
 from runc_async._criu_log import explained
-from runc_async._fdsocket import FDSocket
-from runc_async._scratch import scratch_directory
+from runc_async._linux.fdsocket import FDSocket
+from runc_async._linux.scratch import scratch_directory
 from runc_async._workload import Workload
 from runc_async.errors import CheckpointError, CleanupWarning, CommandError, DecodeError, RuncError, RuncTimeout
 from runc_async.runner import Setting

@@ -18,13 +18,13 @@ import pytest
 from orphans import Maker, Process, orphans
 from waiting import until
 
-import runc_async._exit as exits
 from runc_async import _adoption
 from runc_async._adoption import adopt_copies, adopt_processes
-from runc_async._pidfd import pidfd_pid
-from runc_async._prctl import PR_SET_CHILD_SUBREAPER, orphans_come_to_us, prctl
+from runc_async._linux import exits
+from runc_async._linux.libc import PR_SET_CHILD_SUBREAPER, orphans_come_to_us, prctl
+from runc_async._linux.pidfd import pidfd_pid
+from runc_async._linux.subreaper import adopt, adopt_stray, adopted, claimed, reap_adopted, strays, subreaper
 from runc_async._runner import ProcessRunner
-from runc_async._subreaper import adopt, adopt_stray, adopted, claimed, reap_adopted, strays, subreaper
 
 
 @pytest.fixture

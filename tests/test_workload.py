@@ -21,8 +21,8 @@ from runtime import KERNEL_KEEPS
 from waiting import until
 
 from runc_async import _workload
-from runc_async._held_pidfd import HeldPidfd
-from runc_async._pidfd import began_since, pidfd_numbers, pidfd_pid
+from runc_async._linux.held_pidfd import HeldPidfd
+from runc_async._linux.pidfd import began_since, pidfd_numbers, pidfd_pid
 from runc_async._runner import ProcessRunner
 from runc_async._workload import Workload, children, descendants, drops_sigterm, kill_workload
 from runc_async.runner import Invocation, PidfdSocket, PrivateLog, StopPolicy, WatchedPidFile
@@ -479,7 +479,7 @@ async def test_no_descriptor_for_a_pidfd_that_was_sent(monkeypatch: pytest.Monke
     def fail(*_: object) -> NoReturn:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("runc_async._fdsocket._accept", fail)
+    monkeypatch.setattr("runc_async._linux.fdsocket._accept", fail)
     process = await ProcessRunner().open(sender("pidfd"))
     assert process.workload is not None
     await process.workload.started

@@ -15,7 +15,7 @@ import runtime as runtimes
 from containers import ended
 from runtime import CGROUPS, Runtime, has_controller
 
-from runc_async._cgroup import memory_cgroup, read_oom_kills
+from runc_async._linux.cgroup import memory_cgroup, read_oom_kills
 from runc_async.errors import ResourceError
 from runc_async.events import StatsEvent
 from runc_async.spec import LinuxPids, LinuxResources

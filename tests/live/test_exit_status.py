@@ -21,8 +21,8 @@ from containers import ended
 from runtime import KERNEL_KEEPS, has_controller
 from waiting import until
 
-from runc_async._exit import watches
-from runc_async._subreaper import subreaper
+from runc_async._linux.exits import watches
+from runc_async._linux.subreaper import subreaper
 from runc_async.errors import ContainerNotFound
 from runc_async.exitstatus import ExitStatus
 from runc_async.state import Status
@@ -203,7 +203,7 @@ def refuse(pidfd: int) -> int:
 def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Say whether the kernel keeps a status; the older one has no such call."""
     if request.param == "older-kernel":
-        monkeypatch.setattr("runc_async._exit.kept_status", refuse)
+        monkeypatch.setattr("runc_async._linux.exits.kept_status", refuse)
         monkeypatch.setattr("runc_async._workload.kept_status", refuse)
         return False
     return KERNEL_KEEPS
@@ -293,7 +293,7 @@ async def test_what_others_reap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A subreaper that reaps after one container keeps its hands off another one that has a handle."""
-    monkeypatch.setattr("runc_async._exit.kept_status", refuse)
+    monkeypatch.setattr("runc_async._linux.exits.kept_status", refuse)
     with subreaper():
         other = await make_container()
         async with client.open_container(container_id(), make_bundle(["sh", "-c", "exit 7"]), grace=0) as container:

@@ -20,7 +20,7 @@ import pytest
 from containers import ended
 from interruptions import INTERRUPTIONS
 
-from runc_async._fdsocket import FDSocket
+from runc_async._linux.fdsocket import FDSocket
 from runc_async._workload import Workload
 from runc_async.client import Runc
 from runc_async.container import Container
@@ -298,7 +298,12 @@ async def test_the_first_process_is_not_looked_up(
     def look_up(*_: object) -> NoReturn:
         raise AssertionError("a process is looked up by its number")
 
-    for place in ("_held_pidfd.HeldPidfd.open", "_pidfd._stat", "_pidfd.open_pidfd", "_workload.children"):
+    for place in (
+        "_linux.held_pidfd.HeldPidfd.open",
+        "_linux.pidfd._stat",
+        "_linux.pidfd.open_pidfd",
+        "_workload.children",
+    ):
         monkeypatch.setattr(f"runc_async.{place}", look_up)
     async with client.open_container(container_id(), make_bundle(["sleep", "600"]), grace=0) as container:
         assert container.pid == (await container.state()).pid
@@ -469,7 +474,7 @@ def refuse(*_: object) -> NoReturn:
         ["_init.memory_cgroup"],
         pytest.param(["_init.read_oom_kills"], marks=pytest.mark.needs("memory controller")),
         ["_opening.Pty"],
-        ["_held_pidfd.HeldPidfd.open", "_workload.FDSocket.receive_nowait"],
+        ["_linux.held_pidfd.HeldPidfd.open", "_workload.FDSocket.receive_nowait"],
     ],
     ids=lambda places: places[-1],
 )

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ._cgroup import read_oom_kills
-from ._pidfd import has_exited, kept_status, pidfd_pid
-from ._prctl import orphans_come_to_us
-from .exitstatus import ExitStatus, from_wait_status
+from ..exitstatus import ExitStatus, from_wait_status
+from .cgroup import read_oom_kills
+from .libc import orphans_come_to_us
+from .pidfd import has_exited, kept_status, pidfd_pid
 
 if TYPE_CHECKING:
     from pathlib import Path

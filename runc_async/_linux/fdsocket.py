@@ -16,9 +16,9 @@ import struct
 from types import TracebackType
 from typing import Self
 
-from ._pidfd import descends_from
-from ._scratch import discard
-from .errors import RuncError
+from ..errors import RuncError
+from .pidfd import descends_from
+from .scratch import discard
 
 PATH_LIMIT = 107
 """Bytes of the path of a socket, without the final zero: unix(7), `sun_path`."""

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
-from ._exit import child_status, watches, watching
-from ._pidfd import ProcessIdentity, open_pidfd
-from ._prctl import PR_SET_CHILD_SUBREAPER, get_subreaper, prctl
+from .exits import child_status, watches, watching
+from .libc import PR_SET_CHILD_SUBREAPER, get_subreaper, prctl
+from .pidfd import ProcessIdentity, open_pidfd
 
 
 class _Watched(NamedTuple):
