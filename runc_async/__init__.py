@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from . import figures as figures, rootfs as rootfs, spec as spec
     from ._linux.subreaper import subreaper as subreaper
     from ._runner import ProcessRunner as ProcessRunner
-    from ._streams import PipeReader as PipeReader, PipeWriter as PipeWriter
+    from ._streams.pipes import PipeReader as PipeReader, PipeWriter as PipeWriter
     from .bundle import Bundle as Bundle
     from .client import Runc as Runc
     from .console import AttachEnd as AttachEnd, Pty as Pty
@@ -108,7 +108,7 @@ _NAMES = {
     "state": "State Status",
     "stats": "Stats",
     "stdio": "CapturedIO InheritedIO NullIO PipedIO PtyIO RedirectIO",
-    "_streams": "PipeReader PipeWriter",
+    "_streams.pipes": "PipeReader PipeWriter",
     "top": "Top",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

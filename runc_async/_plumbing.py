@@ -13,8 +13,8 @@ from asyncio.subprocess import DEVNULL
 from collections.abc import Callable
 
 from ._linux.memfd import MemoryOutput
-from ._pump import Drain, Feed
-from ._streams import PipeReader, PipeWriter
+from ._streams.pipes import PipeReader, PipeWriter
+from ._streams.pump import Drain, Feed
 from .console import Pty, open_pty
 from .runner import OwnOutput, StreamedOutput, Streams
 from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, Redirection

@@ -14,7 +14,7 @@ from ._helpers import Helpers
 from ._linux.subreaper import adopt, adopt_stray, adopting
 from ._plumbing import Plumbing
 from ._process import Child, patiently
-from ._streams import PipeReader, PipeWriter
+from ._streams.pipes import PipeReader, PipeWriter
 from ._workload import Fate, Workload, descendants, drops_sigterm, kill_workload
 from .console import Pty
 from .exitstatus import from_wait_status

@@ -11,8 +11,8 @@ import termios
 import anyio
 import anyio.abc
 
-from ._streams import ReadingMixin, WritingMixin
-from ._terminal import CallersInput, CallersOutput, DetachKeys, on_signals, raw_mode, window_size
+from ._streams.pipes import ReadingMixin, WritingMixin
+from ._streams.terminal import CallersInput, CallersOutput, DetachKeys, on_signals, raw_mode, window_size
 
 _MAX_SIZE = 0xFFFF  # ioctl_tty(2): unsigned short
 

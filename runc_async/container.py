@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ._argv import StrPath
     from ._opening import Opening
     from ._options import CheckpointOptions, ExecOptions, ProcessOptions
-    from ._streams import PipeReader, PipeWriter
+    from ._streams.pipes import PipeReader, PipeWriter
     from .console import Pty
     from .events import EventStream, OnLag
     from .response import Response

@@ -13,7 +13,7 @@ from ._text import one_line
 from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
 if TYPE_CHECKING:
-    from ._streams import PipeReader, PipeWriter
+    from ._streams.pipes import PipeReader, PipeWriter
     from ._workload import Fate, Workload
     from .console import Pty
 

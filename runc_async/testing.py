@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from ._streams import PipeReader
+from ._streams.pipes import PipeReader
 from .runner import Completed, Invocation
 
 _FIRST_PID = 1001

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvloop
 
-from runc_async._streams import PipeReader
+from runc_async._streams.pipes import PipeReader
 from runc_async.runner import Invocation
 
 if TYPE_CHECKING:

@@ -21,8 +21,16 @@ import pytest
 import uvloop
 from hypothesis import given, strategies
 
-import runc_async._terminal as terminals
-from runc_async._terminal import CallersInput, CallersOutput, DetachKeys, on_signals, raw_mode, reopen, window_size
+import runc_async._streams.terminal as terminals
+from runc_async._streams.terminal import (
+    CallersInput,
+    CallersOutput,
+    DetachKeys,
+    on_signals,
+    raw_mode,
+    reopen,
+    window_size,
+)
 from runc_async.console import AttachEnd, Pty, open_pty
 
 uvloop.new_event_loop().close()  # libuv opens a pipe with the first loop, for good: before any test counts descriptors

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from children import is_open
 
-from runc_async._pump import CHUNK, Drain, Feed
+from runc_async._streams.pump import CHUNK, Drain, Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ import pytest
 import uvloop
 from hypothesis import given, strategies
 
-from runc_async._streams import CHUNK, LARGE_CHUNK, Descriptor, PipeReader, PipeWriter
+from runc_async._streams.pipes import CHUNK, LARGE_CHUNK, Descriptor, PipeReader, PipeWriter
 
 uvloop.new_event_loop().close()  # libuv opens a pipe with the first loop, for good: before any test counts descriptors
 

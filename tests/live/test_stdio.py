@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from containers import MakeBundle, MakeContainer
 
-    from runc_async._streams import PipeReader, PipeWriter
+    from runc_async._streams.pipes import PipeReader, PipeWriter
     from runc_async.client import Runc
     from runc_async.container import Container, ContainerProcess
 
