@@ -12,10 +12,10 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from . import _argv
 from ._adoption import adopt_processes
-from ._argv import Command, StrPath
 from ._bundle_check import check_bundle
+from ._commands import argv
+from ._commands.argv import Command, StrPath
 from ._decode import decode_state
 from ._exec_helper import named
 from ._linux.subreaper import reap_adopted
@@ -112,29 +112,29 @@ class Caller:
             raise ValueError(f"rootless must be True, False or 'auto': {rootless!r}")
         if max_concurrency is not None and max_concurrency < 1:
             raise ValueError(f"max_concurrency must be at least 1: {max_concurrency}")
-        self._command = _argv.text("command", os.fspath(command))
+        self._command = argv.text("command", os.fspath(command))
         if not self._command:
             raise ValueError("command must not be empty")
-        self._root = None if root is None else _argv.absolute(root)
-        self._env = {name: _argv.setting(name, value).value for name, value in (env or {}).items()}
-        self._cwd = None if cwd is None else _argv.absolute(cwd)
+        self._root = None if root is None else argv.absolute(root)
+        self._env = {name: argv.setting(name, value).value for name, value in (env or {}).items()}
+        self._cwd = None if cwd is None else argv.absolute(cwd)
         self._timeout = check_timeout(timeout)
-        self._pdeathsig = None if pdeathsig is None else _argv.signal_number(pdeathsig)
+        self._pdeathsig = None if pdeathsig is None else argv.signal_number(pdeathsig)
         if self._pdeathsig is not None and not named(self._pdeathsig):
             raise ValueError(f"pdeathsig must be a signal that has a name: {pdeathsig!r}")
-        self._process_group = None if process_group is None else _argv.number("process_group", process_group)
+        self._process_group = None if process_group is None else argv.number("process_group", process_group)
         self._max_concurrency = max_concurrency
         self._runner: Runner = ProcessRunner() if runner is None else runner
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._own_log = log is None
         self._prefix: tuple[Argument, ...] = (
             self._command,
-            *_argv.path_option("--root", root),
-            *_argv.switches(debug=debug, systemd_cgroup=systemd_cgroup),
-            *_argv.option("--rootless", None if rootless is None else str(rootless).lower()),
-            *(("--log", PrivateLog()) if log is None else _argv.path_option("--log", log)),
-            *_argv.option("--log-format", "json" if log is None else log_format),
-            *_argv.unchecked(extra_args),
+            *argv.path_option("--root", root),
+            *argv.switches(debug=debug, systemd_cgroup=systemd_cgroup),
+            *argv.option("--rootless", None if rootless is None else str(rootless).lower()),
+            *(("--log", PrivateLog()) if log is None else argv.path_option("--log", log)),
+            *argv.option("--log-format", "json" if log is None else log_format),
+            *argv.unchecked(extra_args),
         )
 
     def __repr__(self) -> str:
@@ -166,8 +166,8 @@ class Caller:
             BundleNotFound: If something is there, and is no bundle.
             ValueError: If the path is empty or has a NUL byte.
         """
-        _argv.check_container_id(container_id)
-        path = _argv.absolute(bundle)
+        argv.check_container_id(container_id)
+        path = argv.absolute(bundle)
         if not os.path.lexists(path):
             return path
         try:
@@ -274,7 +274,7 @@ class Caller:
     async def _exists(self, container_id: str) -> bool:
         """Tell whether there is a container of that id."""
         try:
-            os.stat(os.path.join(self._state_directory(), _argv.check_container_id(container_id)))
+            os.stat(os.path.join(self._state_directory(), argv.check_container_id(container_id)))
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:  # not ours to look into, as under a runner that goes through sudo
@@ -286,7 +286,7 @@ class Caller:
 
     def _asking(self, container_id: str) -> Invocation:
         """Ask for the state of a container, for a call that has its turn already."""
-        return self._invocation(_argv.state(container_id), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL)
+        return self._invocation(argv.state(container_id), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL)
 
     def _state_directory(self) -> str:
         """Tell where runc, and crun, keep their containers: runc(8), `--root`."""
@@ -301,7 +301,7 @@ class Caller:
         It doesn't wait for a turn, which could take any time.
         """
         delete = self._invocation(
-            _argv.delete(container_id, force=True), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
+            argv.delete(container_id, force=True), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
         )
 
         async def undo() -> None:

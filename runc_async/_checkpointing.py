@@ -12,12 +12,12 @@ from collections.abc import Generator, Sequence
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
-from . import _argv
-from ._argv import Creation, StrPath
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout
-from ._criu import CgroupsMode, Dump, Restoration, status_descriptor
+from ._commands import argv
+from ._commands.argv import Creation, StrPath
+from ._commands.criu import CgroupsMode, Dump, Restoration, status_descriptor
+from ._commands.descriptors import FileDescriptor
 from ._criu_log import explained
-from ._descriptors import FileDescriptor
 from ._foreground import DRAIN_TIMEOUT, Foreground
 from .errors import CleanupWarning
 from .response import Response
@@ -146,7 +146,7 @@ class Checkpointing(Foreground):
             empty_ns=empty_ns,
             auto_dedup=auto_dedup,
         )
-        command = _argv.checkpoint(container_id, (*dump.words(), *_argv.unchecked(extra_args)))
+        command = argv.checkpoint(container_id, (*dump.words(), *argv.unchecked(extra_args)))
         self._check_command("checkpoint")
         await self._require(
             {
@@ -282,8 +282,8 @@ class Checkpointing(Foreground):
             no_pivot=no_pivot,
             extra_args=extra_args,
         )
-        switches = _argv.switches(detach=detach, no_subreaper=no_subreaper)
-        command = _argv.restore(
+        switches = argv.switches(detach=detach, no_subreaper=no_subreaper)
+        command = argv.restore(
             container_id, self._bundle(container_id, bundle), creation, (*switches, *restoration.words())
         )
         invocation = self._workload(

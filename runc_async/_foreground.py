@@ -10,13 +10,13 @@ import msgspec
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
-from . import _argv
-from ._argv import Command, Creation, Execution, Overrides, StrPath, User
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_timeout
-from ._descriptors import FileDescriptor, preserved
+from ._commands import argv
+from ._commands.argv import Command, Creation, Execution, Overrides, StrPath, User
+from ._commands.descriptors import FileDescriptor, preserved
+from ._commands.options import ProcessOptions
+from ._commands.support import Support
 from ._linux.subreaper import adopting
-from ._options import ProcessOptions
-from ._support import Support
 from .response import Response
 from .runner import Invocation, PidfdSocket, StopPolicy
 from .stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
@@ -117,7 +117,7 @@ class Foreground(Support):
             extra_args=extra_args,
             watched=not detach and pid_file is None,  # the caller's may be in another mount namespace
         )
-        command = _argv.run(
+        command = argv.run(
             container_id,
             self._bundle(container_id, bundle),
             creation,
@@ -340,7 +340,7 @@ def exec_command(
         **{name: given[name] for name in EXECUTION_OPTIONS if name in given},
     )
     if not isinstance(process, msgspec.Struct):
-        return _argv.exec_arguments(container_id, process, execution, overrides)
+        return argv.exec_arguments(container_id, process, execution, overrides)
     if overrides != Overrides():
         raise ValueError("a spec.Process says everything itself: set its fields instead of giving options beside it")
-    return _argv.exec_document(container_id, process.encode(), execution)
+    return argv.exec_document(container_id, process.encode(), execution)

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
-from . import _argv
 from ._adoption import adopt_processes
-from ._argv import Command, Creation, StrPath
 from ._caller import DEFAULT, LET_FINISH, Timeout
-from ._descriptors import FileDescriptor, preserved
-from ._support import CREATE_PIDFD_SOCKET, Support
+from ._commands import argv
+from ._commands.argv import Command, Creation, StrPath
+from ._commands.descriptors import FileDescriptor, preserved
+from ._commands.support import CREATE_PIDFD_SOCKET, Support
 from .response import Response
 from .stdio import NullIO, StdIO
 
@@ -79,7 +79,7 @@ class Lifecycle(Support):
             CommandError: If runc fails in another way.
         """
         fds = preserved(preserve_fds)
-        command = _argv.create(
+        command = argv.create(
             container_id,
             self._bundle(container_id, bundle),
             Creation(
@@ -122,7 +122,7 @@ class Lifecycle(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._change(_argv.start(container_id), timeout)
+        await self._change(argv.start(container_id), timeout)
 
     async def kill(
         self,
@@ -153,7 +153,7 @@ class Lifecycle(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._change(_argv.kill(container_id, signal, to_all=all), timeout)
+        await self._change(argv.kill(container_id, signal, to_all=all), timeout)
 
     async def delete(self, container_id: str, *, force: bool = False, timeout: Timeout = DEFAULT) -> None:
         """Delete a container that is stopped, or created: runc-delete(8).
@@ -174,7 +174,7 @@ class Lifecycle(Support):
             OSError: If the root filesystem, mounted for a restore that was killed, can't be kept from the deletion.
             CommandError: If runc fails in another way.
         """
-        command = _argv.delete(container_id, force=force)
+        command = argv.delete(container_id, force=force)
         with self._ending(container_id):
             await self._change(command, timeout)
 
@@ -195,7 +195,7 @@ class Lifecycle(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._change(_argv.pause(container_id), timeout)
+        await self._change(argv.pause(container_id), timeout)
 
     async def resume(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Thaw all processes of a container: runc-resume(8).
@@ -214,7 +214,7 @@ class Lifecycle(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._change(_argv.resume(container_id), timeout)
+        await self._change(argv.resume(container_id), timeout)
 
     async def update(
         self,
@@ -252,7 +252,7 @@ class Lifecycle(Support):
 
         if not isinstance(resources, LinuxResources):
             raise TypeError(f"resources must be a spec.LinuxResources, not {type(resources).__name__}")
-        command = _argv.update(
+        command = argv.update(
             container_id, resources.encode(), l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema
         )
         cpu = resources.cpu

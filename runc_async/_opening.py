@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
-from . import _argv
-from ._argv import Command, Creation, StrPath
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_finished, raise_failure
 from ._checkpointing import LET_RESTORE_FINISH, Checkpointing, yards_named
-from ._criu import Restoration
+from ._commands import argv
+from ._commands.argv import Command, Creation, StrPath
+from ._commands.criu import Restoration
+from ._commands.descriptors import preserved
+from ._commands.options import CreateOptions, ProcessOptions, RestoreOptions
+from ._commands.support import CREATE_PIDFD_SOCKET
 from ._criu_log import explained
-from ._descriptors import preserved
 from ._foreground import DRAIN_TIMEOUT, exec_command
 from ._init import Init
 from ._lifecycle import Lifecycle
 from ._linux.fdsocket import FDSocket
-from ._options import CreateOptions, ProcessOptions, RestoreOptions
 from ._process import patiently
 from ._queries import Queries
-from ._support import CREATE_PIDFD_SOCKET
 from ._watching import Watching
 from .console import Pty
 from .container import Container, ContainerProcess
@@ -47,7 +47,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         Raises:
             InvalidContainerID: If the id can't be one.
         """
-        return Container(self, _argv.check_container_id(container_id))
+        return Container(self, argv.check_container_id(container_id))
 
     @asynccontextmanager
     async def open_container(
@@ -108,7 +108,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             CommandError: If runc fails in another way.
         """
         check_live(io)
-        _argv.check_container_id(container_id)
+        argv.check_container_id(container_id)
         await self._require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None}, timeout)
         pidfd_socket = await self._first_process(options.pop("pidfd_socket", None), timeout)
         async with self._creating(container_id):
@@ -172,7 +172,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
 
         def restore(console_socket: str | None) -> Command:
             ours = Creation(watched=True, console_socket=console_socket, **creation)
-            return _argv.restore(container_id, self._bundle(container_id, bundle), ours, words)
+            return argv.restore(container_id, self._bundle(container_id, bundle), ours, words)
 
         await self._require_for_restore(restoration, timeout, no_pivot=options.get("no_pivot", False))
         with yards_named(restoration.log_directory), explained(restoration.log_directory):
@@ -209,7 +209,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
                 preserve_fds=len(fds),
                 extra_args=options.get("extra_args", ()),
             )
-            return _argv.create(container_id, self._bundle(container_id, bundle), creation)
+            return argv.create(container_id, self._bundle(container_id, bundle), creation)
 
         return await self._make(container_id, create, io, timeout=timeout, stop=LET_FINISH, preserve_fds=fds)
 

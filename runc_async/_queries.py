@@ -8,12 +8,13 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from . import _argv, _decode
-from ._argv import Command
+from . import _decode
 from ._caller import DEFAULT, KILL, LET_HELPER_FINISH, OWN_OUTPUT, Timeout
-from ._descriptors import open_itself
+from ._commands import argv
+from ._commands.argv import Command
+from ._commands.descriptors import open_itself
+from ._commands.support import Support
 from ._linux.scratch import scratch_directory
-from ._support import Support
 from .errors import CommandError, DecodeError
 from .features import Features, Version
 from .runner import StopPolicy
@@ -49,7 +50,7 @@ class Queries(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        return _decode.decode_state(await self._read(_argv.state(container_id), timeout))
+        return _decode.decode_state(await self._read(argv.state(container_id), timeout))
 
     async def list(self, *, timeout: Timeout = DEFAULT) -> list[State]:
         """Tell of all containers under the root directory, by name: runc-list(8).
@@ -72,7 +73,7 @@ class Queries(Support):
         while True:
             tries += 1
             try:
-                return _decode.decode_list(await self._read(_argv.list_(), timeout))
+                return _decode.decode_list(await self._read(argv.list_(), timeout))
             except CommandError as exc:
                 # runc 1.2 and later; asked of runc and not of the file system, which may be another one for runc
                 if exc.message == f"open {self._state_directory()}: no such file or directory":
@@ -97,7 +98,7 @@ class Queries(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        return _decode.decode_ps(await self._read(_argv.ps(container_id), timeout))
+        return _decode.decode_ps(await self._read(argv.ps(container_id), timeout))
 
     async def top(self, container_id: str, *ps_options: str, timeout: Timeout = DEFAULT) -> Top:
         """Tell of the processes in a container as ps(1) of the host prints them: runc-ps(8).
@@ -118,7 +119,7 @@ class Queries(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc or ps fails, as for an option that ps doesn't know.
         """
-        return _decode.decode_top(await self._read(_argv.top(container_id, ps_options), timeout, LET_HELPER_FINISH))
+        return _decode.decode_top(await self._read(argv.top(container_id, ps_options), timeout, LET_HELPER_FINISH))
 
     async def stats(self, container_id: str, *, timeout: Timeout = DEFAULT) -> Stats:
         """Tell the figures of a container's cgroup, once: `runc events --stats`, runc-events(8).
@@ -139,7 +140,7 @@ class Queries(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        command = _argv.stats(container_id)
+        command = argv.stats(container_id)
         self._check_command("events")
         return _decode.decode_stats(await self._read(command, timeout))
 
@@ -163,7 +164,7 @@ class Queries(Support):
         from .spec import Spec  # noqa: PLC0415 - most programs never ask for it
 
         with scratch_directory("config.json") as directory:
-            await self._read(_argv.spec(directory, rootless=rootless), timeout)
+            await self._read(argv.spec(directory, rootless=rootless), timeout)
             return Spec.decode(_written(os.path.join(directory, "config.json")))
 
     async def features(self, *, timeout: Timeout = DEFAULT) -> Features:
@@ -182,7 +183,7 @@ class Queries(Support):
             CommandError: If runc fails in another way.
         """
         self._check_command("features")
-        return _decode.decode_features(await self._read(_argv.features(), timeout))
+        return _decode.decode_features(await self._read(argv.features(), timeout))
 
     async def version(self, *, timeout: Timeout = DEFAULT) -> Version:
         """Tell the runtime's name, its version and those of its parts: `runc --version`.
@@ -198,7 +199,7 @@ class Queries(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        return _decode.decode_version(await self._read(_argv.version(), timeout))
+        return _decode.decode_version(await self._read(argv.version(), timeout))
 
     async def _read(self, command: Command, timeout: Timeout, stop: StopPolicy = KILL) -> bytes:
         """Run a command that only reads, and return its stdout."""

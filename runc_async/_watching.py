@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from . import _argv
 from ._caller import DEFAULT, KILL
+from ._commands import argv
+from ._commands.support import Support
 from ._decode import decode_state
 from ._event_reader import EventReader
 from ._init_watch import InitWatch, recorded_init
 from ._linux.pidfd import ProcessIdentity
-from ._support import Support
 from .events import EventStream, OnLag
 from .runner import StreamedOutput
 
@@ -50,7 +50,7 @@ class Watching(Support):
             raise ValueError(f"on_lag must be 'block' or 'latest', not {on_lag!r}")
         if line_limit < 1:
             raise ValueError(f"line_limit must be at least 1, not {line_limit}")
-        command = _argv.events(container_id, milliseconds(interval))
+        command = argv.events(container_id, milliseconds(interval))
 
         async def start() -> EventReader:
             self._check_command("events")
@@ -73,7 +73,7 @@ class Watching(Support):
 
     async def _reported_init(self, container_id: str) -> ProcessIdentity | None:
         """Ask runc which process it is."""
-        response = await self._request(_argv.state(container_id), timeout=DEFAULT, stop=KILL)
+        response = await self._request(argv.state(container_id), timeout=DEFAULT, stop=KILL)
         return ProcessIdentity.told(decode_state(response.stdout).pid)
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Generator
 from typing import Literal, TypeAlias
 
-from ._descriptors import open_itself
+from ._commands.descriptors import open_itself
 from ._linux.exits import wait_pidfd
 from ._linux.fdsocket import FDSocket
 from ._linux.held_pidfd import HeldPidfd

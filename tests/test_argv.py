@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, strategies as st
 
-from runc_async import _argv
-from runc_async._argv import Creation, Execution, Overrides
+from runc_async._commands import argv
+from runc_async._commands.argv import Creation, Execution, Overrides
 from runc_async.errors import InvalidContainerID, InvalidSignal
 from runc_async.runner import Document, Setting, WatchedPidFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runc_async._argv import Command, User
+    from runc_async._commands.argv import Command, User
 
 PIDS = ("--pid-file", WatchedPidFile())
 
 COMMANDS = {
     "create": (
-        _argv.create("web", "/b", Creation()),
+        argv.create("web", "/b", Creation()),
         ("create", "--bundle", "/b", "--", "web"),
     ),
     "create with everything": (
-        _argv.create(
+        argv.create(
             "web",
             Path("/b/../c"),
             Creation(
@@ -46,20 +46,20 @@ COMMANDS = {
         ),
     ),
     "run": (
-        _argv.run("web", "/b", Creation(), detach=False, keep=False, no_subreaper=False),
+        argv.run("web", "/b", Creation(), detach=False, keep=False, no_subreaper=False),
         ("run", "--bundle", "/b", "--", "web"),
     ),
     "run with everything": (
-        _argv.run("web", "/b", Creation(no_pivot=True), detach=True, keep=True, no_subreaper=True),
+        argv.run("web", "/b", Creation(no_pivot=True), detach=True, keep=True, no_subreaper=True),
         ("run", "--bundle", "/b", "--detach", "--keep", "--no-subreaper", "--no-pivot", "--", "web"),
     ),
-    "start": (_argv.start("web"), ("start", "--", "web")),
+    "start": (argv.start("web"), ("start", "--", "web")),
     "exec of arguments": (
-        _argv.exec_arguments("web", ["sh", "-c", "--", "-x"], Execution(watched=True), Overrides()),
+        argv.exec_arguments("web", ["sh", "-c", "--", "-x"], Execution(watched=True), Overrides()),
         ("exec", *PIDS, "--", "web", "sh", "-c", "--", "-x"),
     ),
     "exec with everything": (
-        _argv.exec_arguments(
+        argv.exec_arguments(
             "web",
             ("id",),
             Execution(
@@ -93,67 +93,67 @@ COMMANDS = {
         ),
     ),
     "exec with one cgroup": (
-        _argv.exec_arguments("web", ("id",), Execution(detach=True, cgroup="sub"), Overrides()),
+        argv.exec_arguments("web", ("id",), Execution(detach=True, cgroup="sub"), Overrides()),
         ("exec", "--detach", "--cgroup", "sub", "--", "web", "id"),
     ),
     "exec with a pid file": (
-        _argv.exec_arguments("web", ("id",), Execution(pid_file="/p", watched=True), Overrides()),
+        argv.exec_arguments("web", ("id",), Execution(pid_file="/p", watched=True), Overrides()),
         ("exec", "--pid-file", WatchedPidFile("/p"), "--", "web", "id"),
     ),
     "exec of a document": (
-        _argv.exec_document("web", b"{}", Execution(detach=True)),
+        argv.exec_document("web", b"{}", Execution(detach=True)),
         ("exec", "--process", Document("process.json", b"{}"), "--detach", "--", "web"),
     ),
-    "kill": (_argv.kill("web", "term", to_all=False), ("kill", "--", "web", "15")),
-    "kill all": (_argv.kill("web", 9, to_all=True), ("kill", "--all", "--", "web", "9")),
-    "delete": (_argv.delete("web", force=False), ("delete", "--", "web")),
-    "delete by force": (_argv.delete("web", force=True), ("delete", "--force", "--", "web")),
-    "pause": (_argv.pause("web"), ("pause", "--", "web")),
-    "resume": (_argv.resume("web"), ("resume", "--", "web")),
-    "state": (_argv.state("web"), ("state", "--", "web")),
-    "list": (_argv.list_(), ("list", "--format", "json")),
-    "ps": (_argv.ps("web"), ("ps", "--format", "json", "--", "web")),
-    "top": (_argv.top("web", ()), ("ps", "--format", "table", "--", "web")),
+    "kill": (argv.kill("web", "term", to_all=False), ("kill", "--", "web", "15")),
+    "kill all": (argv.kill("web", 9, to_all=True), ("kill", "--all", "--", "web", "9")),
+    "delete": (argv.delete("web", force=False), ("delete", "--", "web")),
+    "delete by force": (argv.delete("web", force=True), ("delete", "--force", "--", "web")),
+    "pause": (argv.pause("web"), ("pause", "--", "web")),
+    "resume": (argv.resume("web"), ("resume", "--", "web")),
+    "state": (argv.state("web"), ("state", "--", "web")),
+    "list": (argv.list_(), ("list", "--format", "json")),
+    "ps": (argv.ps("web"), ("ps", "--format", "json", "--", "web")),
+    "top": (argv.top("web", ()), ("ps", "--format", "table", "--", "web")),
     "top with options": (
-        _argv.top("web", ("-o", "pid")),
+        argv.top("web", ("-o", "pid")),
         ("ps", "--format", "table", "--", "web", "-o", "pid"),
     ),
-    "stats": (_argv.stats("web"), ("events", "--stats", "--", "web")),
-    "events": (_argv.events("web", 1500), ("events", "--interval", "1500ms", "--", "web")),
+    "stats": (argv.stats("web"), ("events", "--stats", "--", "web")),
+    "events": (argv.events("web", 1500), ("events", "--interval", "1500ms", "--", "web")),
     "update": (
-        _argv.update("web", b"{}", l3_cache_schema=None, mem_bw_schema=None),
+        argv.update("web", b"{}", l3_cache_schema=None, mem_bw_schema=None),
         ("update", "--resources", Document("resources.json", b"{}"), "--", "web"),
     ),
     "update with schemas": (
-        _argv.update("web", b"{}", l3_cache_schema="L3:0=f", mem_bw_schema="MB:0=20"),
+        argv.update("web", b"{}", l3_cache_schema="L3:0=f", mem_bw_schema="MB:0=20"),
         (
             *("update", "--resources", Document("resources.json", b"{}")),
             *("--l3-cache-schema", "L3:0=f", "--mem-bw-schema", "MB:0=20", "--", "web"),
         ),
     ),
-    "spec": (_argv.spec("/d", rootless=False), ("spec", "--bundle", "/d")),
-    "spec without root": (_argv.spec("/d", rootless=True), ("spec", "--bundle", "/d", "--rootless")),
-    "features": (_argv.features(), ("features",)),
-    "version": (_argv.version(), ("--version",)),
+    "spec": (argv.spec("/d", rootless=False), ("spec", "--bundle", "/d")),
+    "spec without root": (argv.spec("/d", rootless=True), ("spec", "--bundle", "/d", "--rootless")),
+    "features": (argv.features(), ("features",)),
+    "version": (argv.version(), ("--version",)),
 }
 
 # One call for each command that takes a container's id.
 TAKES_ID: dict[str, Callable[[str], Command]] = {
-    "create": lambda name: _argv.create(name, "/b", Creation()),
-    "run": lambda name: _argv.run(name, "/b", Creation(), detach=False, keep=False, no_subreaper=False),
-    "start": _argv.start,
-    "exec": lambda name: _argv.exec_arguments(name, ["id"], Execution(), Overrides()),
-    "exec of a document": lambda name: _argv.exec_document(name, b"{}", Execution()),
-    "kill": lambda name: _argv.kill(name, 15, to_all=True),
-    "delete": lambda name: _argv.delete(name, force=True),
-    "pause": _argv.pause,
-    "resume": _argv.resume,
-    "state": _argv.state,
-    "ps": _argv.ps,
-    "top": lambda name: _argv.top(name, ("-ef",)),
-    "stats": _argv.stats,
-    "events": lambda name: _argv.events(name, 1000),
-    "update": lambda name: _argv.update(name, b"{}", l3_cache_schema=None, mem_bw_schema=None),
+    "create": lambda name: argv.create(name, "/b", Creation()),
+    "run": lambda name: argv.run(name, "/b", Creation(), detach=False, keep=False, no_subreaper=False),
+    "start": argv.start,
+    "exec": lambda name: argv.exec_arguments(name, ["id"], Execution(), Overrides()),
+    "exec of a document": lambda name: argv.exec_document(name, b"{}", Execution()),
+    "kill": lambda name: argv.kill(name, 15, to_all=True),
+    "delete": lambda name: argv.delete(name, force=True),
+    "pause": argv.pause,
+    "resume": argv.resume,
+    "state": argv.state,
+    "ps": argv.ps,
+    "top": lambda name: argv.top(name, ("-ef",)),
+    "stats": argv.stats,
+    "events": lambda name: argv.events(name, 1000),
+    "update": lambda name: argv.update(name, b"{}", l3_cache_schema=None, mem_bw_schema=None),
 }
 
 any_id = pytest.mark.parametrize("command", TAKES_ID.values(), ids=TAKES_ID)
@@ -188,14 +188,14 @@ def test_an_id_that_runc_refuses(command: Callable[[str], Command], name: str) -
 def test_an_id_of_another_type(name: Any) -> None:
     """An id that isn't a str is a TypeError."""
     with pytest.raises(TypeError, match="container_id must be a str"):
-        _argv.check_container_id(name)
+        argv.check_container_id(name)
 
 
 @given(st.text())
 def test_ids_follow_one_rule(name: str) -> None:
     """What is accepted as an id holds letters, digits and `_+.-` only, and names no directory but its own."""
     try:
-        _argv.check_container_id(name)
+        argv.check_container_id(name)
     except InvalidContainerID:
         return
     assert name not in {"", ".", ".."}
@@ -205,7 +205,7 @@ def test_ids_follow_one_rule(name: str) -> None:
 @pytest.mark.parametrize("path", ["-b", "--bundle", "b c", "~", "b"])
 def test_a_path_is_never_an_option(path: str) -> None:
     """A path becomes absolute, so that it neither looks like an option nor is resolved by runc."""
-    assert _argv.absolute(path) == f"{Path.cwd()}/{path}"
+    assert argv.absolute(path) == f"{Path.cwd()}/{path}"
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_path_is_never_an_option(path: str) -> None:
 def test_what_is_no_path(path: Any, error: type[Exception]) -> None:
     """An empty path, one with a NUL byte and one of another type are refused."""
     with pytest.raises(error, match=r"[Pp]ath"):
-        _argv.absolute(path)
+        argv.absolute(path)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_what_is_no_path(path: Any, error: type[Exception]) -> None:
 )
 def test_signals(given: int | str, number: int) -> None:
     """A signal is a number, or a name with or without SIG in any case; runc gets the number."""
-    assert _argv.signal_number(given) == number
-    assert type(_argv.signal_number(given)) is int
+    assert argv.signal_number(given) == number
+    assert type(argv.signal_number(given)) is int
 
 
 @pytest.mark.parametrize(
@@ -246,14 +246,14 @@ def test_signals(given: int | str, number: int) -> None:
 def test_signals_that_there_are_not(given: int | str) -> None:
     """A signal that doesn't exist is refused before anything is started."""
     with pytest.raises(InvalidSignal, match="no such signal"):
-        _argv.signal_number(given)
+        argv.signal_number(given)
 
 
 @pytest.mark.parametrize("given", [True, None, 9.0, b"TERM"])
 def test_signals_of_another_type(given: Any) -> None:
     """A bool is no signal, and neither is anything but an int or a str."""
     with pytest.raises(TypeError, match="signal must be a number or a name"):
-        _argv.signal_number(given)
+        argv.signal_number(given)
 
 
 @pytest.mark.parametrize(
@@ -261,42 +261,42 @@ def test_signals_of_another_type(given: Any) -> None:
 )
 def test_users(user: User, written: str) -> None:
     """A user is a number, or a number with that of a group."""
-    assert _argv.numeric_user(user) == written
+    assert argv.numeric_user(user) == written
 
 
 @pytest.mark.parametrize("user", ["root", "", "1:", ":1", -1, True, (1, 2, 3), (True, 1), "1:2:3", "\u0661", 1.0])
 def test_users_by_name(user: Any) -> None:
     """A runtime takes no names, so they are refused with a sentence that says so."""
     with pytest.raises(ValueError, match="user must be a number"):
-        _argv.numeric_user(user)
+        argv.numeric_user(user)
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0", "="])
 def test_names_of_variables(name: str) -> None:
     """A variable's name isn't empty and has neither `=` nor NUL."""
     with pytest.raises(ValueError, match="name of a variable"):
-        _argv.setting(name, "x")
+        argv.setting(name, "x")
 
 
 @pytest.mark.parametrize(("value", "error"), [("se\0cret", ValueError), (b"secret", TypeError)])
 def test_values_of_variables(value: Any, error: type[Exception]) -> None:
     """A bad value is refused by a sentence that names the variable and not the value."""
     with pytest.raises(error, match="the value of A must be a str") as caught:
-        _argv.setting("A", value)
+        argv.setting("A", value)
     assert "cret" not in str(caught.value)
 
 
 def test_name_of_a_variable_of_another_type() -> None:
     """A variable's name is a str."""
     with pytest.raises(TypeError, match="name of a variable"):
-        _argv.setting(5, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - what is tested
+        argv.setting(5, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - what is tested
 
 
 BAD_SEQUENCES: dict[str, Callable[[Any], Command]] = {
-    "extra_args of create": lambda words: _argv.create("web", "/b", Creation(extra_args=words)),
-    "extra_args of exec": lambda words: _argv.exec_arguments("web", ["id"], Execution(extra_args=words), Overrides()),
-    "caps": lambda words: _argv.exec_arguments("web", ["id"], Execution(), Overrides(caps=words)),
-    "process": lambda words: _argv.exec_arguments("web", words, Execution(), Overrides()),
+    "extra_args of create": lambda words: argv.create("web", "/b", Creation(extra_args=words)),
+    "extra_args of exec": lambda words: argv.exec_arguments("web", ["id"], Execution(extra_args=words), Overrides()),
+    "caps": lambda words: argv.exec_arguments("web", ["id"], Execution(), Overrides(caps=words)),
+    "process": lambda words: argv.exec_arguments("web", words, Execution(), Overrides()),
 }
 
 
@@ -321,7 +321,7 @@ def test_nul_in_options(value: str) -> None:
     with pytest.raises(ValueError, match="--apparmor must not have a NUL"):
         Overrides(apparmor=value).words()
     with pytest.raises(ValueError, match="ps_options must not have a NUL"):
-        _argv.top("web", (value,))
+        argv.top("web", (value,))
     with pytest.raises(ValueError, match="--cgroup must not have a NUL"):
         Execution(cgroup=value).words()
 
@@ -329,13 +329,13 @@ def test_nul_in_options(value: str) -> None:
 def test_option_of_another_type() -> None:
     """The value of an option is a str."""
     with pytest.raises(TypeError, match="--apparmor must be a str"):
-        _argv.option("--apparmor", 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - what is tested
+        argv.option("--apparmor", 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - what is tested
 
 
 def test_exec_needs_an_argument() -> None:
     """A process without arguments can't be run."""
     with pytest.raises(ValueError, match="at least one argument"):
-        _argv.exec_arguments("web", [], Execution(), Overrides())
+        argv.exec_arguments("web", [], Execution(), Overrides())
 
 
 @pytest.mark.parametrize("gid", [-1, True, "5", 1.5])

@@ -12,7 +12,7 @@ import pytest
 
 from runc_async._caller import LET_FINISH
 from runc_async._checkpointing import LET_CRIU_FINISH, LET_RESTORE_FINISH
-from runc_async._options import CheckpointOptions, RestoreOptions
+from runc_async._commands.options import CheckpointOptions, RestoreOptions
 from runc_async.client import Runc
 from runc_async.errors import (
     CheckpointError,

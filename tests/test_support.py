@@ -9,7 +9,7 @@ import feature_table
 import pytest
 from children import post, write_program
 
-from runc_async import _support
+from runc_async._commands import support
 from runc_async.client import Runc
 from runc_async.errors import RuncNotFound, UnsupportedError
 from runc_async.features import Version
@@ -58,17 +58,17 @@ def client(runner: FakeRunner) -> Runc:
 )
 def test_the_table(runtime: str, version: str, feature: str, expected: object) -> None:
     """Versions are compared by their numbers; what isn't known is taken to be there."""
-    assert _support.supported(feature, Version(runtime=runtime, version=version)) is expected
+    assert support.supported(feature, Version(runtime=runtime, version=version)) is expected
 
 
-TRIED: dict[tuple[int, ...] | None, tuple[int, ...] | None] = {None: None, (): (), _support.AFTER_DEBIAN_12: (1, 21)}
+TRIED: dict[tuple[int, ...] | None, tuple[int, ...] | None] = {None: None, (): (), support.AFTER_DEBIAN_12: (1, 21)}
 """For crun, what the table of the library has, and the first version of those tried that the page names."""
 
 
-@pytest.mark.parametrize("feature", _support.SINCE)
+@pytest.mark.parametrize("feature", support.SINCE)
 def test_the_page_tells_what_the_table_has(feature: str) -> None:
     """docs/topics/runtimes.md has each feature of the library's table, with the same versions."""
-    told, known = feature_table.read()[feature], _support.SINCE[feature]
+    told, known = feature_table.read()[feature], support.SINCE[feature]
     assert feature_table.since(told["runc"]) == known.get("runc", ())
     if told["crun"].endswith("`Runc.update` can"):  # which writes a document
         assert "crun" not in known
@@ -111,7 +111,7 @@ async def test_many_questions_at_once(tmp_path: Path) -> None:
 )
 def test_who_sends_a_pidfd(runtime: str, version: str, expected: object) -> None:
     """Only a runtime that is known to send pidfds gets a socket for one."""
-    assert _support.sends_pidfd(Version(runtime=runtime, version=version)) is expected
+    assert support.sends_pidfd(Version(runtime=runtime, version=version)) is expected
 
 
 async def test_an_unknown_feature(client: Runc, runner: FakeRunner) -> None:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from containers import MakeBundle
     from runtime import Runtime
 
-    from runc_async._criu import CgroupsMode
+    from runc_async._commands.criu import CgroupsMode
     from runc_async.container import Container
 
     Prepare = Callable[..., tuple[str, Path]]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runc_async import Bundle, CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, Runc, spec
-from runc_async._options import ProcessOptions
+from runc_async._commands.options import ProcessOptions
 from runc_async.errors import CommandError, ContainerNotFound
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import feature_table
 import leaks
 import pytest
 
-from runc_async._support import SINCE
+from runc_async._commands.support import SINCE
 from runc_async.client import Runc
 from runc_async.errors import UnsupportedError
 from runc_async.state import Status
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from containers import MakeBundle, MakeContainer
     from runtime import Runtime
 
-    from runc_async._criu import CgroupsMode
+    from runc_async._commands.criu import CgroupsMode
 
 pytestmark = pytest.mark.runc
 

@@ -7,14 +7,14 @@ import functools
 from collections.abc import Mapping
 from typing import Final
 
-from . import _argv
-from ._argv import StrPath
-from ._caller import DEFAULT, KILL, Caller, Timeout
-from ._decode import decode_version
-from ._runner import ProcessRunner
-from .errors import CommandError, DecodeError, UnsupportedError
-from .features import Version
-from .runner import PidfdSocket
+from .._caller import DEFAULT, KILL, Caller, Timeout
+from .._decode import decode_version
+from .._runner import ProcessRunner
+from ..errors import CommandError, DecodeError, UnsupportedError
+from ..features import Version
+from ..runner import PidfdSocket
+from . import argv
+from .argv import StrPath
 
 # crun was looked at in 1.8.1, 1.21 and 1.28: what only 1.8.1 lacks counts as there from 1.8.2 on, and a crun that still
 # lacks it says so itself.
@@ -165,7 +165,7 @@ class Support(Caller):
     async def _told_version(self, timeout: Timeout) -> Version:
         """Ask for the version."""
         try:
-            return decode_version((await self._request(_argv.version(), timeout=timeout, stop=KILL)).stdout)
+            return decode_version((await self._request(argv.version(), timeout=timeout, stop=KILL)).stdout)
         except (CommandError, DecodeError):
             return _UNKNOWN
 

@@ -10,8 +10,8 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from ._argv import StrPath, absolute, option, path_option, several, switches, text
-from ._descriptors import FileDescriptor
+from .argv import StrPath, absolute, option, path_option, several, switches, text
+from .descriptors import FileDescriptor
 
 CgroupsMode: TypeAlias = Literal["soft", "full", "strict", "ignore"]
 

@@ -14,9 +14,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from ._text import one_line
-from .errors import InvalidContainerID, InvalidSignal
-from .runner import Argument, Document, PidfdSocket, Setting, WatchedPidFile
+from .._text import one_line
+from ..errors import InvalidContainerID, InvalidSignal
+from ..runner import Argument, Document, PidfdSocket, Setting, WatchedPidFile
 
 StrPath: TypeAlias = str | os.PathLike[str]
 User: TypeAlias = int | str | tuple[int, int]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from .stdio import SupportsFileno
+from ..stdio import SupportsFileno
 
 FileDescriptor: TypeAlias = int | SupportsFileno
 """A descriptor, or something open that tells one."""

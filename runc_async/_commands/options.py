@@ -7,11 +7,11 @@ from typing import TypedDict
 
 from anyio.abc import TaskStatus
 
-from ._argv import StrPath, User
-from ._caller import Timeout
-from ._criu import CgroupsMode
-from ._descriptors import FileDescriptor
-from .stdio import StdIO
+from .._caller import Timeout
+from ..stdio import StdIO
+from .argv import StrPath, User
+from .criu import CgroupsMode
+from .descriptors import FileDescriptor
 
 
 class ProcessOptions(TypedDict, total=False):
