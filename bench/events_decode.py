@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from runc_async import Event, Runc
-from runc_async._decode import EVENT
+from runc_async._answers.decode import EVENT
 from runc_async._framing import LineFramer
 from runc_async._watching import LINE_LIMIT
 from runc_async.event import OOMEvent, StatsEvent

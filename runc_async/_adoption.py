@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from ._decode import UNDECODABLE
+from ._answers.decode import UNDECODABLE
 from ._linux.cgroup import cgroup_directories
 from ._linux.pidfd import began_since, is_forsaken, name_of
 from ._linux.subreaper import adopt, adopt_stray, adopting, is_adopted

@@ -13,10 +13,10 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ._adoption import adopt_processes
+from ._answers.decode import decode_state
 from ._bundle_check import check_bundle
 from ._commands import argv
 from ._commands.argv import Command, StrPath
-from ._decode import decode_state
 from ._exec_helper import named
 from ._linux.subreaper import reap_adopted
 from ._process import patiently, stubbornly
@@ -376,8 +376,8 @@ def raise_failure(invocation: Invocation, completed: Completed) -> None:
     """Raise what runc failed with, if it failed and the exit code isn't a container's process's own."""
     if completed.returncode == 0:
         return
-    from ._failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
-    from ._log import parse_log  # noqa: PLC0415  (as above)
+    from ._answers.failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
+    from ._answers.log import parse_log  # noqa: PLC0415  (as above)
 
     if failed(parse_log(completed.log), completed.returncode, completed.stderr, process=completed.process):
         raise command_error(invocation, completed)
@@ -385,8 +385,8 @@ def raise_failure(invocation: Invocation, completed: Completed) -> None:
 
 def command_error(invocation: Invocation, completed: Completed) -> CommandError:
     """Make the exception for a runc that failed."""
-    from ._failures import failure  # noqa: PLC0415  (as above)
-    from ._log import parse_log  # noqa: PLC0415  (as above)
+    from ._answers.failures import failure  # noqa: PLC0415  (as above)
+    from ._answers.log import parse_log  # noqa: PLC0415  (as above)
 
     return failure(
         invocation.args,

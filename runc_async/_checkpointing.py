@@ -12,12 +12,12 @@ from collections.abc import Generator, Sequence
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
+from ._answers.criu_log import explained
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout
 from ._commands import argv
 from ._commands.argv import Creation, StrPath
 from ._commands.criu import CgroupsMode, Dump, Restoration, status_descriptor
 from ._commands.descriptors import FileDescriptor
-from ._criu_log import explained
 from ._foreground import DRAIN_TIMEOUT, Foreground
 from .errors import CleanupWarning
 from .response import Response

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ._decode import UNDECODABLE
+from ._answers.decode import UNDECODABLE
 from ._linux.cgroup import memory_cgroup, read_oom_kills
 from ._linux.pidfd import ProcessIdentity, has_exited, open_pidfd
 

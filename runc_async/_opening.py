@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
+from ._answers.criu_log import explained
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_finished, raise_failure
 from ._checkpointing import LET_RESTORE_FINISH, Checkpointing, yards_named
 from ._commands import argv
@@ -17,7 +18,6 @@ from ._commands.criu import Restoration
 from ._commands.descriptors import preserved
 from ._commands.options import CreateOptions, ProcessOptions, RestoreOptions
 from ._commands.support import CREATE_PIDFD_SOCKET
-from ._criu_log import explained
 from ._foreground import DRAIN_TIMEOUT, exec_command
 from ._init import Init
 from ._lifecycle import Lifecycle

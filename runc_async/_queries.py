@@ -8,7 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from . import _decode
+from ._answers import decode
 from ._caller import DEFAULT, KILL, LET_HELPER_FINISH, OWN_OUTPUT, Timeout
 from ._commands import argv
 from ._commands.argv import Command
@@ -50,7 +50,7 @@ class Queries(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        return _decode.decode_state(await self._read(argv.state(container_id), timeout))
+        return decode.decode_state(await self._read(argv.state(container_id), timeout))
 
     async def list(self, *, timeout: Timeout = DEFAULT) -> list[State]:
         """Tell of all containers under the root directory, by name: runc-list(8).
@@ -73,7 +73,7 @@ class Queries(Support):
         while True:
             tries += 1
             try:
-                return _decode.decode_list(await self._read(argv.list_(), timeout))
+                return decode.decode_list(await self._read(argv.list_(), timeout))
             except CommandError as exc:
                 # runc 1.2 and later; asked of runc and not of the file system, which may be another one for runc
                 if exc.message == f"open {self._state_directory()}: no such file or directory":
@@ -98,7 +98,7 @@ class Queries(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        return _decode.decode_ps(await self._read(argv.ps(container_id), timeout))
+        return decode.decode_ps(await self._read(argv.ps(container_id), timeout))
 
     async def top(self, container_id: str, *ps_options: str, timeout: Timeout = DEFAULT) -> Top:
         """Tell of the processes in a container as ps(1) of the host prints them: runc-ps(8).
@@ -119,7 +119,7 @@ class Queries(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc or ps fails, as for an option that ps doesn't know.
         """
-        return _decode.decode_top(await self._read(argv.top(container_id, ps_options), timeout, LET_HELPER_FINISH))
+        return decode.decode_top(await self._read(argv.top(container_id, ps_options), timeout, LET_HELPER_FINISH))
 
     async def stats(self, container_id: str, *, timeout: Timeout = DEFAULT) -> Stats:
         """Tell the figures of a container's cgroup, once: `runc events --stats`, runc-events(8).
@@ -142,7 +142,7 @@ class Queries(Support):
         """
         command = argv.stats(container_id)
         self._check_command("events")
-        return _decode.decode_stats(await self._read(command, timeout))
+        return decode.decode_stats(await self._read(command, timeout))
 
     async def spec(self, *, rootless: bool = False, timeout: Timeout = DEFAULT) -> Spec:
         """Tell the example configuration of this runtime: runc-spec(8).
@@ -183,7 +183,7 @@ class Queries(Support):
             CommandError: If runc fails in another way.
         """
         self._check_command("features")
-        return _decode.decode_features(await self._read(argv.features(), timeout))
+        return decode.decode_features(await self._read(argv.features(), timeout))
 
     async def version(self, *, timeout: Timeout = DEFAULT) -> Version:
         """Tell the runtime's name, its version and those of its parts: `runc --version`.
@@ -199,7 +199,7 @@ class Queries(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        return _decode.decode_version(await self._read(argv.version(), timeout))
+        return decode.decode_version(await self._read(argv.version(), timeout))
 
     async def _read(self, command: Command, timeout: Timeout, stop: StopPolicy = KILL) -> bytes:
         """Run a command that only reads, and return its stdout."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from ._answers.decode import decode_state
 from ._caller import DEFAULT, KILL
 from ._commands import argv
 from ._commands.support import Support
-from ._decode import decode_state
 from ._event_reader import EventReader
 from ._init_watch import InitWatch, recorded_init
 from ._linux.pidfd import ProcessIdentity

@@ -10,7 +10,7 @@ from typing import Literal, Self, TypeAlias
 
 import anyio
 
-from ._decode import EVENT, UNDECODABLE, decode_event
+from ._answers.decode import EVENT, UNDECODABLE, decode_event
 from ._event_reader import EventReader
 from ._latest import Latest
 from ._process import patiently

@@ -21,10 +21,11 @@ import archives
 from recorded import cases, raw
 from spec_documents import BAD, DATA, GOOD
 
-from runc_async import _adoption, _criu_log, _decode, _failures, _init_watch, _unpack, spec
+from runc_async import _adoption, _init_watch, _unpack, spec
+from runc_async._answers import criu_log as criu_log_module, decode as decode_module, failures as failures_module
+from runc_async._answers.log import parse_log
 from runc_async._framing import LineFramer
 from runc_async._linux import cgroup, pidfd
-from runc_async._log import parse_log
 from runc_async._workload import pid_in
 from runc_async.errors import CheckpointError, DecodeError, RootfsError, RuncError
 from runc_async.rootfs import Tar
@@ -98,13 +99,13 @@ def decoder(decode: Callable[[bytes], object]) -> Callable[[bytes], None]:
 
 def version(data: bytes) -> object:
     """Decode a version, and its numbers."""
-    found = _decode.decode_version(data)
+    found = decode_module.decode_version(data)
     return found, found.number
 
 
 def top(data: bytes) -> object:
     """Decode a table of processes; every row has a value for each column."""
-    found = _decode.decode_top(data)
+    found = decode_module.decode_top(data)
     assert all(len(row) == len(found.header) for row in found.rows)
     return found, found.processes
 
@@ -174,8 +175,8 @@ def failure(data: bytes) -> None:
     code = codes[choice // 8 % 8]
     stdout, stderr, logged = files(data[1:])
     records = parse_log(logged)
-    _failures.failed(records, code, stderr)
-    error = _failures.failure(args, code, stdout, stderr, records, "web")
+    failures_module.failed(records, code, stderr)
+    error = failures_module.failure(args, code, stdout, stderr, records, "web")
     assert (error.args, error.stdout, error.stderr, error.log) == (args, stdout, stderr, records)
     sound(error)
 
@@ -185,9 +186,9 @@ def criu_log(data: bytes) -> None:
     place("dump.log").write_bytes(data)
     error = CheckpointError((), 1, message="criu failed")
     error.log_path = "dump.log"
-    with contextlib.suppress(CheckpointError), _criu_log.explained(str(place())):
+    with contextlib.suppress(CheckpointError), criu_log_module.explained(str(place())):
         raise error
-    assert len(error.log_tail) <= _criu_log.TAIL
+    assert len(error.log_tail) <= criu_log_module.TAIL
     assert error.log_tail or not data
     sound(error)
 
@@ -357,13 +358,13 @@ ARCHIVES = (
 )
 
 TARGETS: dict[str, Target] = {
-    "state": Target(decoder(_decode.decode_state), good(_decode.decode_state)),
-    "list": Target(decoder(_decode.decode_list), good(_decode.decode_list)),
-    "ps": Target(decoder(_decode.decode_ps), good(_decode.decode_ps)),
+    "state": Target(decoder(decode_module.decode_state), good(decode_module.decode_state)),
+    "list": Target(decoder(decode_module.decode_list), good(decode_module.decode_list)),
+    "ps": Target(decoder(decode_module.decode_ps), good(decode_module.decode_ps)),
     "top": Target(decoder(top), lambda: [*good(top, b"UID")(), b" \v\na b\n"]),
-    "stats": Target(decoder(_decode.decode_stats), good(_decode.decode_stats)),
-    "events": Target(decoder(_decode.decode_event), good(_decode.decode_event)),
-    "features": Target(decoder(_decode.decode_features), good(_decode.decode_features)),
+    "stats": Target(decoder(decode_module.decode_stats), good(decode_module.decode_stats)),
+    "events": Target(decoder(decode_module.decode_event), good(decode_module.decode_event)),
+    "features": Target(decoder(decode_module.decode_features), good(decode_module.decode_features)),
     "version": Target(decoder(version), good(version)),
     "framing": Target(framing, given(b"\x05\x03{}\n{}\n", b"\x02\xff{}\n{\n12345678")),
     "spec": Target(document(spec.Spec), configurations),

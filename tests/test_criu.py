@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, strategies as st
 
+from runc_async._answers.criu_log import TAIL, explained, tail
 from runc_async._commands.criu import Dump, Restoration, status_descriptor
-from runc_async._criu_log import TAIL, explained, tail
 from runc_async.errors import CheckpointError, ContainerNotFound
 
 if TYPE_CHECKING:

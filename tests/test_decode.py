@@ -16,21 +16,21 @@ from hypothesis import given, strategies as st
 from mirror import differences, is_list, is_map
 from recorded import RUNTIMES, Case, cases
 
-from runc_async import _decode
-from runc_async._decode import decode_json
+from runc_async._answers import decode as decode_module
+from runc_async._answers.decode import decode_json
 from runc_async.errors import DecodeError
 from runc_async.stats import Pids
 
 SPEC_TESTS = Path(__file__).with_name("data") / "runtime-spec" / "schema" / "test"
 
 DECODERS: dict[str, Callable[[bytes], Any]] = {
-    "version": _decode.decode_version,
-    "features": _decode.decode_features,
-    "state": _decode.decode_state,
-    "list": _decode.decode_list,
-    "ps": _decode.decode_ps,
-    "top": _decode.decode_top,
-    "stats": _decode.decode_stats,
+    "version": decode_module.decode_version,
+    "features": decode_module.decode_features,
+    "state": decode_module.decode_state,
+    "list": decode_module.decode_list,
+    "ps": decode_module.decode_ps,
+    "top": decode_module.decode_top,
+    "stats": decode_module.decode_stats,
 }
 # What the recordings hold: so many answers of each kind, so many lines of event streams among them.
 RECORDED = {"version": 20, "features": 10, "state": 149, "list": 186, "ps": 57, "top": 46, "stats": 279}
@@ -128,7 +128,7 @@ def test_a_recorded_answer_becomes_just_what_it_says(name: str, runtime: str) ->
 def test_a_recorded_version_becomes_just_what_it_says(runtime: str) -> None:
     """Each line `name: value` is in the attribute of that name, but for crun's folder."""
     for where, data in recorded("version", runtime):
-        version = _decode.decode_version(data)
+        version = decode_module.decode_version(data)
         first, *lines = data.decode().splitlines()
         said = dict(line.split(": ") for line in lines if ": " in line)
         said.pop("rundir", None)
@@ -142,7 +142,7 @@ def test_a_recorded_version_becomes_just_what_it_says(runtime: str) -> None:
 def test_a_recorded_table_becomes_just_what_it_says(runtime: str) -> None:
     """The words of each line are in a row, in order."""
     for where, data in recorded("top", runtime):
-        top = _decode.decode_top(data)
+        top = decode_module.decode_top(data)
         lines = [tuple(line.split()) for line in data.decode().splitlines()]
         assert [tuple(" ".join(row).split()) for row in (top.header, *top.rows)] == lines, where
         assert {len(row) for row in top.rows} <= {len(top.header)}
@@ -193,7 +193,7 @@ def test_an_error_names_the_command_the_path_and_the_bytes() -> None:
     """A DecodeError says what was decoded, where in it the fault is, and keeps all bytes."""
     data = b'[{"id":"a","status":"running","bundle":"/b","pid":"12"}]'
     with pytest.raises(DecodeError) as caught:
-        _decode.decode_list(data)
+        decode_module.decode_list(data)
     assert caught.value.message == "can't decode the output of list: expected `int`, got `str` - at `$[0].pid`"
     assert caught.value.data == data
 
@@ -224,24 +224,24 @@ def test_what_is_wrong_is_said(name: str, data: bytes, reason: str) -> None:
 @pytest.mark.parametrize("data", [b"null", b"null\n", b"[]", b"[\n\n]\n"])
 def test_an_empty_list_may_be_null(data: bytes) -> None:
     """Go's null and both of crun's spellings are a list of nothing."""
-    assert _decode.decode_list(data) == []
-    assert _decode.decode_ps(data) == []
+    assert decode_module.decode_list(data) == []
+    assert decode_module.decode_ps(data) == []
 
 
 def test_null_is_the_same_as_a_missing_key() -> None:
     """A null in any place, however deep, leaves the default there; a null in a list stays a fault."""
     with_nulls = b'{"type":"stats","id":"a","data":{"cpu":{"usage":null,"psi":{"some":null}},"hugetlb":null}}'
     without = b'{"type":"stats","id":"a","data":{"cpu":{"psi":{}}}}'
-    assert _decode.decode_stats(with_nulls) == _decode.decode_stats(without)
+    assert decode_module.decode_stats(with_nulls) == decode_module.decode_stats(without)
     in_a_list = b'{"type":"stats","id":"a","data":{"network_interfaces":[null]}}'
     with pytest.raises(DecodeError, match="got `null`"):
-        _decode.decode_stats(in_a_list)
+        decode_module.decode_stats(in_a_list)
 
 
 def test_keys_of_newer_runtimes_are_passed_over() -> None:
     """A key that no struct has is no fault, whatever is in it."""
     state = b'{"id":"a","status":"running","bundle":"/b","new":{"deep":[1,null,{"x":1e999}]}}'
-    assert _decode.decode_state(state).id == "a"
+    assert decode_module.decode_state(state).id == "a"
 
 
 def test_any_type_can_be_decoded_by_the_same_rules() -> None:

@@ -1,4 +1,4 @@
-"""From a failed runtime's words to a class: see runc_async/_failures.py and _wording.py."""
+"""From a failed runtime's words to a class: see runc_async/_answers/failures.py and _wording.py."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import recorded
 from hypothesis import example, given, strategies as st
 
 from runc_async import errors
-from runc_async._failures import failed, failure
-from runc_async._log import parse_log
+from runc_async._answers.failures import failed, failure
+from runc_async._answers.log import parse_log
 from runc_async.errors import CommandError, LogRecord
 
 if TYPE_CHECKING:

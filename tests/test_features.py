@@ -9,7 +9,7 @@ import pytest
 from mirror import differences
 from recorded import cases
 
-from runc_async._decode import decode_features, decode_version
+from runc_async._answers.decode import decode_features, decode_version
 from runc_async.features import Features, LinuxFeatures, Version
 
 # All that runtime-spec 1.3.0 has and the recordings haven't.

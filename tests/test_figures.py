@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 from recorded import Case, cases
 
-from runc_async._decode import decode_stats
+from runc_async._answers.decode import decode_stats
 from runc_async.figures import (
     BlkioRates,
     NetworkRates,

@@ -1,4 +1,4 @@
-"""runc's log and crun's: see runc_async/_log.py."""
+"""runc's log and crun's: see runc_async/_answers/log.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import recorded
 from hypothesis import example, given, strategies as st
 
-from runc_async._log import LogRecord, parse_log
+from runc_async._answers.log import LogRecord, parse_log
 
 NOON = dt.datetime(2026, 1, 2, 12, 0, tzinfo=dt.UTC)
 RUNC = b'{"level":"error","msg":"no \\"x\\"\\nat all","time":"2026-01-02T12:00:00Z"}\n'

@@ -25,7 +25,7 @@ from fuzz_targets import chain, sound
 from rich.console import Console
 
 from runc_async import Bundle, Runc, spec
-from runc_async._criu_log import explained
+from runc_async._answers.criu_log import explained
 from runc_async._linux.fdsocket import FDSocket
 from runc_async._linux.scratch import scratch_directory
 from runc_async._workload import Workload

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runc_async._decode import decode_list, decode_state
+from runc_async._answers.decode import decode_list, decode_state
 from runc_async.errors import DecodeError
 from runc_async.state import State, Status
 

@@ -9,7 +9,7 @@ import pytest
 from mirror import differences
 from recorded import cases
 
-from runc_async._decode import EVENT, decode_stats
+from runc_async._answers.decode import EVENT, decode_stats
 from runc_async.errors import DecodeError
 from runc_async.event import StatsEvent
 from runc_async.stats import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runc_async._decode import decode_top
+from runc_async._answers.decode import decode_top
 from runc_async.errors import DecodeError
 from runc_async.top import Top
 

@@ -7,8 +7,8 @@ import functools
 from collections.abc import Mapping
 from typing import Final
 
+from .._answers.decode import decode_version
 from .._caller import DEFAULT, KILL, Caller, Timeout
-from .._decode import decode_version
 from .._runner import ProcessRunner
 from ..errors import CommandError, DecodeError, UnsupportedError
 from ..features import Version

@@ -8,9 +8,9 @@ import stat
 from collections.abc import Generator
 from typing import Final
 
-from ._commands.descriptors import open_itself
-from ._text import one_line
-from .errors import CheckpointError
+from .._commands.descriptors import open_itself
+from .._text import one_line
+from ..errors import CheckpointError
 
 TAIL: Final = 4096
 """Bytes of the log that an error keeps."""

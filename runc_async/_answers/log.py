@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import LogRecord
+from ..errors import LogRecord
 
 __all__ = ["LogRecord", "parse_log"]
 

@@ -6,8 +6,8 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-from . import errors
-from .errors import CommandError
+from .. import errors
+from ..errors import CommandError
 
 # What runc puts before a cause: 1.1 and later the first four, 1.0 the others.
 _PREFIXES = re.compile(

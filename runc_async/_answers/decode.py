@@ -10,12 +10,12 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from .errors import DecodeError
-from .event import Event, OOMEvent, StatsEvent, UnknownEvent
-from .features import Features, Version
-from .state import State
-from .stats import Stats
-from .top import Top
+from ..errors import DecodeError
+from ..event import Event, OOMEvent, StatsEvent, UnknownEvent
+from ..features import Features, Version
+from ..state import State
+from ..stats import Stats
+from ..top import Top
 
 T = TypeVar("T")
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | None"

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import errors
-from ._log import parse_log
-from ._text import shorten
-from ._wording import meaning
-from .errors import CommandError, LogRecord
+from .. import errors
+from .._text import shorten
+from ..errors import CommandError, LogRecord
+from .log import parse_log
+from .wording import meaning
 
 if TYPE_CHECKING:
-    from ._workload import Fate
+    from .._workload import Fate
 
 # What Go's (runc) and crun's JSON readers complain of, without a word on the document. All but the first commands read
 # the container's state, and some another document after it.

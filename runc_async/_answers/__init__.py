@@ -1,0 +1,1 @@
+"""What runtimes answer: logs, wordings, failures, and answers decoded into structs."""
