@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ._adoption import adopt_processes
 from ._answers.decode import decode_state
-from ._bundle_check import check_bundle
+from ._bundles.check import check_bundle
 from ._commands import argv
 from ._commands.argv import Command, StrPath
 from ._exec_helper import named

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from ._bundle_check import CONFIG, check_bundle, check_rootfs, find_rootfs
+from ._bundles.check import CONFIG, check_bundle, check_rootfs, find_rootfs
 from ._linux.files import read_bounded, write_private
 from ._process import outwait
 from .errors import CleanupWarning
@@ -21,7 +21,7 @@ from .spec import Spec
 from .spec._json import MAX_DOCUMENT
 
 if TYPE_CHECKING:
-    from ._bundle_dir import Made
+    from ._bundles.directory import Made
 
 T = TypeVar("T")
 
@@ -248,7 +248,7 @@ class _GivenUpError(Exception):
 
 def _make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, given_up: threading.Event) -> Made:
     """Make a bundle; in a worker thread."""
-    from ._bundle_dir import make  # noqa: PLC0415 - tarfile, tempfile and ctypes take 15 ms, and few callers need them
+    from ._bundles.directory import make  # noqa: PLC0415 - tarfile, tempfile and ctypes take 15 ms, and few callers need them
 
     def check() -> None:
         if given_up.is_set():

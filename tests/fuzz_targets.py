@@ -21,9 +21,10 @@ import archives
 from recorded import cases, raw
 from spec_documents import BAD, DATA, GOOD
 
-from runc_async import _adoption, _init_watch, _unpack, spec
+from runc_async import _adoption, _init_watch, spec
 from runc_async._answers import criu_log as criu_log_module, decode as decode_module, failures as failures_module
 from runc_async._answers.log import parse_log
+from runc_async._bundles import unpack
 from runc_async._framing import LineFramer
 from runc_async._linux import cgroup, pidfd
 from runc_async._workload import pid_in
@@ -247,7 +248,7 @@ def archive(data: bytes) -> None:
         packed.write_bytes(data)
         rootfs.mkdir()
         try:
-            _unpack.unpack(Tar(packed, max_size=1 << 20, max_entries=50), str(rootfs), lambda: None)
+            unpack.unpack(Tar(packed, max_size=1 << 20, max_entries=50), str(rootfs), lambda: None)
         except RootfsError as error:
             sound(error)
         except OSError as error:

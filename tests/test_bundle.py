@@ -22,8 +22,8 @@ import anyio
 import archives
 import pytest
 
-from runc_async import _bundle_dir
-from runc_async._bundle_check import check_bundle
+from runc_async._bundles import directory
+from runc_async._bundles.check import check_bundle
 from runc_async._linux import files
 from runc_async.bundle import Bundle
 from runc_async.errors import BundleNotFound, CleanupWarning, DecodeError, RootfsError
@@ -407,7 +407,7 @@ async def test_cancelling_leaves_nothing(cancel: str, goes_on: bytes, place: Pat
 def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
     """Have bundles made to their end, whatever is cancelled; return what is set by then, and what lets them go on."""
     done, go_on = threading.Event(), threading.Event()
-    real = _bundle_dir.make
+    real = directory.make
 
     def make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, _check: object) -> object:
         made = real(path, parent, rootfs, spec, lambda: None)
@@ -415,7 +415,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading
         go_on.wait(10)
         return made
 
-    monkeypatch.setattr(_bundle_dir, "make", make)
+    monkeypatch.setattr(directory, "make", make)
     return done, go_on
 
 
@@ -549,7 +549,7 @@ async def test_what_cannot_be_undone_is_named(
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     done, go_on = held_up
-    monkeypatch.setattr(_bundle_dir, "remove_tree", remove)
+    monkeypatch.setattr(directory, "remove_tree", remove)
     hostile = archives.tar(archives.file("../planted"))
     (place / "archive").write_bytes(hostile if end == "refused" else archives.HONEST)
     task = asyncio.create_task(Bundle.create(place / "b", rootfs=Tar(place / "archive")))
@@ -575,7 +575,7 @@ async def test_a_cancel_hides_no_warning(place: Path, monkeypatch: pytest.Monkey
         go_on.wait(10)
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(_bundle_dir, "remove_tree", remove)
+    monkeypatch.setattr(directory, "remove_tree", remove)
     temporary = Bundle.temporary(rootfs=place / "base", directory=place)
     bundle = await temporary.__aenter__()
     task = asyncio.create_task(bundle.aclose())
@@ -623,5 +623,5 @@ def test_busybox_takes_arguments_and_no_line() -> None:
 
 def test_what_few_need_is_not_imported() -> None:
     """Importing bundles doesn't import what makes them: tarfile and others, which would double the time."""
-    code = "import runc_async.bundle, sys; print({'tarfile', 'runc_async._bundle_dir'} & sys.modules.keys())"
+    code = "import runc_async.bundle, sys; print({'tarfile', 'runc_async._bundles.directory'} & sys.modules.keys())"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

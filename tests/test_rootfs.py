@@ -25,9 +25,9 @@ import pytest
 from archives import directory, file, hardlink, symlink, tar
 from hypothesis import given, settings, strategies as st
 
-from runc_async import _overlay
+from runc_async._bundles import overlay
+from runc_async._bundles.unpack import unpack
 from runc_async._linux.files import remove_tree
-from runc_async._unpack import unpack
 from runc_async.bundle import Bundle
 from runc_async.errors import CleanupWarning, RootfsError
 from runc_async.rootfs import Busybox, Overlay, Tar
@@ -393,7 +393,7 @@ async def test_failures_after_the_mount_unmount(place: Path, monkeypatch: pytest
     def fail(*_args: object, **_options: object) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr("runc_async._bundle_dir.write_private", fail)
+    monkeypatch.setattr("runc_async._bundles.directory.write_private", fail)
     with pytest.raises(OSError, match="no space left"):
         await Bundle.create(place / "bundle", rootfs=Overlay([place / "outside"]))
     assert snapshot(place) == before
@@ -416,7 +416,7 @@ async def test_mounts_that_fail(code: int, says: str, place: Path, monkeypatch: 
     def refuse(*_args: object) -> int:
         return code
 
-    monkeypatch.setattr(_overlay, "_call", refuse)
+    monkeypatch.setattr(overlay, "_call", refuse)
     with pytest.raises(RootfsError, match=says):
         await Bundle.create(place / "bundle", rootfs=Overlay([place / "outside"]))
     assert snapshot(place) == before

@@ -6,8 +6,8 @@ import os
 import shutil
 import struct
 
-from .errors import RootfsError
-from .rootfs import Busybox
+from ..errors import RootfsError
+from ..rootfs import Busybox
 
 _DIRECTORIES = ("bin", "dev", "etc", "proc", "root", "sys", "tmp")
 

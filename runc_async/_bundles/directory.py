@@ -9,14 +9,14 @@ import tempfile
 import warnings
 from collections.abc import Callable
 
-from ._bundle_check import CONFIG, check_rootfs
-from ._busybox import fill
-from ._linux.files import REMOVAL_DESCRIPTORS, opened, remove_tree, reserved, write_private
-from ._overlay import mount_overlay
-from ._unpack import Check, unpack
-from .errors import CleanupWarning
-from .rootfs import Busybox, Overlay, Rootfs, Tar
-from .spec import Spec
+from .._linux.files import REMOVAL_DESCRIPTORS, opened, remove_tree, reserved, write_private
+from ..errors import CleanupWarning
+from ..rootfs import Busybox, Overlay, Rootfs, Tar
+from ..spec import Spec
+from .busybox import fill
+from .check import CONFIG, check_rootfs
+from .overlay import mount_overlay
+from .unpack import Check, unpack
 
 
 class Made:

@@ -9,9 +9,9 @@ import os
 import stat
 from collections.abc import Callable
 
-from ._linux.files import opened
-from .errors import RootfsError
-from .rootfs import Overlay
+from .._linux.files import opened
+from ..errors import RootfsError
+from ..rootfs import Overlay
 
 # <sys/mount.h>
 _MNT_DETACH = 2

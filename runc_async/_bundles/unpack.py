@@ -17,9 +17,9 @@ import tarfile
 from collections.abc import Callable, Generator, Sequence
 from typing import BinaryIO, TypeAlias, cast
 
-from ._linux.files import DIRECTORY, NEW_FILE, opened
-from .errors import RootfsError
-from .rootfs import Tar
+from .._linux.files import DIRECTORY, NEW_FILE, opened
+from ..errors import RootfsError
+from ..rootfs import Tar
 
 Check: TypeAlias = Callable[[], None]
 """Called often; raises when the work shall be given up."""

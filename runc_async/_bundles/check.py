@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from .errors import BundleNotFound
+from ..errors import BundleNotFound
 
 CONFIG = "config.json"
 """The name of the configuration in a bundle: runtime-spec bundle.md."""

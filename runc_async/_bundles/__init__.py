@@ -1,0 +1,1 @@
+"""Bundles on the disk: checked, made, and their root filesystems."""
