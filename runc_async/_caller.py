@@ -12,16 +12,16 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from ._adoption import adopt_processes
 from ._answers.decode import decode_state
 from ._bundles.check import check_bundle
 from ._commands import argv
 from ._commands.argv import Command, StrPath
+from ._containers.adoption import adopt_processes
+from ._containers.state_mounts import unmount
 from ._exec_helper import named
 from ._linux.subreaper import reap_adopted
 from ._process import patiently, stubbornly
 from ._runner import ProcessRunner
-from ._state_mounts import unmount
 from .errors import (
     BundleNotFound,
     CleanupWarning,
@@ -305,7 +305,7 @@ class Caller:
         )
 
         async def undo() -> None:
-            from ._residue import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
+            from ._containers.leftovers import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
 
             if not await self._older(container_id, begun):
                 with self._ending(container_id):

@@ -41,7 +41,7 @@ def yards_named(directory: str) -> Generator[None]:
     try:
         yield
     except BaseException:
-        from ._residue import mounted_in  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
+        from ._containers.leftovers import mounted_in  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
 
         with contextlib.suppress(OSError):  # no descriptor may be left
             if left := mounted_in(directory):

@@ -10,8 +10,8 @@ import anyio
 import msgspec
 
 from ._caller import command_error
+from ._containers.init_watch import InitWatch
 from ._framing import LineFramer
-from ._init_watch import InitWatch
 from ._runner import RunningProcess
 from .errors import CommandError
 from .event import OOMEvent

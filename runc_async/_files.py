@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 
+from ._containers.workload import Workload
 from ._linux.memfd import lifted, memory_file
-from ._workload import Workload
 from .runner import Argument, Document, PidfdSocket, PrivateLog, Setting, WatchedPidFile
 
 LOG_LIMIT = 1 << 20

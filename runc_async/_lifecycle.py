@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
-from ._adoption import adopt_processes
 from ._caller import DEFAULT, LET_FINISH, Timeout
 from ._commands import argv
 from ._commands.argv import Command, Creation, StrPath
 from ._commands.descriptors import FileDescriptor, preserved
 from ._commands.support import CREATE_PIDFD_SOCKET, Support
+from ._containers.adoption import adopt_processes
 from .response import Response
 from .stdio import NullIO, StdIO
 

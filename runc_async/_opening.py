@@ -18,8 +18,8 @@ from ._commands.criu import Restoration
 from ._commands.descriptors import preserved
 from ._commands.options import CreateOptions, ProcessOptions, RestoreOptions
 from ._commands.support import CREATE_PIDFD_SOCKET
+from ._containers.first_process import Init
 from ._foreground import DRAIN_TIMEOUT, exec_command
-from ._init import Init
 from ._lifecycle import Lifecycle
 from ._linux.fdsocket import FDSocket
 from ._process import patiently

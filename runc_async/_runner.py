@@ -7,7 +7,8 @@ import contextlib
 import signal
 from collections.abc import Callable
 
-from ._adoption import adopt_copies, looking_again
+from ._containers.adoption import adopt_copies, looking_again
+from ._containers.workload import Fate, Workload, descendants, drops_sigterm, kill_workload
 from ._exec_helper import helped
 from ._files import FIRST_INHERITED, Files
 from ._helpers import Helpers
@@ -15,7 +16,6 @@ from ._linux.subreaper import adopt, adopt_stray, adopting
 from ._plumbing import Plumbing
 from ._process import Child, patiently
 from ._streams.pipes import PipeReader, PipeWriter
-from ._workload import Fate, Workload, descendants, drops_sigterm, kill_workload
 from .console import Pty
 from .exitstatus import from_wait_status
 from .runner import Completed, Invocation, StreamedOutput, end_notes

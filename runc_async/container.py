@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ._caller import DEFAULT, GRACE, Timeout, raise_failure
 from ._commands.argv import signal_number
-from ._init import Init
+from ._containers.first_process import Init
 from ._linux.pidfd import ProcessIdentity, open_pidfd
 from ._process import begin, patiently, stubbornly
 from .errors import CleanupWarning, RuncError

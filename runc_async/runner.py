@@ -13,8 +13,8 @@ from ._text import one_line
 from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
 if TYPE_CHECKING:
+    from ._containers.workload import Fate, Workload
     from ._streams.pipes import PipeReader, PipeWriter
-    from ._workload import Fate, Workload
     from .console import Pty
 
 

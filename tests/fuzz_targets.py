@@ -21,13 +21,14 @@ import archives
 from recorded import cases, raw
 from spec_documents import BAD, DATA, GOOD
 
-from runc_async import _adoption, _init_watch, spec
+from runc_async import spec
 from runc_async._answers import criu_log as criu_log_module, decode as decode_module, failures as failures_module
 from runc_async._answers.log import parse_log
 from runc_async._bundles import unpack
+from runc_async._containers import adoption, init_watch
+from runc_async._containers.workload import pid_in
 from runc_async._framing import LineFramer
 from runc_async._linux import cgroup, pidfd
-from runc_async._workload import pid_in
 from runc_async.errors import CheckpointError, DecodeError, RootfsError, RuncError
 from runc_async.rootfs import Tar
 
@@ -229,9 +230,9 @@ def oom_kills(data: bytes) -> None:
 def state_record(data: bytes) -> None:
     """Read what a runtime keeps of a container's processes: any record is one, or none."""
     place("web", "state.json").write_bytes(data)
-    _init_watch.recorded_init(str(place()), "web")
-    with mock.patch.object(_adoption, "adopting", return_value=True):
-        _adoption.adopt_processes(str(place()), "web")
+    init_watch.recorded_init(str(place()), "web")
+    with mock.patch.object(adoption, "adopting", return_value=True):
+        adoption.adopt_processes(str(place()), "web")
 
 
 def cgroup_procs(data: bytes) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runc_async import _adoption
-from runc_async._adoption import adopt_processes
+from runc_async._containers import adoption
+from runc_async._containers.adoption import adopt_processes
 from runc_async._linux.subreaper import adopted, reap_adopted, subreaper
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def test_members_of_the_cgroup_that_crun_names(detached: int, tmp_path: Path, mo
     def found(path: str) -> list[Path]:
         return [tmp_path / "missing", tmp_path / path[1:]]
 
-    monkeypatch.setattr(_adoption, "is_forsaken", no)
-    monkeypatch.setattr(_adoption, "cgroup_directories", found)
+    monkeypatch.setattr(adoption, "is_forsaken", no)
+    monkeypatch.setattr(adoption, "cgroup_directories", found)
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "cgroup.procs").write_text(f"{detached}\n")
     record(tmp_path, "status", {"pid": NONE, "cgroup-path": "/c"})

@@ -25,7 +25,8 @@ from containers import ended
 from hypothesis import given, settings, strategies as st
 from recorded import RUNTIMES, cases
 
-from runc_async import Invocation, ProcessRunner, Runc, _init_watch, _watching
+from runc_async import Invocation, ProcessRunner, Runc, _watching
+from runc_async._containers import init_watch
 from runc_async._linux.pidfd import ProcessIdentity
 from runc_async._runner import RunningProcess
 from runc_async.errors import (
@@ -599,7 +600,7 @@ def watched(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         del pid
         return cgroup
 
-    monkeypatch.setattr(_init_watch, "memory_cgroup", memory_cgroup)
+    monkeypatch.setattr(init_watch, "memory_cgroup", memory_cgroup)
     with sleeper() as init:
         script.record(init.pid)
         yield Watched(script, init, cgroup)

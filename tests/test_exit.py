@@ -20,6 +20,7 @@ from hypothesis import given, strategies
 from orphans import Maker, Process, orphans
 
 import runc_async._linux.pidfd as pidfds
+from runc_async._containers.workload import children, drops_sigterm
 from runc_async._linux import exits
 from runc_async._linux.exits import wait_pidfd
 from runc_async._linux.pidfd import (
@@ -32,7 +33,6 @@ from runc_async._linux.pidfd import (
     pidfd_pid,
 )
 from runc_async._linux.subreaper import adopt, adopted, reap_adopted
-from runc_async._workload import children, drops_sigterm
 from runc_async.exitstatus import ExitStatus, from_exit_code, from_wait_status
 
 uvloop.new_event_loop().close()  # libuv opens a pipe with the first loop, for good: before any test counts descriptors

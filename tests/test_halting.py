@@ -17,12 +17,13 @@ import children
 import pytest
 from waiting import until
 
-from runc_async import _adoption, _process
-from runc_async._adoption import adopt_copies, adopt_processes, looking_again
+from runc_async import _process
+from runc_async._containers import adoption
+from runc_async._containers.adoption import adopt_copies, adopt_processes, looking_again
+from runc_async._containers.workload import children as children_of
 from runc_async._linux.subreaper import adopt, adopted, reap_adopted, strays, subreaper
 from runc_async._process import Child
 from runc_async._runner import ProcessRunner
-from runc_async._workload import children as children_of
 from runc_async.runner import StopPolicy, StreamedOutput
 
 
@@ -63,7 +64,7 @@ def test_no_copy_is_looked_for_without_a_subreaper(monkeypatch: pytest.MonkeyPat
     def no(_pid: int) -> list[int]:
         raise AssertionError("looked for")
 
-    monkeypatch.setattr(_adoption, "children", no)
+    monkeypatch.setattr(adoption, "children", no)
     adopt_copies(0)
     adopt_processes("/", "web")
 
@@ -258,13 +259,13 @@ async def test_what_a_copy_of_runc_starts_when_runc_is_gone(tmp_path: Path) -> N
 async def test_many_ends_are_a_reason_for_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is for what is younger than any of their runcs; and when a runc is long gone nobody looks."""
     looks: list[float] = []
-    monkeypatch.setattr(_adoption, "adopt_copies", looks.append)
+    monkeypatch.setattr(adoption, "adopt_copies", looks.append)
     for since in (3.0, 1.0, 2.0):
         looking_again(since)()
     await anyio.lowlevel.checkpoint()
     looking_again(4.0)()
     await anyio.lowlevel.checkpoint()
-    monkeypatch.setattr(_adoption, "COPY_TIME", 0.0)
+    monkeypatch.setattr(adoption, "COPY_TIME", 0.0)
     looking_again(5.0)()
     await anyio.lowlevel.checkpoint()
     assert looks == [1.0, 4.0]

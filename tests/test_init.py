@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import leaks
 import pytest
 
-from runc_async import _init
-from runc_async._init import Init, merged
+from runc_async._containers import first_process
+from runc_async._containers.first_process import Init, merged
 from runc_async.exitstatus import ExitStatus
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ async def test_what_the_cgroup_told(
     def counted(_: Path) -> int | None:
         return next(kills)
 
-    monkeypatch.setattr(_init, "memory_cgroup", directory)
-    monkeypatch.setattr(_init, "read_oom_kills", counted)
+    monkeypatch.setattr(first_process, "memory_cgroup", directory)
+    monkeypatch.setattr(first_process, "read_oom_kills", counted)
     monkeypatch.setattr("runc_async._linux.exits.read_oom_kills", counted)
     init = born("kill -KILL $$")
     assert (await init.wait(reap_timeout=0)).oom_killed is True
@@ -165,8 +165,8 @@ async def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch, step: str,
     def directory(_: int) -> Path:
         return tmp_path
 
-    monkeypatch.setattr(_init, "memory_cgroup", directory)
-    monkeypatch.setattr(_init, step, refuse)
+    monkeypatch.setattr(first_process, "memory_cgroup", directory)
+    monkeypatch.setattr(first_process, step, refuse)
     before = leaks.footprint()
     with pytest.raises(OSError, match="Too many"):
         Init(os.getpid(), os.pidfd_open(os.getpid()))

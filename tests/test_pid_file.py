@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from waiting import until
 
-from runc_async import _workload
-from runc_async._workload import Workload
+from runc_async._containers import workload as workload_module
+from runc_async._containers.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ async def workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         del pid
         return CHILDREN
 
-    monkeypatch.setattr(_workload, "children", children)
+    monkeypatch.setattr(workload_module, "children", children)
     made = Workload(str(tmp_path / "pid"))
     yield made
     made.close()
@@ -76,7 +76,7 @@ async def test_no_descriptor_to_look_with_at_first(
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return True
 
-    monkeypatch.setattr(_workload, "began_since", began_since)
+    monkeypatch.setattr(workload_module, "began_since", began_since)
     workload.runc_pid = CHILDREN[0]
     (tmp_path / ".pid").write_text(str(os.getpid()))
     await until(lambda: looks)

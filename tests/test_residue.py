@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runc_async import _residue
-from runc_async._residue import mounted_in, remove_cgroups
-from runc_async._state_mounts import forget_copy, spare_root
+from runc_async._containers import leftovers
+from runc_async._containers.leftovers import mounted_in, remove_cgroups
+from runc_async._containers.state_mounts import forget_copy, spare_root
 
 LAYOUTS = {
     "v1": ("4:memory:/ours\n2:cpu,cpuacct:/\n1:name=systemd:/\n", ["memory/ours", "cpu", "cpu,cpuacct", "systemd"]),
@@ -64,7 +64,7 @@ async def test_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     cgroup.mkdir()
     tries = -(10**9)
-    monkeypatch.setattr(_residue, "PATIENCE", 0.03)
+    monkeypatch.setattr(leftovers, "PATIENCE", 0.03)
     async with asyncio.timeout(5):
         assert await remove_cgroups("box", tmp_path, tmp_path / "own") == [cgroup]
 

@@ -26,9 +26,9 @@ from rich.console import Console
 
 from runc_async import Bundle, Runc, spec
 from runc_async._answers.criu_log import explained
+from runc_async._containers.workload import Workload
 from runc_async._linux.fdsocket import FDSocket
 from runc_async._linux.scratch import scratch_directory
-from runc_async._workload import Workload
 from runc_async.errors import CheckpointError, CleanupWarning, CommandError, DecodeError, RuncError, RuncTimeout
 from runc_async.runner import Setting
 from runc_async.testing import FakeRunner

@@ -18,8 +18,8 @@ import pytest
 from orphans import Maker, Process, orphans
 from waiting import until
 
-from runc_async import _adoption
-from runc_async._adoption import adopt_copies, adopt_processes
+from runc_async._containers import adoption
+from runc_async._containers.adoption import adopt_copies, adopt_processes
 from runc_async._linux import exits
 from runc_async._linux.libc import PR_SET_CHILD_SUBREAPER, orphans_come_to_us, prctl
 from runc_async._linux.pidfd import pidfd_pid
@@ -278,7 +278,7 @@ async def test_a_call_ends_without_a_descriptor_to_look_with(orphan: Maker, monk
     def ours(_pid: int) -> list[int]:
         return [process.pid]
 
-    monkeypatch.setattr(_adoption, "children", ours)
+    monkeypatch.setattr(adoption, "children", ours)
     with descriptors.spare(0):
         adopt(process.pid)
         adopt_stray(process.pid)

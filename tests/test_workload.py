@@ -20,11 +20,11 @@ from children import alive, gone, post, shell
 from runtime import KERNEL_KEEPS
 from waiting import until
 
-from runc_async import _workload
+from runc_async._containers import workload as workload_module
+from runc_async._containers.workload import Workload, children, descendants, drops_sigterm, kill_workload
 from runc_async._linux.held_pidfd import HeldPidfd
 from runc_async._linux.pidfd import began_since, pidfd_numbers, pidfd_pid
 from runc_async._runner import ProcessRunner
-from runc_async._workload import Workload, children, descendants, drops_sigterm, kill_workload
 from runc_async.runner import Invocation, PidfdSocket, PrivateLog, StopPolicy, WatchedPidFile
 from runc_async.stdio import NullIO
 
@@ -73,7 +73,7 @@ async def test_a_number_that_changed_hands(monkeypatch: pytest.MonkeyPatch) -> N
     def descendants(_: int) -> list[tuple[int, int]]:
         return [(process.pid, 1 << 22), (1 << 22, 1)]
 
-    monkeypatch.setattr(_workload, "descendants", descendants)
+    monkeypatch.setattr(workload_module, "descendants", descendants)
     kill_workload(1)
     assert alive(process.pid)
     await process.aclose()
@@ -105,7 +105,7 @@ async def test_a_container_decides_how_many_there_are(condition: str, monkeypatc
         assert top.stdout is not None
         try:
             assert top.stdout.read(1) == b"."
-            monkeypatch.setattr(_workload, "children", look)
+            monkeypatch.setattr(workload_module, "children", look)
             with recursion(number // 2):
                 assert not drops_sigterm(top.pid)
                 found = descendants(top.pid)
@@ -329,7 +329,7 @@ async def test_no_descriptor_for_the_process(monkeypatch: pytest.MonkeyPatch, tm
     real = os.pidfd_open
 
     def fail(pid: int, flags: int = 0) -> int:
-        if os.path.dirname(inspect.stack(0)[1].filename) == os.path.dirname(_workload.__file__):
+        if os.path.dirname(inspect.stack(0)[1].filename) == os.path.dirname(workload_module.__file__):
             raise OSError(errno.EMFILE, "Too many open files")
         return real(pid, flags)
 
@@ -416,7 +416,7 @@ async def test_a_pidfd_that_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     def look_up(*_: object) -> NoReturn:
         raise AssertionError("a process is looked up by its number")
 
-    monkeypatch.setattr(_workload, "children", look_up)
+    monkeypatch.setattr(workload_module, "children", look_up)
     with monkeypatch.context() as patch:
         patch.setattr(HeldPidfd, "open", look_up)
         process = await ProcessRunner().open(sender("pidfd"))

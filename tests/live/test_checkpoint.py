@@ -25,7 +25,7 @@ from containers import ended, heard
 
 import runc_async
 from runc_async import _checkpointing, _opening
-from runc_async._residue import remove_cgroups
+from runc_async._containers.leftovers import remove_cgroups
 from runc_async.client import Runc
 from runc_async.errors import (
     CheckpointError,

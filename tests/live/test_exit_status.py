@@ -204,7 +204,7 @@ def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     """Say whether the kernel keeps a status; the older one has no such call."""
     if request.param == "older-kernel":
         monkeypatch.setattr("runc_async._linux.exits.kept_status", refuse)
-        monkeypatch.setattr("runc_async._workload.kept_status", refuse)
+        monkeypatch.setattr("runc_async._containers.workload.kept_status", refuse)
         return False
     return KERNEL_KEEPS
 

@@ -23,7 +23,7 @@ from operations import OPERATIONS, Operation, Stage
 from sweep import Place
 
 from runc_async import CleanupWarning, CommandError, Runc, RuncError, RuncNotFound
-from runc_async._residue import remove_cgroups
+from runc_async._containers.leftovers import remove_cgroups
 from runc_async.errors import ContainerNotFound, ContainerNotPaused
 
 if TYPE_CHECKING:

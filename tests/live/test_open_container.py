@@ -20,8 +20,8 @@ import pytest
 from containers import ended
 from interruptions import INTERRUPTIONS
 
+from runc_async._containers.workload import Workload
 from runc_async._linux.fdsocket import FDSocket
-from runc_async._workload import Workload
 from runc_async.client import Runc
 from runc_async.container import Container
 from runc_async.errors import (
@@ -302,7 +302,7 @@ async def test_the_first_process_is_not_looked_up(
         "_linux.held_pidfd.HeldPidfd.open",
         "_linux.pidfd._stat",
         "_linux.pidfd.open_pidfd",
-        "_workload.children",
+        "_containers.workload.children",
     ):
         monkeypatch.setattr(f"runc_async.{place}", look_up)
     async with client.open_container(container_id(), make_bundle(["sleep", "600"]), grace=0) as container:
@@ -471,10 +471,10 @@ def refuse(*_: object) -> NoReturn:
 @pytest.mark.parametrize(
     "places",
     [
-        ["_init.memory_cgroup"],
-        pytest.param(["_init.read_oom_kills"], marks=pytest.mark.needs("memory controller")),
+        ["_containers.first_process.memory_cgroup"],
+        pytest.param(["_containers.first_process.read_oom_kills"], marks=pytest.mark.needs("memory controller")),
         ["_opening.Pty"],
-        ["_linux.held_pidfd.HeldPidfd.open", "_workload.FDSocket.receive_nowait"],
+        ["_linux.held_pidfd.HeldPidfd.open", "_containers.workload.FDSocket.receive_nowait"],
     ],
     ids=lambda places: places[-1],
 )

@@ -18,16 +18,16 @@ import time
 from collections.abc import Generator
 from typing import Literal, TypeAlias
 
-from ._commands.descriptors import open_itself
-from ._linux.exits import wait_pidfd
-from ._linux.fdsocket import FDSocket
-from ._linux.held_pidfd import HeldPidfd
-from ._linux.inotify import arrivals
-from ._linux.memfd import lifted
-from ._linux.pidfd import SignalView, began_since, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid
-from ._linux.scratch import scratch_directory
-from ._linux.subreaper import adopt_stray, adopting
-from .errors import RuncError
+from .._commands.descriptors import open_itself
+from .._linux.exits import wait_pidfd
+from .._linux.fdsocket import FDSocket
+from .._linux.held_pidfd import HeldPidfd
+from .._linux.inotify import arrivals
+from .._linux.memfd import lifted
+from .._linux.pidfd import SignalView, began_since, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid
+from .._linux.scratch import scratch_directory
+from .._linux.subreaper import adopt_stray, adopting
+from ..errors import RuncError
 
 _PID = re.compile(rb"([1-9][0-9]{0,9})\n?")
 _PID_BYTES = 16

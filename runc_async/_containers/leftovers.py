@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ._linux.cgroup import unescape
+from .._linux.cgroup import unescape
 
 PATIENCE = 1.0
 """Seconds for the processes of a half-made container to end: each does when it finds its runc gone."""

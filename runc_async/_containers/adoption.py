@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from ._answers.decode import UNDECODABLE
-from ._linux.cgroup import cgroup_directories
-from ._linux.pidfd import began_since, is_forsaken, name_of
-from ._linux.subreaper import adopt, adopt_stray, adopting, is_adopted
-from ._workload import children
+from .._answers.decode import UNDECODABLE
+from .._linux.cgroup import cgroup_directories
+from .._linux.pidfd import began_since, is_forsaken, name_of
+from .._linux.subreaper import adopt, adopt_stray, adopting, is_adopted
+from .workload import children
 
 _CRUN = b"crun"
 _RUNC_COPY = b"runc:["

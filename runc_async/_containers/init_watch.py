@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from ._answers.decode import UNDECODABLE
-from ._linux.cgroup import memory_cgroup, read_oom_kills
-from ._linux.pidfd import ProcessIdentity, has_exited, open_pidfd
+from .._answers.decode import UNDECODABLE
+from .._linux.cgroup import memory_cgroup, read_oom_kills
+from .._linux.pidfd import ProcessIdentity, has_exited, open_pidfd
 
 
 class _Record(msgspec.Struct):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ._linux.cgroup import memory_cgroup, read_oom_kills
-from ._linux.exits import REAP_TIMEOUT, wait_pidfd
-from ._linux.held_pidfd import HeldPidfd
-from ._linux.pidfd import SignalView, has_exited
-from ._linux.subreaper import adopt, claimed
-from .exitstatus import ExitStatus
+from .._linux.cgroup import memory_cgroup, read_oom_kills
+from .._linux.exits import REAP_TIMEOUT, wait_pidfd
+from .._linux.held_pidfd import HeldPidfd
+from .._linux.pidfd import SignalView, has_exited
+from .._linux.subreaper import adopt, claimed
+from ..exitstatus import ExitStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
