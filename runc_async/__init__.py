@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import figures as figures, rootfs as rootfs, spec as spec
     from ._linux.subreaper import subreaper as subreaper
-    from ._runner import ProcessRunner as ProcessRunner
+    from ._process.running import ProcessRunner as ProcessRunner
     from ._streams.pipes import PipeReader as PipeReader, PipeWriter as PipeWriter
     from .bundle import Bundle as Bundle
     from .client import Runc as Runc
@@ -104,7 +104,7 @@ _NAMES = {
     "features": "Features Version",
     "merge": "MergedEvents StreamEnded StreamFailed merge_events",
     "response": "Response",
-    "_runner": "ProcessRunner",
+    "_process.running": "ProcessRunner",
     "state": "State Status",
     "stats": "Stats",
     "stdio": "CapturedIO InheritedIO NullIO PipedIO PtyIO RedirectIO",

@@ -18,10 +18,10 @@ from ._commands import argv
 from ._commands.argv import Command, StrPath
 from ._containers.adoption import adopt_processes
 from ._containers.state_mounts import unmount
-from ._exec_helper import named
 from ._linux.subreaper import reap_adopted
-from ._process import patiently, stubbornly
-from ._runner import ProcessRunner
+from ._process.child import patiently, stubbornly
+from ._process.launch import named
+from ._process.running import ProcessRunner
 from .errors import (
     BundleNotFound,
     CleanupWarning,

@@ -12,7 +12,7 @@ import msgspec
 from ._caller import command_error
 from ._containers.init_watch import InitWatch
 from ._framing import LineFramer
-from ._runner import RunningProcess
+from ._process.running import RunningProcess
 from .errors import CommandError
 from .event import OOMEvent
 from .runner import Invocation, Process, Runner

@@ -22,7 +22,7 @@ from ._containers.first_process import Init
 from ._foreground import DRAIN_TIMEOUT, exec_command
 from ._lifecycle import Lifecycle
 from ._linux.fdsocket import FDSocket
-from ._process import patiently
+from ._process.child import patiently
 from ._queries import Queries
 from ._watching import Watching
 from .console import Pty

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from ._bundles.check import CONFIG, check_bundle, check_rootfs, find_rootfs
 from ._linux.files import read_bounded, write_private
-from ._process import outwait
+from ._process.child import outwait
 from .errors import CleanupWarning
 from .rootfs import Busybox, Overlay, Rootfs, Tar
 from .spec import Spec

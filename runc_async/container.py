@@ -13,7 +13,7 @@ from ._caller import DEFAULT, GRACE, Timeout, raise_failure
 from ._commands.argv import signal_number
 from ._containers.first_process import Init
 from ._linux.pidfd import ProcessIdentity, open_pidfd
-from ._process import begin, patiently, stubbornly
+from ._process.child import begin, patiently, stubbornly
 from .errors import CleanupWarning, RuncError
 from .exitstatus import ExitStatus, from_exit_code, from_wait_status
 

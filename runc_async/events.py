@@ -13,7 +13,7 @@ import anyio
 from ._answers.decode import EVENT, UNDECODABLE, decode_event
 from ._event_reader import EventReader
 from ._latest import Latest
-from ._process import patiently
+from ._process.child import patiently
 from .errors import DecodeError
 from .event import Event, OOMEvent, StatsEvent, UnknownEvent
 

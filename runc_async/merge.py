@@ -11,7 +11,7 @@ from typing import Self, TypeAlias
 import anyio
 import msgspec
 
-from ._process import patiently
+from ._process.child import patiently
 from .errors import DecodeError
 from .event import Event
 from .events import EventStream

@@ -21,7 +21,7 @@ from runtime import CGROUPS, is_cgroup2
 from sweep import Place, complaints
 
 from runc_async import CleanupWarning, RuncError
-from runc_async._runner import ProcessRunner, RunningProcess
+from runc_async._process.running import ProcessRunner, RunningProcess
 from runc_async.runner import Completed, Invocation
 
 Fault = Callable[[], AbstractContextManager[object]]

@@ -23,7 +23,7 @@ import sweep
 from runtime import Runtime, has_controller
 
 from runc_async import Bundle, Runc, RuncTimeout, merge_events, spec, subreaper, testing
-from runc_async._runner import ProcessRunner
+from runc_async._process.running import ProcessRunner
 from runc_async._streams.pipes import PipeReader, PipeWriter
 from runc_async.console import Pty, open_pty
 from runc_async.errors import ContainerNotPaused, ContainerPaused

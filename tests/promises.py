@@ -52,13 +52,13 @@ from runc_async import (
 )
 from runc_async._caller import UNDO_TIMEOUT
 from runc_async._linux.fdsocket import FDSocket
-from runc_async._runner import ProcessRunner
+from runc_async._process.running import ProcessRunner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
 
-    from runc_async._runner import RunningProcess
+    from runc_async._process.running import RunningProcess
     from runc_async.runner import Completed, Invocation
     from runc_async.stdio import StdIO
 

@@ -23,7 +23,7 @@ from runtime import is_cgroup2
 
 import runc_async
 from runc_async import Runc, testing
-from runc_async._runner import ProcessRunner, RunningProcess
+from runc_async._process.running import ProcessRunner, RunningProcess
 
 POINTS = 8
 """How often a long operation of weight 1 is cut short, unless `SWEEP_ALL` asks for all points."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from children import gone, post, python, shell, write_program
 
-from runc_async._exec_helper import helped, named
-from runc_async._runner import ProcessRunner
+from runc_async._process.launch import helped, named
+from runc_async._process.running import ProcessRunner
 from runc_async.errors import RuncNotFound
 from runc_async.runner import Completed, Invocation
 

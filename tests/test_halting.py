@@ -17,13 +17,13 @@ import children
 import pytest
 from waiting import until
 
-from runc_async import _process
 from runc_async._containers import adoption
 from runc_async._containers.adoption import adopt_copies, adopt_processes, looking_again
 from runc_async._containers.workload import children as children_of
 from runc_async._linux.subreaper import adopt, adopted, reap_adopted, strays, subreaper
-from runc_async._process import Child
-from runc_async._runner import ProcessRunner
+from runc_async._process import child as child_module
+from runc_async._process.child import Child
+from runc_async._process.running import ProcessRunner
 from runc_async.runner import StopPolicy, StreamedOutput
 
 
@@ -76,7 +76,7 @@ FAMILY = "sleep 1000 & sleep 1000 & trap '' TERM; echo x; wait"
 @pytest.mark.usefixtures("one_subreaper")
 async def test_what_a_command_has_started_is_reaped(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it is cut short, its children become ours, and don't stay zombies; the many that aren't watched neither."""
-    monkeypatch.setattr("runc_async._runner.STRAYS", most)
+    monkeypatch.setattr("runc_async._process.running.STRAYS", most)
     before = set(children_of(os.getpid()))
     completed = await ProcessRunner().run(children.shell(FAMILY, timeout=0.1))
     assert completed.timed_out
@@ -123,7 +123,7 @@ async def test_what_a_command_starts_while_it_is_ended(policy: StopPolicy) -> No
 @pytest.mark.usefixtures("one_subreaper")
 async def test_what_a_command_starts_while_it_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same where nobody can wait, as in a finalizer."""
-    monkeypatch.setattr(_process, "HALT_TIME_AT_ONCE", 1.0)
+    monkeypatch.setattr(child_module, "HALT_TIME_AT_ONCE", 1.0)
     before = set(children_of(os.getpid()))
     invocation = children.shell('exec "$@"', sys.executable, "-c", FORKING, streams=StreamedOutput())
     for _ in range(20):
@@ -160,7 +160,7 @@ async def test_a_command_is_halted_only_as_a_subreaper() -> None:
 
 async def halted_child(patch: pytest.MonkeyPatch) -> tuple[Child, list[str], asyncio.Task[None]]:
     """Start a child as `noting_child` does, and a task that is about to end it, and waits for its halt until then."""
-    patch.setattr(_process, "HALT_TIME", 1000)
+    patch.setattr(child_module, "HALT_TIME", 1000)
     child, noted = await noting_child()
     ending = asyncio.create_task(child.end(signal.SIGTERM))
     await anyio.lowlevel.checkpoint()
@@ -182,7 +182,7 @@ def never_halted(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.mark.usefixtures("one_subreaper")
 async def test_a_command_that_does_not_halt(never_halted: pytest.MonkeyPatch) -> None:
     """It is ended when the time for that is up, and goes on before that."""
-    never_halted.setattr(_process, "HALT_TIME", 0.01)
+    never_halted.setattr(child_module, "HALT_TIME", 0.01)
     child, noted = await noting_child()
     await child.stop(grace=5)
     assert (len(noted), child.returncode) == (1, -signal.SIGTERM)
@@ -223,7 +223,7 @@ async def test_a_command_that_we_may_not_halt(monkeypatch: pytest.MonkeyPatch) -
         if signum != signal.SIGCONT:
             raise PermissionError(pidfd, signum)
 
-    monkeypatch.setattr(_process, "HALT_TIME", 1000)
+    monkeypatch.setattr(child_module, "HALT_TIME", 1000)
     child, noted = await noting_child()
     with monkeypatch.context() as patch:
         patch.setattr(signal, "pidfd_send_signal", forbid)

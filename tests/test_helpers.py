@@ -12,10 +12,10 @@ import anyio
 import pytest
 from containers import heard
 
-from runc_async import _helpers
-from runc_async._helpers import Helpers
 from runc_async._linux.pidfd import has_exited
-from runc_async._runner import ProcessRunner
+from runc_async._process import descendants as descendants_module
+from runc_async._process.descendants import Helpers
+from runc_async._process.running import ProcessRunner
 from runc_async.runner import Invocation, StopPolicy
 from runc_async.stdio import RedirectIO
 
@@ -87,7 +87,7 @@ async def test_what_has_ended_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None
     def descendants(pid: int) -> list[tuple[int, int]]:
         return [(gone.pid, pid), (other.pid, gone.pid)]
 
-    monkeypatch.setattr(_helpers, "descendants", descendants)
+    monkeypatch.setattr(descendants_module, "descendants", descendants)
     await Helpers(os.getpid()).end(0)
     assert other.stdin is not None
     other.stdin.write(b"\n")

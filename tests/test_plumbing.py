@@ -13,8 +13,8 @@ import anyio
 import leaks
 import pytest
 
-from runc_async import _plumbing
-from runc_async._plumbing import Plumbing
+from runc_async._process import plumbing as plumbing_module
+from runc_async._process.plumbing import Plumbing
 from runc_async.runner import OwnOutput, StreamedOutput
 from runc_async.stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
@@ -313,7 +313,7 @@ async def test_a_pump_that_cannot_be_set_up(streams: Streams, monkeypatch: pytes
         os.close(fd)  # it has taken the descriptor over
         raise OSError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr(_plumbing, "Drain", fail)
+    monkeypatch.setattr(plumbing_module, "Drain", fail)
     before = leaks.footprint()
     with pytest.raises(OSError, match="no space"):
         plumb(streams)

@@ -15,8 +15,8 @@ import leaks
 import pytest
 from children import alive, each_loop, post, python, run_in, write_program
 
-from runc_async import _process
-from runc_async._process import Child, outwait, patiently
+from runc_async._process import child as child_module
+from runc_async._process.child import Child, outwait, patiently
 from runc_async.errors import CleanupWarning, RuncNotFound
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def only_in_process(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
     real = os.pidfd_open
 
     def fail(pid: int, flags: int = 0) -> int:
-        if inspect.stack(0)[1].filename == _process.__file__:
+        if inspect.stack(0)[1].filename == child_module.__file__:
             raise error
         return real(pid, flags)
 
@@ -185,7 +185,7 @@ async def test_a_child_that_survives_sigkill(monkeypatch: pytest.MonkeyPatch) ->
 
     child = await started(*FOREVER)
     with monkeypatch.context() as patch:
-        patch.setattr(_process, "KILL_TIMEOUT", 0.01)
+        patch.setattr(child_module, "KILL_TIMEOUT", 0.01)
         patch.setattr(Child, "send_signal", lose)
         with pytest.warns(CleanupWarning, match=f"process {child.pid} is still there after SIGKILL"):
             await child.stop()
@@ -200,7 +200,7 @@ async def test_a_child_that_we_may_not_kill(monkeypatch: pytest.MonkeyPatch) -> 
 
     child = await started(*FOREVER)
     with monkeypatch.context() as patch:
-        patch.setattr(_process, "KILL_TIMEOUT", 0.01)
+        patch.setattr(child_module, "KILL_TIMEOUT", 0.01)
         patch.setattr(signal, "pidfd_send_signal", forbid)
         with pytest.warns(CleanupWarning, match=f"process {child.pid} is still there after SIGKILL"):
             await child.stop(grace=0.01)
@@ -397,8 +397,8 @@ def test_the_end_of_the_loop_with_a_child_that_we_may_not_kill() -> None:
             raise PermissionError
         async def main():
             null = asyncio.subprocess.DEVNULL
-            await _process.Child().start(("/bin/sleep", "0.5"), stdin=null, stdout=null, stderr=null)
-        _process.KILL_TIMEOUT = 0.01
+            await child_module.Child().start(("/bin/sleep", "0.5"), stdin=null, stdout=null, stderr=null)
+        child_module.KILL_TIMEOUT = 0.01
         signal.pidfd_send_signal = forbid
         asyncio.run(main())
         print("ended")
@@ -421,12 +421,12 @@ def test_the_end_of_the_loop_with_a_child_that_is_being_stopped() -> None:
                 print("seen to")
         async def main():
             null = asyncio.subprocess.DEVNULL
-            child = _process.Child()
+            child = child_module.Child()
             await child.start(("/bin/sleep", "0.5"), stdin=null, stdout=null, stderr=null)
             watching = asyncio.ensure_future(watch(child))
             await asyncio.sleep(0.01)
             del watching
-        _process.KILL_TIMEOUT = 0.01
+        child_module.KILL_TIMEOUT = 0.01
         asyncio.run(main())
         print("ended")
     """

@@ -14,8 +14,8 @@ import leaks
 import pytest
 from children import alive, gone, post, shell
 
-from runc_async._files import LOG_LIMIT
-from runc_async._runner import ProcessRunner
+from runc_async._process.argument_files import LOG_LIMIT
+from runc_async._process.running import ProcessRunner
 from runc_async.errors import RuncNotFound
 from runc_async.runner import (
     Document,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from runc_async._runner import RunningProcess
+    from runc_async._process.running import RunningProcess
     from runc_async.runner import Completed, Streams
 
 any_loop = pytest.mark.any_loop

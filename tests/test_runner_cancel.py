@@ -12,7 +12,7 @@ import leaks
 import pytest
 from children import alive, each_loop, gone, post, run_in, shell
 
-from runc_async._runner import ProcessRunner
+from runc_async._process.running import ProcessRunner
 from runc_async.runner import Invocation, StopPolicy
 from runc_async.stdio import CapturedIO, NullIO, PipedIO
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from runc_async._runner import RunningProcess
+    from runc_async._process.running import RunningProcess
     from runc_async.runner import Completed
 
 any_loop = pytest.mark.any_loop
@@ -234,7 +234,7 @@ async def test_a_workload_that_ignores_sigterm(tmp_path: Path) -> None:
 @any_loop
 async def test_a_runc_that_hangs_after_its_workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A runc that hangs although the process is dead is killed too."""
-    monkeypatch.setattr("runc_async._runner.KILL_GRACE", 0.05)
+    monkeypatch.setattr("runc_async._process.running.KILL_GRACE", 0.05)
     with post(tmp_path) as said:
         script = f"trap '' TERM; sleep 100 & echo $! > {said.path}; wait $!; while :; do sleep 0.01; done"
         task = asyncio.create_task(run(shell(script, streams=NullIO(), stop=WORKLOAD)))

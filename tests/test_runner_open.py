@@ -12,14 +12,14 @@ import pytest
 from children import alive, gone, post, shell
 from runtime import KERNEL_KEEPS
 
-from runc_async._runner import ProcessRunner
+from runc_async._process.running import ProcessRunner
 from runc_async.runner import Invocation, StopPolicy, WatchedPidFile
 from runc_async.stdio import CapturedIO, NullIO, PipedIO, PtyIO
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runc_async._runner import RunningProcess
+    from runc_async._process.running import RunningProcess
     from runc_async.runner import Completed
 
 any_loop = pytest.mark.any_loop
@@ -144,7 +144,7 @@ async def test_a_runc_that_reports_in_time() -> None:
 @any_loop
 async def test_a_runc_that_waits_for_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A runc that waits for others than the process, which has ended, is ended; it is never a success then."""
-    monkeypatch.setattr("runc_async._runner.REPORT_TIME", 0.05)
+    monkeypatch.setattr("runc_async._process.running.REPORT_TIME", 0.05)
     with post(tmp_path) as said:
         process = f"sh -c 'read word < {said.path}; exit 5'"
         script = f"{process} & tell $! $1; echo up > {said.path}.up; wait $!; echo out; exec sleep 100"
@@ -165,7 +165,7 @@ async def test_a_runc_that_has_a_container_to_delete(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A runc that deletes its container after the end of the process is let do so, however long it takes."""
-    monkeypatch.setattr("runc_async._runner.REPORT_TIME", 0.02)
+    monkeypatch.setattr("runc_async._process.running.REPORT_TIME", 0.02)
     deleted = tmp_path / "deleted"
     script = f"sh -c 'exit 5' & tell $! $1; wait $!; code=$?; sleep 0.5; : > {deleted}; exit $code"
     completed = await run(runc(script, command=command, drain_timeout=0.0))
@@ -228,7 +228,7 @@ async def test_the_start_of_the_process() -> None:
 @pytest.mark.skipif(not KERNEL_KEEPS, reason="this kernel doesn't keep the status")
 async def test_a_runc_that_is_slow_to_reap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A process that is stopped keeps its status, though its runc takes longer than usual, and then doesn't end."""
-    monkeypatch.setattr("runc_async._runner.REPORT_TIME", 0.02)
+    monkeypatch.setattr("runc_async._process.running.REPORT_TIME", 0.02)
     with post(tmp_path) as said:
         script = f"trap '' TERM; sleep 100 & tell $! $1; read word < {said.path}; wait $!; exec sleep 100"
         process = await opened(runc(script, stop=StopPolicy(workload=True)))
@@ -245,7 +245,7 @@ async def test_a_runc_that_is_slow_to_reap(monkeypatch: pytest.MonkeyPatch, tmp_
 @any_loop
 async def test_a_runc_that_waits_for_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     """A runc whose output hasn't been read yet isn't ended: it may be waiting for us."""
-    monkeypatch.setattr("runc_async._runner.REPORT_TIME", 0.02)
+    monkeypatch.setattr("runc_async._process.running.REPORT_TIME", 0.02)
     script = "sh -c 'exit 5' & tell $! $1; wait $!; echo unread; exec sleep 100"
     process = await opened(msgspec.structs.replace(runc(script, drain_timeout=0.0), streams=PipedIO()))
     assert process.stdout is not None

@@ -24,7 +24,7 @@ from runc_async._linux import exits
 from runc_async._linux.libc import PR_SET_CHILD_SUBREAPER, orphans_come_to_us, prctl
 from runc_async._linux.pidfd import pidfd_pid
 from runc_async._linux.subreaper import adopt, adopt_stray, adopted, claimed, reap_adopted, strays, subreaper
-from runc_async._runner import ProcessRunner
+from runc_async._process.running import ProcessRunner
 
 
 @pytest.fixture

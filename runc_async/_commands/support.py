@@ -9,7 +9,7 @@ from typing import Final
 
 from .._answers.decode import decode_version
 from .._caller import DEFAULT, KILL, Caller, Timeout
-from .._runner import ProcessRunner
+from .._process.running import ProcessRunner
 from ..errors import CommandError, DecodeError, UnsupportedError
 from ..features import Version
 from ..runner import PidfdSocket

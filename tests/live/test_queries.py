@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runc_async._runner import ProcessRunner
+from runc_async._process.running import ProcessRunner
 from runc_async.client import Runc
 from runc_async.errors import CommandError
 from runc_async.runner import Completed, Invocation

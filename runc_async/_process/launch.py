@@ -15,8 +15,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._process import spawn_error
-from .runner import Invocation
+from ..runner import Invocation
+from .child import spawn_error
 
 # Moves the descriptors to 3, 4, ... and joins the process group. The text is constant; what varies are numbers and the
 # program's own arguments. Targets may be sources as well, so all are lifted out of the way first. It fails by a signal,

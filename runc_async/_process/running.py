@@ -7,18 +7,18 @@ import contextlib
 import signal
 from collections.abc import Callable
 
-from ._containers.adoption import adopt_copies, looking_again
-from ._containers.workload import Fate, Workload, descendants, drops_sigterm, kill_workload
-from ._exec_helper import helped
-from ._files import FIRST_INHERITED, Files
-from ._helpers import Helpers
-from ._linux.subreaper import adopt, adopt_stray, adopting
-from ._plumbing import Plumbing
-from ._process import Child, patiently
-from ._streams.pipes import PipeReader, PipeWriter
-from .console import Pty
-from .exitstatus import from_wait_status
-from .runner import Completed, Invocation, StreamedOutput, end_notes
+from .._containers.adoption import adopt_copies, looking_again
+from .._containers.workload import Fate, Workload, descendants, drops_sigterm, kill_workload
+from .._linux.subreaper import adopt, adopt_stray, adopting
+from .._streams.pipes import PipeReader, PipeWriter
+from ..console import Pty
+from ..exitstatus import from_wait_status
+from ..runner import Completed, Invocation, StreamedOutput, end_notes
+from .argument_files import FIRST_INHERITED, Files
+from .child import Child, patiently
+from .descendants import Helpers
+from .launch import helped
+from .plumbing import Plumbing
 
 KILL_GRACE = 2.0
 """Seconds, at least, for runc to report a process that was killed, before runc itself is."""

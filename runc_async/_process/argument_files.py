@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 
-from ._containers.workload import Workload
-from ._linux.memfd import lifted, memory_file
-from .runner import Argument, Document, PidfdSocket, PrivateLog, Setting, WatchedPidFile
+from .._containers.workload import Workload
+from .._linux.memfd import lifted, memory_file
+from ..runner import Argument, Document, PidfdSocket, PrivateLog, Setting, WatchedPidFile
 
 LOG_LIMIT = 1 << 20
 """Bytes of runc's private log that are read: its end, where the reason of a failure stands."""

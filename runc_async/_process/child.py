@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import anyio
 
-from ._linux.subreaper import adopting
-from .errors import CleanupWarning, RuncNotFound
+from .._linux.subreaper import adopting
+from ..errors import CleanupWarning, RuncNotFound
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ import signal
 
 import anyio
 
-from ._containers.workload import descendants
-from ._linux.pidfd import open_child
+from .._containers.workload import descendants
+from .._linux.pidfd import open_child
 
 KILL_TIME = 2.0
 """Seconds for a process to end after SIGKILL."""

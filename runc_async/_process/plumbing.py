@@ -12,12 +12,12 @@ import termios
 from asyncio.subprocess import DEVNULL
 from collections.abc import Callable
 
-from ._linux.memfd import MemoryOutput
-from ._streams.pipes import PipeReader, PipeWriter
-from ._streams.pump import Drain, Feed
-from .console import Pty, open_pty
-from .runner import OwnOutput, StreamedOutput, Streams
-from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, Redirection
+from .._linux.memfd import MemoryOutput
+from .._streams.pipes import PipeReader, PipeWriter
+from .._streams.pump import Drain, Feed
+from ..console import Pty, open_pty
+from ..runner import OwnOutput, StreamedOutput, Streams
+from ..stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, Redirection
 
 
 class RelayedPty(Pty):

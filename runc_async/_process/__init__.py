@@ -1,0 +1,1 @@
+"""Processes of a runtime: launched, fed, drained, waited for and stopped."""
