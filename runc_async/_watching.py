@@ -9,7 +9,7 @@ from ._caller import DEFAULT, KILL
 from ._commands import argv
 from ._commands.support import Support
 from ._containers.init_watch import InitWatch, recorded_init
-from ._event_reader import EventReader
+from ._events.reader import EventReader
 from ._linux.pidfd import ProcessIdentity
 from .events import EventStream, OnLag
 from .runner import StreamedOutput

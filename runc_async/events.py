@@ -11,8 +11,8 @@ from typing import Literal, Self, TypeAlias
 import anyio
 
 from ._answers.decode import EVENT, UNDECODABLE, decode_event
-from ._event_reader import EventReader
-from ._latest import Latest
+from ._events.latest import Latest
+from ._events.reader import EventReader
 from ._process.child import patiently
 from .errors import DecodeError
 from .event import Event, OOMEvent, StatsEvent, UnknownEvent

@@ -27,7 +27,7 @@ from runc_async._answers.log import parse_log
 from runc_async._bundles import unpack
 from runc_async._containers import adoption, init_watch
 from runc_async._containers.workload import pid_in
-from runc_async._framing import LineFramer
+from runc_async._events.lines import LineFramer
 from runc_async._linux import cgroup, pidfd
 from runc_async.errors import CheckpointError, DecodeError, RootfsError, RuncError
 from runc_async.rootfs import Tar

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 from hypothesis import given, strategies as st
 
-from runc_async._framing import LineFramer
+from runc_async._events.lines import LineFramer
 
 
 def fed(chunks: list[bytes], limit: int = 1 << 20) -> tuple[list[bytes], bytes]:

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 import anyio
 import msgspec
 
-from ._caller import command_error
-from ._containers.init_watch import InitWatch
-from ._framing import LineFramer
-from ._process.running import RunningProcess
-from .errors import CommandError
-from .event import OOMEvent
-from .runner import Invocation, Process, Runner
+from .._caller import command_error
+from .._containers.init_watch import InitWatch
+from .._process.running import RunningProcess
+from ..errors import CommandError
+from ..event import OOMEvent
+from ..runner import Invocation, Process, Runner
+from .lines import LineFramer
 
 CHUNK = 1 << 16
 """Bytes that are read at once: all that a pipe of Linux holds."""

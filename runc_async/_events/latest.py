@@ -8,7 +8,7 @@ from itertools import count
 
 import anyio
 
-from ._event_reader import EventReader
+from .reader import EventReader
 
 _STATS = b'{"type":"stats"'
 """How all versions of runc begin such a line. Should a newer one begin it otherwise, reading pauses at the limit."""

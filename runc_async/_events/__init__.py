@@ -1,0 +1,1 @@
+"""The lines of `runc events`, read and decoded."""
