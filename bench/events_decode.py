@@ -24,8 +24,8 @@ import msgspec
 
 from runc_async import Event, Runc
 from runc_async._answers.decode import EVENT
+from runc_async._client.streaming import LINE_LIMIT
 from runc_async._events.lines import LineFramer
-from runc_async._watching import LINE_LIMIT
 from runc_async.event import OOMEvent, StatsEvent
 from runc_async.testing import FakeRunner
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._opening import Opening
+from ._client.opening import Opening
 
 
 class Runc(Opening):

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Unpack
 
-from ._caller import DEFAULT, GRACE, Timeout, raise_failure
+from ._client.calls import DEFAULT, GRACE, Timeout, raise_failure
 from ._commands.argv import signal_number
 from ._containers.first_process import Init
 from ._linux.pidfd import ProcessIdentity, open_pidfd
@@ -18,9 +18,9 @@ from .errors import CleanupWarning, RuncError
 from .exitstatus import ExitStatus, from_exit_code, from_wait_status
 
 if TYPE_CHECKING:
+    from ._client.opening import Opening
     from ._commands.argv import StrPath
     from ._commands.options import CheckpointOptions, ExecOptions, ProcessOptions
-    from ._opening import Opening
     from ._streams.pipes import PipeReader, PipeWriter
     from .console import Pty
     from .events import EventStream, OnLag

@@ -50,7 +50,7 @@ from runc_async import (
     Version,
     spec,
 )
-from runc_async._caller import UNDO_TIMEOUT
+from runc_async._client.calls import UNDO_TIMEOUT
 from runc_async._linux.fdsocket import FDSocket
 from runc_async._process.running import ProcessRunner
 

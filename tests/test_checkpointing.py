@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from runc_async._caller import LET_FINISH
-from runc_async._checkpointing import LET_CRIU_FINISH, LET_RESTORE_FINISH
+from runc_async._client.calls import LET_FINISH
+from runc_async._client.checkpoints import LET_CRIU_FINISH, LET_RESTORE_FINISH
 from runc_async._commands.options import CheckpointOptions, RestoreOptions
 from runc_async.client import Runc
 from runc_async.errors import (

@@ -25,7 +25,7 @@ from runc_async import (
     Runc,
     spec,
 )
-from runc_async._caller import DEFAULT, STRIPPED
+from runc_async._client.calls import DEFAULT, STRIPPED
 from runc_async.runner import Document, OwnOutput, StopPolicy
 from runc_async.testing import FakeRunner
 

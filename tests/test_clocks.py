@@ -11,7 +11,7 @@ import runc_async
 
 ALLOWED = {
     "_linux.exits.py": "when a process ended is told as a date",
-    "_caller.py": "whether a container was made before a call is told by the runtime as a date",
+    "_client.calls.py": "whether a container was made before a call is told by the runtime as a date",
 }
 """Where a wall clock is read, and what for."""
 

@@ -25,7 +25,8 @@ from containers import ended
 from hypothesis import given, settings, strategies as st
 from recorded import RUNTIMES, cases
 
-from runc_async import Invocation, ProcessRunner, Runc, _watching
+from runc_async import Invocation, ProcessRunner, Runc
+from runc_async._client import streaming
 from runc_async._containers import init_watch
 from runc_async._linux.pidfd import ProcessIdentity
 from runc_async._process.running import RunningProcess
@@ -743,7 +744,7 @@ async def test_runc_is_asked_where_its_record_is_secret(
     status: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the record may not be read, as with sudo before runc, `runc state` tells which process to watch."""
-    monkeypatch.setattr(_watching, "recorded_init", secret)
+    monkeypatch.setattr(streaming, "recorded_init", secret)
     pid = watched.init.pid if status == "running" else 0
     state = json.dumps({"id": "web", "status": status, "pid": pid, "bundle": "/b"})
     program = watched.script.program
@@ -767,7 +768,7 @@ async def test_a_process_that_is_younger_than_runcs_answer_is_another(
         "state", stdout=json.dumps({"id": "a", "status": "running", "pid": watched.init.pid, "bundle": "/"}).encode()
     )
     runner.reply("events", stdout=OOM)
-    monkeypatch.setattr(_watching, "recorded_init", secret)
+    monkeypatch.setattr(streaming, "recorded_init", secret)
     monkeypatch.setattr(time, "clock_gettime", float)
     stream = Runc(runner=runner).events("web")
     assert [event async for event in stream] == [OOMEvent("web")]

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from anyio.abc import TaskStatus
 
-from .._caller import Timeout
+from .._client.calls import Timeout
 from ..stdio import StdIO
 from .argv import StrPath, User
 from .criu import CgroupsMode

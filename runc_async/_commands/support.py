@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from .._answers.decode import decode_version
-from .._caller import DEFAULT, KILL, Caller, Timeout
+from .._client.calls import DEFAULT, KILL, Caller, Timeout
 from .._process.running import ProcessRunner
 from ..errors import CommandError, DecodeError, UnsupportedError
 from ..features import Version

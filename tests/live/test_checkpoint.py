@@ -24,7 +24,7 @@ import pytest
 from containers import ended, heard
 
 import runc_async
-from runc_async import _checkpointing, _opening
+from runc_async._client import checkpoints, opening
 from runc_async._containers.leftovers import remove_cgroups
 from runc_async.client import Runc
 from runc_async.errors import (
@@ -97,16 +97,16 @@ def prepare(make_bundle: MakeBundle, container_id: Callable[[], str]) -> Prepare
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """End a runc that is cancelled at once, and the criu that it has started a second later."""
-    monkeypatch.setattr(_checkpointing, "LET_CRIU_FINISH", StopPolicy(grace=1, helpers=True))
+    monkeypatch.setattr(checkpoints, "LET_CRIU_FINISH", StopPolicy(grace=1, helpers=True))
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop a restore that is cancelled at once, instead of in ten seconds."""
     policy = StopPolicy(grace=5, helpers=True, helpers_first=True)
-    for module in (_checkpointing, _opening):
+    for module in (checkpoints, opening):
         monkeypatch.setattr(module, "LET_RESTORE_FINISH", policy)
-    monkeypatch.setattr(_checkpointing, "LET_FINISH", StopPolicy(grace=5))
+    monkeypatch.setattr(checkpoints, "LET_FINISH", StopPolicy(grace=5))
 
 
 @pytest.fixture

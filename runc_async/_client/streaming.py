@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 
-from ._answers.decode import decode_state
-from ._caller import DEFAULT, KILL
-from ._commands import argv
-from ._commands.support import Support
-from ._containers.init_watch import InitWatch, recorded_init
-from ._events.reader import EventReader
-from ._linux.pidfd import ProcessIdentity
-from .events import EventStream, OnLag
-from .runner import StreamedOutput
+from .._answers.decode import decode_state
+from .._commands import argv
+from .._commands.support import Support
+from .._containers.init_watch import InitWatch, recorded_init
+from .._events.reader import EventReader
+from .._linux.pidfd import ProcessIdentity
+from ..events import EventStream, OnLag
+from ..runner import StreamedOutput
+from .calls import DEFAULT, KILL
 
 LINE_LIMIT = 4 << 20
 """Bytes of a line that is taken for an event: some hundred times what runc prints on the largest hosts."""

@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
-from ._answers.criu_log import explained
-from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_finished, raise_failure
-from ._checkpointing import LET_RESTORE_FINISH, Checkpointing, yards_named
-from ._commands import argv
-from ._commands.argv import Command, Creation, StrPath
-from ._commands.criu import Restoration
-from ._commands.descriptors import preserved
-from ._commands.options import CreateOptions, ProcessOptions, RestoreOptions
-from ._commands.support import CREATE_PIDFD_SOCKET
-from ._containers.first_process import Init
-from ._foreground import DRAIN_TIMEOUT, exec_command
-from ._lifecycle import Lifecycle
-from ._linux.fdsocket import FDSocket
-from ._process.child import patiently
-from ._queries import Queries
-from ._watching import Watching
-from .console import Pty
-from .container import Container, ContainerProcess
-from .errors import RuncError, TerminalError
-from .runner import PidfdSocket, Process as Running, StopPolicy
-from .stdio import CapturedIO, NullIO, PtyIO, StdIO
+from .._answers.criu_log import explained
+from .._commands import argv
+from .._commands.argv import Command, Creation, StrPath
+from .._commands.criu import Restoration
+from .._commands.descriptors import preserved
+from .._commands.options import CreateOptions, ProcessOptions, RestoreOptions
+from .._commands.support import CREATE_PIDFD_SOCKET
+from .._containers.first_process import Init
+from .._linux.fdsocket import FDSocket
+from .._process.child import patiently
+from ..console import Pty
+from ..container import Container, ContainerProcess
+from ..errors import RuncError, TerminalError
+from ..runner import PidfdSocket, Process as Running, StopPolicy
+from ..stdio import CapturedIO, NullIO, PtyIO, StdIO
+from .calls import DEFAULT, GRACE, LET_FINISH, Timeout, check_finished, raise_failure
+from .checkpoints import LET_RESTORE_FINISH, Checkpointing, yards_named
+from .lifecycle import Lifecycle
+from .programs import DRAIN_TIMEOUT, exec_command
+from .queries import Queries
+from .streaming import Watching
 
 if TYPE_CHECKING:
-    from .spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
+    from ..spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
 
 
 class Opening(Queries, Lifecycle, Checkpointing, Watching):

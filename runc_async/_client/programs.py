@@ -10,19 +10,19 @@ import msgspec
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
-from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_timeout
-from ._commands import argv
-from ._commands.argv import Command, Creation, Execution, Overrides, StrPath, User
-from ._commands.descriptors import FileDescriptor, preserved
-from ._commands.options import ProcessOptions
-from ._commands.support import Support
-from ._linux.subreaper import adopting
-from .response import Response
-from .runner import Invocation, PidfdSocket, StopPolicy
-from .stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
+from .._commands import argv
+from .._commands.argv import Command, Creation, Execution, Overrides, StrPath, User
+from .._commands.descriptors import FileDescriptor, preserved
+from .._commands.options import ProcessOptions
+from .._commands.support import Support
+from .._linux.subreaper import adopting
+from ..response import Response
+from ..runner import Invocation, PidfdSocket, StopPolicy
+from ..stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
+from .calls import DEFAULT, GRACE, LET_FINISH, Timeout, check_timeout
 
 if TYPE_CHECKING:
-    from .spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
+    from ..spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
 
 EXECUTION_OPTIONS = ("cgroup", "ignore_paused", "pid_file", "pidfd_socket", "extra_args")
 """Those of `ProcessOptions` that hold with a whole process document too."""

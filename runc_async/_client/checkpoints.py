@@ -12,17 +12,17 @@ from collections.abc import Generator, Sequence
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
-from ._answers.criu_log import explained
-from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout
-from ._commands import argv
-from ._commands.argv import Creation, StrPath
-from ._commands.criu import CgroupsMode, Dump, Restoration, status_descriptor
-from ._commands.descriptors import FileDescriptor
-from ._foreground import DRAIN_TIMEOUT, Foreground
-from .errors import CleanupWarning
-from .response import Response
-from .runner import StopPolicy
-from .stdio import StdIO
+from .._answers.criu_log import explained
+from .._commands import argv
+from .._commands.argv import Creation, StrPath
+from .._commands.criu import CgroupsMode, Dump, Restoration, status_descriptor
+from .._commands.descriptors import FileDescriptor
+from ..errors import CleanupWarning
+from ..response import Response
+from ..runner import StopPolicy
+from ..stdio import StdIO
+from .calls import DEFAULT, GRACE, LET_FINISH, Timeout
+from .programs import DRAIN_TIMEOUT, Foreground
 
 LET_CRIU_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.grace, helpers=True)
 """Without runc, criu gives up at its next message to runc, and leaves a dumped container running."""
@@ -41,7 +41,7 @@ def yards_named(directory: str) -> Generator[None]:
     try:
         yield
     except BaseException:
-        from ._containers.leftovers import mounted_in  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
+        from .._containers.leftovers import mounted_in  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
 
         with contextlib.suppress(OSError):  # no descriptor may be left
             if left := mounted_in(directory):

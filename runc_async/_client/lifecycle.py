@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
-from ._caller import DEFAULT, LET_FINISH, Timeout
-from ._commands import argv
-from ._commands.argv import Command, Creation, StrPath
-from ._commands.descriptors import FileDescriptor, preserved
-from ._commands.support import CREATE_PIDFD_SOCKET, Support
-from ._containers.adoption import adopt_processes
-from .response import Response
-from .stdio import NullIO, StdIO
+from .._commands import argv
+from .._commands.argv import Command, Creation, StrPath
+from .._commands.descriptors import FileDescriptor, preserved
+from .._commands.support import CREATE_PIDFD_SOCKET, Support
+from .._containers.adoption import adopt_processes
+from ..response import Response
+from ..stdio import NullIO, StdIO
+from .calls import DEFAULT, LET_FINISH, Timeout
 
 if TYPE_CHECKING:
-    from .spec import LinuxResources
+    from ..spec import LinuxResources
 
 
 class Lifecycle(Support):
@@ -248,7 +248,7 @@ class Lifecycle(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        from .spec import LinuxResources  # noqa: PLC0415 - whoever has one has loaded the module already
+        from ..spec import LinuxResources  # noqa: PLC0415 - whoever has one has loaded the module already
 
         if not isinstance(resources, LinuxResources):
             raise TypeError(f"resources must be a spec.LinuxResources, not {type(resources).__name__}")

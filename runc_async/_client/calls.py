@@ -12,17 +12,17 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from ._answers.decode import decode_state
-from ._bundles.check import check_bundle
-from ._commands import argv
-from ._commands.argv import Command, StrPath
-from ._containers.adoption import adopt_processes
-from ._containers.state_mounts import unmount
-from ._linux.subreaper import reap_adopted
-from ._process.child import patiently, stubbornly
-from ._process.launch import named
-from ._process.running import ProcessRunner
-from .errors import (
+from .._answers.decode import decode_state
+from .._bundles.check import check_bundle
+from .._commands import argv
+from .._commands.argv import Command, StrPath
+from .._containers.adoption import adopt_processes
+from .._containers.state_mounts import unmount
+from .._linux.subreaper import reap_adopted
+from .._process.child import patiently, stubbornly
+from .._process.launch import named
+from .._process.running import ProcessRunner
+from ..errors import (
     BundleNotFound,
     CleanupWarning,
     CommandError,
@@ -33,8 +33,8 @@ from .errors import (
     RuncError,
     RuncTimeout,
 )
-from .response import Response
-from .runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams, noted_ends
+from ..response import Response
+from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams, noted_ends
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -305,7 +305,7 @@ class Caller:
         )
 
         async def undo() -> None:
-            from ._containers.leftovers import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
+            from .._containers.leftovers import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
 
             if not await self._older(container_id, begun):
                 with self._ending(container_id):
@@ -376,8 +376,8 @@ def raise_failure(invocation: Invocation, completed: Completed) -> None:
     """Raise what runc failed with, if it failed and the exit code isn't a container's process's own."""
     if completed.returncode == 0:
         return
-    from ._answers.failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
-    from ._answers.log import parse_log  # noqa: PLC0415  (as above)
+    from .._answers.failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
+    from .._answers.log import parse_log  # noqa: PLC0415  (as above)
 
     if failed(parse_log(completed.log), completed.returncode, completed.stderr, process=completed.process):
         raise command_error(invocation, completed)
@@ -385,8 +385,8 @@ def raise_failure(invocation: Invocation, completed: Completed) -> None:
 
 def command_error(invocation: Invocation, completed: Completed) -> CommandError:
     """Make the exception for a runc that failed."""
-    from ._answers.failures import failure  # noqa: PLC0415  (as above)
-    from ._answers.log import parse_log  # noqa: PLC0415  (as above)
+    from .._answers.failures import failure  # noqa: PLC0415  (as above)
+    from .._answers.log import parse_log  # noqa: PLC0415  (as above)
 
     return failure(
         invocation.args,

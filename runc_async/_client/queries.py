@@ -8,22 +8,22 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ._answers import decode
-from ._caller import DEFAULT, KILL, LET_HELPER_FINISH, OWN_OUTPUT, Timeout
-from ._commands import argv
-from ._commands.argv import Command
-from ._commands.descriptors import open_itself
-from ._commands.support import Support
-from ._linux.scratch import scratch_directory
-from .errors import CommandError, DecodeError
-from .features import Features, Version
-from .runner import StopPolicy
-from .state import State
-from .stats import Stats
-from .top import Top
+from .._answers import decode
+from .._commands import argv
+from .._commands.argv import Command
+from .._commands.descriptors import open_itself
+from .._commands.support import Support
+from .._linux.scratch import scratch_directory
+from ..errors import CommandError, DecodeError
+from ..features import Features, Version
+from ..runner import StopPolicy
+from ..state import State
+from ..stats import Stats
+from ..top import Top
+from .calls import DEFAULT, KILL, LET_HELPER_FINISH, OWN_OUTPUT, Timeout
 
 if TYPE_CHECKING:
-    from .spec import Spec
+    from ..spec import Spec
 
 
 LIST_TRIES = 10
@@ -161,7 +161,7 @@ class Queries(Support):
             OSError: If there is no place for the directory.
             CommandError: If runc fails in another way.
         """
-        from .spec import Spec  # noqa: PLC0415 - most programs never ask for it
+        from ..spec import Spec  # noqa: PLC0415 - most programs never ask for it
 
         with scratch_directory("config.json") as directory:
             await self._read(argv.spec(directory, rootless=rootless), timeout)
