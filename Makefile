@@ -69,7 +69,7 @@ docs: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## write the reference, buil
 	@mkdir -p build
 	$(BIN)/python tools/reference.py > build/reference.md && mv build/reference.md docs/reference/index.md
 	$(BIN)/python -m sphinx -W --keep-going -n -q -E -b html -d build/doctrees docs build/docs
-	$(PYTEST) $(REQUIRE) tests/test_readme.py tests/test_docs.py
+	$(PYTEST) $(REQUIRE) tests/project/test_readme.py tests/project/test_docs.py
 
 $(VENV)/.ready-bench: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
 	@PYTHON="$(PYTHON)" tools/setup-venv.sh $(VENV) bench
@@ -90,12 +90,12 @@ bench-quick: $(VENV)/.ready host bench-peers ## the same in a minute; fails if a
 
 soak: $(VENV)/.ready-bench host ## ten minutes of random operations on real containers; draws build/soak.png
 	@mkdir -p build
-	@$(BIN)/python tests/soak.py --plot build/soak.png --json build/soak.json $(SOAK)
+	@PYTHONPATH=tests/support $(BIN)/python tests/proof/soak.py --plot build/soak.png --json build/soak.json $(SOAK)
 
 sweep: $(VENV)/.ready-dev test-host ## every call cut short at every step, in every way, and every death of a runtime: half an hour
 	-@$(BIN)/python tools/runtimes.py
 	SWEEP_ALL=1 $(PYTEST) --require-runc --timeout 1200 \
-		tests/test_cancel_sweep.py tests/live/test_cancel_sweep.py tests/test_misbehaving.py
+		tests/proof/test_cancel_sweep.py tests/proof/test_live_cancel_sweep.py tests/proof/test_misbehaving.py
 
 $(VENV)/.ready-fuzz: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
 	@PYTHON="$(PYTHON)" tools/setup-venv.sh $(VENV) fuzz

@@ -1,7 +1,7 @@
 """Asyncio client library for runc and other OCI runtimes.
 
-A call goes from `Runc` (client) through an argument vector (_argv) into an `Invocation` (_call), is run by a `Runner`
-(_runner, _process), and comes back as a struct (state, stats, ...) or an exception (errors, _failures).
+A call goes from `Runc` (client, _client) through an argument vector (_commands) into an `Invocation` (runner), is run
+by a `Runner` (_process), and comes back as a struct (state, stats, ...) or an exception (errors, _answers).
 What callers hold are handles (container), streams (_streams, console) and events (events).
 
 Importing the package loads none of them: each public name is loaded with its module when it is first used.

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 LAST_RESORT = 180.0
 """Seconds after which a test's process is ended; three times the time limit of a test."""
 
+pytest_plugins = ["container_fixtures"]
+
 FOOTPRINT = pytest.StashKey[leaks.Footprint]()
 
 

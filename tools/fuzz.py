@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fuzz what reads foreign bytes, guided by coverage: atheris, on the targets of tests/fuzz_targets.py.
+"""Fuzz what reads foreign bytes, guided by coverage: atheris, on the targets of tests/proof/fuzz_targets.py.
 
     tools/fuzz.py                     all targets, five minutes in all
     tools/fuzz.py --seconds 60        one minute in all
@@ -42,7 +42,7 @@ LONGEST_INPUT = 8192
 TIME_LIMIT = 10
 MEMORY_LIMIT = 1024
 
-sys.path.insert(0, str(TOP / "tests"))
+sys.path[:0] = [str(TOP / "tests" / "support"), str(TOP / "tests" / "proof")]
 sys.path.insert(0, str(TOP))
 
 
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(description="Fuzz what reads foreign bytes, guided by coverage.")
     made.add_argument("--seconds", type=int, default=SECONDS, help=f"for all targets together ({SECONDS})")
-    made.add_argument("--target", action="append", metavar="NAME", help="one of tests/fuzz_targets.py (all)")
+    made.add_argument("--target", action="append", metavar="NAME", help="one of tests/proof/fuzz_targets.py (all)")
     made.add_argument("--replay", type=Path, metavar="FILE", help="something that was found")
     made.add_argument("--child", help=argparse.SUPPRESS)
     made.add_argument("--place", help=argparse.SUPPRESS)

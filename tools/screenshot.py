@@ -20,7 +20,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 TOP = Path(__file__).resolve().parent.parent
 
-sys.path.insert(0, str(TOP / "tests"))
+sys.path.insert(0, str(TOP / "tests" / "support"))
 
 import browser as browsers  # noqa: E402 - they stand in that directory
 import sandbox_server  # noqa: E402 - as above

@@ -14,7 +14,7 @@ import leaks
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 
 
 class Server:

@@ -20,7 +20,7 @@ import trove_classifiers
 
 import runc_async
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,7 +23,8 @@ pytestmark = [pytest.mark.runc, pytest.mark.needs("cgroup removal")]
 # The soak's model is runc's: it asks for statistics and events, which crun doesn't have.
 model = pytest.mark.needs("events")
 
-SOAK = Path(__file__).parent.parent / "soak.py"
+SOAK = Path(__file__).with_name("soak.py")
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "support")}
 
 
 def command(runtime: Runtime, *options: str) -> list[str]:
@@ -33,7 +35,9 @@ def command(runtime: Runtime, *options: str) -> list[str]:
 def soaked(runtime: Runtime, *options: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end, and see that nothing of it is left on the host."""
     words = command(runtime, *options)
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
+    ) as running:
         said, _ = running.communicate()
     assert leaks.left_on_host(f"soak-{running.pid}-") == []
     return subprocess.CompletedProcess(words, running.returncode, said)
@@ -72,7 +76,9 @@ def test_planted(runtime: Runtime, plant: str, found: str) -> None:
 
 def test_interrupted(runtime: Runtime) -> None:
     """Interrupted, it deletes what it has made, and says so by its exit status."""
-    with subprocess.Popen(command(runtime, "--seconds", "60"), stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command(runtime, "--seconds", "60"), stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as running:
         assert running.stdout is not None
         assert running.stdout.readline().startswith("seed ")
         assert running.stdout.readline() == "begun\n"

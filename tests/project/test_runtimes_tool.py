@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-TOOL = Path(__file__).parent.parent / "tools" / "runtimes.py"
+TOOL = Path(__file__).parents[2] / "tools" / "runtimes.py"
 NEEDED = ("apt-get", "apt-cache", "dpkg", "dpkg-deb", "gpg", "gpgv", "gpgconf")
 
 

@@ -1,4 +1,4 @@
-"""Random operations of many tasks on many containers for a long time: `python tests/soak.py --seconds 600`.
+"""Random operations of many tasks on many containers for a long time: `make soak`.
 
 Each task has containers of its own, and a model of them: which of them there are, and in which status. Operations are
 cut short at random: by cancels, by `asyncio.timeout`, and by the library's own `timeout=`. Again and again all tasks

@@ -392,7 +392,7 @@ def test_the_end_of_the_loop_with_a_child_that_we_may_not_kill() -> None:
     """A loop doesn't wait for ever for a child that it can't end; what is left is named."""
     script = """
         import asyncio, signal
-        from runc_async import _process
+        from runc_async._process import child as child_module
         def forbid(pidfd, signum):
             raise PermissionError
         async def main():
@@ -412,7 +412,7 @@ def test_the_end_of_the_loop_with_a_child_that_is_being_stopped() -> None:
     """The same holds while somebody sees to the child's end; it is waited for as long as he does."""
     script = """
         import asyncio, contextlib
-        from runc_async import _process
+        from runc_async._process import child as child_module
         async def watch(child):
             with child.watched():
                 with contextlib.suppress(asyncio.CancelledError):

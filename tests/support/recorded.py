@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-FOLDER = Path(__file__).with_name("data") / "recorded"
+FOLDER = Path(__file__).parents[1] / "data" / "recorded"
 RUNTIMES: tuple[str, ...] = tuple(sorted(path.stem for path in FOLDER.glob("*.jsonl")))
 NO_LOG = "(no log file)"
 

@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from runc_async import spec
 
-DATA = Path(__file__).with_name("data")
+DATA = Path(__file__).parents[1] / "data"
 SCHEMAS = DATA / "runtime-spec" / "schema"
 GOOD = sorted((SCHEMAS / "test" / "config" / "good").glob("*.json"))
 BAD = sorted((SCHEMAS / "test" / "config" / "bad").glob("*.json"))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
+import children
 import pytest
 from children import gone, post, python, shell, write_program
 
@@ -107,9 +108,9 @@ async def test_a_standard_stream_as_a_descriptor() -> None:
     """The caller's own stdout can be lent: in the child it is the caller's, and not what the child has as stdout."""
     script = f"""
         import asyncio, sys
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        sys.path.insert(0, {os.path.dirname(children.__file__)!r})
         from children import shell
-        from runc_async._runner import ProcessRunner
+        from runc_async._process.running import ProcessRunner
         out = asyncio.run(ProcessRunner().run(shell("echo lent >&3; echo own", preserve_fds=(1,))))
         assert out.stdout == b"own\\n", out
     """
@@ -122,9 +123,9 @@ async def test_descriptors_that_change_places(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     script = f"""
         import asyncio, os, sys
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        sys.path.insert(0, {os.path.dirname(children.__file__)!r})
         from children import shell
-        from runc_async._runner import ProcessRunner
+        from runc_async._process.running import ProcessRunner
         async def main():
             for name, fd in (("three", 3), ("four", 4)):
                 file = os.open({str(tmp_path)!r} + "/" + name, os.O_RDONLY)
@@ -200,9 +201,9 @@ async def test_the_death_signal() -> None:
     """A child with a death signal gets it when the thread that started it is gone."""
     script = f"""
         import asyncio, os, sys
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        sys.path.insert(0, {os.path.dirname(children.__file__)!r})
         from children import shell
-        from runc_async._runner import ProcessRunner
+        from runc_async._process.running import ProcessRunner
         from runc_async.stdio import NullIO
         async def main():
             process = await ProcessRunner().open(shell("exec sleep 100", pdeathsig=9, streams=NullIO()))

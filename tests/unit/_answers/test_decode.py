@@ -21,7 +21,7 @@ from runc_async._answers.decode import decode_json
 from runc_async.errors import DecodeError
 from runc_async.stats import Pids
 
-SPEC_TESTS = Path(__file__).with_name("data") / "runtime-spec" / "schema" / "test"
+SPEC_TESTS = Path(__file__).parents[2] / "data" / "runtime-spec" / "schema" / "test"
 
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "version": decode_module.decode_version,

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 
 import runc_async
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 PAGES = [
     PROJECT / "README.md",
     PROJECT / "CONTRIBUTING.md",

@@ -16,6 +16,7 @@ import stat
 import tempfile
 import traceback
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -35,7 +36,6 @@ from runc_async.testing import FakeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
 
     from proof import Tried
 
@@ -655,13 +655,10 @@ def test_no_file_is_read_that_a_container_has_named(name: str, tmp_path: Path) -
 
 def test_the_page_names_tests_that_there_are() -> None:
     """Each test that docs/topics/security.md names for a promise is there, in one of the files that it names."""
-    here = os.path.dirname(__file__)
-    with open(os.path.join(here, "..", "docs", "topics", "security.md"), encoding="utf-8") as file:
-        page = file.read()
+    project = Path(__file__).parents[2]
+    page = (project / "docs" / "topics" / "security.md").read_text(encoding="utf-8")
     named = re.findall(r"`(test_\w+)`", page)
-    sources = ""
-    for path in set(re.findall(r"`tests/([\w/]+\.py)`", page)):
-        with open(os.path.join(here, path), encoding="utf-8") as file:
-            sources += file.read()
+    paths = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    sources = "".join((project / path).read_text(encoding="utf-8") for path in paths)
     assert named
     assert [name for name in named if f"def {name}(" not in sources] == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = Path(__file__).parent.parent / "docs" / "topics" / "runtimes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "topics" / "runtimes.md"
 
 _ROW = re.compile(r"^\| (?P<features>[^|]*`[^|]*) \| (?P<runc>[^|]+) \| (?P<crun>[^|]+) \|$", re.MULTILINE)
 _SINCE = re.compile(r"[\d.]+(?= |$)")

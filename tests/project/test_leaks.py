@@ -10,7 +10,7 @@ from pathlib import Path
 import leaks
 import pytest
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 pytest_plugins = ["pytester"]
 
 
@@ -116,11 +116,19 @@ LEAKS = {
 @pytest.mark.parametrize("report", LEAKS)
 def test_a_leaking_test_fails(report: str, pytester: pytest.Pytester) -> None:
     """The suite's own fixtures fail a test, or a run, that leaves something."""
-    pytester.makeconftest((HERE / "conftest.py").read_text())
+    pytester.makeconftest((TESTS / "conftest.py").read_text())
     pytester.makepyfile(LEAKS[report])
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as until_the_end:
-        options = ["-p", "no:cacheprovider", "-s", "-o", "asyncio_mode=auto", "-o", f"pythonpath={HERE}"]
+        options = [
+            "-p",
+            "no:cacheprovider",
+            "-s",
+            "-o",
+            "asyncio_mode=auto",
+            "-o",
+            f"pythonpath={TESTS}/support {TESTS}/proof",
+        ]
         outcome = pytester.run(sys.executable, "-m", "pytest", *options, stdin=until_the_end)
     os.close(writing)  # a planted child reads from the pipe and ends with it
     outcome.stdout.fnmatch_lines([report, "*1 passed, 1 error*"])

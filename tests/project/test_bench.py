@@ -15,7 +15,7 @@ from bench.harness import OURS, Bar, Comparison, Row, Sample, compare
 from bench.report import figure, table
 from bench.suites import LIVE, QUICK, SUITES
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 
 
 def series(*walls: float) -> Comparison:

@@ -10,8 +10,8 @@ import pytest
 import runc_async
 
 ALLOWED = {
-    "_linux.exits.py": "when a process ended is told as a date",
-    "_client.calls.py": "whether a container was made before a call is told by the runtime as a date",
+    "_linux/exits.py": "when a process ended is told as a date",
+    "_client/calls.py": "whether a container was made before a call is told by the runtime as a date",
 }
 """Where a wall clock is read, and what for."""
 
@@ -33,8 +33,9 @@ def wall_clocks(source: str) -> list[str]:
 
 def test_only_monotonic_clocks() -> None:
     """No module reads a clock that can be set, but for those that tell or compare dates."""
-    modules = list(Path(runc_async.__file__).parent.rglob("*.py"))
-    found = {module.name for module in modules if wall_clocks(module.read_text(encoding="utf-8"))}
+    package = Path(runc_async.__file__).parent
+    modules = list(package.rglob("*.py"))
+    found = {str(module.relative_to(package)) for module in modules if wall_clocks(module.read_text(encoding="utf-8"))}
     assert len(modules) > 40
     assert found == ALLOWED.keys()
 

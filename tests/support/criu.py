@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-MADE = sorted((Path(__file__).parent.parent / "runtimes").glob("criu-*"))
+MADE = sorted((Path(__file__).parents[2] / "runtimes").glob("criu-*"))
 """Directories with a criu that suits the kernel better than the host's own."""
 
 
