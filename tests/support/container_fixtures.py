@@ -32,10 +32,17 @@ NUMBERS = itertools.count(1)
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what needs a runtime once with each that `--runtime` names."""
-    if "runtime" in metafunc.fixturenames:
+    given = {name for mark in metafunc.definition.iter_markers("parametrize") for name in names_of(mark)}
+    if "runtime" in set(metafunc.fixturenames) - given:
         commands: list[str] = metafunc.config.getoption("--runtime") or ["runc"]
         found = [runtimes.describe(command) for command in commands]
         metafunc.parametrize("runtime", found, ids=str, indirect=True, scope="session")
+
+
+def names_of(mark: pytest.Mark) -> list[str]:
+    """Return the names of the arguments that a mark `parametrize` gives."""
+    names: str | Sequence[str] = mark.args[0]
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
 
 
 @pytest.fixture(scope="session")
