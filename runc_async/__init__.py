@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from .bundle import Bundle as Bundle
     from .client import Runc as Runc
     from .console import AttachEnd as AttachEnd, Pty as Pty
-    from .container import Container as Container, ContainerProcess as ContainerProcess
+    from .container import Container as Container
+    from .containerprocess import ContainerProcess as ContainerProcess
     from .errors import (
         BundleNotFound as BundleNotFound,
         CheckpointError as CheckpointError,
@@ -88,7 +89,8 @@ _NAMES = {
     "runner": "Completed Invocation Process Runner",
     "client": "Runc",
     "console": "AttachEnd Pty",
-    "container": "Container ContainerProcess",
+    "container": "Container",
+    "containerprocess": "ContainerProcess",
     "errors": """
         BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
         ContainerNotPaused ContainerNotRunning ContainerPaused ContainerRunning ContainerStatusError CorruptState

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from ._bundles.check import CONFIG, check_bundle, check_rootfs, find_rootfs
 from ._linux.files import read_bounded, write_private
-from ._process.child import outwait
+from ._shield import wait_shielded
 from .errors import CleanupWarning
 from .rootfs import Busybox, Overlay, Rootfs, Tar
 from .spec import Spec
@@ -192,7 +192,7 @@ class Bundle:
         What can't be removed is named in a `CleanupWarning`.
         """
         work = _begin(self._closing.pop_all().close)
-        cancelled = await outwait(work)
+        cancelled = await wait_shielded(work)
         if error := work.exception():
             warnings.warn(f"bundle {self._path!r} is left behind: {error}", CleanupWarning, stacklevel=2)
         if cancelled:
@@ -217,7 +217,7 @@ class Bundle:
             await asyncio.wait((work,))
         except asyncio.CancelledError:
             given_up.set()
-            await outwait(work)
+            await wait_shielded(work)
             if work.exception() is None:  # too late to be given up
                 await _finished(_begin(work.result().undo))
             raise
@@ -236,7 +236,7 @@ def _begin(work: Callable[[], T]) -> asyncio.Future[T]:
 
 async def _finished(work: asyncio.Future[T]) -> T:
     """Wait for a worker thread, whatever happens to the calling task; a cancel goes on afterwards."""
-    if cancelled := await outwait(work):
+    if cancelled := await wait_shielded(work):
         work.exception()  # retrieved: what the caller gets to see is the cancel
         raise cancelled
     return work.result()

@@ -6,26 +6,27 @@ import asyncio
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from signal import SIGKILL, SIGTERM
+from signal import SIGTERM
 from typing import TYPE_CHECKING, Unpack
 
-from ._client.calls import DEFAULT, GRACE, Timeout, raise_failure
-from ._commands.argv import signal_number
+from ._client.calls import GRACE
+from ._commands.options import DEFAULT, Timeout
 from ._containers.first_process import Init
-from ._linux.pidfd import ProcessIdentity, open_pidfd
-from ._process.child import begin, patiently, stubbornly
+from ._linux.pidfd import open_pidfd
+from ._linux.procfs import ProcessIdentity
+from ._shield import retried_once, shielded, start
+from .containerprocess import ContainerProcess
 from .errors import CleanupWarning, RuncError
-from .exitstatus import ExitStatus, from_exit_code, from_wait_status
+from .exitstatus import ExitStatus
 
 if TYPE_CHECKING:
     from ._client.opening import Opening
-    from ._commands.argv import StrPath
     from ._commands.options import CheckpointOptions, ExecOptions, ProcessOptions
+    from ._commands.words import StrPath
     from ._streams.pipes import PipeReader, PipeWriter
     from .console import Pty
     from .events import EventStream, OnLag
     from .response import Response
-    from .runner import Invocation, Process as Running
     from .spec import LinuxResources, Process
     from .state import State
     from .stats import Stats
@@ -184,8 +185,8 @@ class Container:
                 process, and there it is always SIGKILL.
         """
         if self._closing is None:
-            self._closing = begin(self._close(grace))
-        await patiently(self._closing)
+            self._closing = start(self._close(grace))
+        await shielded(self._closing)
 
     async def _close(self, grace: float) -> None:
         """Do what `aclose` does, in a task that only the end of the loop cancels; what is left is still done then."""
@@ -196,7 +197,7 @@ class Container:
                     await init.end(grace)
             finally:
                 self._close_streams()  # the deletion may need their descriptors
-                await stubbornly(self._delete)
+                await retried_once(self._delete)
             if init is not None and not init.closed and init.exited:
                 await init.wait(reap_timeout=0)
         finally:
@@ -222,69 +223,3 @@ class Container:
         except (RuncError, OSError) as exc:
             text = f"container {self.id!r} may be left behind: {exc}"
             warnings.warn(text, CleanupWarning, stacklevel=2)
-
-
-class ContainerProcess:
-    """A process that was started in a container that exists: what `Runc.open_exec` gives.
-
-    Attributes:
-        container_id: The container's id.
-        pid: Its process id, as the host sees it; None if the runner can't tell it.
-        stdin: Its stdin as a stream, with `PipedIO`.
-        stdout: Its stdout, likewise.
-        stderr: Its stderr, likewise.
-        pty: Its terminal, with `PtyIO`.
-    """
-
-    def __init__(self, container_id: str, process: Running, invocation: Invocation) -> None:
-        workload = process.workload
-        self.container_id = container_id
-        self.pid: int | None = None if workload is None else workload.pid
-        self.stdin: PipeWriter | None = process.stdin
-        self.stdout: PipeReader | None = process.stdout
-        self.stderr: PipeReader | None = process.stderr
-        self.pty: Pty | None = process.pty
-        self._process = process
-        self._invocation = invocation
-
-    def __repr__(self) -> str:
-        """Show the container and the pid."""
-        return f"<ContainerProcess {self.pid} in {self.container_id!r}>"
-
-    async def wait(self) -> ExitStatus:
-        """Wait for its end, and tell how it ended; others may hold its pipes still.
-
-        On Linux before 6.15 an exit code above 128 is taken for the end by a signal, as runc reports both alike.
-        Cancelling changes nothing.
-
-        Raises:
-            CommandError: If runc fails.
-        """
-        status = await self._process.ended()
-        if status is not None:
-            return from_wait_status(status)
-        completed = await self._process.wait()
-        if completed.wait_status is not None:
-            return from_wait_status(completed.wait_status)
-        raise_failure(self._invocation, completed)
-        return from_exit_code(completed.returncode)
-
-    def send_signal(self, signal: int | str) -> None:
-        """Send it a signal; nothing happens if it has ended.
-
-        Raises:
-            InvalidSignal: If there is no such signal.
-        """
-        number = signal_number(signal)
-        if self._process.workload is None:
-            self._process.send_signal(number)  # which runc forwards, but for SIGKILL and SIGSTOP
-        else:
-            self._process.workload.send_signal(number)
-
-    def terminate(self) -> None:
-        """Send it SIGTERM."""
-        self.send_signal(SIGTERM)
-
-    def kill(self) -> None:
-        """Send it SIGKILL."""
-        self.send_signal(SIGKILL)

@@ -13,7 +13,7 @@ import anyio
 from ._answers.decode import EVENT, UNDECODABLE, decode_event
 from ._events.latest import Latest
 from ._events.reader import EventReader
-from ._process.child import patiently
+from ._shield import shielded
 from .errors import DecodeError
 from .event import Event, OOMEvent, StatsEvent, UnknownEvent
 
@@ -127,7 +127,7 @@ class EventStream(AsyncIterator[Event]):
         self._closed = True
         self._error = None
         self._lines = iter(())
-        await patiently(self._release())
+        await shielded(self._release())
 
     async def _open(self) -> None:
         """Start runc, unless that has been done."""
@@ -165,7 +165,7 @@ class EventStream(AsyncIterator[Event]):
                 except anyio.ClosedResourceError:
                     pass  # by another task
                 except Exception:
-                    await patiently(self._release())
+                    await shielded(self._release())
                     raise
             return await self._last() if lines is None or self._closed else lines
 
@@ -176,7 +176,7 @@ class EventStream(AsyncIterator[Event]):
             if line is not None:
                 return (line,)
             self._error = self._reader.error
-            await patiently(self._release())
+            await shielded(self._release())
         error, self._error = self._error, None
         if error is not None:
             raise error

@@ -11,7 +11,7 @@ from typing import Self, TypeAlias
 import anyio
 import msgspec
 
-from ._process.child import patiently
+from ._shield import shielded
 from .errors import DecodeError
 from .event import Event
 from .events import EventStream
@@ -117,7 +117,7 @@ class MergedEvents(AsyncIterator[MergedEvent]):
         It can't be cancelled: a cancel is raised again when nothing is left.
         """
         self._closed = True
-        await patiently(self._release())
+        await shielded(self._release())
 
     async def _release(self) -> None:
         """End the tasks, and with them the streams."""

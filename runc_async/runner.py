@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -13,9 +13,18 @@ from ._text import one_line
 from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
 if TYPE_CHECKING:
-    from ._containers.workload import Fate, Workload
+    from ._containers.workload import Workload
     from ._streams.pipes import PipeReader, PipeWriter
     from .console import Pty
+
+
+Fate: TypeAlias = Literal["none", "ended", "lost"]
+"""What has become of a process when its runc has ended.
+
+- "none": runc has told none.
+- "ended": so it has, as runc says, as far as is known.
+- "lost": it goes on without its runc, or has ended otherwise than runc says.
+"""
 
 
 class Document(msgspec.Struct, frozen=True):

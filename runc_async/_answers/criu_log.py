@@ -8,7 +8,7 @@ import stat
 from collections.abc import Generator
 from typing import Final
 
-from .._commands.descriptors import open_itself
+from .._linux.files import open_itself
 from .._text import one_line
 from ..errors import CheckpointError
 

@@ -14,7 +14,7 @@ from .log import parse_log
 from .wording import meaning
 
 if TYPE_CHECKING:
-    from .._containers.workload import Fate
+    from ..runner import Fate
 
 # What Go's (runc) and crun's JSON readers complain of, without a word on the document. All but the first commands read
 # the container's state, and some another document after it.

@@ -10,12 +10,9 @@ import stat
 from collections.abc import Callable
 
 from .._linux.files import opened
+from .._linux.libc import _call, detach
 from ..errors import RootfsError
 from ..rootfs import Overlay
-
-# <sys/mount.h>
-_MNT_DETACH = 2
-_UMOUNT_NOFOLLOW = 8
 
 # The kernel copies one page of options, and forgets the rest without a word.
 _OPTIONS_LIMIT = 4095
@@ -88,19 +85,3 @@ def _unmount(target: str) -> None:
     """Take a mount away, with its directory: nobody then takes what is left for a bundle with an empty root."""
     detach(target)
     os.rmdir(target)
-
-
-def detach(target: str) -> None:
-    """Take a mount away at once, even if somebody is still in it: for them it lives on until they leave.
-
-    Raises:
-        OSError: If it can't be taken away; with EINVAL, if nothing is mounted there.
-    """
-    if code := _call("umount2", os.fsencode(target), ctypes.c_int(_MNT_DETACH | _UMOUNT_NOFOLLOW)):
-        raise OSError(code, os.strerror(code), target)
-
-
-def _call(name: str, *args: object) -> int:
-    """Call a function of the C library and return its errno, or 0."""
-    function = getattr(ctypes.CDLL(None, use_errno=True), name)
-    return ctypes.get_errno() if function(*args) else 0

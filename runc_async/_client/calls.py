@@ -5,28 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import enum
-import math
 import os
 import warnings
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .._answers.decode import decode_state
+from .._answers.outcome import check_finished, check_time, raise_failure, refused, respond
 from .._bundles.check import check_bundle
-from .._commands import argv
-from .._commands.argv import Command, StrPath
+from .._commands import argv, words
+from .._commands.argv import Command
+from .._commands.options import DEFAULT, Timeout, check_timeout
+from .._commands.words import StrPath
 from .._containers.adoption import adopt_processes
 from .._containers.state_mounts import unmount
 from .._linux.subreaper import reap_adopted
-from .._process.child import patiently, stubbornly
 from .._process.launch import named
 from .._process.running import ProcessRunner
+from .._shield import retried_once, shielded
 from ..errors import (
     BundleNotFound,
     CleanupWarning,
     CommandError,
-    ContainerExists,
     DecodeError,
     ExitError,
     RuncCrashed,
@@ -34,7 +34,7 @@ from ..errors import (
     RuncTimeout,
 )
 from ..response import Response
-from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams, noted_ends
+from ..runner import Argument, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams, noted_ends
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,22 +63,6 @@ NO_GUARD: Final = contextlib.nullcontext()
 
 UNDO_TIMEOUT: Final = 20.0
 """Seconds for the deletion of what a cancelled call has made; runc itself may need ten."""
-
-
-class Default(enum.Enum):
-    """The type of `DEFAULT`."""
-
-    DEFAULT = "the client's"
-
-    def __repr__(self) -> str:
-        """Show as in a signature."""
-        return "DEFAULT"
-
-
-DEFAULT: Final = Default.DEFAULT
-"""Stands for the client's own setting, where None is a setting too."""
-
-Timeout: TypeAlias = float | Literal[Default.DEFAULT] | None
 
 
 class Caller:
@@ -112,29 +96,29 @@ class Caller:
             raise ValueError(f"rootless must be True, False or 'auto': {rootless!r}")
         if max_concurrency is not None and max_concurrency < 1:
             raise ValueError(f"max_concurrency must be at least 1: {max_concurrency}")
-        self._command = argv.text("command", os.fspath(command))
+        self._command = words.text("command", os.fspath(command))
         if not self._command:
             raise ValueError("command must not be empty")
-        self._root = None if root is None else argv.absolute(root)
-        self._env = {name: argv.setting(name, value).value for name, value in (env or {}).items()}
-        self._cwd = None if cwd is None else argv.absolute(cwd)
+        self._root = None if root is None else words.absolute(root)
+        self._env = {name: words.setting(name, value).value for name, value in (env or {}).items()}
+        self._cwd = None if cwd is None else words.absolute(cwd)
         self._timeout = check_timeout(timeout)
-        self._pdeathsig = None if pdeathsig is None else argv.signal_number(pdeathsig)
+        self._pdeathsig = None if pdeathsig is None else words.signal_number(pdeathsig)
         if self._pdeathsig is not None and not named(self._pdeathsig):
             raise ValueError(f"pdeathsig must be a signal that has a name: {pdeathsig!r}")
-        self._process_group = None if process_group is None else argv.number("process_group", process_group)
+        self._process_group = None if process_group is None else words.number("process_group", process_group)
         self._max_concurrency = max_concurrency
         self._runner: Runner = ProcessRunner() if runner is None else runner
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._own_log = log is None
         self._prefix: tuple[Argument, ...] = (
             self._command,
-            *argv.path_option("--root", root),
-            *argv.switches(debug=debug, systemd_cgroup=systemd_cgroup),
-            *argv.option("--rootless", None if rootless is None else str(rootless).lower()),
-            *(("--log", PrivateLog()) if log is None else argv.path_option("--log", log)),
-            *argv.option("--log-format", "json" if log is None else log_format),
-            *argv.unchecked(extra_args),
+            *words.path_option("--root", root),
+            *words.switches(debug=debug, systemd_cgroup=systemd_cgroup),
+            *words.option("--rootless", None if rootless is None else str(rootless).lower()),
+            *(("--log", PrivateLog()) if log is None else words.path_option("--log", log)),
+            *words.option("--log-format", "json" if log is None else log_format),
+            *words.unchecked(extra_args),
         )
 
     def __repr__(self) -> str:
@@ -166,8 +150,8 @@ class Caller:
             BundleNotFound: If something is there, and is no bundle.
             ValueError: If the path is empty or has a NUL byte.
         """
-        argv.check_container_id(container_id)
-        path = argv.absolute(bundle)
+        words.check_container_id(container_id)
+        path = words.absolute(bundle)
         if not os.path.lexists(path):
             return path
         try:
@@ -268,13 +252,13 @@ class Caller:
                 yield
             except (asyncio.CancelledError, RuncTimeout, RuncCrashed):
                 if not (existed or keep or any(refused(*end) for end in ends)):
-                    await patiently(self._discard(container_id, begun))
+                    await shielded(self._discard(container_id, begun))
                 raise
 
     async def _exists(self, container_id: str) -> bool:
         """Tell whether there is a container of that id."""
         try:
-            os.stat(os.path.join(self._state_directory(), argv.check_container_id(container_id)))
+            os.stat(os.path.join(self._state_directory(), words.check_container_id(container_id)))
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:  # not ours to look into, as under a runner that goes through sudo
@@ -314,7 +298,7 @@ class Caller:
 
         left: list[Path] = []
         try:
-            await stubbornly(undo)
+            await retried_once(undo)
         except (RuncError, OSError, asyncio.CancelledError) as exc:
             reason = str(exc) or type(exc).__name__
             warnings.warn(f"container {container_id!r} may be left behind: {reason}", CleanupWarning, stacklevel=2)
@@ -344,80 +328,3 @@ class Caller:
         except (CommandError, DecodeError):
             return False
         return created is not None and created < begun
-
-
-def check_timeout(timeout: float | None) -> float | None:
-    """Return a limit of time in seconds.
-
-    Raises:
-        ValueError: If it isn't a positive number.
-    """
-    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
-        raise ValueError(f"timeout must be a positive number of seconds, or None: {timeout!r}")
-    return timeout
-
-
-def check_time(invocation: Invocation, completed: Completed) -> None:
-    """Raise `RuncTimeout` if runc was stopped because its time was up."""
-    if completed.timed_out and invocation.timeout is not None:
-        raise RuncTimeout(
-            invocation.args, invocation.timeout, completed.stdout, completed.stderr, invocation.container_id
-        )
-
-
-def check_finished(invocation: Invocation, completed: Completed) -> None:
-    """Raise if a runc that waits for nobody ran out of time, or failed."""
-    check_time(invocation, completed)
-    if completed.returncode != 0:
-        raise command_error(invocation, completed)
-
-
-def raise_failure(invocation: Invocation, completed: Completed) -> None:
-    """Raise what runc failed with, if it failed and the exit code isn't a container's process's own."""
-    if completed.returncode == 0:
-        return
-    from .._answers.failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
-    from .._answers.log import parse_log  # noqa: PLC0415  (as above)
-
-    if failed(parse_log(completed.log), completed.returncode, completed.stderr, process=completed.process):
-        raise command_error(invocation, completed)
-
-
-def command_error(invocation: Invocation, completed: Completed) -> CommandError:
-    """Make the exception for a runc that failed."""
-    from .._answers.failures import failure  # noqa: PLC0415  (as above)
-    from .._answers.log import parse_log  # noqa: PLC0415  (as above)
-
-    return failure(
-        invocation.args,
-        completed.returncode,
-        completed.stdout,
-        completed.stderr,
-        parse_log(completed.log),
-        invocation.container_id,
-        process=completed.process,
-    )
-
-
-def refused(invocation: Invocation, completed: Completed) -> bool:
-    """Tell whether runc has made no container because there is one of that id.
-
-    Of two that begin at once the later one may not see the other's container, but the files in it. One that has told a
-    process has made a container, whatever that process prints.
-    """
-    if not completed.returncode or completed.process in {"ended", "lost"}:
-        return False
-    error = command_error(invocation, completed)
-    return isinstance(error, ContainerExists) or error.message.endswith((" already exists", "file exists"))
-
-
-def respond(invocation: Invocation, completed: Completed) -> Response:
-    """Make the result for a runc that did not fail."""
-    return Response(
-        args=invocation.args,
-        pid=completed.pid,
-        exit_code=completed.returncode,
-        stdout=completed.stdout,
-        stderr=completed.stderr,
-        truncated=completed.truncated,
-    )

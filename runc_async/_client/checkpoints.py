@@ -13,15 +13,17 @@ from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
 from .._answers.criu_log import explained
-from .._commands import argv
-from .._commands.argv import Creation, StrPath
+from .._commands import argv, words
+from .._commands.argv import Creation
 from .._commands.criu import CgroupsMode, Dump, Restoration, status_descriptor
 from .._commands.descriptors import FileDescriptor
+from .._commands.options import DEFAULT, Timeout
+from .._commands.words import StrPath
 from ..errors import CleanupWarning
 from ..response import Response
 from ..runner import StopPolicy
 from ..stdio import StdIO
-from .calls import DEFAULT, GRACE, LET_FINISH, Timeout
+from .calls import GRACE, LET_FINISH
 from .programs import DRAIN_TIMEOUT, Foreground
 
 LET_CRIU_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.grace, helpers=True)
@@ -146,7 +148,7 @@ class Checkpointing(Foreground):
             empty_ns=empty_ns,
             auto_dedup=auto_dedup,
         )
-        command = argv.checkpoint(container_id, (*dump.words(), *argv.unchecked(extra_args)))
+        command = argv.checkpoint(container_id, (*dump.words(), *words.unchecked(extra_args)))
         self._check_command("checkpoint")
         await self._require(
             {
@@ -282,7 +284,7 @@ class Checkpointing(Foreground):
             no_pivot=no_pivot,
             extra_args=extra_args,
         )
-        switches = argv.switches(detach=detach, no_subreaper=no_subreaper)
+        switches = words.switches(detach=detach, no_subreaper=no_subreaper)
         command = argv.restore(
             container_id, self._bundle(container_id, bundle), creation, (*switches, *restoration.words())
         )

@@ -11,13 +11,15 @@ from signal import SIGTERM
 from typing import TYPE_CHECKING
 
 from .._commands import argv
-from .._commands.argv import Command, Creation, StrPath
+from .._commands.argv import Command, Creation
 from .._commands.descriptors import FileDescriptor, preserved
+from .._commands.options import DEFAULT, Timeout
 from .._commands.support import CREATE_PIDFD_SOCKET, Support
+from .._commands.words import StrPath
 from .._containers.adoption import adopt_processes
 from ..response import Response
 from ..stdio import NullIO, StdIO
-from .calls import DEFAULT, LET_FINISH, Timeout
+from .calls import LET_FINISH
 
 if TYPE_CHECKING:
     from ..spec import LinuxResources

@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any, Unpack
 import msgspec
 
 from .._answers.criu_log import explained
-from .._commands import argv
-from .._commands.argv import Command, Creation, StrPath
+from .._answers.outcome import check_finished, raise_failure
+from .._commands import argv, words
+from .._commands.argv import Command, Creation
 from .._commands.criu import Restoration
 from .._commands.descriptors import preserved
-from .._commands.options import CreateOptions, ProcessOptions, RestoreOptions
+from .._commands.options import DEFAULT, CreateOptions, ProcessOptions, RestoreOptions, Timeout
 from .._commands.support import CREATE_PIDFD_SOCKET
+from .._commands.words import StrPath
 from .._containers.first_process import Init
 from .._linux.fdsocket import FDSocket
-from .._process.child import patiently
+from .._shield import shielded
 from ..console import Pty
-from ..container import Container, ContainerProcess
+from ..container import Container
+from ..containerprocess import ContainerProcess
 from ..errors import RuncError, TerminalError
 from ..runner import PidfdSocket, Process as Running, StopPolicy
 from ..stdio import CapturedIO, NullIO, PtyIO, StdIO
-from .calls import DEFAULT, GRACE, LET_FINISH, Timeout, check_finished, raise_failure
+from .calls import GRACE, LET_FINISH
 from .checkpoints import LET_RESTORE_FINISH, Checkpointing, yards_named
 from .lifecycle import Lifecycle
 from .programs import DRAIN_TIMEOUT, exec_command
@@ -47,7 +50,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         Raises:
             InvalidContainerID: If the id can't be one.
         """
-        return Container(self, argv.check_container_id(container_id))
+        return Container(self, words.check_container_id(container_id))
 
     @asynccontextmanager
     async def open_container(
@@ -108,7 +111,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             CommandError: If runc fails in another way.
         """
         check_live(io)
-        argv.check_container_id(container_id)
+        words.check_container_id(container_id)
         await self._require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None}, timeout)
         pidfd_socket = await self._first_process(options.pop("pidfd_socket", None), timeout)
         async with self._creating(container_id):
@@ -119,7 +122,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             await container.start(timeout=timeout)
             yield container
         finally:
-            await patiently(container.aclose(grace=grace))
+            await shielded(container.aclose(grace=grace))
 
     @asynccontextmanager
     async def open_restored(
@@ -183,7 +186,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         try:
             yield container
         finally:
-            await patiently(container.aclose(grace=grace))
+            await shielded(container.aclose(grace=grace))
 
     async def _create_open(
         self,

@@ -11,15 +11,16 @@ from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
 from .._commands import argv
-from .._commands.argv import Command, Creation, Execution, Overrides, StrPath, User
+from .._commands.argv import Command, Creation, Execution, Overrides
 from .._commands.descriptors import FileDescriptor, preserved
-from .._commands.options import ProcessOptions
+from .._commands.options import DEFAULT, ProcessOptions, Timeout, check_timeout
 from .._commands.support import Support
+from .._commands.words import StrPath, User
 from .._linux.subreaper import adopting
 from ..response import Response
 from ..runner import Invocation, PidfdSocket, StopPolicy
 from ..stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
-from .calls import DEFAULT, GRACE, LET_FINISH, Timeout, check_timeout
+from .calls import GRACE, LET_FINISH
 
 if TYPE_CHECKING:
     from ..spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from .._answers import decode
 from .._commands import argv
 from .._commands.argv import Command
-from .._commands.descriptors import open_itself
+from .._commands.options import DEFAULT, Timeout
 from .._commands.support import Support
+from .._linux.files import open_itself
 from .._linux.scratch import scratch_directory
 from ..errors import CommandError, DecodeError
 from ..features import Features, Version
@@ -20,7 +21,7 @@ from ..runner import StopPolicy
 from ..state import State
 from ..stats import Stats
 from ..top import Top
-from .calls import DEFAULT, KILL, LET_HELPER_FINISH, OWN_OUTPUT, Timeout
+from .calls import KILL, LET_HELPER_FINISH, OWN_OUTPUT
 
 if TYPE_CHECKING:
     from ..spec import Spec

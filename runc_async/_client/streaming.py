@@ -6,13 +6,15 @@ import math
 
 from .._answers.decode import decode_state
 from .._commands import argv
+from .._commands.options import DEFAULT
 from .._commands.support import Support
-from .._containers.init_watch import InitWatch, recorded_init
+from .._containers.init_watch import InitWatch
+from .._containers.record import recorded_init
 from .._events.reader import EventReader
-from .._linux.pidfd import ProcessIdentity
+from .._linux.procfs import ProcessIdentity
 from ..events import EventStream, OnLag
 from ..runner import StreamedOutput
-from .calls import DEFAULT, KILL
+from .calls import KILL
 
 LINE_LIMIT = 4 << 20
 """Bytes of a line that is taken for an event: some hundred times what runc prints on the largest hosts."""

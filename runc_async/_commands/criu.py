@@ -10,8 +10,8 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from .argv import StrPath, absolute, option, path_option, several, switches, text
 from .descriptors import FileDescriptor
+from .words import StrPath, absolute, option, path_option, several, switches, text
 
 CgroupsMode: TypeAlias = Literal["soft", "full", "strict", "ignore"]
 

@@ -30,8 +30,3 @@ def preserved(files: Sequence[FileDescriptor]) -> tuple[int, ...]:
         except (OSError, OverflowError) as exc:
             raise ValueError(f"preserve_fds must be open descriptors: {fd}") from exc
     return fds
-
-
-def open_itself(path: str, flags: int) -> int:
-    """Open a file, and not what a link in its place leads to; without waiting for the other end of a FIFO."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

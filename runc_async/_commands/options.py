@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import enum
+import math
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Final, Literal, TypeAlias, TypedDict
 
 from anyio.abc import TaskStatus
 
-from .._client.calls import Timeout
 from ..stdio import StdIO
-from .argv import StrPath, User
 from .criu import CgroupsMode
 from .descriptors import FileDescriptor
+from .words import StrPath, User
 
 
 class ProcessOptions(TypedDict, total=False):
@@ -99,3 +100,31 @@ class RestoreOptions(TypedDict, total=False):
     pid_file: StrPath | None
     no_pivot: bool
     extra_args: Sequence[str]
+
+
+class Default(enum.Enum):
+    """The type of `DEFAULT`."""
+
+    DEFAULT = "the client's"
+
+    def __repr__(self) -> str:
+        """Show as in a signature."""
+        return "DEFAULT"
+
+
+DEFAULT: Final = Default.DEFAULT
+"""Stands for the client's own setting, where None is a setting too."""
+
+
+Timeout: TypeAlias = float | Literal[Default.DEFAULT] | None
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """Return a limit of time in seconds.
+
+    Raises:
+        ValueError: If it isn't a positive number.
+    """
+    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+        raise ValueError(f"timeout must be a positive number of seconds, or None: {timeout!r}")
+    return timeout

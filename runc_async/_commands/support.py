@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from .._answers.decode import decode_version
-from .._client.calls import DEFAULT, KILL, Caller, Timeout
+from .._client.calls import KILL, Caller
 from .._process.running import ProcessRunner
 from ..errors import CommandError, DecodeError, UnsupportedError
 from ..features import Version
 from ..runner import PidfdSocket
 from . import argv
-from .argv import StrPath
+from .options import DEFAULT, Timeout
+from .words import StrPath
 
 # crun was looked at in 1.8.1, 1.21 and 1.28: what only 1.8.1 lacks counts as there from 1.8.2 on, and a crun that still
 # lacks it says so itself.

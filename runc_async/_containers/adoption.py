@@ -13,9 +13,8 @@ import msgspec
 
 from .._answers.decode import UNDECODABLE
 from .._linux.cgroup import cgroup_directories
-from .._linux.pidfd import began_since, is_forsaken, name_of
+from .._linux.procfs import began_since, children, is_forsaken, name_of
 from .._linux.subreaper import adopt, adopt_stray, adopting, is_adopted
-from .workload import children
 
 _CRUN = b"crun"
 _RUNC_COPY = b"runc:["

@@ -11,7 +11,8 @@ import anyio
 from .._linux.cgroup import memory_cgroup, read_oom_kills
 from .._linux.exits import REAP_TIMEOUT, wait_pidfd
 from .._linux.held_pidfd import HeldPidfd
-from .._linux.pidfd import SignalView, has_exited
+from .._linux.pidfd import has_exited
+from .._linux.procfs import SignalView
 from .._linux.subreaper import adopt, claimed
 from ..exitstatus import ExitStatus
 

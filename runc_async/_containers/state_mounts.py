@@ -43,7 +43,7 @@ def spare_root(place: str) -> None:
     Raises:
         OSError: If it is still there.
     """
-    from .._bundles.overlay import detach  # noqa: PLC0415  (it loads ctypes, which takes milliseconds)
+    from .._linux.libc import detach
 
     while os.path.lexists(place):
         try:

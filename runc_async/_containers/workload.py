@@ -16,30 +16,24 @@ import signal
 import stat
 import time
 from collections.abc import Generator
-from typing import Literal, TypeAlias
 
-from .._commands.descriptors import open_itself
 from .._linux.exits import wait_pidfd
 from .._linux.fdsocket import FDSocket
+from .._linux.files import open_itself
 from .._linux.held_pidfd import HeldPidfd
 from .._linux.inotify import arrivals
 from .._linux.memfd import lifted
-from .._linux.pidfd import SignalView, began_since, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid
+from .._linux.pidfd import has_exited, kept_status, pidfd_numbers, pidfd_pid
+from .._linux.procfs import began_since, children
 from .._linux.scratch import scratch_directory
 from .._linux.subreaper import adopt_stray, adopting
 from ..errors import RuncError
+from ..runner import Fate
 
 _PID = re.compile(rb"([1-9][0-9]{0,9})\n?")
 _PID_BYTES = 16
 _LAST_PID = (1 << 31) - 1
 
-Fate: TypeAlias = Literal["none", "ended", "lost"]
-"""What has become of a process when its runc has ended.
-
-- "none": runc has told none.
-- "ended": so it has, as runc says, as far as is known.
-- "lost": it goes on without its runc, or has ended otherwise than runc says.
-"""
 
 GLANCES = 100
 """Looks into a file that runc has made and not written yet: a tenth of a millisecond in all."""
@@ -81,69 +75,6 @@ def pid_in(content: bytes) -> int | None:
     """Return the number in a pid file; None if there is none that a process can have."""
     match = _PID.fullmatch(content)
     return int(match[1]) if match and int(match[1]) <= _LAST_PID else None
-
-
-def kill_workload(pid: int) -> None:
-    """Kill all descendants of `pid`, a child of ours that hasn't been reaped, but not itself: runc reports the end.
-
-    Each is signalled through a pidfd that is checked against its parent, since process ids are used again.
-    """
-    for descendant, parent in descendants(pid):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            pidfd = open_child(descendant, parent)
-            try:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            finally:
-                os.close(pidfd)
-
-
-def descendants(pid: int) -> list[tuple[int, int]]:
-    """Tell each descendant with its parent, none before its own children.
-
-    A container decides how many there are, and how long a line they make: a chain of a thousand is no depth to recurse.
-    """
-    found: list[tuple[int, int]] = []
-    seen = {pid}
-    waiting = [pid]
-    while waiting:
-        parent = waiting.pop()
-        new = [child for child in children(parent) if child not in seen]  # again only if a number changes hands
-        seen.update(new)
-        waiting += new
-        found += ((child, parent) for child in new)
-    return found[::-1]
-
-
-def children(pid: int) -> list[int]:
-    """Tell the children of `pid`, empty if it is gone: proc(5), `/proc/PID/task/TID/children`."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:  # a runc has ten threads
-                found += map(int, file.read().split())
-    return found
-
-
-def drops_sigterm(pid: int) -> bool:
-    """Tell whether the first process of the container that a runc waits for never gets a SIGTERM.
-
-    Args:
-        pid: runc, or what has started runc.
-    """
-    seen = {pid}
-    waiting = [pid]
-    while waiting:
-        for child in children(waiting.pop()):
-            try:
-                view = SignalView.of(child)
-            except OSError:
-                continue
-            if view.namespace_init:
-                return view.drops(signal.SIGTERM)
-            if child not in seen:
-                seen.add(child)
-                waiting.append(child)
-    return False
 
 
 class Workload:

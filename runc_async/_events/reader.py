@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import anyio
 import msgspec
 
-from .._client.calls import command_error
+from .._answers.outcome import command_error
 from .._containers.init_watch import InitWatch
 from .._process.running import RunningProcess
 from ..errors import CommandError

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import RuncError
-from .pidfd import descends_from
+from .procfs import descends_from
 from .scratch import discard
 
 PATH_LIMIT = 107

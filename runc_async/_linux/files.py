@@ -108,3 +108,8 @@ def _unlinked(folder: int, name: str) -> bool:
     except IsADirectoryError:
         return False
     return True
+
+
+def open_itself(path: str, flags: int) -> int:
+    """Open a file, and not what a link in its place leads to; without waiting for the other end of a FIFO."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -6,14 +6,15 @@ import _thread
 import asyncio
 import contextlib
 import errno
-import functools
 import os
 import struct
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, TypeAlias
 
+from .libc import _libc
+
 if TYPE_CHECKING:
-    import ctypes
+    pass
 
 _CREATE = 0x100
 _CLOSE_WRITE = 0x8
@@ -53,14 +54,6 @@ def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
         if not watch.callbacks and _watches.get(loop) is watch:
             del _watches[loop]
             watch.close()
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    """Open libc; making all of ctypes' objects for it anew takes longer than the calls."""
-    import ctypes  # noqa: PLC0415  (a program that waits for no file doesn't pay for it)
-
-    return ctypes.CDLL(None, use_errno=True)
 
 
 class _Watch:

@@ -2,63 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import select
 import struct
-import time
-from typing import NamedTuple
 
-_PROC = "/proc"
+from .procfs import _PROC, ProcessIdentity, _stat
 
 # ioctl_pidfd(2): struct pidfd_info in its first published size of 64 bytes. The kernel takes any larger one too.
 _INFO = struct.Struct("=QQ11Ii")
 _GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes)
 _INFO_EXIT = 1 << 3
-
-
-class ProcessIdentity(NamedTuple):
-    """A process, and no other one that gets the same number later.
-
-    Attributes:
-        pid: Its number, which the kernel reuses.
-        start_time: When it started, in clock ticks since boot: field 22 of proc_pid_stat(5).
-    """
-
-    pid: int
-    start_time: int
-
-    @classmethod
-    def of(cls, pid: int) -> ProcessIdentity:
-        """Identify the process that has this number now; a zombie has it still.
-
-        Raises:
-            ProcessLookupError: If there is none.
-        """
-        return cls(pid, _stat(pid, 19))
-
-    @classmethod
-    def told(cls, pid: int) -> ProcessIdentity | None:
-        """Identify the process whose number runc has just told, having looked at it itself; None if it is gone.
-
-        Who has the number now, and was there by then already, is the same process.
-        """
-        now = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
-        if pid <= 0:
-            return None
-        try:
-            process = cls.of(pid)
-        except ProcessLookupError:
-            return None
-        return process if process.start_time <= now else None
-
-    def exists(self) -> bool:
-        """Say whether this very process runs, or is a zombie."""
-        try:
-            return self == ProcessIdentity.of(self.pid)
-        except ProcessLookupError:
-            return False
 
 
 def open_pidfd(process: ProcessIdentity) -> int:
@@ -99,42 +53,6 @@ def open_child(pid: int, parent: int) -> int:
         os.close(pidfd)
         raise
     return pidfd
-
-
-class SignalView(NamedTuple):
-    """How a process stands to signals: proc_pid_status(5).
-
-    Attributes:
-        namespace_init: It is the first process of a pid namespace below ours.
-        regarded: Bits, from 1 for signal 1, of the signals that it catches, ignores on purpose, or blocks, perhaps to
-            fetch them.
-    """
-
-    namespace_init: bool
-    regarded: int
-
-    @classmethod
-    def of(cls, pid: int) -> SignalView:
-        """Look at the process that has this number now.
-
-        Raises:
-            ProcessLookupError: If there is none.
-        """
-        try:
-            with open(f"{_PROC}/{pid}/status", "rb", buffering=0) as file:
-                fields = dict(line.split(b":", 1) for line in file.read().splitlines())
-        except (FileNotFoundError, ProcessLookupError):
-            raise ProcessLookupError(f"process {pid} is gone") from None
-        numbers = fields.get(b"NSpid", b"").split()  # in our own pid namespace first
-        blocked, ignored, caught = (int(fields[name], 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt"))
-        return cls(len(numbers) > 1 and numbers[-1] == b"1", blocked | ignored | caught)
-
-    def drops(self, signum: int) -> bool:
-        """Tell whether the kernel drops this signal, other than SIGKILL and SIGSTOP: pid_namespaces(7).
-
-        The first process of a pid namespace gets only what it has a handler for.
-        """
-        return self.namespace_init and not self.regarded >> (signum - 1) & 1
 
 
 def pidfd_pid(pidfd: int) -> int:
@@ -188,68 +106,3 @@ def kept_status(pidfd: int) -> int | None:
     fcntl.ioctl(pidfd, _GET_INFO, info)
     mask, *_, status = _INFO.unpack(info)
     return status if mask & _INFO_EXIT else None
-
-
-def descends_from(pid: int, ancestor: int) -> bool | None:
-    """Say whether a process is `ancestor`, or its child, or a child's child; None if it is gone."""
-    seen: set[int] = set()
-    while pid > 0 and pid not in seen:  # in a circle only if numbers changed hands meanwhile
-        if pid == ancestor:
-            return True
-        seen.add(pid)
-        try:
-            pid = _stat(pid, 1)
-        except ProcessLookupError:
-            return None
-    return False
-
-
-def began_since(pid: int, moment: float) -> bool:
-    """Tell whether the process of this number is no older than a moment; False if there is none.
-
-    Args:
-        pid: The number.
-        moment: As `clock_gettime(CLOCK_BOOTTIME)` tells it.
-    """
-    try:
-        return ProcessIdentity.of(pid).start_time >= int(moment * os.sysconf("SC_CLK_TCK"))
-    except ProcessLookupError:
-        return False
-
-
-def name_of(pid: int) -> bytes:
-    """Tell the name of a process, of 15 bytes at most: proc_pid_comm(5); empty if it is gone."""
-    try:
-        with open(f"{_PROC}/{pid}/comm", "rb", buffering=0) as file:
-            return file.read().rstrip(b"\n")
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
-
-
-def is_forsaken(pid: int, name: bytes) -> bool:
-    """Say whether a process has this name, and is in a session whose leader is gone: so do processes fork to detach.
-
-    What was started and not forked twice is in our own session, or leads one of its own.
-    """
-    try:
-        named = name_of(pid) == name
-        session = _stat(pid, 3)
-    except OSError:
-        return False
-    return named and session not in {0, pid, os.getsid(0)} and not os.path.exists(f"{_PROC}/{session}")
-
-
-def _stat(pid: int, field: int) -> int:
-    """Read a number of proc_pid_stat(5), counted from the third on: the second, a name, may hold blanks and brackets.
-
-    Raises:
-        ProcessLookupError: If there is no such process.
-    """
-    try:
-        with open(f"{_PROC}/{pid}/stat", "rb", buffering=0) as file:
-            content = file.read()
-        return int(content.rpartition(b")")[2].split()[field])
-    except (OSError, ValueError, IndexError) as exc:  # an impossible pid makes an impossible path
-        if isinstance(exc, OSError) and exc.errno not in {errno.ENOENT, errno.ESRCH, errno.ENAMETOOLONG}:
-            raise
-        raise ProcessLookupError(f"process {pid} is gone") from None

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from .exits import child_status, watches, watching
 from .libc import PR_SET_CHILD_SUBREAPER, get_subreaper, prctl
-from .pidfd import ProcessIdentity, open_pidfd
+from .pidfd import open_pidfd
+from .procfs import ProcessIdentity
 
 
 class _Watched(NamedTuple):

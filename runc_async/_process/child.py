@@ -9,15 +9,12 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from typing import Any, TypeVar
-
-import anyio
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
 
 from .._linux.subreaper import adopting
+from .._shield import keep_waiting
 from ..errors import CleanupWarning, RuncNotFound
-
-T = TypeVar("T")
 
 KILL_TIMEOUT = 10.0
 """Seconds that a child may need to vanish after SIGKILL: more only if it sleeps uninterruptibly in the kernel."""
@@ -36,79 +33,6 @@ HALT_GLANCE = 0.002
 
 REAP_TIME = 0.1
 """Seconds for uvloop to reap the child of a cancelled spawn: it has killed it, and doesn't wait."""
-
-
-class _Begun(Coroutine[Any, None, T]):
-    """A coroutine that begins in any case: a task that is cancelled before its first step never does otherwise.
-
-    The end of the loop cancels the tasks that were made in its last turn, too.
-    """
-
-    def __init__(self, work: Coroutine[Any, None, T]) -> None:
-        self._work = work
-        self._begun = False
-
-    def send(self, value: None) -> Any:
-        self._begun = True
-        return self._work.send(value)
-
-    def throw(self, *exception: Any) -> Any:
-        return self._work.throw(*exception) if self._begun else self.send(None)
-
-    def close(self) -> None:
-        self._work.close()
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._work.__await__()
-
-
-def begin(work: Coroutine[Any, None, T]) -> asyncio.Task[T]:
-    """Make a task that begins in any case; a cancel before its first step is dropped."""
-    return asyncio.create_task(_Begun(work))
-
-
-async def patiently(work: Coroutine[Any, None, T] | asyncio.Task[T]) -> T:
-    """Run `work` to its end, whatever happens to the calling task; a cancel is raised again afterwards."""
-    task = work if isinstance(work, asyncio.Task) else begin(work)
-    cancelled = await outwait(task)
-    if cancelled is None:
-        return task.result()
-    if not task.cancelled():
-        task.exception()  # retrieved: what the caller gets to see is the cancel
-    raise cancelled
-
-
-async def stubbornly(work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work`, and begin it anew if it is cancelled, which for a task of our own only the end of the loop does."""
-    try:
-        return await work()
-    except asyncio.CancelledError:
-        return await work()
-
-
-async def outwait(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until `future` is done, and return the first cancel of the calling task that came meanwhile."""
-    return await outlast(lambda: asyncio.wait((future,)))
-
-
-async def outlast(wait: Callable[[], Awaitable[object]]) -> asyncio.CancelledError | None:
-    """Wait, and go on with it when the calling task is cancelled; return the first cancel that came meanwhile.
-
-    After the first one the wait is shielded: an anyio cancel scope delivers its cancel anew in every turn of the loop.
-    `Task.cancel()` knows no shield; it comes once, and is held back too.
-
-    Args:
-        wait: Waits for something that a cancel of the wait leaves alone; called again, it waits for the same thing.
-    """
-    try:
-        await wait()
-    except asyncio.CancelledError as first:
-        with anyio.CancelScope(shield=True):
-            while True:
-                with contextlib.suppress(asyncio.CancelledError):
-                    await wait()
-                    return first
-    return None
 
 
 class Child:
@@ -169,7 +93,7 @@ class Child:
             cancelled = first
             self._life.add_done_callback(self._over)
             stuck = asyncio.get_running_loop().call_later(SPAWN_TIMEOUT, _cancel_again, self._life)
-            await outlast(self._spawned.wait)
+            await keep_waiting(self._spawned.wait)
             stuck.cancel()
         if self._problem is not None:
             raise cancelled or self._problem

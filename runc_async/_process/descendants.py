@@ -8,8 +8,8 @@ import signal
 
 import anyio
 
-from .._containers.workload import descendants
 from .._linux.pidfd import open_child
+from .._linux.procfs import SignalView, children, descendants
 
 KILL_TIME = 2.0
 """Seconds for a process to end after SIGKILL."""
@@ -50,3 +50,39 @@ class Helpers:
             for pidfd in self._pidfds:
                 await anyio.wait_readable(pidfd)
         return not scope.cancelled_caught
+
+
+def kill_workload(pid: int) -> None:
+    """Kill all descendants of `pid`, a child of ours that hasn't been reaped, but not itself: runc reports the end.
+
+    Each is signalled through a pidfd that is checked against its parent, since process ids are used again.
+    """
+    for descendant, parent in descendants(pid):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            pidfd = open_child(descendant, parent)
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
+
+
+def drops_sigterm(pid: int) -> bool:
+    """Tell whether the first process of the container that a runc waits for never gets a SIGTERM.
+
+    Args:
+        pid: runc, or what has started runc.
+    """
+    seen = {pid}
+    waiting = [pid]
+    while waiting:
+        for child in children(waiting.pop()):
+            try:
+                view = SignalView.of(child)
+            except OSError:
+                continue
+            if view.namespace_init:
+                return view.drops(signal.SIGTERM)
+            if child not in seen:
+                seen.add(child)
+                waiting.append(child)
+    return False

@@ -8,15 +8,17 @@ import signal
 from collections.abc import Callable
 
 from .._containers.adoption import adopt_copies, looking_again
-from .._containers.workload import Fate, Workload, descendants, drops_sigterm, kill_workload
+from .._containers.workload import Workload
+from .._linux.procfs import descendants
 from .._linux.subreaper import adopt, adopt_stray, adopting
+from .._shield import shielded
 from .._streams.pipes import PipeReader, PipeWriter
 from ..console import Pty
 from ..exitstatus import from_wait_status
-from ..runner import Completed, Invocation, StreamedOutput, end_notes
+from ..runner import Completed, Fate, Invocation, StreamedOutput, end_notes
 from .argument_files import FIRST_INHERITED, Files
-from .child import Child, patiently
-from .descendants import Helpers
+from .child import Child
+from .descendants import Helpers, drops_sigterm, kill_workload
 from .launch import helped
 from .plumbing import Plumbing
 
@@ -47,7 +49,7 @@ class ProcessRunner:
                     started(process.pid)
                 return await process.finish()
             except BaseException:
-                await patiently(process.end())
+                await shielded(process.end())
                 raise
             finally:
                 process.close_workload()
@@ -78,7 +80,7 @@ class ProcessRunner:
                 files.workload.runc_pid = child.pid
             process = RunningProcess(invocation, child, plumbing, files)
             if cancelled is not None:
-                await patiently(process.end())
+                await shielded(process.end())
                 raise cancelled
         return process
 
@@ -177,7 +179,7 @@ class RunningProcess:
                 async with asyncio.timeout(self.invocation.timeout):
                     await self._ended()
             except TimeoutError:
-                await patiently(self._stop())
+                await shielded(self._stop())
                 return self._collect(timed_out=True)
         return await self.wait()
 
@@ -342,7 +344,7 @@ class RunningProcess:
     async def aclose(self) -> None:
         """Stop it by its invocation's policy if it runs, reap it, and close the streams. Can't be cancelled."""
         with self.child.watched():  # the end of the loop may come before the other task has begun
-            await patiently(self.end())
+            await shielded(self.end())
 
     async def end(self) -> None:
         """Do what `aclose` does, in a task that only the end of the loop cancels; then the stop is begun anew."""

@@ -12,7 +12,7 @@ from containers import ended
 from waiting import until
 
 from runc_async import ContainerNotFound, RuncCrashed
-from runc_async._containers.workload import descendants
+from runc_async._linux.procfs import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from containers import MakeContainer
 
     from runc_async.client import Runc
-    from runc_async.container import ContainerProcess
+    from runc_async.containerprocess import ContainerProcess
     from runc_async.stdio import StdIO
 
 pytestmark = pytest.mark.runc

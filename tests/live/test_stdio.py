@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from runc_async._streams.pipes import PipeReader, PipeWriter
     from runc_async.client import Runc
-    from runc_async.container import Container, ContainerProcess
+    from runc_async.container import Container
+    from runc_async.containerprocess import ContainerProcess
 
 pytestmark = pytest.mark.runc
 

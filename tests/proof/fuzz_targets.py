@@ -25,10 +25,10 @@ from runc_async import spec
 from runc_async._answers import criu_log as criu_log_module, decode as decode_module, failures as failures_module
 from runc_async._answers.log import parse_log
 from runc_async._bundles import unpack
-from runc_async._containers import adoption, init_watch
+from runc_async._containers import adoption, record
 from runc_async._containers.workload import pid_in
 from runc_async._events.lines import LineFramer
-from runc_async._linux import cgroup, pidfd
+from runc_async._linux import cgroup, pidfd, procfs
 from runc_async.errors import CheckpointError, DecodeError, RootfsError, RuncError
 from runc_async.rootfs import Tar
 
@@ -206,8 +206,8 @@ def proc_stat(data: bytes) -> None:
     place("7", "stat").write_bytes(data)
     with mock.patch.object(pidfd, "_PROC", place()):
         with contextlib.suppress(ProcessLookupError):
-            assert pidfd.ProcessIdentity.of(7).pid == 7
-        pidfd.descends_from(7, 8)
+            assert procfs.ProcessIdentity.of(7).pid == 7
+        procfs.descends_from(7, 8)
 
 
 def memory_cgroup(data: bytes) -> None:
@@ -230,7 +230,7 @@ def oom_kills(data: bytes) -> None:
 def state_record(data: bytes) -> None:
     """Read what a runtime keeps of a container's processes: any record is one, or none."""
     place("web", "state.json").write_bytes(data)
-    init_watch.recorded_init(str(place()), "web")
+    record.recorded_init(str(place()), "web")
     with mock.patch.object(adoption, "adopting", return_value=True):
         adoption.adopt_processes(str(place()), "web")
 

@@ -28,7 +28,7 @@ from recorded import RUNTIMES, cases
 from runc_async import Invocation, ProcessRunner, Runc
 from runc_async._client import streaming
 from runc_async._containers import init_watch
-from runc_async._linux.pidfd import ProcessIdentity
+from runc_async._linux.procfs import ProcessIdentity
 from runc_async._process.running import RunningProcess
 from runc_async.errors import (
     CommandError,

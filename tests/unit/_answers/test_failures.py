@@ -19,7 +19,7 @@ from runc_async._answers.log import parse_log
 from runc_async.errors import CommandError, LogRecord
 
 if TYPE_CHECKING:
-    from runc_async._containers.workload import Fate
+    from runc_async.runner import Fate
 
 # The family of each recorded failure: runtimes, class, names (fnmatch patterns, without the group "fail/"). The last
 # row that matches decides, so exceptions stand below the rule.

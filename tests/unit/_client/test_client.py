@@ -25,7 +25,8 @@ from runc_async import (
     Runc,
     spec,
 )
-from runc_async._client.calls import DEFAULT, STRIPPED
+from runc_async._client.calls import STRIPPED
+from runc_async._commands.options import DEFAULT
 from runc_async.runner import Document, OwnOutput, StopPolicy
 from runc_async.testing import FakeRunner
 

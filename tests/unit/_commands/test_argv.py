@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, strategies as st
 
-from runc_async._commands import argv
+from runc_async._commands import argv, words
 from runc_async._commands.argv import Creation, Execution, Overrides
 from runc_async.errors import InvalidContainerID, InvalidSignal
 from runc_async.runner import Document, Setting, WatchedPidFile
@@ -17,7 +17,8 @@ from runc_async.runner import Document, Setting, WatchedPidFile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runc_async._commands.argv import Command, User
+    from runc_async._commands.argv import Command
+    from runc_async._commands.words import User
 
 PIDS = ("--pid-file", WatchedPidFile())
 
@@ -188,14 +189,14 @@ def test_an_id_that_runc_refuses(command: Callable[[str], Command], name: str) -
 def test_an_id_of_another_type(name: Any) -> None:
     """An id that isn't a str is a TypeError."""
     with pytest.raises(TypeError, match="container_id must be a str"):
-        argv.check_container_id(name)
+        words.check_container_id(name)
 
 
 @given(st.text())
 def test_ids_follow_one_rule(name: str) -> None:
     """What is accepted as an id holds letters, digits and `_+.-` only, and names no directory but its own."""
     try:
-        argv.check_container_id(name)
+        words.check_container_id(name)
     except InvalidContainerID:
         return
     assert name not in {"", ".", ".."}
@@ -205,7 +206,7 @@ def test_ids_follow_one_rule(name: str) -> None:
 @pytest.mark.parametrize("path", ["-b", "--bundle", "b c", "~", "b"])
 def test_a_path_is_never_an_option(path: str) -> None:
     """A path becomes absolute, so that it neither looks like an option nor is resolved by runc."""
-    assert argv.absolute(path) == f"{Path.cwd()}/{path}"
+    assert words.absolute(path) == f"{Path.cwd()}/{path}"
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_a_path_is_never_an_option(path: str) -> None:
 def test_what_is_no_path(path: Any, error: type[Exception]) -> None:
     """An empty path, one with a NUL byte and one of another type are refused."""
     with pytest.raises(error, match=r"[Pp]ath"):
-        argv.absolute(path)
+        words.absolute(path)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +237,8 @@ def test_what_is_no_path(path: Any, error: type[Exception]) -> None:
 )
 def test_signals(given: int | str, number: int) -> None:
     """A signal is a number, or a name with or without SIG in any case; runc gets the number."""
-    assert argv.signal_number(given) == number
-    assert type(argv.signal_number(given)) is int
+    assert words.signal_number(given) == number
+    assert type(words.signal_number(given)) is int
 
 
 @pytest.mark.parametrize(
@@ -246,14 +247,14 @@ def test_signals(given: int | str, number: int) -> None:
 def test_signals_that_there_are_not(given: int | str) -> None:
     """A signal that doesn't exist is refused before anything is started."""
     with pytest.raises(InvalidSignal, match="no such signal"):
-        argv.signal_number(given)
+        words.signal_number(given)
 
 
 @pytest.mark.parametrize("given", [True, None, 9.0, b"TERM"])
 def test_signals_of_another_type(given: Any) -> None:
     """A bool is no signal, and neither is anything but an int or a str."""
     with pytest.raises(TypeError, match="signal must be a number or a name"):
-        argv.signal_number(given)
+        words.signal_number(given)
 
 
 @pytest.mark.parametrize(
@@ -261,35 +262,35 @@ def test_signals_of_another_type(given: Any) -> None:
 )
 def test_users(user: User, written: str) -> None:
     """A user is a number, or a number with that of a group."""
-    assert argv.numeric_user(user) == written
+    assert words.numeric_user(user) == written
 
 
 @pytest.mark.parametrize("user", ["root", "", "1:", ":1", -1, True, (1, 2, 3), (True, 1), "1:2:3", "\u0661", 1.0])
 def test_users_by_name(user: Any) -> None:
     """A runtime takes no names, so they are refused with a sentence that says so."""
     with pytest.raises(ValueError, match="user must be a number"):
-        argv.numeric_user(user)
+        words.numeric_user(user)
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0", "="])
 def test_names_of_variables(name: str) -> None:
     """A variable's name isn't empty and has neither `=` nor NUL."""
     with pytest.raises(ValueError, match="name of a variable"):
-        argv.setting(name, "x")
+        words.setting(name, "x")
 
 
 @pytest.mark.parametrize(("value", "error"), [("se\0cret", ValueError), (b"secret", TypeError)])
 def test_values_of_variables(value: Any, error: type[Exception]) -> None:
     """A bad value is refused by a sentence that names the variable and not the value."""
     with pytest.raises(error, match="the value of A must be a str") as caught:
-        argv.setting("A", value)
+        words.setting("A", value)
     assert "cret" not in str(caught.value)
 
 
 def test_name_of_a_variable_of_another_type() -> None:
     """A variable's name is a str."""
     with pytest.raises(TypeError, match="name of a variable"):
-        argv.setting(5, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - what is tested
+        words.setting(5, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - what is tested
 
 
 BAD_SEQUENCES: dict[str, Callable[[Any], Command]] = {
@@ -329,7 +330,7 @@ def test_nul_in_options(value: str) -> None:
 def test_option_of_another_type() -> None:
     """The value of an option is a str."""
     with pytest.raises(TypeError, match="--apparmor must be a str"):
-        argv.option("--apparmor", 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - what is tested
+        words.option("--apparmor", 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - what is tested
 
 
 def test_exec_needs_an_argument() -> None:

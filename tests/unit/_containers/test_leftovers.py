@@ -101,10 +101,10 @@ def test_a_root_filesystem_that_is_still_mounted(tmp_path: Path, monkeypatch: py
     def refused(target: str) -> None:
         raise OSError(errno.EPERM, "no", target)
 
-    monkeypatch.setattr("runc_async._bundles.overlay.detach", detach)
+    monkeypatch.setattr("runc_async._linux.libc.detach", detach)
     spare_root(str(place))
     assert mounts == 0
-    monkeypatch.setattr("runc_async._bundles.overlay.detach", refused)
+    monkeypatch.setattr("runc_async._linux.libc.detach", refused)
     with pytest.raises(PermissionError):
         spare_root(str(place))
     forget_copy(str(place))

@@ -22,9 +22,11 @@ from waiting import until
 
 import runc_async
 from runc_async._containers import workload as workload_module
-from runc_async._containers.workload import Workload, children, descendants, drops_sigterm, kill_workload
+from runc_async._containers.workload import Workload
 from runc_async._linux.held_pidfd import HeldPidfd
-from runc_async._linux.pidfd import began_since, pidfd_numbers, pidfd_pid
+from runc_async._linux.pidfd import pidfd_numbers, pidfd_pid
+from runc_async._linux.procfs import began_since, children, descendants
+from runc_async._process.descendants import drops_sigterm, kill_workload
 from runc_async._process.running import ProcessRunner
 from runc_async.runner import Invocation, PidfdSocket, PrivateLog, StopPolicy, WatchedPidFile
 from runc_async.stdio import NullIO

@@ -20,19 +20,12 @@ from hypothesis import given, strategies
 from orphans import Maker, Process, orphans
 
 import runc_async._linux.pidfd as pidfds
-from runc_async._containers.workload import children, drops_sigterm
 from runc_async._linux import exits
 from runc_async._linux.exits import wait_pidfd
-from runc_async._linux.pidfd import (
-    ProcessIdentity,
-    SignalView,
-    descends_from,
-    has_exited,
-    kept_status,
-    open_pidfd,
-    pidfd_pid,
-)
+from runc_async._linux.pidfd import has_exited, kept_status, open_pidfd, pidfd_pid
+from runc_async._linux.procfs import ProcessIdentity, SignalView, children, descends_from
 from runc_async._linux.subreaper import adopt, adopted, reap_adopted
+from runc_async._process.descendants import drops_sigterm
 from runc_async.exitstatus import ExitStatus, from_exit_code, from_wait_status
 
 uvloop.new_event_loop().close()  # libuv opens a pipe with the first loop, for good: before any test counts descriptors

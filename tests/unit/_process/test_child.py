@@ -16,7 +16,8 @@ import pytest
 from children import alive, each_loop, post, python, run_in, write_program
 
 from runc_async._process import child as child_module
-from runc_async._process.child import Child, outwait, patiently
+from runc_async._process.child import Child
+from runc_async._shield import shielded, wait_shielded
 from runc_async.errors import CleanupWarning, RuncNotFound
 
 if TYPE_CHECKING:
@@ -233,9 +234,9 @@ async def test_patiently() -> None:
         await asyncio.sleep(0)
         raise LookupError
 
-    assert await patiently(asyncio.sleep(0, "result")) == "result"
+    assert await shielded(asyncio.sleep(0, "result")) == "result"
     with pytest.raises(LookupError):
-        await patiently(fail())
+        await shielded(fail())
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -251,7 +252,7 @@ async def test_patiently_through_cancels(fails: bool) -> None:  # noqa: FBT001 -
         if fails:
             raise LookupError
 
-    task = asyncio.create_task(patiently(work()))
+    task = asyncio.create_task(shielded(work()))
     for message in ("first", "second", "third"):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -280,7 +281,7 @@ def test_patiently_at_the_end_of_the_loop(turns: int, new_loop: Callable[[], asy
         for _ in range(turns):
             await asyncio.sleep(0)
         asked.append(None)
-        await patiently(work())
+        await shielded(work())
 
     async def main() -> None:
         tasks.append(asyncio.create_task(ask()))
@@ -303,7 +304,7 @@ async def test_patiently_in_a_cancelled_scope() -> None:
 
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await patiently(work())
+        await shielded(work())
     assert scope.cancelled_caught
     assert turns == 5
 
@@ -312,7 +313,7 @@ async def test_a_time_limit_of_asyncios() -> None:
     """`asyncio.timeout` ends as a TimeoutError when the patient work is done."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.001):
-            await patiently(asyncio.sleep(0.02))
+            await shielded(asyncio.sleep(0.02))
 
 
 async def test_a_cancel_that_comes_while_a_scope_is_cancelled() -> None:
@@ -324,7 +325,7 @@ async def test_a_cancel_that_comes_while_a_scope_is_cancelled() -> None:
         nonlocal reached
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await patiently(released.wait())
+            await shielded(released.wait())
         await asyncio.sleep(0)
         reached = True
 
@@ -343,7 +344,7 @@ async def test_outwait_without_a_cancel() -> None:
     """Nothing is returned if no cancel came."""
     future = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(future.set_result, None)
-    assert await outwait(future) is None
+    assert await wait_shielded(future) is None
 
 
 @each_loop

@@ -19,7 +19,7 @@ from waiting import until
 
 from runc_async._containers import adoption
 from runc_async._containers.adoption import adopt_copies, adopt_processes, looking_again
-from runc_async._containers.workload import children as children_of
+from runc_async._linux.procfs import children as children_of
 from runc_async._linux.subreaper import adopt, adopted, reap_adopted, strays, subreaper
 from runc_async._process import child as child_module
 from runc_async._process.child import Child

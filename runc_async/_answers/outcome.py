@@ -1,0 +1,73 @@
+"""From a runtime process that has ended to a result or an exception."""
+
+from __future__ import annotations
+
+from ..errors import CommandError, ContainerExists, RuncTimeout
+from ..response import Response
+from ..runner import Completed, Invocation
+
+
+def check_time(invocation: Invocation, completed: Completed) -> None:
+    """Raise `RuncTimeout` if runc was stopped because its time was up."""
+    if completed.timed_out and invocation.timeout is not None:
+        raise RuncTimeout(
+            invocation.args, invocation.timeout, completed.stdout, completed.stderr, invocation.container_id
+        )
+
+
+def check_finished(invocation: Invocation, completed: Completed) -> None:
+    """Raise if a runc that waits for nobody ran out of time, or failed."""
+    check_time(invocation, completed)
+    if completed.returncode != 0:
+        raise command_error(invocation, completed)
+
+
+def raise_failure(invocation: Invocation, completed: Completed) -> None:
+    """Raise what runc failed with, if it failed and the exit code isn't a container's process's own."""
+    if completed.returncode == 0:
+        return
+    from .._answers.failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
+    from .._answers.log import parse_log  # noqa: PLC0415  (as above)
+
+    if failed(parse_log(completed.log), completed.returncode, completed.stderr, process=completed.process):
+        raise command_error(invocation, completed)
+
+
+def command_error(invocation: Invocation, completed: Completed) -> CommandError:
+    """Make the exception for a runc that failed."""
+    from .._answers.failures import failure  # noqa: PLC0415  (as above)
+    from .._answers.log import parse_log  # noqa: PLC0415  (as above)
+
+    return failure(
+        invocation.args,
+        completed.returncode,
+        completed.stdout,
+        completed.stderr,
+        parse_log(completed.log),
+        invocation.container_id,
+        process=completed.process,
+    )
+
+
+def refused(invocation: Invocation, completed: Completed) -> bool:
+    """Tell whether runc has made no container because there is one of that id.
+
+    Of two that begin at once the later one may not see the other's container, but the files in it. One that has told a
+    process has made a container, whatever that process prints.
+    """
+    if not completed.returncode or completed.process in {"ended", "lost"}:
+        return False
+    error = command_error(invocation, completed)
+    return isinstance(error, ContainerExists) or error.message.endswith((" already exists", "file exists"))
+
+
+def respond(invocation: Invocation, completed: Completed) -> Response:
+    """Make the result for a runc that did not fail."""
+    return Response(
+        args=invocation.args,
+        pid=completed.pid,
+        exit_code=completed.returncode,
+        stdout=completed.stdout,
+        stderr=completed.stderr,
+        truncated=completed.truncated,
+    )

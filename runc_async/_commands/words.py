@@ -1,0 +1,196 @@
+"""The checked words that command lines are made of."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal as signals
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from .._text import one_line
+from ..errors import InvalidContainerID, InvalidSignal
+from ..runner import Setting
+
+StrPath: TypeAlias = str | os.PathLike[str]
+
+
+User: TypeAlias = int | str | tuple[int, int]
+
+
+_CONTAINER_ID = re.compile(r"[A-Za-z0-9_+.-]+")
+
+
+_DECIMAL = re.compile(r"[0-9]{1,3}", re.ASCII)
+
+
+_REAL_TIME = re.compile(r"(RTMIN|RTMAX)([+-][0-9]{1,2})")
+
+
+_NUMERIC_USER = re.compile(r"[0-9]+(:[0-9]+)?")
+
+
+_ID_RULE = "invalid container id: it takes letters, digits and '_+.-', and must not be empty, '.' or '..'"
+
+
+_LAST_SIGNAL = 64
+
+
+def check_container_id(container_id: str) -> str:
+    """Return a container id that runc takes.
+
+    crun up to 1.21 checks less: there `..` deletes the directory above its root.
+
+    Raises:
+        InvalidContainerID: If runc wouldn't take it: it takes letters, digits and `_+.-`, but not `.` and `..`.
+        TypeError: If it isn't a str.
+    """
+    if not isinstance(container_id, str):
+        raise TypeError(f"container_id must be a str: {container_id!r}")
+    if not _CONTAINER_ID.fullmatch(container_id) or container_id in {".", ".."}:
+        raise InvalidContainerID((), None, container_id=container_id, message=_ID_RULE)
+    return container_id
+
+
+def absolute(path: StrPath) -> str:
+    """Make a path absolute: runc resolves some against the bundle, and crun others than runc does.
+
+    Raises:
+        TypeError: If it isn't a path.
+        ValueError: If it is empty or has a NUL byte.
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"path must be a str or a path of str: {path!r}")
+    if not text or "\0" in text:
+        raise ValueError(f"path must not be empty or have a NUL byte: {path!r}")
+    return os.path.abspath(text)
+
+
+def text(what: str, value: str) -> str:
+    """Return an argument that exec(2) can pass on. What it is stays out of the sentence: it may be a secret.
+
+    Raises:
+        TypeError: If it isn't a str.
+        ValueError: If it has a NUL byte, or half of a surrogate pair that stands for no byte.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
+    if "\0" in value:
+        raise ValueError(f"{what} must not have a NUL byte")
+    if not _is_encodable(value):
+        raise ValueError(f"{what} must not have half of a surrogate pair")
+    return value
+
+
+def _is_encodable(value: str) -> bool:
+    """Tell whether a text can be passed on; the error that the spawn would raise shows the whole of it in its repr."""
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def signal_number(signal: int | str) -> int:
+    """Turn a signal into its number: names differ between runtimes, and crun takes some for others.
+
+    Args:
+        signal: A number from 0 to 64, or a name with or without SIG, in any case; also `RTMIN+n` and `RTMAX-n`.
+
+    Raises:
+        InvalidSignal: If there is no such signal.
+        TypeError: If it is neither a number nor a name.
+    """
+    if isinstance(signal, bool) or not isinstance(signal, int | str):
+        raise TypeError(f"signal must be a number or a name: {signal!r}")
+    number = signal if isinstance(signal, int) else _signal_by_name(signal)
+    if not 0 <= number <= _LAST_SIGNAL:
+        raise InvalidSignal((), None, message=f"no such signal: {signal!r}")
+    return int(number)
+
+
+def _signal_by_name(name: str) -> int:
+    """Look a signal's name up; -1 if there is none."""
+    if _DECIMAL.fullmatch(name):
+        return int(name)
+    upper = name.upper().removeprefix("SIG")
+    if real_time := _REAL_TIME.fullmatch(upper):
+        number = signals.Signals[f"SIG{real_time[1]}"] + int(real_time[2])
+        return number if signals.SIGRTMIN <= number <= signals.SIGRTMAX else -1
+    return signals.Signals.__members__.get(f"SIG{upper}", -1)
+
+
+def option(flag: str, value: str | None) -> tuple[str, ...]:
+    """Write an option with its value; nothing for None."""
+    return () if value is None else (flag, text(flag, value))
+
+
+def path_option(flag: str, path: StrPath | None) -> tuple[str, ...]:
+    """Write an option whose value is a path; nothing for None."""
+    return () if path is None else (flag, absolute(path))
+
+
+def switches(**given: bool) -> tuple[str, ...]:
+    """Write the switches that are on: `no_pivot=True` is `--no-pivot`."""
+    return tuple("--" + name.replace("_", "-") for name, on in given.items() if on)
+
+
+def unchecked(words: Sequence[str]) -> tuple[str, ...]:
+    """Check the caller's own words, which go in unchanged.
+
+    Raises:
+        TypeError: If it is one str instead of a sequence of them.
+        ValueError: If one has a NUL byte.
+    """
+    return several("extra_args", words)
+
+
+def several(what: str, words: Sequence[str]) -> tuple[str, ...]:
+    """Return arguments of which there may be any number.
+
+    Raises:
+        TypeError: If it is one str instead of a sequence of them, or not all of them are str.
+        ValueError: If one has a NUL byte.
+    """
+    if isinstance(words, str | bytes) or not isinstance(words, Sequence):
+        raise TypeError(f"{what} must be a sequence of str, not {type(words).__name__}")
+    return tuple(text(what, word) for word in words)
+
+
+def setting(name: str, value: str) -> Setting:
+    """Make a variable of the environment.
+
+    Raises:
+        ValueError: If the name is empty or has a `=`, or either has a NUL byte.
+        TypeError: If either isn't a str.
+    """
+    if not text("the name of a variable", name) or "=" in name:
+        raise ValueError(f"the name of a variable must not be empty or have a '=': {name.partition('=')[0]!r}...")
+    if not isinstance(value, str) or "\0" in value or not _is_encodable(value):
+        wrong = ValueError if isinstance(value, str) else TypeError
+        raise wrong(f"the value of {one_line(name)} must be a str without NUL")  # the value itself stays out of it
+    return Setting(name, value)
+
+
+def numeric_user(user: User) -> str:
+    """Write a user as runc takes one: numbers only, since it doesn't look into the container's passwd.
+
+    Raises:
+        ValueError: If it isn't `uid` or `uid:gid` in numbers.
+    """
+    written = ":".join(map(str, user)) if isinstance(user, tuple) else str(user)
+    if isinstance(user, bool) or not _NUMERIC_USER.fullmatch(written):
+        raise ValueError(f"user must be a number, 'uid:gid', or (uid, gid): {user!r}")
+    return written
+
+
+def number(what: str, value: int) -> int:
+    """Return a number that isn't negative.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{what} must be a number, and not negative: {value!r}")
+    return value

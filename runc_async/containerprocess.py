@@ -1,0 +1,81 @@
+"""`ContainerProcess`: a process that was started in a container that exists."""
+
+from __future__ import annotations
+
+from signal import SIGKILL, SIGTERM
+from typing import TYPE_CHECKING
+
+from ._answers.outcome import raise_failure
+from ._commands.words import signal_number
+from .exitstatus import ExitStatus, from_exit_code, from_wait_status
+
+if TYPE_CHECKING:
+    from ._streams.pipes import PipeReader, PipeWriter
+    from .console import Pty
+    from .runner import Invocation, Process as Running
+
+
+class ContainerProcess:
+    """A process that was started in a container that exists: what `Runc.open_exec` gives.
+
+    Attributes:
+        container_id: The container's id.
+        pid: Its process id, as the host sees it; None if the runner can't tell it.
+        stdin: Its stdin as a stream, with `PipedIO`.
+        stdout: Its stdout, likewise.
+        stderr: Its stderr, likewise.
+        pty: Its terminal, with `PtyIO`.
+    """
+
+    def __init__(self, container_id: str, process: Running, invocation: Invocation) -> None:
+        workload = process.workload
+        self.container_id = container_id
+        self.pid: int | None = None if workload is None else workload.pid
+        self.stdin: PipeWriter | None = process.stdin
+        self.stdout: PipeReader | None = process.stdout
+        self.stderr: PipeReader | None = process.stderr
+        self.pty: Pty | None = process.pty
+        self._process = process
+        self._invocation = invocation
+
+    def __repr__(self) -> str:
+        """Show the container and the pid."""
+        return f"<ContainerProcess {self.pid} in {self.container_id!r}>"
+
+    async def wait(self) -> ExitStatus:
+        """Wait for its end, and tell how it ended; others may hold its pipes still.
+
+        On Linux before 6.15 an exit code above 128 is taken for the end by a signal, as runc reports both alike.
+        Cancelling changes nothing.
+
+        Raises:
+            CommandError: If runc fails.
+        """
+        status = await self._process.ended()
+        if status is not None:
+            return from_wait_status(status)
+        completed = await self._process.wait()
+        if completed.wait_status is not None:
+            return from_wait_status(completed.wait_status)
+        raise_failure(self._invocation, completed)
+        return from_exit_code(completed.returncode)
+
+    def send_signal(self, signal: int | str) -> None:
+        """Send it a signal; nothing happens if it has ended.
+
+        Raises:
+            InvalidSignal: If there is no such signal.
+        """
+        number = signal_number(signal)
+        if self._process.workload is None:
+            self._process.send_signal(number)  # which runc forwards, but for SIGKILL and SIGSTOP
+        else:
+            self._process.workload.send_signal(number)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+        self.send_signal(SIGTERM)
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+        self.send_signal(SIGKILL)
