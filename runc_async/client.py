@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from ._client.opening import Opening
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Literal, Unpack
+
+from ._answers.criu_log import explained
+from ._answers.outcome import check_finished
+from ._client.calls import DEFAULT_CONCURRENCY, GRACE, LET_FINISH, Calls
+from ._client.checkpoints import LET_RESTORE_FINISH, yards_named
+from ._client.commands import Commands
+from ._client.programs import check_live
+from ._commands import argv, words
+from ._commands.argv import Command, Creation
+from ._commands.criu import Restoration
+from ._commands.options import DEFAULT, CreateOptions, RestoreOptions, Timeout
+from ._commands.support import CREATE_PIDFD_SOCKET
+from ._commands.words import StrPath, preserved
+from ._containers.first_process import Init
+from ._linux.fdsocket import FDSocket
+from ._shield import shielded
+from .console import Pty
+from .container import Container
+from .errors import RuncError, TerminalError
+from .runner import PidfdSocket, Process as Running, Runner, StopPolicy
+from .stdio import NullIO, PtyIO, StdIO
 
 
-class Runc(Opening):
+class Runc(Commands):
     r"""A client of one runtime with one root directory.
 
     It holds no open resource, can be shared by any number of tasks and event loops, and is cheap to make::
@@ -41,3 +65,319 @@ class Runc(Opening):
         ValueError: If an option can't be right.
         TypeError: If one is of a wrong type.
     """
+
+    def __init__(
+        self,
+        command: StrPath = "runc",
+        *,
+        # runc's global options
+        root: StrPath | None = None,
+        debug: bool = False,
+        log: StrPath | None = None,
+        log_format: Literal["text", "json"] | None = None,
+        systemd_cgroup: bool = False,
+        rootless: bool | Literal["auto"] | None = None,
+        extra_args: Sequence[str] = (),
+        # how its processes are run
+        env: Mapping[str, str] | None = None,
+        cwd: StrPath | None = None,
+        timeout: float | None = None,
+        pdeathsig: int | str | None = None,
+        process_group: int | None = None,
+        max_concurrency: int | None = DEFAULT_CONCURRENCY,
+        runner: Runner | None = None,
+    ) -> None:
+        self._calls = Calls(
+            command,
+            root=root,
+            debug=debug,
+            log=log,
+            log_format=log_format,
+            systemd_cgroup=systemd_cgroup,
+            rootless=rootless,
+            extra_args=extra_args,
+            env=env,
+            cwd=cwd,
+            timeout=timeout,
+            pdeathsig=pdeathsig,
+            process_group=process_group,
+            max_concurrency=max_concurrency,
+            runner=runner,
+        )
+
+    def __repr__(self) -> str:
+        """Show the program and its root directory."""
+        return f"{type(self).__name__}({self._calls})"
+
+    def container(self, container_id: str) -> Container:
+        """Return a handle on a container that exists: the commands without the id. Nothing is asked of runc.
+
+        Args:
+            container_id: Its id.
+
+        Raises:
+            InvalidContainerID: If the id can't be one.
+        """
+        return Container(self, words.check_container_id(container_id))
+
+    @asynccontextmanager
+    async def open_container(
+        self,
+        container_id: str,
+        bundle: StrPath,
+        *,
+        io: StdIO | None = None,
+        grace: float = GRACE,
+        timeout: Timeout = DEFAULT,
+        **options: Unpack[CreateOptions],
+    ) -> AsyncGenerator[Container]:
+        """Create a container and start it; on the way out stop it and delete it, whatever has happened.
+
+        On the way out its first process gets SIGTERM and, `grace` seconds later, SIGKILL; at once SIGKILL where it has
+        no handler for SIGTERM, which the kernel then drops: pid_namespaces(7). The container is deleted and the streams
+        are closed::
+
+            async with (
+                Bundle.busybox(["cat"]) as bundle,
+                Runc().open_container("echo", bundle, io=PipedIO()) as container,
+            ):
+                await container.stdin.send(b"hello")
+                await container.stdin.aclose()
+                print(await container.stdout.receive())  # b'hello'
+                print(await container.wait())  # exited with 0
+
+        No cancel interrupts that, it takes a bounded time, and what can't be done is said in a `CleanupWarning`.
+        Exceptions of the block pass unchanged. The container's own end ends nothing: wait for it with
+        `Container.wait`, whose answer is kept after the block.
+
+        No runc is left running for the container, which saves about 10 MB each.
+
+        Cancelled before the block begins, it leaves nothing behind.
+
+        Args:
+            container_id: Its id: letters, digits and `_+.-`.
+            bundle: A `Bundle`, or the path of its directory.
+            io: Its streams; `NullIO()` if left out. With `PipedIO` the handle has `stdin`, `stdout` and `stderr`; with
+                `PtyIO`, for a process with `terminal`, it has `pty`.
+            grace: Seconds between SIGTERM and SIGKILL, at most; zero: SIGKILL at once.
+            timeout: Seconds for `create` and for `start`, or None for no limit; the client's own if left out.
+            options: Those of `create`.
+
+        Raises:
+            ContainerExists: If there is a container of that id.
+            BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            InvalidSpec: If config.json isn't valid, or asks for what can't be had.
+            ExecutableNotFound: If the program isn't in the container.
+            TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
+                is no terminal.
+            UnsupportedError: If the runtime has no such option.
+            InvalidContainerID: If the id can't be one.
+            ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
+            RuncTimeout: If one of the two takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            OSError: If no descriptor is left.
+            CommandError: If runc fails in another way.
+        """
+        check_live(io)
+        words.check_container_id(container_id)
+        await self._calls.require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None}, timeout)
+        pidfd_socket = await self._calls.pidfd_socket_for_create(options.pop("pidfd_socket", None), timeout)
+        async with self._calls.creating(container_id):
+            container = await self._create_open(
+                container_id, bundle, io or NullIO(), timeout=timeout, pidfd_socket=pidfd_socket, options=options
+            )
+        try:
+            await container.start(timeout=timeout)
+            yield container
+        finally:
+            await shielded(container.aclose(grace=grace))
+
+    @asynccontextmanager
+    async def open_restored(
+        self,
+        container_id: str,
+        bundle: StrPath,
+        image_path: StrPath,
+        *,
+        io: StdIO | None = None,
+        grace: float = GRACE,
+        timeout: Timeout = DEFAULT,
+        **options: Unpack[RestoreOptions],
+    ) -> AsyncGenerator[Container]:
+        """Make a container from the images of a `checkpoint`; on the way out stop it and delete it.
+
+        It is `open_container` for a process that goes on where it was: with the same handle, and the same promises
+        for the end of the block. The process has another pid than before. Cancelled before the block begins, it leaves
+        nothing behind.
+
+        Args:
+            container_id: Its id, the same as before or another.
+            bundle: A `Bundle`, or the path of its directory, with the files that the container had.
+            image_path: Directory of the images.
+            io: Its streams from now on, where they were pipes or a terminal; `NullIO()` if left out. With `PipedIO` the
+                handle has `stdin`, `stdout` and `stderr`; with `PtyIO`, for a process with `terminal`, it has `pty`.
+            grace: Seconds between SIGTERM and SIGKILL; zero: SIGKILL at once.
+            timeout: Seconds for `restore`, or None for no limit; the client's own if left out.
+            options: Those of `restore`.
+
+        Raises:
+            CheckpointError: If criu fails, or isn't there, or there are no images; it has the end of criu's log.
+            ContainerExists: If there is a container of that id.
+            BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            InvalidSpec: If config.json isn't valid, or asks for what can't be had.
+            TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
+                is no terminal.
+            UnsupportedError: If the runtime has no such option.
+            InvalidContainerID: If the id can't be one.
+            ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            OSError: If no descriptor is left.
+            CommandError: If runc fails in another way.
+        """
+        check_live(io)
+        given: dict[str, Any] = dict(options)
+        creation = {name: given.pop(name) for name in ("pid_file", "no_pivot", "extra_args") if name in given}
+        restoration = Restoration(image_path=image_path, **given)
+        words = ("--detach", *restoration.words())
+
+        def restore(console_socket: str | None) -> Command:
+            ours = Creation(watched=True, console_socket=console_socket, **creation)
+            return argv.restore(container_id, self._calls.bundle(container_id, bundle), ours, words)
+
+        await self._require_for_restore(restoration, timeout, no_pivot=options.get("no_pivot", False))
+        with yards_named(restoration.log_directory), explained(restoration.log_directory):
+            async with self._calls.creating(container_id):
+                container = await self._make(
+                    container_id, restore, io or NullIO(), timeout=timeout, stop=LET_RESTORE_FINISH
+                )
+        try:
+            yield container
+        finally:
+            await shielded(container.aclose(grace=grace))
+
+    async def _create_open(
+        self,
+        container_id: str,
+        bundle: StrPath,
+        io: StdIO,
+        *,
+        timeout: Timeout,
+        pidfd_socket: StrPath | PidfdSocket | None,
+        options: CreateOptions,
+    ) -> Container:
+        """Create a container, and hold its streams and its first process."""
+        fds = preserved(options.get("preserve_fds", ()))
+
+        def create(console_socket: str | None) -> Command:
+            creation = Creation(
+                pid_file=options.get("pid_file"),
+                watched=True,
+                console_socket=console_socket,
+                pidfd_socket=pidfd_socket,
+                no_pivot=options.get("no_pivot", False),
+                no_new_keyring=options.get("no_new_keyring", False),
+                preserve_fds=len(fds),
+                extra_args=options.get("extra_args", ()),
+            )
+            return argv.create(container_id, self._calls.bundle(container_id, bundle), creation)
+
+        return await self._make(container_id, create, io, timeout=timeout, stop=LET_FINISH, preserve_fds=fds)
+
+    async def _make(
+        self,
+        container_id: str,
+        command: Callable[[str | None], Command],
+        io: StdIO,
+        *,
+        timeout: Timeout,
+        stop: StopPolicy,
+        preserve_fds: tuple[int, ...] = (),
+    ) -> Container:
+        """Make a container, and hold its streams and its first process; delete it if those can't be had.
+
+        Args:
+            container_id: Its id.
+            command: Gives the command that makes it and ends, for the path of a console socket.
+            io: Its streams.
+            timeout: Seconds for the command.
+            stop: How the command is stopped.
+            preserve_fds: Descriptors for its process.
+        """
+        async with AsyncExitStack() as stack:
+            console = await stack.enter_async_context(FDSocket()) if isinstance(io, PtyIO) else None
+            invocation = self._calls.invocation(
+                command(None if console is None else console.path),
+                io if console is None else NullIO(),
+                timeout=self._calls.seconds(timeout),
+                stop=stop,
+                preserve_fds=preserve_fds,
+            )
+            async with self._calls.turn():
+                running = await self._calls.runner.open(invocation)
+                try:
+                    check_finished(invocation, await running.finish())
+                except BaseException:
+                    await running.aclose()
+                    raise
+                try:
+                    return self._handle(container_id, running, console, io)
+                except Exception as exc:  # noqa: BLE001 - it is raised again when what runc has made is deleted
+                    await running.aclose()
+                    problem = exc
+        await Container(self, container_id).aclose()
+        raise problem
+
+    def _handle(self, container_id: str, running: Running, console: FDSocket | None, io: StdIO) -> Container:
+        """Make the handle, which owns the streams and the first process from here on.
+
+        Raises:
+            OSError: If no descriptor is left.
+        """
+        init = _first_process(running)
+        try:
+            pty = None if console is None or not isinstance(io, PtyIO) else _terminal(console, running.pid, io)
+        except BaseException:
+            if init is not None:
+                init.close()
+            raise
+        running.close_workload()
+        return Container(
+            self,
+            container_id,
+            init=init,
+            stdin=running.stdin,
+            stdout=running.stdout,
+            stderr=running.stderr,
+            pty=pty,
+        )
+
+
+def _first_process(running: Running) -> Init | None:
+    """Take hold of the first process; None if the runner can't tell it, or somebody has ended it already."""
+    if running.workload is None:
+        return None
+    try:
+        return Init(*running.workload.take())
+    except ProcessLookupError:
+        return None
+
+
+def _terminal(console: FDSocket, runc_pid: int, io: PtyIO) -> Pty:
+    """Take the terminal that runc has sent before it ended."""
+    try:
+        came = console.receive_nowait(runc_pid)
+    except RuncError as exc:
+        raise TerminalError((), None, message=str(exc)) from exc
+    if not came:
+        raise TerminalError((), None, message="runc has sent no terminal: is process.terminal set?")
+    fd = console.detach()
+    try:
+        pty = Pty(fd)
+    except BaseException as exc:
+        os.close(fd)
+        if isinstance(exc, ValueError):
+            raise TerminalError((), None, message="what runc has sent is no terminal") from exc
+        raise
+    pty.resize(io.rows, io.cols)
+    return pty

@@ -20,7 +20,7 @@ from .errors import CleanupWarning, RuncError
 from .exitstatus import ExitStatus
 
 if TYPE_CHECKING:
-    from ._client.opening import Opening
+    from ._client.commands import Commands
     from ._commands.options import CheckpointOptions, ExecOptions, ProcessOptions
     from ._commands.words import StrPath
     from ._streams.pipes import PipeReader, PipeWriter
@@ -54,7 +54,7 @@ class Container:
 
     def __init__(
         self,
-        runc: Opening,
+        runc: Commands,
         container_id: str,
         *,
         init: Init | None = None,

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import functools
+import math
 import os
 import warnings
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .._answers.decode import decode_state
+from .._answers.decode import decode_state, decode_version
 from .._answers.outcome import check_finished, check_time, raise_failure, refused, respond
 from .._bundles.check import check_bundle
 from .._commands import argv, words
 from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout, check_timeout
+from .._commands.support import SINCE, UNKNOWN, check_feature, sends_pidfd, supported
 from .._commands.words import StrPath
 from .._containers.adoption import adopt_processes
-from .._containers.state_mounts import unmount
+from .._containers.leftovers import unmount
 from .._linux.subreaper import reap_adopted
 from .._process.launch import named
 from .._process.running import ProcessRunner
@@ -33,11 +36,17 @@ from ..errors import (
     RuncError,
     RuncTimeout,
 )
+from ..features import Version
 from ..response import Response
-from ..runner import Argument, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams, noted_ends
+from ..runner import Argument, Invocation, OwnOutput, PidfdSocket, PrivateLog, Runner, StopPolicy, Streams, noted_ends
+from ..stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+DRAIN_TIMEOUT = 1.0
+"""Seconds for which captured output is read on, after the exit, while other processes hold the pipe."""
 
 DEFAULT_CONCURRENCY: Final = 8 * len(os.sched_getaffinity(0))
 """Request/response commands of one client that run at once in one event loop; see docs/topics/performance.md."""
@@ -65,8 +74,10 @@ UNDO_TIMEOUT: Final = 20.0
 """Seconds for the deletion of what a cancelled call has made; runc itself may need ten."""
 
 
-class Caller:
-    """The options of a client, and the way of a call."""
+class Calls:
+    """The options of a client, and the way of a call from a command to its result."""
+
+    _version: Version | None = None
 
     def __init__(
         self,
@@ -108,7 +119,7 @@ class Caller:
             raise ValueError(f"pdeathsig must be a signal that has a name: {pdeathsig!r}")
         self._process_group = None if process_group is None else words.number("process_group", process_group)
         self._max_concurrency = max_concurrency
-        self._runner: Runner = ProcessRunner() if runner is None else runner
+        self.runner: Runner = ProcessRunner() if runner is None else runner
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._own_log = log is None
         self._prefix: tuple[Argument, ...] = (
@@ -121,12 +132,7 @@ class Caller:
             *words.unchecked(extra_args),
         )
 
-    def __repr__(self) -> str:
-        """Show the program and its root directory."""
-        root = "" if self._root is None else f", root={self._root!r}"
-        return f"{type(self).__name__}({self._command!r}{root})"
-
-    def _invocation(self, command: Command, streams: Streams, **settings: Any) -> Invocation:
+    def invocation(self, command: Command, streams: Streams, **settings: Any) -> Invocation:
         """Put the client's options around a command."""
         return Invocation(
             command=command.name,
@@ -140,7 +146,7 @@ class Caller:
             **settings,
         )
 
-    def _bundle(self, container_id: str, bundle: StrPath) -> str:
+    def bundle(self, container_id: str, bundle: StrPath) -> str:
         """Return the absolute path of a bundle, having looked at it before runc is started.
 
         One that isn't here at all is left to runc: a runner can take runc to another mount namespace.
@@ -165,11 +171,11 @@ class Caller:
             return None
         return {name: value for name, value in os.environ.items() if name not in STRIPPED} | self._env
 
-    def _seconds(self, timeout: Timeout) -> float | None:
+    def seconds(self, timeout: Timeout) -> float | None:
         """Resolve a call's own timeout."""
         return self._timeout if timeout is DEFAULT else check_timeout(timeout)
 
-    async def _request(
+    async def request(
         self,
         command: Command,
         *,
@@ -187,25 +193,25 @@ class Caller:
             RuncTimeout: If it takes longer than `timeout`. Waiting for its turn isn't counted.
             RuncNotFound: If there is no runc.
         """
-        invocation = self._invocation(
+        invocation = self.invocation(
             command,
             streams,
-            timeout=self._seconds(timeout),
+            timeout=self.seconds(timeout),
             drain_timeout=0.0,  # a container that was created holds its streams for as long as it lives
             stop=stop,
             preserve_fds=preserve_fds,
             pass_fds=pass_fds,
         )
-        async with self._turn(), guard:
-            return await self._answer(invocation)
+        async with self.turn(), guard:
+            return await self.run_now(invocation)
 
-    async def _answer(self, invocation: Invocation) -> Response:
+    async def run_now(self, invocation: Invocation) -> Response:
         """Run a request/response command without waiting for a turn, and raise if runc fails."""
-        completed = await self._runner.run(invocation)
+        completed = await self.runner.run(invocation)
         check_finished(invocation, completed)
         return respond(invocation, completed)
 
-    def _turn(self) -> contextlib.AbstractAsyncContextManager[object]:
+    def turn(self) -> contextlib.AbstractAsyncContextManager[object]:
         """Wait for a place among the commands that may run at once in this event loop."""
         if self._max_concurrency is None:
             return contextlib.nullcontext()
@@ -217,7 +223,9 @@ class Caller:
             turns = self._turns[loop] = asyncio.Semaphore(self._max_concurrency)
         return turns
 
-    async def _work(self, invocation: Invocation, *, check: bool, started: Callable[[int], None] | None) -> Response:
+    async def run_program(
+        self, invocation: Invocation, *, check: bool, started: Callable[[int], None] | None
+    ) -> Response:
         """Run a command whose exit code is a container's process's own, and raise if it was runc that failed.
 
         Raises:
@@ -225,7 +233,7 @@ class Caller:
             CommandError: If runc fails.
             RuncTimeout: If it takes longer than the invocation's timeout.
         """
-        completed = await self._runner.run(invocation, started=started)
+        completed = await self.runner.run(invocation, started=started)
         if invocation.stop.workload:
             check_time(invocation, completed)
             raise_failure(invocation, completed)
@@ -237,7 +245,7 @@ class Caller:
         return response
 
     @contextlib.asynccontextmanager
-    async def _creating(self, container_id: str, *, keep: bool = False) -> AsyncGenerator[None]:
+    async def creating(self, container_id: str, *, keep: bool = False) -> AsyncGenerator[None]:
         """Delete the container if the block is cancelled, runs out of time, or loses runc, while it makes one.
 
         One that was there before isn't ours: then runc has refused to make another. That is asked of the file system,
@@ -245,55 +253,55 @@ class Caller:
         elsewhere, before anything is deleted of the container itself. Nor is one that somebody else has made meanwhile:
         a runc that was let finish has refused, too.
         """
-        existed = await self._exists(container_id)
+        existed = await self.exists(container_id)
         begun = dt.datetime.now(dt.UTC)
         with noted_ends() as ends:
             try:
                 yield
             except (asyncio.CancelledError, RuncTimeout, RuncCrashed):
                 if not (existed or keep or any(refused(*end) for end in ends)):
-                    await shielded(self._discard(container_id, begun))
+                    await shielded(self.discard(container_id, begun))
                 raise
 
-    async def _exists(self, container_id: str) -> bool:
+    async def exists(self, container_id: str) -> bool:
         """Tell whether there is a container of that id."""
         try:
-            os.stat(os.path.join(self._state_directory(), words.check_container_id(container_id)))
+            os.stat(os.path.join(self.state_directory(), words.check_container_id(container_id)))
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:  # not ours to look into, as under a runner that goes through sudo
             try:
-                await self._answer(self._asking(container_id))
+                await self.run_now(self.state_invocation(container_id))
             except CommandError:
                 return False
         return True
 
-    def _asking(self, container_id: str) -> Invocation:
+    def state_invocation(self, container_id: str) -> Invocation:
         """Ask for the state of a container, for a call that has its turn already."""
-        return self._invocation(argv.state(container_id), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL)
+        return self.invocation(argv.state(container_id), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL)
 
-    def _state_directory(self) -> str:
+    def state_directory(self) -> str:
         """Tell where runc, and crun, keep their containers: runc(8), `--root`."""
         if self._root is not None:
             return self._root
         private = None if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
         return os.path.join(private or "/run", os.path.basename(self._command))
 
-    async def _discard(self, container_id: str, begun: dt.datetime) -> None:
+    async def discard(self, container_id: str, begun: dt.datetime) -> None:
         """Delete what a call has made that was cut short; name it if that fails.
 
         It doesn't wait for a turn, which could take any time.
         """
-        delete = self._invocation(
+        delete = self.invocation(
             argv.delete(container_id, force=True), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
         )
 
         async def undo() -> None:
             from .._containers.leftovers import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
 
-            if not await self._older(container_id, begun):
-                with self._ending(container_id):
-                    await self._answer(delete)
+            if not await self.older(container_id, begun):
+                with self.ending(container_id):
+                    await self.run_now(delete)
                 left.extend(await remove_cgroups(container_id))
 
         left: list[Path] = []
@@ -307,24 +315,130 @@ class Caller:
             warnings.warn(f"of container {container_id!r} is left behind: {named}", CleanupWarning, stacklevel=2)
 
     @contextlib.contextmanager
-    def _ending(self, container_id: str) -> Generator[None]:
+    def ending(self, container_id: str) -> Generator[None]:
         """Take away what keeps a container from ending within the block: mounts, and processes that are our children.
 
         Raises:
             OSError: If the root filesystem, mounted for a restore that was killed, can't be kept from a deletion.
         """
-        unmount(os.path.join(self._state_directory(), container_id))
+        unmount(os.path.join(self.state_directory(), container_id))
         reap_adopted()
-        adopt_processes(self._state_directory(), container_id)
+        adopt_processes(self.state_directory(), container_id)
         try:
             yield
         finally:
             reap_adopted()
 
-    async def _older(self, container_id: str, begun: dt.datetime) -> bool:
+    async def older(self, container_id: str, begun: dt.datetime) -> bool:
         """Tell whether a container was created before `begun`; a half-made one can't tell, and wasn't."""
         try:
-            created = decode_state((await self._answer(self._asking(container_id))).stdout).created
+            created = decode_state((await self.run_now(self.state_invocation(container_id))).stdout).created
         except (CommandError, DecodeError):
             return False
         return created is not None and created < begun
+
+    async def require(self, given: Mapping[str, object], timeout: Timeout = DEFAULT) -> None:
+        """Raise if the runtime lacks a feature that is given. Where none is, nothing is asked.
+
+        Raises:
+            UnsupportedError: If it has no such feature.
+            RuncTimeout: If the answer takes longer than `timeout`.
+        """
+        for feature in [feature for feature, value in given.items() if value]:
+            check_feature(feature, await self.known_version(timeout))
+
+    def check_command(self, command: str) -> None:
+        """Raise if the client knows already that the runtime lacks a command.
+
+        Nobody is asked for that: a runtime of which nothing is known yet refuses the command itself, in as much time.
+
+        Raises:
+            UnsupportedError: If it has no such command.
+        """
+        if self._version is not None:
+            check_feature(command, self._version)
+
+    async def pidfd_socket_for_create(self, given: StrPath | None, timeout: Timeout) -> StrPath | PidfdSocket | None:
+        """Tell what `create` gets for `--pidfd-socket` when its process is to be held.
+
+        That is what the caller has given; else a socket of the runner's own, if the runtime is known to send to it.
+        Another runner may know nothing of such a socket, and isn't asked.
+        """
+        if given is not None or not isinstance(self.runner, ProcessRunner):
+            return given
+        return PidfdSocket() if sends_pidfd(await self.known_version(timeout)) else None
+
+    def pidfd_socket_for_exec(self) -> PidfdSocket | None:
+        """Tell what `exec` gets for `--pidfd-socket`: a socket if the version is known; nobody is asked for it."""
+        known = self._version is not None and isinstance(self.runner, ProcessRunner)
+        return PidfdSocket() if known and sends_pidfd(self._version or UNKNOWN) else None
+
+    async def known_version(self, timeout: Timeout) -> Version:
+        """Ask for the version, once: who comes while it is being asked for waits for the answer."""
+        if self._version is None:
+            loop = asyncio.get_running_loop()
+            try:
+                async with self._asking_version.setdefault(loop, asyncio.Lock()):
+                    if self._version is None:
+                        self._version = await self._ask_version(timeout)
+            finally:
+                self._asking_version.pop(loop, None)
+        return self._version
+
+    async def _ask_version(self, timeout: Timeout) -> Version:
+        """Ask for the version."""
+        try:
+            return decode_version((await self.request(argv.version(), timeout=timeout, stop=KILL)).stdout)
+        except (CommandError, DecodeError):
+            return UNKNOWN
+
+    @functools.cached_property
+    def _asking_version(self) -> dict[asyncio.AbstractEventLoop, asyncio.Lock]:
+        """Who asks for the version, in each event loop."""
+        return {}
+
+    def waiting(
+        self,
+        command: Command,
+        *,
+        io: StdIO | None,
+        data: bytes | None,
+        preserve_fds: tuple[int, ...],
+        timeout: float | None,
+        drain_timeout: float,
+        grace: float = GRACE,
+        detach: bool = False,
+        stop: StopPolicy | None = None,
+    ) -> Invocation:
+        """Put together the invocation of a command that runs a process."""
+        if data is not None and (detach or _has_stdin(io)):
+            raise ValueError("input goes neither with detach nor with streams that have a stdin of their own")
+        for name, seconds in (("grace", grace), ("drain_timeout", drain_timeout)):
+            if not (seconds >= 0 and math.isfinite(seconds)):
+                raise ValueError(f"{name} must be a number of seconds, and not negative: {seconds!r}")
+        return self.invocation(
+            command,
+            io or (NullIO() if detach else CapturedIO()),
+            input=data,
+            timeout=check_timeout(timeout),
+            drain_timeout=0.0 if detach else drain_timeout,
+            stop=stop or (LET_FINISH if detach else StopPolicy(grace=grace, workload=True)),
+            preserve_fds=preserve_fds,
+        )
+
+    def __str__(self) -> str:
+        """Show the program and its root directory, as arguments."""
+        return repr(self._command) + ("" if self._root is None else f", root={self._root!r}")
+
+    async def supports(self, feature: str, timeout: Timeout) -> bool:
+        """Return whether the runtime has a feature: see `Runc.supports`."""
+        if feature not in SINCE:
+            raise ValueError(f"feature must be one of {', '.join(SINCE)}: {feature!r}")
+        return supported(feature, await self.known_version(timeout))
+
+
+def _has_stdin(io: StdIO | None) -> bool:
+    """Tell whether the streams say where stdin comes from."""
+    if isinstance(io, InheritedIO):
+        return io.stdin
+    return isinstance(io, RedirectIO) and io.stdin is not None

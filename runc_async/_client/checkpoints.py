@@ -16,15 +16,13 @@ from .._answers.criu_log import explained
 from .._commands import argv, words
 from .._commands.argv import Creation
 from .._commands.criu import CgroupsMode, Dump, Restoration, status_descriptor
-from .._commands.descriptors import FileDescriptor
 from .._commands.options import DEFAULT, Timeout
-from .._commands.words import StrPath
+from .._commands.words import FileDescriptor, StrPath
 from ..errors import CleanupWarning
 from ..response import Response
 from ..runner import StopPolicy
 from ..stdio import StdIO
-from .calls import GRACE, LET_FINISH
-from .programs import DRAIN_TIMEOUT, Foreground
+from .calls import DRAIN_TIMEOUT, GRACE, LET_FINISH, Calls
 
 LET_CRIU_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.grace, helpers=True)
 """Without runc, criu gives up at its next message to runc, and leaves a dumped container running."""
@@ -51,8 +49,10 @@ def yards_named(directory: str) -> Generator[None]:
         raise
 
 
-class Checkpointing(Foreground):
+class Checkpoints:
     """The commands that take criu."""
+
+    _calls: Calls
 
     async def checkpoint(
         self,
@@ -149,8 +149,8 @@ class Checkpointing(Foreground):
             auto_dedup=auto_dedup,
         )
         command = argv.checkpoint(container_id, (*dump.words(), *words.unchecked(extra_args)))
-        self._check_command("checkpoint")
-        await self._require(
+        self._calls.check_command("checkpoint")
+        await self._calls.require(
             {
                 "checkpoint --lazy-pages": lazy_pages,
                 "checkpoint --status-fd": status_fd is not None,
@@ -163,8 +163,8 @@ class Checkpointing(Foreground):
             },
             timeout,
         )
-        with explained(dump.log_directory), self._ending(container_id):
-            await self._request(
+        with explained(dump.log_directory), self._calls.ending(container_id):
+            await self._calls.request(
                 command,
                 timeout=timeout,
                 stop=LET_CRIU_FINISH,
@@ -286,9 +286,9 @@ class Checkpointing(Foreground):
         )
         switches = words.switches(detach=detach, no_subreaper=no_subreaper)
         command = argv.restore(
-            container_id, self._bundle(container_id, bundle), creation, (*switches, *restoration.words())
+            container_id, self._calls.bundle(container_id, bundle), creation, (*switches, *restoration.words())
         )
-        invocation = self._workload(
+        invocation = self._calls.waiting(
             command,
             io=io,
             data=input,
@@ -301,15 +301,15 @@ class Checkpointing(Foreground):
         )
         await self._require_for_restore(restoration, timeout or DEFAULT, no_pivot=no_pivot, no_subreaper=no_subreaper)
         with yards_named(restoration.log_directory), explained(restoration.log_directory):
-            async with self._creating(container_id):
-                return await self._work(invocation, check=check, started=task_status.started)
+            async with self._calls.creating(container_id):
+                return await self._calls.run_program(invocation, check=check, started=task_status.started)
 
     async def _require_for_restore(
         self, restoration: Restoration, timeout: Timeout, *, no_pivot: bool = False, no_subreaper: bool = False
     ) -> None:
         """Raise if the runtime lacks the command, or one of the options that are given."""
-        self._check_command("restore")
-        await self._require(
+        self._calls.check_command("restore")
+        await self._calls.require(
             {
                 "restore --lazy-pages": restoration.lazy_pages,
                 "restore --auto-dedup": restoration.auto_dedup,

@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING
 
 from .._commands import argv
 from .._commands.argv import Command, Creation
-from .._commands.descriptors import FileDescriptor, preserved
 from .._commands.options import DEFAULT, Timeout
-from .._commands.support import CREATE_PIDFD_SOCKET, Support
-from .._commands.words import StrPath
+from .._commands.support import CREATE_PIDFD_SOCKET
+from .._commands.words import FileDescriptor, StrPath, preserved
 from .._containers.adoption import adopt_processes
 from ..response import Response
 from ..stdio import NullIO, StdIO
-from .calls import LET_FINISH
+from .calls import LET_FINISH, Calls
 
 if TYPE_CHECKING:
     from ..spec import LinuxResources
 
 
-class Lifecycle(Support):
+class Lifecycle:
     """The commands that change a container."""
+
+    _calls: Calls
 
     async def create(
         self,
@@ -83,7 +84,7 @@ class Lifecycle(Support):
         fds = preserved(preserve_fds)
         command = argv.create(
             container_id,
-            self._bundle(container_id, bundle),
+            self._calls.bundle(container_id, bundle),
             Creation(
                 pid_file=pid_file,
                 console_socket=console_socket,
@@ -94,16 +95,16 @@ class Lifecycle(Support):
                 extra_args=extra_args,
             ),
         )
-        await self._require({CREATE_PIDFD_SOCKET: pidfd_socket is not None}, timeout)
-        response = await self._request(
+        await self._calls.require({CREATE_PIDFD_SOCKET: pidfd_socket is not None}, timeout)
+        response = await self._calls.request(
             command,
             timeout=timeout,
             stop=LET_FINISH,
             streams=io or NullIO(),
             preserve_fds=fds,
-            guard=self._creating(container_id),
+            guard=self._calls.creating(container_id),
         )
-        adopt_processes(self._state_directory(), container_id)
+        adopt_processes(self._calls.state_directory(), container_id)
         return response
 
     async def start(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
@@ -177,7 +178,7 @@ class Lifecycle(Support):
             CommandError: If runc fails in another way.
         """
         command = argv.delete(container_id, force=force)
-        with self._ending(container_id):
+        with self._calls.ending(container_id):
             await self._change(command, timeout)
 
     async def pause(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
@@ -258,7 +259,7 @@ class Lifecycle(Support):
             container_id, resources.encode(), l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema
         )
         cpu = resources.cpu
-        await self._require(
+        await self._calls.require(
             {
                 "update --l3-cache-schema": l3_cache_schema is not None,
                 "update --mem-bw-schema": mem_bw_schema is not None,
@@ -271,4 +272,4 @@ class Lifecycle(Support):
 
     async def _change(self, command: Command, timeout: Timeout) -> None:
         """Run a command that changes a container and says nothing."""
-        await self._request(command, timeout=timeout, stop=LET_FINISH)
+        await self._calls.request(command, timeout=timeout, stop=LET_FINISH)

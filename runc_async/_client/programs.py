@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
+from .._answers.outcome import raise_failure
 from .._commands import argv
 from .._commands.argv import Command, Creation, Execution, Overrides
-from .._commands.descriptors import FileDescriptor, preserved
-from .._commands.options import DEFAULT, ProcessOptions, Timeout, check_timeout
-from .._commands.support import Support
-from .._commands.words import StrPath, User
+from .._commands.options import DEFAULT, ProcessOptions, Timeout
+from .._commands.words import FileDescriptor, StrPath, User, preserved
 from .._linux.subreaper import adopting
+from ..containerprocess import ContainerProcess
 from ..response import Response
-from ..runner import Invocation, PidfdSocket, StopPolicy
-from ..stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
-from .calls import GRACE, LET_FINISH
+from ..runner import PidfdSocket
+from ..stdio import CapturedIO, NullIO, PtyIO, StdIO
+from .calls import DRAIN_TIMEOUT, GRACE, Calls
 
 if TYPE_CHECKING:
     from ..spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
@@ -28,12 +28,11 @@ if TYPE_CHECKING:
 EXECUTION_OPTIONS = ("cgroup", "ignore_paused", "pid_file", "pidfd_socket", "extra_args")
 """Those of `ProcessOptions` that hold with a whole process document too."""
 
-DRAIN_TIMEOUT = 1.0
-"""Seconds for which captured output is read on, after the exit, while other processes hold the pipe."""
 
-
-class Foreground(Support):
+class Programs:
     """The commands that may wait for a process of a container's."""
+
+    _calls: Calls
 
     async def run(
         self,
@@ -120,13 +119,13 @@ class Foreground(Support):
         )
         command = argv.run(
             container_id,
-            self._bundle(container_id, bundle),
+            self._calls.bundle(container_id, bundle),
             creation,
             detach=detach,
             keep=keep,
             no_subreaper=no_subreaper,
         )
-        invocation = self._workload(
+        invocation = self._calls.waiting(
             command,
             io=io,
             data=input,
@@ -136,9 +135,11 @@ class Foreground(Support):
             grace=grace,
             detach=detach,
         )
-        await self._require({"run --keep": keep, "run --pidfd-socket": pidfd_socket is not None}, timeout or DEFAULT)
-        async with self._creating(container_id, keep=keep and not detach):
-            return await self._work(invocation, check=check, started=task_status.started)
+        await self._calls.require(
+            {"run --keep": keep, "run --pidfd-socket": pidfd_socket is not None}, timeout or DEFAULT
+        )
+        async with self._calls.creating(container_id, keep=keep and not detach):
+            return await self._calls.run_program(invocation, check=check, started=task_status.started)
 
     async def exec(
         self,
@@ -250,9 +251,9 @@ class Foreground(Support):
             preserve_fds=len(fds),
             detach=detach,
             console_socket=console_socket,
-            pidfd_socket=None if detach else self._pidfd_socket_for_exec(),
+            pidfd_socket=None if detach else self._calls.pidfd_socket_for_exec(),
         )
-        invocation = self._workload(
+        invocation = self._calls.waiting(
             command,
             io=io,
             data=input,
@@ -263,11 +264,11 @@ class Foreground(Support):
             detach=detach,
         )
         await self._require_for_exec(options, timeout or DEFAULT)
-        return await self._work(invocation, check=check, started=task_status.started)
+        return await self._calls.run_program(invocation, check=check, started=task_status.started)
 
     async def _require_for_exec(self, options: ProcessOptions, timeout: Timeout = DEFAULT) -> None:
         """Raise if the runtime lacks one of the options that are given."""
-        await self._require(
+        await self._calls.require(
             {
                 "exec --cgroup": options.get("cgroup"),
                 "exec --ignore-paused": options.get("ignore_paused"),
@@ -277,41 +278,73 @@ class Foreground(Support):
             timeout,
         )
 
-    def _workload(
+    @asynccontextmanager
+    async def open_exec(
         self,
-        command: Command,
+        container_id: str,
+        process: Process | Sequence[str],
         *,
-        io: StdIO | None,
-        data: bytes | None,
-        preserve_fds: tuple[int, ...],
-        timeout: float | None,
-        drain_timeout: float,
+        io: StdIO | None = None,
         grace: float = GRACE,
-        detach: bool = False,
-        stop: StopPolicy | None = None,
-    ) -> Invocation:
-        """Put together the invocation of a command that runs a process."""
-        if data is not None and (detach or _has_stdin(io)):
-            raise ValueError("input goes neither with detach nor with streams that have a stdin of their own")
-        for name, seconds in (("grace", grace), ("drain_timeout", drain_timeout)):
-            if not (seconds >= 0 and math.isfinite(seconds)):
-                raise ValueError(f"{name} must be a number of seconds, and not negative: {seconds!r}")
-        return self._invocation(
-            command,
-            io or (NullIO() if detach else CapturedIO()),
-            input=data,
-            timeout=check_timeout(timeout),
-            drain_timeout=0.0 if detach else drain_timeout,
-            stop=stop or (LET_FINISH if detach else StopPolicy(grace=grace, workload=True)),
-            preserve_fds=preserve_fds,
+        **options: Unpack[ProcessOptions],
+    ) -> AsyncGenerator[ContainerProcess]:
+        """Run one more process in a container, with live streams; on the way out stop it, whatever has happened.
+
+        On the way out it gets SIGTERM and, `grace` seconds later, SIGKILL; runc is reaped and the streams are closed.
+        No cancel interrupts that, and it takes a bounded time. Exceptions of the block pass unchanged. runc stays for
+        as long as the process runs: it is the one that knows how the process ends, on every kernel.
+
+        Cancelled before the block begins, it leaves no process behind.
+
+        Args:
+            container_id: Its id.
+            process: A `spec.Process`, which says everything; or a sequence of arguments, for which the container's own
+                process is the template.
+            io: Its streams; `NullIO()` if left out. With `PipedIO` the handle has `stdin`, `stdout` and `stderr`; with
+                `PtyIO` it has `pty`, and arguments get a terminal without being told.
+            grace: Seconds between SIGTERM and SIGKILL.
+            options: Those of `exec`.
+
+        Raises:
+            ContainerNotRunning: If the container is stopped.
+            ContainerPaused: If it is paused, without `ignore_paused`.
+            ContainerNotFound: If there is no such container.
+            ExecutableNotFound: If the program isn't in the container.
+            UnsupportedError: If the runtime has no such option.
+            InvalidContainerID: If the id can't be one.
+            ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
+            TypeError: If `process` is one string.
+            RuncNotFound: If there is no runc.
+            OSError: If no descriptor is left.
+            CommandError: If runc fails in another way.
+        """
+        check_live(io)
+        options.setdefault("tty", isinstance(io, PtyIO) and not isinstance(process, msgspec.Struct))
+        fds = preserved(options.get("preserve_fds", ()))
+        invocation = self._calls.waiting(
+            exec_command(
+                container_id,
+                process,
+                options,
+                preserve_fds=len(fds),
+                pidfd_socket=self._calls.pidfd_socket_for_exec(),
+            ),
+            io=io or NullIO(),
+            data=None,
+            preserve_fds=fds,
+            timeout=None,
+            drain_timeout=options.get("drain_timeout", DRAIN_TIMEOUT),
+            grace=grace,
         )
-
-
-def _has_stdin(io: StdIO | None) -> bool:
-    """Tell whether the streams say where stdin comes from."""
-    if isinstance(io, InheritedIO):
-        return io.stdin
-    return isinstance(io, RedirectIO) and io.stdin is not None
+        await self._require_for_exec(options)
+        running = await self._calls.runner.open(invocation)
+        try:
+            ended = await running.started()
+            if ended is not None:
+                raise_failure(invocation, ended)
+            yield ContainerProcess(container_id, running, invocation)
+        finally:
+            await running.aclose()
 
 
 def exec_command(
@@ -345,3 +378,15 @@ def exec_command(
     if overrides != Overrides():
         raise ValueError("a spec.Process says everything itself: set its fields instead of giving options beside it")
     return argv.exec_document(container_id, process.encode(), execution)
+
+
+def check_live(io: StdIO | None) -> None:
+    """Refuse streams whose result would come with a `Response`, of which there is none.
+
+    Raises:
+        ValueError: If `io` is a `CapturedIO`.
+    """
+    if isinstance(io, CapturedIO):
+        raise ValueError(  # noqa: TRY004 - it is a kind of IO, but not one for a handle
+            "CapturedIO comes with a Response: use PipedIO here, or run() and exec()"
+        )

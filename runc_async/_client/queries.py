@@ -12,7 +12,6 @@ from .._answers import decode
 from .._commands import argv
 from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout
-from .._commands.support import Support
 from .._linux.files import open_itself
 from .._linux.scratch import scratch_directory
 from ..errors import CommandError, DecodeError
@@ -21,7 +20,7 @@ from ..runner import StopPolicy
 from ..state import State
 from ..stats import Stats
 from ..top import Top
-from .calls import KILL, LET_HELPER_FINISH, OWN_OUTPUT
+from .calls import KILL, LET_HELPER_FINISH, OWN_OUTPUT, Calls
 
 if TYPE_CHECKING:
     from ..spec import Spec
@@ -31,8 +30,10 @@ LIST_TRIES = 10
 """How often a list is begun while containers vanish under it."""
 
 
-class Queries(Support):
+class Queries:
     """The commands that only read."""
+
+    _calls: Calls
 
     async def state(self, container_id: str, *, timeout: Timeout = DEFAULT) -> State:
         """Tell what a container is and does: runc-state(8).
@@ -77,7 +78,7 @@ class Queries(Support):
                 return decode.decode_list(await self._read(argv.list_(), timeout))
             except CommandError as exc:
                 # runc 1.2 and later; asked of runc and not of the file system, which may be another one for runc
-                if exc.message == f"open {self._state_directory()}: no such file or directory":
+                if exc.message == f"open {self._calls.state_directory()}: no such file or directory":
                     return []
                 if tries >= (LIST_TRIES if exc.message.endswith(": no such file or directory") else 2):
                     raise
@@ -142,7 +143,7 @@ class Queries(Support):
             CommandError: If runc fails in another way.
         """
         command = argv.stats(container_id)
-        self._check_command("events")
+        self._calls.check_command("events")
         return decode.decode_stats(await self._read(command, timeout))
 
     async def spec(self, *, rootless: bool = False, timeout: Timeout = DEFAULT) -> Spec:
@@ -183,7 +184,7 @@ class Queries(Support):
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        self._check_command("features")
+        self._calls.check_command("features")
         return decode.decode_features(await self._read(argv.features(), timeout))
 
     async def version(self, *, timeout: Timeout = DEFAULT) -> Version:
@@ -204,10 +205,29 @@ class Queries(Support):
 
     async def _read(self, command: Command, timeout: Timeout, stop: StopPolicy = KILL) -> bytes:
         """Run a command that only reads, and return its stdout."""
-        response = await self._request(command, timeout=timeout, stop=stop)
+        response = await self._calls.request(command, timeout=timeout, stop=stop)
         if response.truncated:
             raise DecodeError(f"runc {command.name} printed more than can be taken", response.stdout)
         return response.stdout
+
+    async def supports(self, feature: str, *, timeout: Timeout = DEFAULT) -> bool:
+        """Tell whether the runtime has a command, or an option of one, that not all runtimes have.
+
+        It goes by the runtime's version, which is asked for once for each client. A runtime that this library doesn't
+        know is taken to have everything; what it lacks, it says itself when it is asked for it.
+
+        Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            feature: A command, such as `"events"`, or a command with an option, such as `"exec --ignore-paused"`.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Raises:
+            ValueError: If no difference between runtimes is known there.
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+        """
+        return await self._calls.supports(feature, timeout)
 
 
 def _written(path: str) -> bytes:

@@ -7,14 +7,13 @@ import math
 from .._answers.decode import decode_state
 from .._commands import argv
 from .._commands.options import DEFAULT
-from .._commands.support import Support
-from .._containers.init_watch import InitWatch
+from .._containers.first_process import InitWatch
 from .._containers.record import recorded_init
 from .._events.reader import EventReader
 from .._linux.procfs import ProcessIdentity
 from ..events import EventStream, OnLag
 from ..runner import StreamedOutput
-from .calls import KILL
+from .calls import KILL, Calls
 
 LINE_LIMIT = 4 << 20
 """Bytes of a line that is taken for an event: some hundred times what runc prints on the largest hosts."""
@@ -23,8 +22,10 @@ _LONGEST = (1 << 63) // 1_000_000_000
 """Seconds that Go's time.Duration holds: 292 years."""
 
 
-class Watching(Support):
+class Streaming:
     """The command that goes on telling."""
+
+    _calls: Calls
 
     def events(
         self, container_id: str, *, interval: float = 5.0, on_lag: OnLag = "block", line_limit: int = LINE_LIMIT
@@ -55,17 +56,17 @@ class Watching(Support):
         command = argv.events(container_id, milliseconds(interval))
 
         async def start() -> EventReader:
-            self._check_command("events")
-            invocation = self._invocation(command, StreamedOutput(), stop=KILL)
+            self._calls.check_command("events")
+            invocation = self._calls.invocation(command, StreamedOutput(), stop=KILL)
             watch = await self._watch(container_id)
-            return await EventReader.start(self._runner, invocation, watch, line_limit=line_limit)
+            return await EventReader.start(self._calls.runner, invocation, watch, line_limit=line_limit)
 
         return EventStream(container_id, start, on_lag=on_lag, line_limit=line_limit)
 
     async def _watch(self, container_id: str) -> InitWatch | None:
         """Watch the container's first process; None if there is none, of which runc itself will tell."""
         try:
-            process = recorded_init(self._state_directory(), container_id)
+            process = recorded_init(self._calls.state_directory(), container_id)
         except PermissionError:  # as under a runner that goes through sudo
             process = await self._reported_init(container_id)
         try:
@@ -75,7 +76,7 @@ class Watching(Support):
 
     async def _reported_init(self, container_id: str) -> ProcessIdentity | None:
         """Ask runc which process it is."""
-        response = await self._request(argv.state(container_id), timeout=DEFAULT, stop=KILL)
+        response = await self._calls.request(argv.state(container_id), timeout=DEFAULT, stop=KILL)
         return ProcessIdentity.told(decode_state(response.stdout).pid)
 
 

@@ -10,8 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from .descriptors import FileDescriptor
-from .words import StrPath, absolute, option, path_option, several, switches, text
+from .words import FileDescriptor, StrPath, absolute, option, path_option, several, switches, text
 
 CgroupsMode: TypeAlias = Literal["soft", "full", "strict", "ignore"]
 

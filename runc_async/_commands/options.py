@@ -11,8 +11,7 @@ from anyio.abc import TaskStatus
 
 from ..stdio import StdIO
 from .criu import CgroupsMode
-from .descriptors import FileDescriptor
-from .words import StrPath, User
+from .words import FileDescriptor, StrPath, User
 
 
 class ProcessOptions(TypedDict, total=False):

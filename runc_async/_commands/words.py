@@ -11,6 +11,10 @@ from typing import TypeAlias
 from .._text import one_line
 from ..errors import InvalidContainerID, InvalidSignal
 from ..runner import Setting
+from ..stdio import SupportsFileno
+
+FileDescriptor: TypeAlias = int | SupportsFileno
+"""A descriptor, or something open that tells one."""
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -194,3 +198,23 @@ def number(what: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{what} must be a number, and not negative: {value!r}")
     return value
+
+
+def preserved(files: Sequence[FileDescriptor]) -> tuple[int, ...]:
+    """Turn what `preserve_fds` takes into descriptors that are open.
+
+    runc itself passes on whatever has the number, its own files included (runc#5474).
+
+    Raises:
+        ValueError: If one isn't open.
+        TypeError: If it is a number instead of a sequence, as runc's own option takes.
+    """
+    if isinstance(files, int):
+        raise TypeError(f"preserve_fds must be a sequence of descriptors, not how many: {files}")
+    fds = tuple(file if isinstance(file, int) else file.fileno() for file in files)
+    for fd in fds:
+        try:
+            os.fstat(fd)
+        except (OSError, OverflowError) as exc:
+            raise ValueError(f"preserve_fds must be open descriptors: {fd}") from exc
+    return fds

@@ -20,10 +20,9 @@ from collections.abc import Generator
 from .._linux.exits import wait_pidfd
 from .._linux.fdsocket import FDSocket
 from .._linux.files import open_itself
-from .._linux.held_pidfd import HeldPidfd
 from .._linux.inotify import arrivals
 from .._linux.memfd import lifted
-from .._linux.pidfd import has_exited, kept_status, pidfd_numbers, pidfd_pid
+from .._linux.pidfd import HeldPidfd, has_exited, kept_status, pidfd_numbers, pidfd_pid
 from .._linux.procfs import began_since, children
 from .._linux.scratch import scratch_directory
 from .._linux.subreaper import adopt_stray, adopting

@@ -10,7 +10,7 @@ import anyio
 import msgspec
 
 from .._answers.outcome import command_error
-from .._containers.init_watch import InitWatch
+from .._containers.first_process import InitWatch
 from .._process.running import RunningProcess
 from ..errors import CommandError
 from ..event import OOMEvent

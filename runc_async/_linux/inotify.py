@@ -9,12 +9,9 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from .libc import _libc
-
-if TYPE_CHECKING:
-    pass
 
 _CREATE = 0x100
 _CLOSE_WRITE = 0x8

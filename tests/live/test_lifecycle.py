@@ -17,7 +17,7 @@ import anyio
 import pytest
 from containers import ended, heard
 
-from runc_async._client.programs import DRAIN_TIMEOUT
+from runc_async._client.calls import DRAIN_TIMEOUT
 from runc_async.errors import ContainerNotFound, ContainerRunning
 from runc_async.spec import LinuxCPU, LinuxMemory, LinuxPids, LinuxResources
 from runc_async.state import Status

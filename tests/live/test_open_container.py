@@ -473,7 +473,7 @@ def refuse(*_: object) -> NoReturn:
     [
         ["_containers.first_process.memory_cgroup"],
         pytest.param(["_containers.first_process.read_oom_kills"], marks=pytest.mark.needs("memory controller")),
-        ["_client.opening.Pty"],
+        ["client.Pty"],
         ["_linux.held_pidfd.HeldPidfd.open", "_containers.workload.FDSocket.receive_nowait"],
     ],
     ids=lambda places: places[-1],

@@ -243,7 +243,7 @@ async def test_no_descriptor_is_left_for_the_process(
         raise OSError(24, "Too many open files")
 
     name = await make_container()
-    monkeypatch.setattr("runc_async._linux.held_pidfd.HeldPidfd.open", refuse)
+    monkeypatch.setattr("runc_async._linux.pidfd.HeldPidfd.open", refuse)
     with pytest.raises(OSError, match="Too many open files"):
         await entered(client, name, args, io=PipedIO(), grace=0.3)
     await only_the_first(client, name)
@@ -258,7 +258,7 @@ async def test_exec_goes_on_without_a_pidfd(
         raise OSError(24, "Too many open files")
 
     name = await make_container()
-    monkeypatch.setattr("runc_async._linux.held_pidfd.HeldPidfd.open", refuse)
+    monkeypatch.setattr("runc_async._linux.pidfd.HeldPidfd.open", refuse)
     response = await client.exec(name, ["sh", "-c", "sleep 0.8; echo out; exit 4"], drain_timeout=0.1)
     assert (response.exit_code, response.stdout) == (4, b"out\n")
 

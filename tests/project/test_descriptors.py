@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runc_async._commands.descriptors import preserved
+from runc_async._commands.words import preserved
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,7 +27,7 @@ from recorded import RUNTIMES, cases
 
 from runc_async import Invocation, ProcessRunner, Runc
 from runc_async._client import streaming
-from runc_async._containers import init_watch
+from runc_async._containers import first_process
 from runc_async._linux.procfs import ProcessIdentity
 from runc_async._process.running import RunningProcess
 from runc_async.errors import (
@@ -601,7 +601,7 @@ def watched(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         del pid
         return cgroup
 
-    monkeypatch.setattr(init_watch, "memory_cgroup", memory_cgroup)
+    monkeypatch.setattr(first_process, "memory_cgroup", memory_cgroup)
     with sleeper() as init:
         script.record(init.pid)
         yield Watched(script, init, cgroup)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from runc_async._containers import leftovers
-from runc_async._containers.leftovers import mounted_in, remove_cgroups
-from runc_async._containers.state_mounts import forget_copy, spare_root
+from runc_async._containers.leftovers import forget_copy, mounted_in, remove_cgroups, spare_root
 
 LAYOUTS = {
     "v1": ("4:memory:/ours\n2:cpu,cpuacct:/\n1:name=systemd:/\n", ["memory/ours", "cpu", "cpu,cpuacct", "systemd"]),

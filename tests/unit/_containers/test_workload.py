@@ -23,8 +23,7 @@ from waiting import until
 import runc_async
 from runc_async._containers import workload as workload_module
 from runc_async._containers.workload import Workload
-from runc_async._linux.held_pidfd import HeldPidfd
-from runc_async._linux.pidfd import pidfd_numbers, pidfd_pid
+from runc_async._linux.pidfd import HeldPidfd, pidfd_numbers, pidfd_pid
 from runc_async._linux.procfs import began_since, children, descendants
 from runc_async._process.descendants import drops_sigterm, kill_workload
 from runc_async._process.running import ProcessRunner

@@ -1,0 +1,13 @@
+"""All families of commands in one class: what a `Container` needs of its client."""
+
+from __future__ import annotations
+
+from .checkpoints import Checkpoints
+from .lifecycle import Lifecycle
+from .programs import Programs
+from .queries import Queries
+from .streaming import Streaming
+
+
+class Commands(Queries, Lifecycle, Programs, Checkpoints, Streaming):
+    """The commands of a client, each with the id of the container that it is for."""
