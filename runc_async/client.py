@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal, Unpack
 
-from ._answers.criu_log import explained
+from ._answers.criu_log import with_criu_log
 from ._answers.outcome import check_finished
 from ._client.calls import DEFAULT_CONCURRENCY, GRACE, LET_FINISH, Calls
-from ._client.checkpoints import LET_RESTORE_FINISH, yards_named
+from ._client.checkpoints import LET_RESTORE_FINISH, naming_criu_mounts
 from ._client.commands import Commands
 from ._client.programs import check_live
 from ._commands import argv, words
@@ -242,13 +242,13 @@ class Runc(Commands):
         words = ("--detach", *restoration.words())
 
         def restore(console_socket: str | None) -> Command:
-            ours = Creation(watched=True, console_socket=console_socket, **creation)
+            ours = Creation(own_pid_file=True, console_socket=console_socket, **creation)
             return argv.restore(container_id, self._calls.bundle(container_id, bundle), ours, words)
 
         await self._require_for_restore(restoration, timeout, no_pivot=options.get("no_pivot", False))
-        with yards_named(restoration.log_directory), explained(restoration.log_directory):
+        with naming_criu_mounts(restoration.log_directory), with_criu_log(restoration.log_directory):
             async with self._calls.creating(container_id):
-                container = await self._make(
+                container = await self._hold_new_container(
                     container_id, restore, io or NullIO(), timeout=timeout, stop=LET_RESTORE_FINISH
                 )
         try:
@@ -272,7 +272,7 @@ class Runc(Commands):
         def create(console_socket: str | None) -> Command:
             creation = Creation(
                 pid_file=options.get("pid_file"),
-                watched=True,
+                own_pid_file=True,
                 console_socket=console_socket,
                 pidfd_socket=pidfd_socket,
                 no_pivot=options.get("no_pivot", False),
@@ -282,9 +282,11 @@ class Runc(Commands):
             )
             return argv.create(container_id, self._calls.bundle(container_id, bundle), creation)
 
-        return await self._make(container_id, create, io, timeout=timeout, stop=LET_FINISH, preserve_fds=fds)
+        return await self._hold_new_container(
+            container_id, create, io, timeout=timeout, stop=LET_FINISH, preserve_fds=fds
+        )
 
-    async def _make(
+    async def _hold_new_container(
         self,
         container_id: str,
         command: Callable[[str | None], Command],
@@ -321,20 +323,20 @@ class Runc(Commands):
                     await running.aclose()
                     raise
                 try:
-                    return self._handle(container_id, running, console, io)
+                    return self._new_handle(container_id, running, console, io)
                 except Exception as exc:  # noqa: BLE001 - it is raised again when what runc has made is deleted
                     await running.aclose()
                     problem = exc
         await Container(self, container_id).aclose()
         raise problem
 
-    def _handle(self, container_id: str, running: Running, console: FDSocket | None, io: StdIO) -> Container:
+    def _new_handle(self, container_id: str, running: Running, console: FDSocket | None, io: StdIO) -> Container:
         """Make the handle, which owns the streams and the first process from here on.
 
         Raises:
             OSError: If no descriptor is left.
         """
-        init = _first_process(running)
+        init = _hold_first_process(running)
         try:
             pty = None if console is None or not isinstance(io, PtyIO) else _terminal(console, running.pid, io)
         except BaseException:
@@ -353,7 +355,7 @@ class Runc(Commands):
         )
 
 
-def _first_process(running: Running) -> Init | None:
+def _hold_first_process(running: Running) -> Init | None:
     """Take hold of the first process; None if the runner can't tell it, or somebody has ended it already."""
     if running.workload is None:
         return None

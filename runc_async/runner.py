@@ -57,7 +57,7 @@ class PrivateLog(msgspec.Struct, frozen=True):
         return "<log>"
 
 
-class WatchedPidFile(msgspec.Struct, frozen=True):
+class PidFile(msgspec.Struct, frozen=True):
     """A file for the pid of the process that runc waits for; the runner looks out for it.
 
     Attributes:
@@ -72,7 +72,7 @@ class WatchedPidFile(msgspec.Struct, frozen=True):
 
 
 class PidfdSocket(msgspec.Struct, frozen=True):
-    """The runner's own socket, to which runc sends a pidfd of the process; behind a `WatchedPidFile`."""
+    """The runner's own socket, to which runc sends a pidfd of the process; behind a `PidFile`."""
 
     def __str__(self) -> str:
         """Show that it is a socket."""
@@ -103,7 +103,7 @@ class Setting(msgspec.Struct, frozen=True):
         return [(self.name, "***")]
 
 
-Argument: TypeAlias = str | Document | PrivateLog | WatchedPidFile | PidfdSocket | Setting
+Argument: TypeAlias = str | Document | PrivateLog | PidFile | PidfdSocket | Setting
 
 
 class OwnOutput(msgspec.Struct, frozen=True):
@@ -127,7 +127,7 @@ class StopPolicy(msgspec.Struct, frozen=True):
     """How a runc whose caller was cancelled, or ran out of time, is made to end. Times in seconds.
 
     Attributes:
-        patience: How long it may go on and end by itself, before SIGTERM; with `workload` and a `WatchedPidFile` only
+        patience: How long it may go on and end by itself, before SIGTERM; with `workload` and a `PidFile` only
             until that process has started.
         grace: How long it may live after SIGTERM, before SIGKILL. Zero with zero patience: SIGKILL at once.
         workload: It waits for a process of a container's: after the grace that process is killed first, and runc has
@@ -140,7 +140,7 @@ class StopPolicy(msgspec.Struct, frozen=True):
 
     patience: float = 0.0
     grace: float = 0.0
-    workload: bool = False
+    waits_for_process: bool = False
     helpers: bool = False
     helpers_first: bool = False
 
@@ -206,7 +206,7 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
         truncated: Bytes of stdout or stderr are missing.
         timed_out: It was stopped because its time was up.
         wait_status: How the container's process ended, as wait(2) has it, where the kernel tells.
-        process: What had become of the process that it was to tell in its `WatchedPidFile` and to wait for; None if it
+        process: What had become of the process that it was to tell in its `PidFile` and to wait for; None if it
             wasn't, or that can't be known.
     """
 
@@ -273,7 +273,7 @@ class Process(Protocol):
 
     @property
     def workload(self) -> Workload | None:
-        """The container's process, if the invocation has a `WatchedPidFile`; None if the runner can't tell it."""
+        """The container's process, if the invocation has a `PidFile`; None if the runner can't tell it."""
         ...
 
     def close_workload(self) -> None:

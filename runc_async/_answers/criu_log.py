@@ -26,7 +26,7 @@ _HARMLESS = b"Can't setup RLIMIT_NOFILE"
 
 
 @contextlib.contextmanager
-def explained(directory: str) -> Generator[None]:
+def with_criu_log(directory: str) -> Generator[None]:
     """Add criu's log to a `CheckpointError` of the block.
 
     Args:

@@ -49,7 +49,7 @@ def command_error(invocation: Invocation, completed: Completed) -> CommandError:
     )
 
 
-def refused(invocation: Invocation, completed: Completed) -> bool:
+def refused_as_existing(invocation: Invocation, completed: Completed) -> bool:
     """Tell whether runc has made no container because there is one of that id.
 
     Of two that begin at once the later one may not see the other's container, but the files in it. One that has told a

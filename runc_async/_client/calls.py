@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .._answers.decode import decode_state, decode_version
-from .._answers.outcome import check_finished, check_time, raise_failure, refused, respond
+from .._answers.outcome import check_finished, check_time, raise_failure, refused_as_existing, respond
 from .._bundles.check import check_bundle
 from .._commands import argv, words
 from .._commands.argv import Command
@@ -23,7 +23,7 @@ from .._commands.words import StrPath
 from .._containers.adoption import adopt_processes
 from .._containers.leftovers import unmount
 from .._linux.subreaper import reap_adopted
-from .._process.launch import named
+from .._process.launch import signal_name
 from .._process.running import ProcessRunner
 from .._shield import retried_once, shielded
 from ..errors import (
@@ -107,7 +107,7 @@ class Calls:
             raise ValueError(f"rootless must be True, False or 'auto': {rootless!r}")
         if max_concurrency is not None and max_concurrency < 1:
             raise ValueError(f"max_concurrency must be at least 1: {max_concurrency}")
-        self._command = words.text("command", os.fspath(command))
+        self._command = words.argument("command", os.fspath(command))
         if not self._command:
             raise ValueError("command must not be empty")
         self._root = None if root is None else words.absolute(root)
@@ -115,9 +115,9 @@ class Calls:
         self._cwd = None if cwd is None else words.absolute(cwd)
         self._timeout = check_timeout(timeout)
         self._pdeathsig = None if pdeathsig is None else words.signal_number(pdeathsig)
-        if self._pdeathsig is not None and not named(self._pdeathsig):
+        if self._pdeathsig is not None and not signal_name(self._pdeathsig):
             raise ValueError(f"pdeathsig must be a signal that has a name: {pdeathsig!r}")
-        self._process_group = None if process_group is None else words.number("process_group", process_group)
+        self._process_group = None if process_group is None else words.non_negative("process_group", process_group)
         self._max_concurrency = max_concurrency
         self.runner: Runner = ProcessRunner() if runner is None else runner
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
@@ -234,7 +234,7 @@ class Calls:
             RuncTimeout: If it takes longer than the invocation's timeout.
         """
         completed = await self.runner.run(invocation, started=started)
-        if invocation.stop.workload:
+        if invocation.stop.waits_for_process:
             check_time(invocation, completed)
             raise_failure(invocation, completed)
         else:  # detached: the code is runc's own
@@ -259,7 +259,7 @@ class Calls:
             try:
                 yield
             except (asyncio.CancelledError, RuncTimeout, RuncCrashed):
-                if not (existed or keep or any(refused(*end) for end in ends)):
+                if not (existed or keep or any(refused_as_existing(*end) for end in ends)):
                     await shielded(self.discard(container_id, begun))
                 raise
 
@@ -311,8 +311,8 @@ class Calls:
             reason = str(exc) or type(exc).__name__
             warnings.warn(f"container {container_id!r} may be left behind: {reason}", CleanupWarning, stacklevel=2)
         if left:
-            named = ", ".join(map(str, left))
-            warnings.warn(f"of container {container_id!r} is left behind: {named}", CleanupWarning, stacklevel=2)
+            signal_name = ", ".join(map(str, left))
+            warnings.warn(f"of container {container_id!r} is left behind: {signal_name}", CleanupWarning, stacklevel=2)
 
     @contextlib.contextmanager
     def ending(self, container_id: str) -> Generator[None]:
@@ -422,7 +422,7 @@ class Calls:
             input=data,
             timeout=check_timeout(timeout),
             drain_timeout=0.0 if detach else drain_timeout,
-            stop=stop or (LET_FINISH if detach else StopPolicy(grace=grace, workload=True)),
+            stop=stop or (LET_FINISH if detach else StopPolicy(grace=grace, waits_for_process=True)),
             preserve_fds=preserve_fds,
         )
 

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
-from .._answers.criu_log import explained
+from .._answers.criu_log import with_criu_log
 from .._commands import argv, words
 from .._commands.argv import Creation
 from .._commands.criu import CgroupsMode, Dump, Restoration, status_descriptor
@@ -32,7 +32,7 @@ LET_RESTORE_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.g
 
 
 @contextlib.contextmanager
-def yards_named(directory: str) -> Generator[None]:
+def naming_criu_mounts(directory: str) -> Generator[None]:
     """If the block fails, say what a criu that was killed has left mounted.
 
     Args:
@@ -163,7 +163,7 @@ class Checkpoints:
             },
             timeout,
         )
-        with explained(dump.log_directory), self._calls.ending(container_id):
+        with with_criu_log(dump.log_directory), self._calls.ending(container_id):
             await self._calls.request(
                 command,
                 timeout=timeout,
@@ -279,7 +279,7 @@ class Checkpoints:
         )
         creation = Creation(
             pid_file=pid_file,
-            watched=not detach,  # its start is the end of criu
+            own_pid_file=not detach,  # its start is the end of criu
             console_socket=console_socket,
             no_pivot=no_pivot,
             extra_args=extra_args,
@@ -297,10 +297,12 @@ class Checkpoints:
             drain_timeout=drain_timeout,
             grace=grace,
             detach=detach,
-            stop=LET_RESTORE_FINISH if detach else StopPolicy(patience=LET_FINISH.patience, grace=grace, workload=True),
+            stop=LET_RESTORE_FINISH
+            if detach
+            else StopPolicy(patience=LET_FINISH.patience, grace=grace, waits_for_process=True),
         )
         await self._require_for_restore(restoration, timeout or DEFAULT, no_pivot=no_pivot, no_subreaper=no_subreaper)
-        with yards_named(restoration.log_directory), explained(restoration.log_directory):
+        with naming_criu_mounts(restoration.log_directory), with_criu_log(restoration.log_directory):
             async with self._calls.creating(container_id):
                 return await self._calls.run_program(invocation, check=check, started=task_status.started)
 

@@ -125,7 +125,7 @@ class Lifecycle:
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._change(argv.start(container_id), timeout)
+        await self._run_quietly(argv.start(container_id), timeout)
 
     async def kill(
         self,
@@ -156,7 +156,7 @@ class Lifecycle:
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._change(argv.kill(container_id, signal, to_all=all), timeout)
+        await self._run_quietly(argv.kill(container_id, signal, to_all=all), timeout)
 
     async def delete(self, container_id: str, *, force: bool = False, timeout: Timeout = DEFAULT) -> None:
         """Delete a container that is stopped, or created: runc-delete(8).
@@ -179,7 +179,7 @@ class Lifecycle:
         """
         command = argv.delete(container_id, force=force)
         with self._calls.ending(container_id):
-            await self._change(command, timeout)
+            await self._run_quietly(command, timeout)
 
     async def pause(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Freeze all processes of a container: runc-pause(8).
@@ -198,7 +198,7 @@ class Lifecycle:
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._change(argv.pause(container_id), timeout)
+        await self._run_quietly(argv.pause(container_id), timeout)
 
     async def resume(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Thaw all processes of a container: runc-resume(8).
@@ -217,7 +217,7 @@ class Lifecycle:
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._change(argv.resume(container_id), timeout)
+        await self._run_quietly(argv.resume(container_id), timeout)
 
     async def update(
         self,
@@ -268,8 +268,8 @@ class Lifecycle:
             },
             timeout,
         )
-        await self._change(command, timeout)
+        await self._run_quietly(command, timeout)
 
-    async def _change(self, command: Command, timeout: Timeout) -> None:
+    async def _run_quietly(self, command: Command, timeout: Timeout) -> None:
         """Run a command that changes a container and says nothing."""
         await self._calls.request(command, timeout=timeout, stop=LET_FINISH)

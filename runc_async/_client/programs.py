@@ -115,7 +115,7 @@ class Programs:
             no_new_keyring=no_new_keyring,
             preserve_fds=len(fds),
             extra_args=extra_args,
-            watched=not detach and pid_file is None,  # the caller's may be in another mount namespace
+            own_pid_file=not detach and pid_file is None,  # the caller's may be in another mount namespace
         )
         command = argv.run(
             container_id,
@@ -368,7 +368,7 @@ def exec_command(
     overrides = Overrides(**{name: given[name] for name in Overrides.__struct_fields__ if name in given})
     execution = Execution(
         detach=detach,
-        watched=not detach or adopting(),
+        own_pid_file=not detach or adopting(),
         console_socket=console_socket,
         preserve_fds=preserve_fds,
         **{name: given[name] for name in EXECUTION_OPTIONS if name in given},

@@ -11,21 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from ..runner import Argument, Document, PidfdSocket, WatchedPidFile
+from ..runner import Argument, Document, PidfdSocket, PidFile
 from .words import (
     StrPath,
     User,
     absolute,
+    argument,
     check_container_id,
-    number,
+    non_negative,
     numeric_user,
     option,
     path_option,
     setting,
-    several,
     signal_number,
+    strings,
     switches,
-    text,
     unchecked,
 )
 
@@ -62,12 +62,12 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
     no_new_keyring: bool = False
     preserve_fds: int = 0
     extra_args: Sequence[str] = ()
-    watched: bool = False
+    own_pid_file: bool = False
 
     def words(self) -> tuple[Argument, ...]:
         """Write them."""
         return (
-            *_pid_file(self.pid_file, watched=self.watched),
+            *_pid_file(self.pid_file, own_pid_file=self.own_pid_file),
             *path_option("--console-socket", self.console_socket),
             *_pidfd_socket(self.pidfd_socket),
             *switches(no_pivot=self.no_pivot, no_new_keyring=self.no_new_keyring),
@@ -76,11 +76,11 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _pid_file(path: StrPath | None, *, watched: bool) -> tuple[Argument, ...]:
+def _pid_file(path: StrPath | None, *, own_pid_file: bool) -> tuple[Argument, ...]:
     """Write `--pid-file`; always, if the runner is to look out for it."""
-    if not watched:
+    if not own_pid_file:
         return path_option("--pid-file", path)
-    return ("--pid-file", WatchedPidFile(None if path is None else absolute(path)))
+    return ("--pid-file", PidFile(None if path is None else absolute(path)))
 
 
 def _pidfd_socket(socket: StrPath | PidfdSocket | None) -> tuple[Argument, ...]:
@@ -115,7 +115,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """The options of `exec` that hold with a whole process document too. Attributes are those of `Runc.exec`."""
 
     detach: bool = False
-    watched: bool = False
+    own_pid_file: bool = False
     cgroup: str | Sequence[str] = ()
     ignore_paused: bool = False
     pid_file: StrPath | None = None
@@ -130,7 +130,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         return (
             *switches(detach=self.detach, ignore_paused=self.ignore_paused),
             *(word for path in cgroups for word in option("--cgroup", path)),
-            *_pid_file(self.pid_file, watched=self.watched),
+            *_pid_file(self.pid_file, own_pid_file=self.own_pid_file),
             *path_option("--console-socket", self.console_socket),
             *_pidfd_socket(self.pidfd_socket),
             *_preserved(self.preserve_fds),
@@ -158,8 +158,8 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
             *option("--cwd", None if self.cwd is None else os.fspath(self.cwd)),
             *(word for name, value in (self.env or {}).items() for word in ("--env", setting(name, value))),
             *option("--user", None if self.user is None else numeric_user(self.user)),
-            *(word for gid in self.additional_gids for word in ("--additional-gids", str(number("gid", gid)))),
-            *(word for cap in several("caps", self.caps) for word in option("--cap", cap)),
+            *(word for gid in self.additional_gids for word in ("--additional-gids", str(non_negative("gid", gid)))),
+            *(word for cap in strings("caps", self.caps) for word in option("--cap", cap)),
             *option("--process-label", self.process_label),
             *option("--apparmor", self.apparmor),
         )
@@ -177,7 +177,7 @@ def exec_arguments(container_id: str, args: Sequence[str], execution: Execution,
         TypeError: If the arguments are no sequence of str; one str is none, and neither is a dict.
         ValueError: If there are none, or one has a NUL byte.
     """
-    words = several("process, if it isn't a spec.Process,", args)
+    words = strings("process, if it isn't a spec.Process,", args)
     if not words:
         raise ValueError("process must have at least one argument")
     return _words("exec", (*overrides.words(), *execution.words()), container_id, *words)
@@ -230,7 +230,7 @@ def ps(container_id: str) -> Command:
 
 def top(container_id: str, ps_options: Sequence[str]) -> Command:
     """`runc ps`, as the table of ps(1): what stands behind the id goes there."""
-    return _words("ps", ("--format", "table"), container_id, *(text("ps_options", word) for word in ps_options))
+    return _words("ps", ("--format", "table"), container_id, *(argument("ps_options", word) for word in ps_options))
 
 
 def stats(container_id: str) -> Command:

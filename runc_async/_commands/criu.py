@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from .words import FileDescriptor, StrPath, absolute, option, path_option, several, switches, text
+from .words import FileDescriptor, StrPath, absolute, argument, option, path_option, strings, switches
 
 CgroupsMode: TypeAlias = Literal["soft", "full", "strict", "ignore"]
 
@@ -143,7 +143,7 @@ def _empty_namespaces(names: Sequence[str]) -> tuple[str, ...]:
         ValueError: If runc can't leave one empty.
         TypeError: If it is one str instead of a sequence of them.
     """
-    for name in several("empty_ns", names):
+    for name in strings("empty_ns", names):
         if name not in EMPTY_NAMESPACES:
             raise ValueError(f"empty_ns must be of {', '.join(sorted(EMPTY_NAMESPACES))}: {name!r}")
     return tuple(names)
@@ -156,7 +156,7 @@ def _address_port(server: str) -> str:
         ValueError: If it isn't `address:port`.
         TypeError: If it isn't a str.
     """
-    match = _ADDRESS_PORT.fullmatch(text("page_server", server))
+    match = _ADDRESS_PORT.fullmatch(argument("page_server", server))
     if match is None or not 0 < int(match[1]) <= _LAST_PORT:
         raise ValueError(f"page_server must be 'address:port', without another colon: {server!r}")
     return server

@@ -63,15 +63,15 @@ def absolute(path: StrPath) -> str:
         TypeError: If it isn't a path.
         ValueError: If it is empty or has a NUL byte.
     """
-    text = os.fspath(path)
-    if not isinstance(text, str):
+    argument = os.fspath(path)
+    if not isinstance(argument, str):
         raise TypeError(f"path must be a str or a path of str: {path!r}")
-    if not text or "\0" in text:
+    if not argument or "\0" in argument:
         raise ValueError(f"path must not be empty or have a NUL byte: {path!r}")
-    return os.path.abspath(text)
+    return os.path.abspath(argument)
 
 
-def text(what: str, value: str) -> str:
+def argument(what: str, value: str) -> str:
     """Return an argument that exec(2) can pass on. What it is stays out of the sentence: it may be a secret.
 
     Raises:
@@ -108,10 +108,10 @@ def signal_number(signal: int | str) -> int:
     """
     if isinstance(signal, bool) or not isinstance(signal, int | str):
         raise TypeError(f"signal must be a number or a name: {signal!r}")
-    number = signal if isinstance(signal, int) else _signal_by_name(signal)
-    if not 0 <= number <= _LAST_SIGNAL:
+    non_negative = signal if isinstance(signal, int) else _signal_by_name(signal)
+    if not 0 <= non_negative <= _LAST_SIGNAL:
         raise InvalidSignal((), None, message=f"no such signal: {signal!r}")
-    return int(number)
+    return int(non_negative)
 
 
 def _signal_by_name(name: str) -> int:
@@ -120,14 +120,14 @@ def _signal_by_name(name: str) -> int:
         return int(name)
     upper = name.upper().removeprefix("SIG")
     if real_time := _REAL_TIME.fullmatch(upper):
-        number = signals.Signals[f"SIG{real_time[1]}"] + int(real_time[2])
-        return number if signals.SIGRTMIN <= number <= signals.SIGRTMAX else -1
+        non_negative = signals.Signals[f"SIG{real_time[1]}"] + int(real_time[2])
+        return non_negative if signals.SIGRTMIN <= non_negative <= signals.SIGRTMAX else -1
     return signals.Signals.__members__.get(f"SIG{upper}", -1)
 
 
 def option(flag: str, value: str | None) -> tuple[str, ...]:
     """Write an option with its value; nothing for None."""
-    return () if value is None else (flag, text(flag, value))
+    return () if value is None else (flag, argument(flag, value))
 
 
 def path_option(flag: str, path: StrPath | None) -> tuple[str, ...]:
@@ -147,10 +147,10 @@ def unchecked(words: Sequence[str]) -> tuple[str, ...]:
         TypeError: If it is one str instead of a sequence of them.
         ValueError: If one has a NUL byte.
     """
-    return several("extra_args", words)
+    return strings("extra_args", words)
 
 
-def several(what: str, words: Sequence[str]) -> tuple[str, ...]:
+def strings(what: str, words: Sequence[str]) -> tuple[str, ...]:
     """Return arguments of which there may be any number.
 
     Raises:
@@ -159,7 +159,7 @@ def several(what: str, words: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(words, str | bytes) or not isinstance(words, Sequence):
         raise TypeError(f"{what} must be a sequence of str, not {type(words).__name__}")
-    return tuple(text(what, word) for word in words)
+    return tuple(argument(what, word) for word in words)
 
 
 def setting(name: str, value: str) -> Setting:
@@ -169,7 +169,7 @@ def setting(name: str, value: str) -> Setting:
         ValueError: If the name is empty or has a `=`, or either has a NUL byte.
         TypeError: If either isn't a str.
     """
-    if not text("the name of a variable", name) or "=" in name:
+    if not argument("the name of a variable", name) or "=" in name:
         raise ValueError(f"the name of a variable must not be empty or have a '=': {name.partition('=')[0]!r}...")
     if not isinstance(value, str) or "\0" in value or not _is_encodable(value):
         wrong = ValueError if isinstance(value, str) else TypeError
@@ -189,7 +189,7 @@ def numeric_user(user: User) -> str:
     return written
 
 
-def number(what: str, value: int) -> int:
+def non_negative(what: str, value: int) -> int:
     """Return a number that isn't negative.
 
     Raises:

@@ -155,13 +155,13 @@ class InitWatch:
         if kills is not None:
             self._kills = kills
 
-    def told(self) -> None:
+    def report_oom(self) -> None:
         """Note that runc has told of a kill."""
         self._look()
         self._told = max(self._kills, self._told + self._reported_first)
 
     @property
-    def untold(self) -> bool:
+    def unreported_oom(self) -> bool:
         """Whether the kernel has killed more than runc has told of."""
         self._look()
         return self._kills > self._told

@@ -100,14 +100,14 @@ class EventReader:
     def told_of_oom(self) -> None:
         """Note that an event has told of a kill."""
         if self._watch is not None:
-            self._watch.told()
+            self._watch.report_oom()
 
     def untold_oom(self) -> bytes | None:
         """Return the line that runc should have printed before the container's end, if it hasn't.
 
         On cgroup v2 runc ends as soon as the cgroup is empty, and has often not looked at the counter by then.
         """
-        if self._watch is None or not self._watch.untold:
+        if self._watch is None or not self._watch.unreported_oom:
             return None
         return msgspec.json.encode(OOMEvent(self._invocation.container_id or ""))
 

@@ -7,7 +7,7 @@ import os
 
 from .._containers.workload import Workload
 from .._linux.memfd import lifted, memory_file
-from ..runner import Argument, Document, PidfdSocket, PrivateLog, Setting, WatchedPidFile
+from ..runner import Argument, Document, PidfdSocket, PidFile, PrivateLog, Setting
 
 LOG_LIMIT = 1 << 20
 """Bytes of runc's private log that are read: its end, where the reason of a failure stands."""
@@ -16,7 +16,7 @@ FIRST_INHERITED = 3
 """The first descriptor behind stdin, stdout and stderr."""
 
 
-class Files:
+class ArgumentFiles:
     """The files of one invocation: in memory, but for the one with a pid."""
 
     def __init__(self, *, above: int) -> None:
@@ -43,7 +43,7 @@ class Files:
             case PrivateLog():
                 self._log = memory_file("log", above=self._above)
                 return self._path(self._log)
-            case WatchedPidFile():
+            case PidFile():
                 self.workload = Workload(argument.path, above=self._above)
                 if self.workload.directory_fd >= 0:
                     self.inherited.append(self.workload.directory_fd)

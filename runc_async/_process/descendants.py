@@ -15,7 +15,7 @@ KILL_TIME = 2.0
 """Seconds for a process to end after SIGKILL."""
 
 
-class Helpers:
+class Descendants:
     """The descendants of a child of ours, held by pidfds: after its end they are nobody's, and can't be found.
 
     Args:
@@ -52,7 +52,7 @@ class Helpers:
         return not scope.cancelled_caught
 
 
-def kill_workload(pid: int) -> None:
+def kill_descendants(pid: int) -> None:
     """Kill all descendants of `pid`, a child of ours that hasn't been reaped, but not itself: runc reports the end.
 
     Each is signalled through a pidfd that is checked against its parent, since process ids are used again.

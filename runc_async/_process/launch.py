@@ -21,7 +21,7 @@ from .child import spawn_error
 # Moves the descriptors to 3, 4, ... and joins the process group. The text is constant; what varies are numbers and the
 # program's own arguments. Targets may be sources as well, so all are lifted out of the way first. It fails by a signal,
 # because an exit code would be taken for that of a container's process.
-_PLACE = """\
+_MOVE_DESCRIPTORS = """\
 import fcntl, os, signal, sys
 group, count = sys.argv[1], int(sys.argv[2])
 fds = [int(word) for word in sys.argv[3 : 3 + count]]
@@ -40,7 +40,7 @@ except OSError as error:
 """
 
 
-def named(signum: int) -> str | None:
+def signal_name(signum: int) -> str | None:
     """Return a signal's name as setpriv(1) takes it, or None if it has none."""
     if signal.SIGRTMIN < signum < signal.SIGRTMAX:
         return f"RTMIN+{signum - signal.SIGRTMIN}"
@@ -74,10 +74,17 @@ def helped(
         group = None
     prefix: list[str] = []
     if invocation.pdeathsig is not None:
-        prefix += ["setpriv", "--pdeathsig", named(invocation.pdeathsig) or "", "--"]
+        prefix += ["setpriv", "--pdeathsig", signal_name(invocation.pdeathsig) or "", "--"]
     if group is not None or lent:
         numbers = [str(fd) for fd in lent]
-        prefix += [sys.executable, "-ISc", _PLACE, "" if group is None else str(group), str(len(numbers)), *numbers]
+        prefix += [
+            sys.executable,
+            "-ISc",
+            _MOVE_DESCRIPTORS,
+            "" if group is None else str(group),
+            str(len(numbers)),
+            *numbers,
+        ]
     if prefix:
         _look_up(argv[0], options)
     elif on_asyncio:  # uvloop looks up in C, and puts what it is given into the argument vector

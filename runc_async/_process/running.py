@@ -16,9 +16,9 @@ from .._streams.pipes import PipeReader, PipeWriter
 from ..console import Pty
 from ..exitstatus import from_wait_status
 from ..runner import Completed, Fate, Invocation, StreamedOutput, end_notes
-from .argument_files import FIRST_INHERITED, Files
+from .argument_files import FIRST_INHERITED, ArgumentFiles
 from .child import Child
-from .descendants import Helpers, drops_sigterm, kill_workload
+from .descendants import Descendants, drops_sigterm, kill_descendants
 from .launch import helped
 from .plumbing import Plumbing
 
@@ -61,7 +61,7 @@ class ProcessRunner:
     async def _start(self, invocation: Invocation, *, live: bool) -> RunningProcess:
         """Open the descriptors, spawn, and close the child's ends."""
         plumbing = Plumbing(invocation.streams, data=invocation.input, live=live)
-        files = Files(above=FIRST_INHERITED + len(invocation.preserve_fds))
+        files = ArgumentFiles(above=FIRST_INHERITED + len(invocation.preserve_fds))
         child = Child()
         with child.watched():
             try:
@@ -88,7 +88,7 @@ class ProcessRunner:
 class RunningProcess:
     """A runc that is our child: see `Process` for what it promises."""
 
-    def __init__(self, invocation: Invocation, child: Child, plumbing: Plumbing, files: Files) -> None:
+    def __init__(self, invocation: Invocation, child: Child, plumbing: Plumbing, files: ArgumentFiles) -> None:
         """Take over what `ProcessRunner` has opened."""
         self.invocation = invocation
         self.child = child
@@ -246,7 +246,7 @@ class RunningProcess:
 
     def _adopt(self) -> None:
         """Note what runc has left behind: a process that it has detached from, copies of itself if it failed."""
-        if self.workload is not None and not self.invocation.stop.workload:
+        if self.workload is not None and not self.invocation.stop.waits_for_process:
             self.workload.look()
             (adopt_stray if self.invocation.command == "exec" else adopt)(self.workload.pid)
         if self.child.returncode != 0:
@@ -271,9 +271,9 @@ class RunningProcess:
         """End it by the invocation's policy."""
         policy = self.invocation.stop
         if policy.patience > 0:
-            begun = self.workload.started if policy.workload and self.workload is not None else None
+            begun = self.workload.started if policy.waits_for_process and self.workload is not None else None
             await self.child.wait(policy.patience, or_for=begun)
-        if policy.workload and self.child.returncode is None:
+        if policy.waits_for_process and self.child.returncode is None:
             executed, deaf = self._executed, drops_sigterm(self.pid)
             await self.child.end(signal.SIGTERM)
             if deaf or not await self._gone(policy.grace):
@@ -284,11 +284,11 @@ class RunningProcess:
                 await self._abandon(executed)
             await self.child.stop()
         else:
-            helpers = Helpers(self.pid) if policy.helpers and self.child.returncode is None else None
+            helpers = Descendants(self.pid) if policy.helpers and self.child.returncode is None else None
             try:
                 if policy.helpers_first and self.child.returncode is None:
                     self._note_descendants()
-                    kill_workload(self.pid)
+                    kill_descendants(self.pid)
                     await self.child.wait(policy.grace)
                 await self.child.stop(policy.grace)
             finally:
@@ -297,7 +297,7 @@ class RunningProcess:
 
     def _fate(self) -> Fate | None:
         """Tell what has become of the process that runc waited for, now that runc has ended; kill it if it goes on."""
-        if self._told_fate is None and self.workload is not None and self.invocation.stop.workload:
+        if self._told_fate is None and self.workload is not None and self.invocation.stop.waits_for_process:
             self._told_fate = self.workload.fate()
             with contextlib.suppress(PermissionError):
                 self.workload.kill_orphan()
@@ -318,7 +318,7 @@ class RunningProcess:
 
     def _orphan(self) -> None:
         """Do what has to be done before runc is killed and nobody watches it."""
-        if self.invocation.stop.workload:
+        if self.invocation.stop.waits_for_process:
             self._kill_workload()
 
     def _kill_workload(self) -> None:
@@ -327,7 +327,7 @@ class RunningProcess:
         if self.workload is not None:
             with contextlib.suppress(PermissionError):
                 self.workload.send_signal(signal.SIGKILL)  # the one kill that needs no descriptor
-        kill_workload(self.pid)
+        kill_descendants(self.pid)
 
     async def _gone(self, seconds: float) -> bool:
         """Wait for runc's exit; once an `exec`'s process has ended only while output may come that is captured.

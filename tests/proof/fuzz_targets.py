@@ -188,7 +188,7 @@ def criu_log(data: bytes) -> None:
     place("dump.log").write_bytes(data)
     error = CheckpointError((), 1, message="criu failed")
     error.log_path = "dump.log"
-    with contextlib.suppress(CheckpointError), criu_log_module.explained(str(place())):
+    with contextlib.suppress(CheckpointError), criu_log_module.with_criu_log(str(place())):
         raise error
     assert len(error.log_tail) <= criu_log_module.TAIL
     assert error.log_tail or not data

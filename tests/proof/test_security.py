@@ -26,7 +26,7 @@ from fuzz_targets import chain, sound
 from rich.console import Console
 
 from runc_async import Bundle, Runc, spec
-from runc_async._answers.criu_log import explained
+from runc_async._answers.criu_log import with_criu_log
 from runc_async._containers.workload import Workload
 from runc_async._linux.fdsocket import FDSocket
 from runc_async._linux.scratch import scratch_directory
@@ -647,7 +647,7 @@ def test_no_file_is_read_that_a_container_has_named(name: str, tmp_path: Path) -
         os.mkfifo(tmp_path / name)
     error = CheckpointError((), 1)
     error.log_path = str(tmp_path / name)
-    with pytest.raises(CheckpointError), explained(str(tmp_path)):
+    with pytest.raises(CheckpointError), with_criu_log(str(tmp_path)):
         raise error
     assert error.log_tail == b""
     assert not hasattr(error, "__notes__")

@@ -266,7 +266,7 @@ async def test_executing(runner: FakeRunner, client: Runc) -> None:
         assert (await process.wait()).code == 0
     (invocation,) = runner.invocations
     assert "--tty" in words(invocation)
-    assert (invocation.stop.grace, invocation.stop.workload) == (3, True)
+    assert (invocation.stop.grace, invocation.stop.waits_for_process) == (3, True)
 
 
 async def test_signalling(runner: FakeRunner, client: Runc) -> None:

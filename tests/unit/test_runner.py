@@ -6,14 +6,14 @@ import msgspec
 import pytest
 
 from runc_async import ProcessRunner, Runner
-from runc_async.runner import Completed, Document, Invocation, PrivateLog, Setting, WatchedPidFile
+from runc_async.runner import Completed, Document, Invocation, PidFile, PrivateLog, Setting
 from runc_async.testing import FakeRunner
 
 
 def test_what_is_shown_of_arguments() -> None:
     """Documents show their name, values of the environment nothing, and files of ours what they are."""
     argv = ("runc", Document("process.json", b"secret"), PrivateLog(), Setting("PASSWORD", "secret"))
-    invocation = Invocation(command="exec", argv=(*argv, WatchedPidFile(), WatchedPidFile("/p")))
+    invocation = Invocation(command="exec", argv=(*argv, PidFile(), PidFile("/p")))
     assert invocation.args == ("runc", "<process.json>", "<log>", "PASSWORD=***", "<pid file>", "/p")
 
 

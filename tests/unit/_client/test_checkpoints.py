@@ -22,7 +22,7 @@ from runc_async.errors import (
     RuncTimeout,
     UnsupportedError,
 )
-from runc_async.runner import PrivateLog, StopPolicy, WatchedPidFile
+from runc_async.runner import PidFile, PrivateLog, StopPolicy
 from runc_async.stdio import CapturedIO, NullIO, PipedIO
 from runc_async.testing import FakeRunner
 
@@ -162,10 +162,10 @@ async def test_restore(client: Runc, runner: FakeRunner) -> None:
     runner.reply("restore", stdout=b"hello", exit_code=7)
     response = await client.restore("web", "/b", "/images", grace=2)
     [invocation] = runner.invocations
-    pid_file = ("--pid-file", WatchedPidFile())
+    pid_file = ("--pid-file", PidFile())
     assert invocation.argv == (*PREFIX, "restore", "--bundle", "/b", "--image-path", "/images", *pid_file, "--", "web")
     assert (invocation.streams, invocation.timeout) == (CapturedIO(), None)
-    assert invocation.stop == StopPolicy(patience=LET_FINISH.patience, grace=2, workload=True)
+    assert invocation.stop == StopPolicy(patience=LET_FINISH.patience, grace=2, waits_for_process=True)
     assert (response.exit_code, response.stdout) == (7, b"hello")
     with pytest.raises(ExitError):
         await client.restore("web", "/b", "/images", check=True)
@@ -216,7 +216,7 @@ async def test_open_restored(client: Runc, runner: FakeRunner) -> None:
     assert (version.command, delete.command) == ("version", "delete")
     assert restore.argv == (
         *(*PREFIX, "restore", "--bundle", "/b", "--detach", "--image-path", "/images", "--file-locks"),
-        *("--pid-file", WatchedPidFile(), "--no-pivot", "--foo", "--", "web"),
+        *("--pid-file", PidFile(), "--no-pivot", "--foo", "--", "web"),
     )
     assert (restore.streams, restore.timeout, restore.stop) == (PipedIO(), 3, LET_RESTORE_FINISH)
 

@@ -174,7 +174,7 @@ async def test_changes_are_let_finish(name: str) -> None:
     await CALLS[name](Runc(runner=runner))
     stop = runner.invocations[0].stop
     foreground = name.startswith(("run", "exec"))
-    assert (stop.patience > 0, stop.grace > 0, stop.workload) == (not foreground, True, foreground)
+    assert (stop.patience > 0, stop.grace > 0, stop.waits_for_process) == (not foreground, True, foreground)
 
 
 async def test_detached_commands_are_let_finish() -> None:
@@ -185,7 +185,7 @@ async def test_detached_commands_are_let_finish() -> None:
     await client.exec("web", ["x"], detach=True)
     for invocation in runner.invocations:
         assert invocation.stop.patience > 0
-        assert not invocation.stop.workload
+        assert not invocation.stop.waits_for_process
         assert invocation.streams == NullIO()
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from runc_async._commands import argv, words
 from runc_async._commands.argv import Creation, Execution, Overrides
 from runc_async.errors import InvalidContainerID, InvalidSignal
-from runc_async.runner import Document, Setting, WatchedPidFile
+from runc_async.runner import Document, PidFile, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from runc_async._commands.argv import Command
     from runc_async._commands.words import User
 
-PIDS = ("--pid-file", WatchedPidFile())
+PIDS = ("--pid-file", PidFile())
 
 COMMANDS = {
     "create": (
@@ -56,7 +56,7 @@ COMMANDS = {
     ),
     "start": (argv.start("web"), ("start", "--", "web")),
     "exec of arguments": (
-        argv.exec_arguments("web", ["sh", "-c", "--", "-x"], Execution(watched=True), Overrides()),
+        argv.exec_arguments("web", ["sh", "-c", "--", "-x"], Execution(own_pid_file=True), Overrides()),
         ("exec", *PIDS, "--", "web", "sh", "-c", "--", "-x"),
     ),
     "exec with everything": (
@@ -98,8 +98,8 @@ COMMANDS = {
         ("exec", "--detach", "--cgroup", "sub", "--", "web", "id"),
     ),
     "exec with a pid file": (
-        argv.exec_arguments("web", ("id",), Execution(pid_file="/p", watched=True), Overrides()),
-        ("exec", "--pid-file", WatchedPidFile("/p"), "--", "web", "id"),
+        argv.exec_arguments("web", ("id",), Execution(pid_file="/p", own_pid_file=True), Overrides()),
+        ("exec", "--pid-file", PidFile("/p"), "--", "web", "id"),
     ),
     "exec of a document": (
         argv.exec_document("web", b"{}", Execution(detach=True)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, strategies as st
 
-from runc_async._answers.criu_log import TAIL, explained, tail
+from runc_async._answers.criu_log import TAIL, tail, with_criu_log
 from runc_async._commands.criu import Dump, Restoration, status_descriptor
 from runc_async.errors import CheckpointError, ContainerNotFound
 
@@ -173,7 +173,7 @@ def test_an_error_with_criu_s_log(tmp_path: Path) -> None:
     (tmp_path / "dump.log").write_bytes(LINE + HARMLESS + b"Error (x): \x1b[31mred\n" + ERROR)
     error = CheckpointError((), 1, container_id="web")
     error.log_path = "dump.log"
-    with pytest.raises(CheckpointError), explained(str(tmp_path)):
+    with pytest.raises(CheckpointError), with_criu_log(str(tmp_path)):
         raise error
     assert error.log_path == str(tmp_path / "dump.log")
     assert error.log_tail.endswith(ERROR)
@@ -185,7 +185,7 @@ def test_an_error_with_a_log_that_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "restore.log").write_bytes(LINE)
     error = CheckpointError((), 1)
     error.log_path = str(tmp_path / "restore.log")  # as crun names it
-    with pytest.raises(CheckpointError), explained("/elsewhere"):
+    with pytest.raises(CheckpointError), with_criu_log("/elsewhere"):
         raise error
     assert error.log_tail == LINE
     assert not hasattr(error, "__notes__")
@@ -196,12 +196,12 @@ def test_an_error_without_criu_s_log(tmp_path: Path, path: str | None) -> None:
     """A log that was never written, or is out of reach, is no further error."""
     error = CheckpointError((), 1)
     error.log_path = path
-    with pytest.raises(CheckpointError), explained(str(tmp_path)):
+    with pytest.raises(CheckpointError), with_criu_log(str(tmp_path)):
         raise error
     assert error.log_tail == b""
 
 
 def test_other_errors_pass(tmp_path: Path) -> None:
     """What isn't criu's matter stays as it is."""
-    with pytest.raises(ContainerNotFound), explained(str(tmp_path)):
+    with pytest.raises(ContainerNotFound), with_criu_log(str(tmp_path)):
         raise ContainerNotFound((), 1)

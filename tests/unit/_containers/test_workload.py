@@ -25,9 +25,9 @@ from runc_async._containers import workload as workload_module
 from runc_async._containers.workload import Workload
 from runc_async._linux.pidfd import HeldPidfd, pidfd_numbers, pidfd_pid
 from runc_async._linux.procfs import began_since, children, descendants
-from runc_async._process.descendants import drops_sigterm, kill_workload
+from runc_async._process.descendants import drops_sigterm, kill_descendants
 from runc_async._process.running import ProcessRunner
-from runc_async.runner import Invocation, PidfdSocket, PrivateLog, StopPolicy, WatchedPidFile
+from runc_async.runner import Invocation, PidfdSocket, PidFile, PrivateLog, StopPolicy
 from runc_async.stdio import NullIO
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def runc(script: str, pid_file: str | None = None, **settings: object) -> Invoca
     made = shell("tell() { echo $1 > $2.tmp; mv $2.tmp $2; }; " + script, streams=NullIO(), **settings)
     return Invocation(
         command="exec",
-        argv=(*made.argv, WatchedPidFile(pid_file)),
+        argv=(*made.argv, PidFile(pid_file)),
         streams=NullIO(),
-        stop=StopPolicy(grace=5.0, workload=True),
+        stop=StopPolicy(grace=5.0, waits_for_process=True),
     )
 
 
@@ -61,7 +61,7 @@ async def test_children_and_theirs(tmp_path: Path) -> None:
         )
         pids = {int(await said.word()), int(await said.word())}
         assert set(children(process.pid)) < pids
-        kill_workload(process.pid)
+        kill_descendants(process.pid)
         assert (await process.wait()).returncode == 7
         for pid in pids:
             await gone(pid)
@@ -76,7 +76,7 @@ async def test_a_number_that_changed_hands(monkeypatch: pytest.MonkeyPatch) -> N
         return [(process.pid, 1 << 22), (1 << 22, 1)]
 
     monkeypatch.setattr(workload_module, "descendants", descendants)
-    kill_workload(1)
+    kill_descendants(1)
     assert alive(process.pid)
     await process.aclose()
 
@@ -111,7 +111,7 @@ async def test_a_container_decides_how_many_there_are(condition: str, monkeypatc
             with recursion(number // 2):
                 assert not drops_sigterm(top.pid)
                 found = descendants(top.pid)
-                kill_workload(top.pid)
+                kill_descendants(top.pid)
             assert len(found) == number
             assert len(looks) == 3 * (number + 1)
             for pid, _ in found:
@@ -207,7 +207,7 @@ async def test_a_process_that_was_there_before(script: str) -> None:
     try:
         env = {"OLDER": str(older.pid)}
         process = await ProcessRunner().open(
-            msgspec.structs.replace(runc(script), env=env, stop=StopPolicy(workload=True))
+            msgspec.structs.replace(runc(script), env=env, stop=StopPolicy(waits_for_process=True))
         )
         assert process.workload is not None
         await process.child.wait(or_for=process.workload.started)
@@ -406,9 +406,9 @@ def sender(what: str) -> Invocation:
     """Return a runc that sends something to the runner's socket."""
     return Invocation(
         command="create",
-        argv=(sys.executable, "-I", "-S", "-c", SENDER, WatchedPidFile(), PidfdSocket(), what),
+        argv=(sys.executable, "-I", "-S", "-c", SENDER, PidFile(), PidfdSocket(), what),
         streams=NullIO(),
-        stop=StopPolicy(grace=5.0, workload=True),
+        stop=StopPolicy(grace=5.0, waits_for_process=True),
     )
 
 
@@ -461,7 +461,7 @@ async def test_a_process_in_a_namespace_of_its_own() -> None:
     """Its pidfd is believed under the number that it has there, which may be anybody's here."""
     namespace = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
     invocation = sender("pidfd")
-    policy = StopPolicy(grace=0.1, workload=True)
+    policy = StopPolicy(grace=0.1, waits_for_process=True)
     process = await ProcessRunner().open(
         msgspec.structs.replace(invocation, argv=(*namespace, *invocation.argv), stop=policy)
     )

@@ -14,7 +14,7 @@ from containers import heard
 
 from runc_async._linux.pidfd import has_exited
 from runc_async._process import descendants as descendants_module
-from runc_async._process.descendants import Helpers
+from runc_async._process.descendants import Descendants
 from runc_async._process.running import ProcessRunner
 from runc_async.runner import Invocation, StopPolicy
 from runc_async.stdio import RedirectIO
@@ -88,7 +88,7 @@ async def test_what_has_ended_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None
         return [(gone.pid, pid), (other.pid, gone.pid)]
 
     monkeypatch.setattr(descendants_module, "descendants", descendants)
-    await Helpers(os.getpid()).end(0)
+    await Descendants(os.getpid()).end(0)
     assert other.stdin is not None
     other.stdin.write(b"\n")
     assert await other.wait() == 0

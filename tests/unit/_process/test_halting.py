@@ -105,7 +105,7 @@ while True:
 
 @pytest.mark.parametrize(
     "policy",
-    [StopPolicy(), StopPolicy(grace=5), StopPolicy(grace=5, workload=True), StopPolicy(grace=5, helpers=True)],
+    [StopPolicy(), StopPolicy(grace=5), StopPolicy(grace=5, waits_for_process=True), StopPolicy(grace=5, helpers=True)],
     ids=["killed", "terminated", "works on a container", "has helpers"],
 )
 @pytest.mark.usefixtures("one_subreaper")

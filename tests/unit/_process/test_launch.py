@@ -12,7 +12,7 @@ import children
 import pytest
 from children import gone, post, python, shell, write_program
 
-from runc_async._process.launch import helped, named
+from runc_async._process.launch import helped, signal_name
 from runc_async._process.running import ProcessRunner
 from runc_async.errors import RuncNotFound
 from runc_async.runner import Completed, Invocation
@@ -55,7 +55,7 @@ def lend(path: Path, text: str) -> int:
 )
 def test_names_of_signals(signum: int, name: str | None) -> None:
     """A signal goes to setpriv by its name; what has none can't be given to it."""
-    assert named(signum) == name
+    assert signal_name(signum) == name
 
 
 async def test_no_helper_where_none_is_needed() -> None:

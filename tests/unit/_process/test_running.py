@@ -21,11 +21,11 @@ from runc_async.runner import (
     Document,
     Invocation,
     OwnOutput,
+    PidFile,
     PrivateLog,
     Setting,
     StopPolicy,
     StreamedOutput,
-    WatchedPidFile,
 )
 from runc_async.stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
@@ -240,9 +240,7 @@ async def test_a_stream_that_cannot_be_opened(tmp_path: Path) -> None:
 
 async def test_a_pid_file_that_cannot_be_watched(tmp_path: Path) -> None:
     """A pid file in a directory that isn't there is an OSError, and the files made before it are closed."""
-    invocation = Invocation(
-        command="x", argv=("/bin/true", PrivateLog(), WatchedPidFile(str(tmp_path / "missing" / "pid")))
-    )
+    invocation = Invocation(command="x", argv=("/bin/true", PrivateLog(), PidFile(str(tmp_path / "missing" / "pid"))))
     with pytest.raises(FileNotFoundError):
         await run(invocation)
 
@@ -279,7 +277,7 @@ STREAMS_OF_ALL_KINDS: list[Streams] = [
 @pytest.mark.parametrize("live", [False, True])
 async def test_no_descriptor_left(streams: Streams, live: bool) -> None:  # noqa: FBT001 - of the table
     """At whichever descriptor of a call the limit is met, it is an OSError or a success, and nothing stays open."""
-    argv = ("/bin/true", PrivateLog(), Document("a.json", b"{}"), WatchedPidFile())
+    argv = ("/bin/true", PrivateLog(), Document("a.json", b"{}"), PidFile())
     invocation = Invocation(command="x", argv=argv, streams=streams, input=b"x" if not live else None)
     await run(invocation)  # what is imported or opened once and for all is there now
     before = leaks.footprint()

@@ -28,7 +28,7 @@ any_loop = pytest.mark.any_loop
 PATIENT = StopPolicy(patience=20.0, grace=20.0)
 GRACEFUL = StopPolicy(grace=20.0)
 SHORT = StopPolicy(grace=0.05)
-WORKLOAD = StopPolicy(grace=0.05, workload=True)
+WORKLOAD = StopPolicy(grace=0.05, waits_for_process=True)
 
 
 async def run(invocation: Invocation) -> Completed:
@@ -209,7 +209,9 @@ async def test_a_workload_that_ends_when_it_is_told(tmp_path: Path) -> None:
         script = (
             f"sleep 100 & trap 'kill $!; wait; echo reported > {said.path}; exit' TERM; echo up > {said.path}; wait"
         )
-        task = asyncio.create_task(run(shell(script, streams=NullIO(), stop=StopPolicy(grace=20, workload=True))))
+        task = asyncio.create_task(
+            run(shell(script, streams=NullIO(), stop=StopPolicy(grace=20, waits_for_process=True)))
+        )
         assert await said.word() == "up"
         task.cancel()
         assert await said.word() == "reported"

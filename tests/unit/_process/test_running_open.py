@@ -13,7 +13,7 @@ from children import alive, gone, post, shell
 from runtime import KERNEL_KEEPS
 
 from runc_async._process.running import ProcessRunner
-from runc_async.runner import Invocation, StopPolicy, WatchedPidFile
+from runc_async.runner import Invocation, PidFile, StopPolicy
 from runc_async.stdio import CapturedIO, NullIO, PipedIO, PtyIO
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 any_loop = pytest.mark.any_loop
 
 GRACEFUL = StopPolicy(grace=20.0)
-WORKLOAD = StopPolicy(grace=0.05, workload=True)
+WORKLOAD = StopPolicy(grace=0.05, waits_for_process=True)
 
 
 async def run(invocation: Invocation) -> Completed:
@@ -129,7 +129,7 @@ TELL = 'tell() { echo $1 > "$2.tmp"; mv "$2.tmp" "$2"; }; '
 
 def runc(script: str, *, command: str = "exec", drain_timeout: float = 1.0, stop: StopPolicy = WORKLOAD) -> Invocation:
     """Return a runc that tells the pid of a process."""
-    argv = ("/bin/sh", "-c", TELL + script, "sh", WatchedPidFile())
+    argv = ("/bin/sh", "-c", TELL + script, "sh", PidFile())
     return Invocation(command=command, argv=argv, streams=CapturedIO(), stop=stop, drain_timeout=drain_timeout)
 
 
@@ -231,7 +231,7 @@ async def test_a_runc_that_is_slow_to_reap(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr("runc_async._process.running.REPORT_TIME", 0.02)
     with post(tmp_path) as said:
         script = f"trap '' TERM; sleep 100 & tell $! $1; read word < {said.path}; wait $!; exec sleep 100"
-        process = await opened(runc(script, stop=StopPolicy(workload=True)))
+        process = await opened(runc(script, stop=StopPolicy(waits_for_process=True)))
         assert process.workload is not None
         await process.workload.started
         closing = asyncio.create_task(process.aclose())
