@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .console import AttachEnd as AttachEnd, Pty as Pty
     from .container import Container as Container, ContainerProcess as ContainerProcess
     from .errors import (
+        ArgumentsTooLong as ArgumentsTooLong,
         BundleNotFound as BundleNotFound,
         CheckpointError as CheckpointError,
         CleanupWarning as CleanupWarning,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         RuncError as RuncError,
         RuncNotFound as RuncNotFound,
         RuncTimeout as RuncTimeout,
+        SpawnError as SpawnError,
         TerminalError as TerminalError,
         UnsupportedError as UnsupportedError,
         UnsupportedUsage as UnsupportedUsage,
@@ -95,12 +97,12 @@ _NAMES = {
     "console": "AttachEnd Pty",
     "container": "Container ContainerProcess",
     "errors": """
-        BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
+        ArgumentsTooLong BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
         ContainerNotPaused ContainerNotRunning ContainerPaused ContainerRunning ContainerStatusError CorruptState
         DecodeError ExecFormatError ExecutableDenied ExecutableError ExecutableNotFound ExitError HookError
         InvalidContainerID InvalidSignal InvalidSpec InvalidUsage LogRecord MemoryLimitTooLow PermissionDenied
-        ResourceError RootfsError RuncCrashed RuncError RuncNotFound RuncTimeout TerminalError UnsupportedError
-        UnsupportedUsage
+        ResourceError RootfsError RuncCrashed RuncError RuncNotFound RuncTimeout SpawnError TerminalError
+        UnsupportedError UnsupportedUsage
     """,
     "event": "Event OOMEvent StatsEvent UnknownEvent",
     "events": "EventStream",

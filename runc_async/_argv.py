@@ -15,7 +15,8 @@ from typing import TypeAlias
 import msgspec
 
 from ._call import Argument, Document, PidfdSocket, Setting, WatchedPidFile
-from ._one_line import one_line
+from ._one_line import capability_name, one_line
+from ._prerequisites import check_lengths
 from .errors import InvalidContainerID, InvalidSignal
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -280,7 +281,7 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
             *(word for name, value in (self.env or {}).items() for word in ("--env", setting(name, value))),
             *option("--user", None if self.user is None else numeric_user(self.user)),
             *(word for gid in self.additional_gids for word in ("--additional-gids", str(number("gid", gid)))),
-            *(word for cap in several("caps", self.caps) for word in option("--cap", cap)),
+            *(word for cap in several("caps", self.caps) for word in ("--cap", capability_name(cap))),
             *option("--process-label", self.process_label),
             *option("--apparmor", self.apparmor),
         )
@@ -335,10 +336,12 @@ def exec_arguments(container_id: str, args: Sequence[str], execution: Execution,
     Raises:
         TypeError: If the arguments are no sequence of str; one str is none, and neither is a dict.
         ValueError: If there are none, or one has a NUL byte.
+        ArgumentsTooLong: If one is longer than execve(2) takes.
     """
     words = several("process, if it isn't a spec.Process,", args)
     if not words:
         raise ValueError("process must have at least one argument")
+    check_lengths(words)
     return _words("exec", (*overrides.words(), *execution.words()), container_id, *words)
 
 

@@ -27,7 +27,7 @@ def check_bundle(bundle: str | os.PathLike[str]) -> str:
     path = os.fspath(bundle)
     _check(path, stat.S_IFDIR, path)
     _check(os.path.join(path, CONFIG), stat.S_IFREG, path)
-    return os.path.join(os.getcwd(), path)
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)  # the working directory may be gone
 
 
 def find_rootfs(bundle: str, path: str | None) -> str:

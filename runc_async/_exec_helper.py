@@ -79,7 +79,7 @@ def helped(
         numbers = [str(fd) for fd in lent]
         prefix += [sys.executable, "-ISc", _PLACE, "" if group is None else str(group), str(len(numbers)), *numbers]
     if prefix:
-        _look_up(argv[0], options)
+        _look_up(argv, options)
     elif on_asyncio:  # uvloop looks up in C, and puts what it is given into the argument vector
         options["executable"] = _found(argv[0], os.environ if invocation.env is None else invocation.env)
     return [*prefix, *argv], options
@@ -101,7 +101,7 @@ def _found(program: str, env: Mapping[str, str]) -> str | None:
     return None
 
 
-def _look_up(program: str, options: Mapping[str, Any]) -> None:
+def _look_up(argv: Sequence[str], options: Mapping[str, Any]) -> None:
     """Raise what the spawn would: from behind a helper nobody hears that there is no such program.
 
     Raises:
@@ -110,10 +110,11 @@ def _look_up(program: str, options: Mapping[str, Any]) -> None:
     """
     import shutil  # noqa: PLC0415  (most calls need no helper)
 
+    program = argv[0]
     path = os.pathsep.join(os.get_exec_path(options["env"]))
     place = os.path.join(options["cwd"] or "", program) if os.sep in program else program
     if shutil.which(place, path=path) is not None:
         return
     if shutil.which(place, mode=os.F_OK, path=path) is not None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
-    raise spawn_error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program), program, options)
+    raise spawn_error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program), argv, options)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import errors
 from ._log import parse_log
 from ._one_line import shorten
-from ._wording import meaning
+from ._wording import EXECVE_ERRORS, meaning
 from .errors import CommandError, LogRecord
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ _CRIU_LOG = re.compile(r"(?:--- Quoting \"|--- excerpt from CRIU log `|log file:
 # What a runtime prints after it has closed its log (execve(2) failing in the container) or before it has opened it
 # (crun: the bundle's directory; both: the command line). It is all there is on stderr then.
 _UNLOGGED = re.compile(
-    r"(?P<record>\{\s*\"msg\": \")?(?:standard_init_linux\.go:\d+: )?exec [^\n]+: (?i:exec format error"
-    r"|no such file or directory|permission denied|operation not permitted|text file busy|argument list too long"
-    r"|too many levels of symbolic links|input/output error|invalid argument)"
+    rf"(?P<record>\{{\s*\"msg\": \")?(?:standard_init_linux\.go:\d+: )?exec [^\n]+: (?i:{'|'.join(EXECVE_ERRORS)})"
     r"(?(record)\",\s*\"level\": \"error\",\s*\"time\": \"[^\"\n]+\"\s*\})"
     r"|chdir `[^`\n]*` failed: [^\n]+"
     r"|unknown command \S+"
@@ -43,6 +41,11 @@ _UNLOGGED_CODES = {1, 64, 255}
 
 _PANIC = re.compile(r"^(?:panic|fatal error|runtime/cgo): .*", re.MULTILINE)
 _PANIC_CODE = 2
+# What the copy of runc that becomes the process prints if it gets no thread, as where `pids.limit` is reached. runc
+# itself says then that the copy is gone: "connection reset by peer", "procReady not received".
+_NO_THREAD = re.compile(
+    r"^runtime/cgo: pthread_create failed: .*|^runtime: failed to create new OS thread .*", re.MULTILINE
+)
 _GO_RUNTIME = re.compile(r"\A(?:runtime: [^\n]*\n)+")  # "failed to create new OS thread", in front of "fatal error"
 _TRACE_OF_RUNC = re.compile(r"^github\.com/opencontainers/runc/", re.MULTILINE)
 
@@ -59,9 +62,9 @@ def failed(
     For the commands that end with the code of a container's process: `run`, `exec` and `restore` in the foreground. Any
     other has failed if its code isn't 0.
 
-    An error in the log decides, as does a signal that ended the runtime itself, a process that is lost, and a 2, with
-    which a Go program ends that panics or gets no thread, where there is no process; a code that nobody knows says
-    nothing.
+    An error in the log decides, as does a signal that ended the runtime itself, a process that is lost, and a process
+    that was never reported: then no code is a program's, but the runtime's own or that of a command in front of it, or
+    of the dynamic loader (127) where the runtime can't run at all. An unknown code says nothing.
     In three cases a runtime says nothing there and all that is left is stderr: a Go panic (code 2; the trace names
     functions of runc), execve(2) failing in the container after the checks before it (a foreign binary, a script whose
     interpreter is missing), and what crun says of the bundle's directory and of its command line. Then stderr has to be
@@ -75,12 +78,12 @@ def failed(
         return True
     if exit_code is None or exit_code < 0:
         return exit_code is not None
-    if process == "lost":
+    if process in {"lost", "none"}:
         return True
-    text = stderr[:_READ_LIMIT].decode(errors="replace").strip()
+    text = _text_of(stderr).strip()
     if exit_code == _PANIC_CODE:
         panicked = _PANIC.match(_GO_RUNTIME.sub("", text)) and _TRACE_OF_RUNC.search(text)
-        return process == "none" or bool(panicked)
+        return bool(panicked)
     return exit_code in _UNLOGGED_CODES and len(stderr) < _READ_LIMIT and bool(_UNLOGGED.fullmatch(text))
 
 
@@ -112,6 +115,8 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
     printed = parse_log(stderr[-_READ_LIMIT:])
     found = _judge(args, _words(stdout, printed, log))
     logged = any(record.is_error for record in log)
+    if logged and found.cls is CommandError and (no_thread := _NO_THREAD.search(_text_of(stderr))):
+        found = _Finding(errors.ResourceError, f"{found.text}: {no_thread[0]}")
     if (process == "lost" and not logged) or _crashed(exit_code, found, stderr, process=process):
         found = _Finding(errors.RuncCrashed, _panic(stderr) or found.text)
     error = found.cls(
@@ -123,6 +128,11 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
         error.what = found.what or error.what
         error.runtime = args[0].rpartition("/")[2] if args else error.runtime
     return error
+
+
+def _text_of(stderr: bytes) -> str:
+    """Return the beginning of stderr, where the first thing that went wrong stands."""
+    return stderr[:_READ_LIMIT].decode(errors="replace")
 
 
 class _Words(NamedTuple):
@@ -200,11 +210,11 @@ def _crashed(exit_code: int | None, found: _Finding, stderr: bytes, *, process: 
     """Tell whether the runtime broke down before it could say why.
 
     A Go program that panics, or gets no thread, ends with 2; a runtime that fails in order ends with 1 and a record. So
-    a 2 without a word is the same, where the container has stderr and the trace isn't captured; and so is one before
-    there is a process, whose words can only be its own.
+    a 2 and no error message is the same, where the container has stderr and the trace isn't captured; and so is one
+    before there is a process, when only the runtime itself can have written to stderr.
     """
     if exit_code == _PANIC_CODE:
-        return found.cls is CommandError and (not found.text or process == "none" or _panic(stderr) is not None)
+        return _panic(stderr) is not None or (found.cls is CommandError and (not found.text or process == "none"))
     return exit_code is not None and exit_code < 0 and found.cls is CommandError
 
 

@@ -16,6 +16,7 @@ from ._call import Invocation, PidfdSocket, StopPolicy
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_timeout
 from ._descriptors import FileDescriptor, preserved
 from ._options import ProcessOptions
+from ._prerequisites import check_lengths
 from ._subreaper import adopting
 from ._support import Support
 from .response import Response
@@ -189,7 +190,7 @@ class Foreground(Support):
             env: Variables to add to its environment.
             user: A uid, `"uid:gid"`, or `(uid, gid)`; runc takes numbers only.
             additional_gids: More groups. Not in crun.
-            caps: Capabilities to add, such as `"CAP_NET_RAW"`.
+            caps: Capabilities to add, such as `"CAP_NET_RAW"`, or `"NET_RAW"` for short.
             no_new_privs: Set no_new_privs.
             process_label: SELinux label.
             apparmor: AppArmor profile.
@@ -327,6 +328,7 @@ def exec_command(
 
     Raises:
         ValueError: If changes come with a document: runc would ignore them.
+        ArgumentsTooLong: If an argument or a variable is longer than execve(2) takes.
     """
     given: dict[str, Any] = dict(options)
     if given.get("pidfd_socket") is None:
@@ -343,4 +345,5 @@ def exec_command(
         return _argv.exec_arguments(container_id, process, execution, overrides)
     if overrides != Overrides():
         raise ValueError("a spec.Process says everything itself: set its fields instead of giving options beside it")
+    check_lengths(process.args or (), process.env or ())
     return _argv.exec_document(container_id, process.encode(), execution)

@@ -18,6 +18,12 @@ def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
     return shorten("".join(map(_printable, "; ".join(lines))), limit)
 
 
+def capability_name(name: str) -> str:
+    """Write a capability as runtimes know it: `net_raw` as `CAP_NET_RAW`; runc ignores other spellings."""
+    name = name.upper()
+    return name if name.startswith("CAP_") else f"CAP_{name}"
+
+
 def shorten(text: str, limit: int) -> str:
     """Leave out the middle of a text that has more than `limit` characters."""
     if len(text) <= limit:

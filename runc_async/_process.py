@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from ._prerequisites import too_long
 from ._subreaper import adopting
 from .errors import CleanupWarning, RuncNotFound
 
@@ -159,6 +160,7 @@ class Child:
 
         Raises:
             RuncNotFound: If there is no such program.
+            ArgumentsTooLong: If the arguments and the environment are too long.
             OSError: If it can't be spawned.
         """
         self._life = asyncio.create_task(self._live(argv, options))
@@ -310,7 +312,7 @@ class Child:
             if isinstance(exc, asyncio.CancelledError):
                 await asyncio.sleep(REAP_TIME)
             exc = _end_unwatched(exc)
-            self._problem = spawn_error(exc, argv[0], options)
+            self._problem = spawn_error(exc, argv, options)
             self._spawned.set()
             return -1
         self._problem = self._open(process)
@@ -402,9 +404,15 @@ def _end_unwatched(exc: BaseException) -> BaseException:
     return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
-def spawn_error(exc: BaseException, program: str, options: Mapping[str, Any]) -> BaseException:
-    """Make the error for a failed spawn: tell a program that doesn't exist from a working directory that doesn't."""
+def spawn_error(exc: BaseException, argv: Sequence[str], options: Mapping[str, Any]) -> BaseException:
+    """Make the error for a failed spawn: name a program that doesn't exist, and arguments that are too long.
+
+    A working directory that doesn't exist is an ENOENT as well.
+    """
     cwd, env = options.get("cwd"), options.get("env")
+    if isinstance(exc, OSError) and exc.errno == errno.E2BIG:
+        return too_long(argv, env)
+    program = argv[0]
     if not isinstance(exc, FileNotFoundError) or (cwd is not None and not os.path.isdir(cwd)):
         return exc
     path = os.pathsep.join(os.get_exec_path(env))

@@ -13,6 +13,7 @@ from ._exec_helper import helped
 from ._files import FIRST_INHERITED, Files
 from ._helpers import Helpers
 from ._plumbing import Plumbing
+from ._prerequisites import check_process
 from ._process import Child, patiently
 from ._streams import PipeReader, PipeWriter
 from ._subreaper import adopt, adopt_stray, adopting
@@ -57,7 +58,14 @@ class ProcessRunner:
         return await self._start(invocation, live=True)
 
     async def _start(self, invocation: Invocation, *, live: bool) -> RunningProcess:
-        """Open the descriptors, spawn, and close the child's ends."""
+        """Open the descriptors, spawn, and close the child's ends.
+
+        Raises:
+            SpawnError: If this process can't have children, or may not make a file in memory.
+            RuncNotFound: If there is no such program.
+            OSError: If it can't be spawned, or no descriptor is left.
+        """
+        check_process()
         plumbing = Plumbing(invocation.streams, data=invocation.input, live=live)
         files = Files(above=FIRST_INHERITED + len(invocation.preserve_fds))
         child = Child()

@@ -15,6 +15,39 @@ _PREFIXES = re.compile(
     r"|error during container init: |\w+_linux\.go:\d+: |starting container process caused: |container init caused: )*"
 )
 
+# What execve(2) fails with, as Go's runtime (runc), glibc and musl (crun) write it, in lower case.
+_NO_FILE = ("no such file or directory",)
+_DENIED = ("permission denied", "operation not permitted")
+_FORMAT = ("exec format error",)
+_USED_UP = (
+    "resource temporarily unavailable",
+    "cannot allocate memory",
+    "out of memory",
+    "too many open files in system",
+    "too many open files",
+    "no file descriptors available",
+)
+EXECVE_ERRORS = (
+    *_NO_FILE,
+    *_DENIED,
+    *_FORMAT,
+    *_USED_UP,
+    "accessing a corrupted shared library",
+    "argument list too long",
+    "bad address",
+    "file ?name too long",
+    "function not implemented",  # a seccomp profile's word
+    "i/o error",
+    "input/output error",
+    "invalid argument",
+    "is a directory",
+    "not a directory",
+    "symbolic link loop",
+    "text file busy",
+    "too many levels of symbolic links",
+)
+"""Patterns of all errors that execve(2) lists: what a runtime says when the program of a process can't be executed."""
+
 # Any command, one line for each wording. A pattern has to match from the start of the cause, so that a name or an
 # output which is quoted further on can't choose the class. `...` in backticks is crun, the rest is runc; "1.0" stands
 # beside what only the old one says. The order matters in four places:
@@ -23,6 +56,7 @@ _PREFIXES = re.compile(
 #   the end of any message;
 # - MemoryLimitTooLow is a special case of ResourceError;
 # - a missing bundle is a special case of InvalidSpec.
+# The last two lines look at the end of any message, whatever it is about.
 _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
     (
         errors.HookError,
@@ -127,24 +161,28 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
         (
             r"exec: \".*\": (?:executable file not found in \$PATH|stat .*: no such file or directory)$",
             r"executable file `[^`]*` not found",
-            r"exec .*: (?i:no such file or directory)$",
+            rf"exec .*: (?i:{'|'.join(_NO_FILE)})$",
         ),
     ),
     (
         errors.ExecutableDenied,
         (
             r"exec: \".*\": (?:(?:stat .*: )?permission denied|is a directory)$",
-            r"exec .*: (?i:permission denied)$",
+            rf"exec .*: (?i:{'|'.join(_DENIED)})$",
             r"the path `[^`]*` (?:exists but it is not executable|is not a regular file)",
         ),
     ),
     (
         errors.ExecFormatError,
-        (r"(?:exec .*: )?(?i:exec format error)$",),
+        (rf"(?:exec .*: )?(?i:{'|'.join(_FORMAT)})$",),
+    ),
+    (
+        errors.ResourceError,
+        (rf"exec .*: (?i:{'|'.join(_USED_UP)})$",),
     ),
     (
         errors.ExecutableError,
-        (r"exec: \"", r"exec (?:container process )?`"),
+        (r"exec: \"", r"exec (?:container process )?`", rf"exec .*: (?i:{'|'.join(EXECVE_ERRORS)})$"),
     ),
     (
         errors.TerminalError,
@@ -274,6 +312,10 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
             r".*: (?:permission denied|operation not permitted)$",
             r".*: (?:Permission denied|Operation not permitted)$",
         ),
+    ),
+    (
+        errors.ResourceError,
+        (rf".*: (?i:{'|'.join(_USED_UP)}|no space left on device|disk quota exceeded)$",),
     ),
 )
 

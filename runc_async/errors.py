@@ -2,6 +2,8 @@
 
     RuncError
     ├── RuncNotFound                    also FileNotFoundError: no such program
+    ├── SpawnError                      also OSError: no process can be started from here
+    │   └── ArgumentsTooLong            also ValueError
     ├── RuncTimeout                     also TimeoutError: runc was stopped because its time was up
     ├── ExitError                       the container's process ended with a code other than 0
     ├── DecodeError                     also ValueError: output that can't be understood
@@ -27,7 +29,7 @@
         ├── HookError
         ├── TerminalError
         ├── InvalidSignal               also ValueError
-        ├── ResourceError               a limit can't be set
+        ├── ResourceError               a limit can't be set, or something is used up
         │   └── MemoryLimitTooLow
         ├── CheckpointError             criu failed, or isn't there, or the images aren't
         ├── PermissionDenied
@@ -38,7 +40,8 @@ A `CommandError` that is none of the classes below it says something that this l
 
 Every error holds plain data, survives `pickle` and `copy`, and is one line of bounded length as a `str`. What runc and
 the container wrote is quoted there with its control characters escaped. Nothing is taken from the environment or the
-input of a process, nor from the arguments, which may hold secrets: they are in `args`.
+input of a process. Nor from the arguments, which may hold secrets and are in `args`: only `ExitError` quotes them, so
+secrets belong in the environment or on stdin.
 """
 
 # ruff: noqa: N818 - the names are what happened, as in "except ContainerNotFound"; an ending would say nothing more
@@ -47,6 +50,8 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import shlex
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -56,6 +61,8 @@ from .response import Response
 
 _ID_LIMIT = 100
 _EXCERPT_LIMIT = 80
+_ARGUMENTS_LIMIT = 200
+_CANNOT_RUN_CODES = {126, 127}  # of a shell that can't run a program, and of the dynamic loader: no runtime's own
 
 
 def _rebuild(cls: type[RuncError], args: tuple[Any, ...]) -> RuncError:
@@ -128,6 +135,29 @@ class RuncNotFound(RuncError, FileNotFoundError):
         return f"no runtime {command!r} in $PATH ({one_line(self.path)!r})"
 
 
+class SpawnError(RuncError, OSError):
+    """No process can be started from here: nothing was started.
+
+    Attributes:
+        errno: What the system call said, or would have said.
+        strerror: What is the matter, and what helps.
+    """
+
+    def __init__(self, errno: int, strerror: str) -> None:
+        super().__init__(errno, strerror)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Call the constructor again: an OSError keeps `errno` and `strerror` out of reach."""
+        return type(self), (self.errno, self.strerror), self.__dict__
+
+    def __str__(self) -> str:
+        return f"{errno.errorcode.get(self.errno or 0, self.errno)}: {one_line(self.strerror or '')}"
+
+
+class ArgumentsTooLong(SpawnError, ValueError):
+    """An argument, or all arguments and the environment together, are longer than execve(2) takes (E2BIG)."""
+
+
 class RuncTimeout(RuncError, TimeoutError):
     """Runc didn't end in time and was stopped.
 
@@ -161,7 +191,10 @@ class RuncTimeout(RuncError, TimeoutError):
 
 
 class ExitError(RuncError):
-    """The container's process ended with a code other than 0, or in a way that nobody can tell.
+    """The container's process ended with a code other than 0, or with one that is unknown.
+
+    The sentence quotes the arguments of the program, shortened, and the last line of its stderr; after `run` it names
+    the bundle instead of the arguments.
 
     Attributes:
         response: The whole result.
@@ -181,7 +214,9 @@ class ExitError(RuncError):
 
     def __str__(self) -> str:
         code = "an unknown code" if self.exit_code is None else f"code {self.exit_code}"
-        return f"{_subject(self.container_id)}: the process ended with {code}"
+        program = one_line(_program(self.response.args), _ARGUMENTS_LIMIT)
+        said = one_line(_last_line(self.response.stderr))
+        return f"{_subject(self.container_id)}: {program} ended with {code}{f': {said}' if said else ''}"
 
 
 class DecodeError(RuncError, ValueError):
@@ -290,15 +325,33 @@ def _subject(container_id: str | None) -> str:
 def _said(log: tuple[LogRecord, ...], stderr: bytes) -> str:
     """Return the last error of the log, else the last line of stderr."""
     errors = [record.msg for record in log if record.is_error]
-    lines = stderr[-4 * MESSAGE_LIMIT :].decode(errors="replace").strip().splitlines()
-    return (errors or lines or [""])[-1]
+    return errors[-1] if errors else _last_line(stderr)
+
+
+def _last_line(output: bytes) -> str:
+    """Return the last line of an output that isn't empty."""
+    return ("", *output[-4 * MESSAGE_LIMIT :].decode(errors="replace").strip().splitlines())[-1]
+
+
+def _program(args: tuple[str, ...]) -> str:
+    """Name what has run by runc's arguments: those behind the id for `exec`, else the bundle.
+
+    Options, and their values, are left out.
+    """
+    options, arguments = (args[: args.index("--")], args[args.index("--") + 2 :]) if "--" in args else ((), ())
+    if arguments:
+        return shlex.join(arguments)
+    bundle = next((value for name, value in pairwise(options) if name == "--bundle"), None)
+    return "the process" if bundle is None else f"the process of bundle {bundle!r}"
 
 
 def _ending(exit_code: int | None) -> str:
     """Say how runc ended, of which nothing else is known."""
     if exit_code is None:
-        return "failed without a word"
-    return f"killed by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code} without a word"
+        return "failed, and printed no error message"
+    if exit_code in _CANNOT_RUN_CODES:
+        return f"exit code {exit_code}, and no error message: the runtime can't be run, see what its --version prints"
+    return f"killed by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}, and no error message"
 
 
 class ContainerNotFound(CommandError):
@@ -376,7 +429,10 @@ class InvalidSignal(CommandError, ValueError):
 
 
 class ResourceError(CommandError):
-    """A limit can't be set: the kernel refuses the value, or the host lacks the controller."""
+    """A limit can't be set: the kernel refuses the value, or the host lacks the controller.
+
+    Or something that the call needs is used up: processes (RLIMIT_NPROC, `pids.limit`), memory, descriptors, space.
+    """
 
 
 class MemoryLimitTooLow(ResourceError):
@@ -400,7 +456,7 @@ class PermissionDenied(CommandError):
 
 
 class ExecutableDenied(ExecutableError, PermissionDenied):
-    """The program may not be executed (EACCES): no execute permission, or a directory."""
+    """The program may not be executed (EACCES, EPERM): no execute permission, or a directory."""
 
 
 class InvalidUsage(CommandError):
