@@ -14,6 +14,8 @@ from ._host import Host, Runtime
 from ._one_line import one_line
 from .features import Features
 
+_KEEPS = {True: "keeps", False: "does not keep", None: "unknown whether it keeps"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show what this host can do.
@@ -54,7 +56,7 @@ def lines(host: Host) -> Iterator[str]:
         "cgroups": f"{host.cgroups.mode}: {' '.join(host.cgroups.controllers) or 'no controllers'}",
         "user": _user(host),
         "rootless": _rootless(host),
-        "kernel": f"{host.kernel}, {'keeps' if host.keeps_exit_status else 'does not keep'} exit statuses",
+        "kernel": f"{host.kernel}, {_KEEPS[host.keeps_exit_status]} exit statuses",
         "criu": host.criu or "not found",
         "busybox": host.busybox or "not found",
     }

@@ -112,7 +112,8 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
         container_id: The container that it acted on.
         process: What had become of the container's process; None if that isn't known.
     """
-    printed = parse_log(stderr[-_READ_LIMIT:])
+    said = stderr or (stdout if process == "none" else b"")  # a terminal has both, and without a process all is runc's
+    printed = parse_log(said[-_READ_LIMIT:])
     found = _judge(args, _words(stdout, printed, log))
     logged = any(record.is_error for record in log)
     if logged and found.cls is CommandError and (no_thread := _NO_THREAD.search(_text_of(stderr))):

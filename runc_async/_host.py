@@ -18,8 +18,9 @@ from pathlib import Path
 import msgspec
 
 from ._pidfd import kept_status
+from ._prerequisites import check_process
 from .client import Runc
-from .errors import RuncError, UnsupportedError
+from .errors import RuncError, SpawnError, UnsupportedError
 from .features import Features, Version
 
 CAPABILITIES = {
@@ -133,8 +134,9 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         privileges: This process's privileges.
         rootless: Prerequisites of containers without root.
         kernel: The kernel's release.
+        no_children: Why this process can't have children, and what helps; None if it can.
         keeps_exit_status: Whether the kernel tells a pidfd's exit status to those who aren't the parent
-            (Linux 6.15), so that a detached container's status can be known.
+            (Linux 6.15), so that a detached container's status can be known; None without children to try it with.
         criu: Path of the program that checkpoints need; None if it isn't in $PATH.
         busybox: Path of the program that `Bundle.busybox` copies; None if it isn't in $PATH.
     """
@@ -144,7 +146,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     privileges: Privileges
     rootless: Rootless
     kernel: str
-    keeps_exit_status: bool
+    no_children: tuple[str, str] | None = None
+    keeps_exit_status: bool | None
     criu: str | None
     busybox: str | None
 
@@ -161,24 +164,37 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 async def probe(command: str = "runc") -> Host:
     """Find out what this host can do with the runtime `command`."""
-    keeps_exit_status = kernel_keeps_exit_status()
+    no_children = probe_children()
+    keeps_exit_status = kernel_keeps_exit_status() if no_children is None else None
     return Host(
-        runtime=await probe_runtime(command, Runc(command, timeout=10)),
+        runtime=await probe_runtime(command, Runc(command, timeout=10) if no_children is None else None),
         cgroups=cgroups(),
         privileges=privileges(),
         rootless=rootless(),
         kernel=os.uname().release,
+        no_children=no_children,
         keeps_exit_status=keeps_exit_status,
         criu=shutil.which("criu"),
         busybox=shutil.which("busybox"),
     )
 
 
-async def probe_runtime(command: str, client: Runc) -> Runtime:
-    """Ask a runtime for its version and its features."""
+def probe_children() -> tuple[str, str] | None:
+    """Return why this process can't have children, and what helps; None if it can."""
+    try:
+        check_process()
+    except SpawnError as error:
+        return error.reason, error.remedy
+    return None
+
+
+async def probe_runtime(command: str, client: Runc | None) -> Runtime:
+    """Ask a runtime for its version and its features; only look for it without a client."""
     path = shutil.which(command)
     root = root_directory(os.path.basename(command), os.geteuid(), os.environ.get("XDG_RUNTIME_DIR"))
     found = Runtime(command=command, path=path, root=root, root_writable=_can_write(root))
+    if client is None:
+        return found
     try:
         found = msgspec.structs.replace(found, version=await client.version())
         return msgspec.structs.replace(found, features=await client.features())
@@ -259,6 +275,9 @@ def keeps_status(pidfd: int) -> bool:
 
 def _problems(host: Host) -> Iterator[Problem]:
     """Yield what a host lacks."""
+    if host.no_children is not None:
+        missing, remedy = host.no_children
+        yield Problem(missing=f"children of this process: {missing}", remedy=remedy, blocking=True)
     yield from _runtime_problems(host.runtime)
     yield from _cgroup_problems(host)
     yield from _root_problems(host.privileges) if host.privileges.uid == 0 else _user_problems(host.rootless)
@@ -268,7 +287,7 @@ def _problems(host: Host) -> Iterator[Problem]:
             remedy="give the client another, Runc(root=...); users other than root set XDG_RUNTIME_DIR",
             blocking=False,
         )
-    if not host.keeps_exit_status:
+    if host.keeps_exit_status is False:
         yield Problem(
             missing=f"exit statuses of detached containers: Linux {host.kernel} does not keep them",
             remedy="Linux 6.15 or later; or be the containers' reaper, runc_async.subreaper()",

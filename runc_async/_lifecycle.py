@@ -14,9 +14,12 @@ from . import _argv
 from ._adoption import adopt_processes
 from ._argv import Command, Creation, StrPath
 from ._caller import DEFAULT, LET_FINISH, Timeout
+from ._decode import decode_state
 from ._descriptors import FileDescriptor, preserved
 from ._support import CREATE_PIDFD_SOCKET, Support
+from .errors import CommandError, ContainerNotRunning, ContainerPaused, DecodeError, RuncTimeout
 from .response import Response
+from .state import Status
 from .stdio import NullIO, StdIO
 
 if TYPE_CHECKING:
@@ -188,14 +191,36 @@ class Lifecycle(Support):
             timeout: Seconds, or None for no limit; the client's own if left out.
 
         Raises:
-            ContainerNotRunning: If it doesn't run, or is paused already.
+            ContainerPaused: If it is paused already; crun takes that for done.
+            ContainerNotRunning: If it doesn't run.
             ContainerNotFound: If there is no such container.
             InvalidContainerID: If the id can't be one.
             RuncTimeout: If it takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._change(_argv.pause(container_id), timeout)
+        try:
+            await self._change(_argv.pause(container_id), timeout)
+        except ContainerNotRunning as error:  # runc says so of a paused one, too
+            if not await self._is_paused(container_id):
+                raise
+            raise ContainerPaused(
+                error.args,
+                error.exit_code,
+                error.stderr,
+                error.log,
+                stdout=error.stdout,
+                container_id=container_id,
+                message="it is paused already",
+            ) from None
+
+    async def _is_paused(self, container_id: str) -> bool:
+        """Ask whether a container is paused; False if that can't be known."""
+        try:
+            state = decode_state((await self._answer(self._asking(container_id))).stdout)
+        except (CommandError, DecodeError, RuncTimeout):
+            return False
+        return state.status == Status.PAUSED
 
     async def resume(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Thaw all processes of a container: runc-resume(8).

@@ -11,8 +11,8 @@ import msgspec
 
 from . import _argv
 from ._argv import Command, Creation, StrPath
-from ._call import PidfdSocket, Process as Running, StopPolicy
-from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_finished, raise_failure
+from ._call import Completed, PidfdSocket, Process as Running, StopPolicy
+from ._caller import DEFAULT, GRACE, LET_FINISH, OWN_OUTPUT, Timeout, check_finished, raise_failure
 from ._checkpointing import LET_RESTORE_FINISH, Checkpointing, yards_named
 from ._criu import Restoration
 from ._criu_log import explained
@@ -33,6 +33,12 @@ from .stdio import CapturedIO, NullIO, PtyIO, StdIO
 
 if TYPE_CHECKING:
     from .spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
+
+
+_NO_TERMINAL = "runc has sent no terminal: process.terminal isn't set; call set_terminal() of the bundle's spec"
+
+_UNREAD_LIMIT = 1 << 16
+"""Bytes of an error message that are read from a stream of the handle: a pipe holds as many."""
 
 
 class Opening(Queries, Lifecycle, Checkpointing, Watching):
@@ -237,7 +243,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             console = await stack.enter_async_context(FDSocket()) if isinstance(io, PtyIO) else None
             invocation = self._invocation(
                 command(None if console is None else console.path),
-                io if console is None else NullIO(),
+                io if console is None else OWN_OUTPUT,  # the container has the terminal instead of what runc has
                 timeout=self._seconds(timeout),
                 stop=stop,
                 preserve_fds=preserve_fds,
@@ -245,7 +251,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             async with self._turn():
                 running = await self._runner.open(invocation)
                 try:
-                    check_finished(invocation, await running.finish())
+                    check_finished(invocation, with_unread(await running.finish(), running))
                 except BaseException:
                     await running.aclose()
                     raise
@@ -344,7 +350,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         try:
             ended = await running.started()
             if ended is not None:
-                raise_failure(invocation, ended)
+                raise_failure(invocation, with_unread(ended, running))
             yield ContainerProcess(container_id, running, invocation)
         finally:
             await running.aclose()
@@ -360,6 +366,21 @@ def check_live(io: StdIO | None) -> None:
         raise ValueError(  # noqa: TRY004 - it is a kind of IO, but not one for a handle
             "CapturedIO comes with a Response: use PipedIO here, or run() and exec()"
         )
+
+
+def with_unread(completed: Completed, running: Running) -> Completed:
+    """Put into the end of a runc what waits in its live stderr, or terminal: without a handle it can't be read.
+
+    Without a process those are words of runc's own, or of what should have started it.
+    """
+    stream = running.stderr or running.pty
+    if stream is None or completed.returncode == 0 or completed.process not in {"none", None}:
+        return completed
+    try:
+        unread = os.read(stream.fileno(), _UNREAD_LIMIT)  # it doesn't block
+    except OSError:  # nothing has come, or the other end of the terminal is closed
+        return completed
+    return msgspec.structs.replace(completed, stderr=unread)
 
 
 def _first_process(running: Running) -> Init | None:
@@ -379,7 +400,7 @@ def _terminal(console: FDSocket, runc_pid: int, io: PtyIO) -> Pty:
     except RuncError as exc:
         raise TerminalError((), None, message=str(exc)) from exc
     if not came:
-        raise TerminalError((), None, message="runc has sent no terminal: is process.terminal set?")
+        raise TerminalError((), None, message=_NO_TERMINAL)
     fd = console.detach()
     try:
         pty = Pty(fd)

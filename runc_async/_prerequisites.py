@@ -39,8 +39,8 @@ def check_sigchld() -> None:
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         raise SpawnError(
             errno.ECHILD,
-            "SIGCHLD is ignored, perhaps by the program that started this one, so the kernel forgets how children "
-            "end; call signal.signal(signal.SIGCHLD, signal.SIG_DFL) before the event loop starts",
+            "SIGCHLD is ignored, perhaps by the program that started this one, so the kernel forgets how children end",
+            "call signal.signal(signal.SIGCHLD, signal.SIG_DFL) before the event loop starts",
         )
 
 
@@ -57,8 +57,8 @@ def check_pidfd() -> None:
             raise SpawnError(
                 exc.errno,
                 f"pidfd_open(2) fails: {os.strerror(exc.errno)}; a seccomp profile denies it (those of Docker before "
-                "20.10 do), or Linux is older than 5.3; update the container engine and libseccomp, or allow "
-                "pidfd_open and pidfd_send_signal in the profile",
+                "20.10 do), or Linux is older than 5.3",
+                "update the container engine and libseccomp, or allow pidfd_open and pidfd_send_signal in the profile",
             ) from None
 
 
@@ -72,8 +72,8 @@ def check_file_size(size: int, what: str) -> None:
     if limit != resource.RLIM_INFINITY and size > limit:
         raise SpawnError(
             errno.EFBIG,
-            f"RLIMIT_FSIZE is {limit} bytes, and the file in memory for {what} needs {size}; raise the limit "
-            "(ulimit -f, or LimitFSIZE= of the unit)",
+            f"RLIMIT_FSIZE is {limit} bytes, and the file in memory for {what} needs {size}",
+            "raise the limit: ulimit -f, or LimitFSIZE= of the unit",
         )
 
 
@@ -110,7 +110,8 @@ def too_long(arguments: Iterable[str], environment: Mapping[str, str] | None) ->
     return ArgumentsTooLong(
         errno.E2BIG,
         f"the arguments and the environment have {total} bytes, which is more than execve(2) takes (a quarter of "
-        f"RLIMIT_STACK, 6 MiB at most); {_INSTEAD}",
+        "RLIMIT_STACK, 6 MiB at most)",
+        _INSTEAD,
     )
 
 
@@ -118,5 +119,5 @@ def _check_length(text: str, what: str) -> None:
     """See that one argument isn't too long. A character has four bytes at most, which spares most of the encoding."""
     if len(text) * 4 > LONGEST_ARGUMENT and (size := len(os.fsencode(text))) > LONGEST_ARGUMENT:
         raise ArgumentsTooLong(
-            errno.E2BIG, f"{what} has {size} bytes, and execve(2) takes {LONGEST_ARGUMENT} for one; {_INSTEAD}"
+            errno.E2BIG, f"{what} has {size} bytes, and execve(2) takes {LONGEST_ARGUMENT} for one", _INSTEAD
         )

@@ -12,6 +12,7 @@ from ._call import Completed, Invocation, StreamedOutput, end_notes
 from ._exec_helper import helped
 from ._files import FIRST_INHERITED, Files
 from ._helpers import Helpers
+from ._log import forward_log
 from ._plumbing import Plumbing
 from ._prerequisites import check_process
 from ._process import Child, patiently
@@ -245,6 +246,8 @@ class RunningProcess:
                 wait_status=wait_status,
                 process=fate,
             )
+            if self._completed.log:
+                forward_log(self._completed.log, self.invocation.container_id, errors=returncode == 0)
             if self._notes is not None:
                 self._notes.append((self.invocation, self._completed))
             self._close()

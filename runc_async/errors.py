@@ -50,19 +50,16 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
-import shlex
-from itertools import pairwise
 from typing import Any
 
 import msgspec
 
-from ._one_line import MESSAGE_LIMIT, one_line
+from ._one_line import ending, last_line, one_line, program, subject
 from .response import Response
 
-_ID_LIMIT = 100
 _EXCERPT_LIMIT = 80
 _ARGUMENTS_LIMIT = 200
-_CANNOT_RUN_CODES = {126, 127}  # of a shell that can't run a program, and of the dynamic loader: no runtime's own
+_SOURCE_LIMIT = 300
 
 
 def _rebuild(cls: type[RuncError], args: tuple[Any, ...]) -> RuncError:
@@ -139,19 +136,22 @@ class SpawnError(RuncError, OSError):
     """No process can be started from here: nothing was started.
 
     Attributes:
-        errno: What the system call said, or would have said.
-        strerror: What is the matter, and what helps.
+        errno: What the system call failed with, or would have failed with.
+        reason: What is the matter.
+        remedy: What helps.
     """
 
-    def __init__(self, errno: int, strerror: str) -> None:
-        super().__init__(errno, strerror)
+    def __init__(self, errno: int, reason: str, remedy: str) -> None:
+        super().__init__(errno, f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Call the constructor again: an OSError keeps `errno` and `strerror` out of reach."""
-        return type(self), (self.errno, self.strerror), self.__dict__
+        """Call the constructor again: an OSError keeps `errno` out of reach."""
+        return type(self), (self.errno, self.reason, self.remedy), self.__dict__
 
     def __str__(self) -> str:
-        return f"{errno.errorcode.get(self.errno or 0, self.errno)}: {one_line(self.strerror or '')}"
+        return f"{errno.errorcode.get(self.errno or 0, self.errno)}: {one_line(f'{self.reason}; {self.remedy}')}"
 
 
 class ArgumentsTooLong(SpawnError, ValueError):
@@ -187,7 +187,7 @@ class RuncTimeout(RuncError, TimeoutError):
         self.container_id = container_id
 
     def __str__(self) -> str:
-        return f"{_subject(self.container_id)}: stopped after {self.timeout:g} seconds"
+        return f"{subject(self.container_id)}: stopped after {self.timeout:g} seconds"
 
 
 class ExitError(RuncError):
@@ -214,9 +214,9 @@ class ExitError(RuncError):
 
     def __str__(self) -> str:
         code = "an unknown code" if self.exit_code is None else f"code {self.exit_code}"
-        program = one_line(_program(self.response.args), _ARGUMENTS_LIMIT)
-        said = one_line(_last_line(self.response.stderr))
-        return f"{_subject(self.container_id)}: {program} ended with {code}{f': {said}' if said else ''}"
+        what = one_line(program(self.response.args), _ARGUMENTS_LIMIT)
+        said = one_line(last_line(self.response.stderr))
+        return f"{subject(self.container_id)}: {what} ended with {code}{f': {said}' if said else ''}"
 
 
 class DecodeError(RuncError, ValueError):
@@ -256,7 +256,7 @@ class RootfsError(RuncError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"no root filesystem from {one_line(self.source)!r}: {one_line(self.reason)}"
+        return f"no root filesystem from {one_line(self.source, _SOURCE_LIMIT)!r}: {one_line(self.reason)}"
 
 
 class UnsupportedError(RuncError):
@@ -311,47 +311,11 @@ class CommandError(RuncError):
         self.log = log
         self.stdout = stdout
         self.container_id = container_id
-        self.message: str = one_line(message or _said(log, stderr)) or _ending(exit_code)
+        said = next((record.msg for record in reversed(log) if record.is_error), None)
+        self.message: str = one_line(message or said or last_line(stderr)) or ending(exit_code)
 
     def __str__(self) -> str:
-        return f"{_subject(self.container_id)}: {self.message}"
-
-
-def _subject(container_id: str | None) -> str:
-    """Say what a sentence is about."""
-    return "runc" if container_id is None else f"container {one_line(container_id, _ID_LIMIT)!r}"
-
-
-def _said(log: tuple[LogRecord, ...], stderr: bytes) -> str:
-    """Return the last error of the log, else the last line of stderr."""
-    errors = [record.msg for record in log if record.is_error]
-    return errors[-1] if errors else _last_line(stderr)
-
-
-def _last_line(output: bytes) -> str:
-    """Return the last line of an output that isn't empty."""
-    return ("", *output[-4 * MESSAGE_LIMIT :].decode(errors="replace").strip().splitlines())[-1]
-
-
-def _program(args: tuple[str, ...]) -> str:
-    """Name what has run by runc's arguments: those behind the id for `exec`, else the bundle.
-
-    Options, and their values, are left out.
-    """
-    options, arguments = (args[: args.index("--")], args[args.index("--") + 2 :]) if "--" in args else ((), ())
-    if arguments:
-        return shlex.join(arguments)
-    bundle = next((value for name, value in pairwise(options) if name == "--bundle"), None)
-    return "the process" if bundle is None else f"the process of bundle {bundle!r}"
-
-
-def _ending(exit_code: int | None) -> str:
-    """Say how runc ended, of which nothing else is known."""
-    if exit_code is None:
-        return "failed, and printed no error message"
-    if exit_code in _CANNOT_RUN_CODES:
-        return f"exit code {exit_code}, and no error message: the runtime can't be run, see what its --version prints"
-    return f"killed by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}, and no error message"
+        return f"{subject(self.container_id)}: {self.message}"
 
 
 class ContainerNotFound(CommandError):

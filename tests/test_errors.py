@@ -59,8 +59,8 @@ EACH: dict[str, RuncError] = {
     "container 'web': the process of bundle '/b' ended with code 3": ExitError(
         Response(args=("runc", "run", "--bundle", "/b", "--env", "hush", "--", "web"), pid=7, exit_code=3), "web"
     ),
-    "ECHILD: SIGCHLD is ignored": SpawnError(errno.ECHILD, "SIGCHLD is ignored"),
-    "E2BIG: argument 3 has 200000 bytes": ArgumentsTooLong(errno.E2BIG, "argument 3 has 200000 bytes"),
+    "ECHILD: SIGCHLD is ignored; restore it": SpawnError(errno.ECHILD, "SIGCHLD is ignored", "restore it"),
+    "E2BIG: argument 3 is too long; use input=": ArgumentsTooLong(errno.E2BIG, "argument 3 is too long", "use input="),
     "no JSON: b'nope'": DecodeError("no JSON", b"nope"),
     "no JSON: b'" + "x" * 80 + "'... (100 bytes)": DecodeError("no JSON", b"x" * 100),
     "crun 1.28 has no events": UnsupportedError("events", "crun 1.28"),
@@ -118,8 +118,8 @@ def test_arguments_are_not_shown(error: RuncError) -> None:
     [
         (RuncNotFound("runc"), FileNotFoundError),
         (RuncTimeout(ARGS, 1), TimeoutError),
-        (SpawnError(errno.ECHILD, ""), OSError),
-        (ArgumentsTooLong(errno.E2BIG, ""), ValueError),
+        (SpawnError(errno.ECHILD, "", ""), OSError),
+        (ArgumentsTooLong(errno.E2BIG, "", ""), ValueError),
         (DecodeError("no", b""), ValueError),
         (InvalidContainerID((), None), ValueError),
         (errors.InvalidSignal((), None), ValueError),

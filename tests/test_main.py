@@ -75,6 +75,11 @@ def test_a_screen_has_a_line_for_each_part() -> None:
             "no user namespaces (a = 0), no newuidmap, 0 subordinate user ids",
         ),
         (
+            msgspec.structs.replace(HOST, keeps_exit_status=None),
+            "kernel",
+            "6.18.0, unknown whether it keeps exit statuses",
+        ),
+        (
             msgspec.structs.replace(HOST, keeps_exit_status=False),
             "kernel",
             "6.18.0, does not keep exit statuses",
