@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import errors
 from ._log import parse_log
 from ._one_line import shorten
+from ._prerequisites import INSTEAD_OF_ARGUMENTS
 from ._wording import EXECVE_ERRORS, meaning
 from .errors import CommandError, LogRecord
 
@@ -37,6 +38,7 @@ _UNLOGGED = re.compile(
     r"|\S+: (?:unrecognized option|invalid option --) '[^'\n]*'\nTry [^\n]+"
     r"|time=\S+ level=error msg=\"(?:flag provided but not defined: |No help topic for )[^\n]+"
 )
+_TOO_LONG = "argument list too long"
 _UNLOGGED_CODES = {1, 64, 255}
 
 _PANIC = re.compile(r"^(?:panic|fatal error|runtime/cgo): .*", re.MULTILINE)
@@ -118,6 +120,8 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
     logged = any(record.is_error for record in log)
     if logged and found.cls is CommandError and (no_thread := _NO_THREAD.search(_text_of(stderr))):
         found = _Finding(errors.ResourceError, f"{found.text}: {no_thread[0]}")
+    if found.cls is errors.ExecutableError and found.text.lower().rstrip().endswith(_TOO_LONG):
+        found = found._replace(text=f"{found.text.rstrip()} (E2BIG): {INSTEAD_OF_ARGUMENTS}")
     if (process == "lost" and not logged) or _crashed(exit_code, found, stderr, process=process):
         found = _Finding(errors.RuncCrashed, _panic(stderr) or found.text)
     error = found.cls(

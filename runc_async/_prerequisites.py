@@ -13,7 +13,7 @@ from .errors import ArgumentsTooLong, SpawnError
 LONGEST_ARGUMENT = 32 * os.sysconf("SC_PAGESIZE") - 1
 """Bytes that one argument, or one variable as `NAME=value`, may have: execve(2), MAX_ARG_STRLEN, with its NUL."""
 
-_INSTEAD = "pass large data by input=, or by a file that is mounted into the container"
+INSTEAD_OF_ARGUMENTS = "pass large data by input=, or by a file that is mounted into the container"
 
 
 def check_process() -> None:
@@ -111,7 +111,7 @@ def too_long(arguments: Iterable[str], environment: Mapping[str, str] | None) ->
         errno.E2BIG,
         f"the arguments and the environment have {total} bytes, which is more than execve(2) takes (a quarter of "
         "RLIMIT_STACK, 6 MiB at most)",
-        _INSTEAD,
+        INSTEAD_OF_ARGUMENTS,
     )
 
 
@@ -119,5 +119,7 @@ def _check_length(text: str, what: str) -> None:
     """See that one argument isn't too long. A character has four bytes at most, which spares most of the encoding."""
     if len(text) * 4 > LONGEST_ARGUMENT and (size := len(os.fsencode(text))) > LONGEST_ARGUMENT:
         raise ArgumentsTooLong(
-            errno.E2BIG, f"{what} has {size} bytes, and execve(2) takes {LONGEST_ARGUMENT} for one", _INSTEAD
+            errno.E2BIG,
+            f"{what} has {size} bytes, and execve(2) takes {LONGEST_ARGUMENT} for one",
+            INSTEAD_OF_ARGUMENTS,
         )
