@@ -10,6 +10,7 @@ import os
 import re
 import signal as signals
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TypeAlias
 
 import msgspec
@@ -181,6 +182,14 @@ def _pid_file(path: StrPath | None, *, watched: bool) -> tuple[Argument, ...]:
     if not watched:
         return path_option("--pid-file", path)
     return ("--pid-file", WatchedPidFile(None if path is None else absolute(path)))
+
+
+def has_own_pid_file(words: Sequence[Argument]) -> bool:
+    """Tell whether the pid of the process is written where the caller has said."""
+    return any(
+        name == "--pid-file" and not (isinstance(value, WatchedPidFile) and value.path is None)
+        for name, value in pairwise(words)
+    )
 
 
 def _pidfd_socket(socket: StrPath | PidfdSocket | None) -> tuple[Argument, ...]:

@@ -255,12 +255,25 @@ class Caller:
         if invocation.stop.workload:
             check_time(invocation, completed)
             raise_failure(invocation, completed)
+            await self._check_ran(invocation, completed)
         else:  # detached: the code is runc's own
             check_finished(invocation, completed)
         response = respond(invocation, completed)
         if check and response.exit_code != 0:
             raise ExitError(response, invocation.container_id)
         return response
+
+    async def _check_ran(self, invocation: Invocation, completed: Completed) -> None:
+        """Raise if a runtime that has reported no process can't run at all.
+
+        A pid file of the caller's may be in another mount namespace; so the runtime is asked for its version.
+        """
+        unknown = completed.returncode and completed.process is None and isinstance(self._runner, ProcessRunner)
+        if unknown and _argv.has_own_pid_file(invocation.argv):
+            try:
+                await self._answer(self._invocation(_argv.version(), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL))
+            except CommandError:
+                raise command_error(invocation, completed) from None
 
     @contextlib.asynccontextmanager
     async def _creating(self, container_id: str, *, keep: bool = False) -> AsyncGenerator[None]:

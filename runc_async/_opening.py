@@ -350,7 +350,9 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         try:
             ended = await running.started()
             if ended is not None:
-                raise_failure(invocation, with_unread(ended, running))
+                ended = with_unread(ended, running)
+                raise_failure(invocation, ended)
+                await self._check_ran(invocation, ended)
             yield ContainerProcess(container_id, running, invocation)
         finally:
             await running.aclose()

@@ -28,6 +28,7 @@ from runc_async import (
     PipedIO,
     ProcessRunner,
     PtyIO,
+    Response,
     Runc,
     RuncNotFound,
     RuncTimeout,
@@ -124,6 +125,25 @@ async def test_a_runtime_that_cannot_run_has_no_exit_code(tmp_path: Path, name: 
         await (client.run("web", BUNDLE, io=io) if name == "run" else client.exec("web", ["x"], io=io))
     assert type(caught.value) is CommandError
     assert ("can't be run" if isinstance(io, NullIO) else LOADER) in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [1, 127])
+async def test_a_runtime_that_cannot_run_with_a_pid_file_of_the_callers(tmp_path: Path, code: int) -> None:
+    """The file may be in another mount namespace, so the runtime is asked for its version before a code is believed."""
+    pid_file = tmp_path / "pid"
+    broken = Runc(write_program(tmp_path / "broken", f"#!/bin/sh\necho '{LOADER}' >&2\nexit {code}\n"))
+    sound = Runc(write_program(tmp_path / "sound", f'#!/bin/sh\ncase "$*" in *--version*) exit;; esac\nexit {code}\n'))
+    calls: tuple[Callable[[Runc], Awaitable[Response]], ...] = (
+        lambda client: client.run("web", BUNDLE, pid_file=pid_file),
+        lambda client: client.exec("web", ["x"], pid_file=pid_file),
+    )
+    for call in calls:
+        with pytest.raises(CommandError, match=LOADER):
+            await call(broken)
+        assert (await call(sound)).exit_code == code
+    with pytest.raises(CommandError, match=LOADER):
+        async with broken.open_exec("web", ["x"], io=PipedIO(), pid_file=pid_file):
+            pytest.fail("there is nothing to enter")
 
 
 @pytest.mark.parametrize("io", [NullIO(), PipedIO(), PtyIO()], ids=repr)

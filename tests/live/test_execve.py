@@ -15,7 +15,7 @@ from runc_async import errors
 from runc_async.stdio import NullIO, PipedIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from containers import MakeBundle, MakeContainer
     from runtime import Runtime
@@ -80,10 +80,11 @@ async def test_a_program_that_the_kernel_refuses(
     await client.run(web, make_bundle(["sleep", "60"], **mounts(folder)), detach=True, io=NullIO())
     writer = os.open(program, os.O_WRONLY) if name == "ETXTBSY" else -1
     try:
-        for call in (
+        calls: tuple[Callable[[], Awaitable[object]], ...] = (
             lambda: client.exec(web, ["/root/program"]),
             lambda: client.run(container_id(), make_bundle(["/root/program"], **mounts(folder))),
-        ):
+        )
+        for call in calls:
             with pytest.raises(errors.ExecutableError) as caught:
                 await call()
             assert type(caught.value) is errors.ExecutableError
