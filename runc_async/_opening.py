@@ -319,6 +319,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             ContainerPaused: If it is paused, without `ignore_paused`.
             ContainerNotFound: If there is no such container.
             ExecutableNotFound: If the program isn't in the container.
+            ArgumentsTooLong: If an argument is longer than 128 KiB, which is what execve(2) takes; use `stdin` instead.
             UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.

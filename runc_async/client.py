@@ -15,11 +15,18 @@ class Runc(Opening):
             response = await runc.run("greeter", bundle)
         print(response.stdout, response.exit_code)  # b'hello\n' 0
 
+    Every command raises `SpawnError`, and starts nothing, if this process can't have children: SIGCHLD is ignored,
+    pidfd_open(2) is denied, or RLIMIT_FSIZE is below the size of a file in memory; and `ArgumentsTooLong` if execve(2)
+    fails with E2BIG.
+
+    What the runtime logs of a call, other than the errors of its exception, goes to `logging.getLogger("runc_async")`
+    at its own level when the call has ended: its warnings, and with `debug` its debug messages.
+
     Args:
         command: The program: a name that is looked up in $PATH, or a path. A missing one raises `RuncNotFound` from the
             first call, and one that can't be executed `PermissionError` or another `OSError`.
         root: Where the runtime keeps its containers; its own default if None.
-        debug: Log debug messages too.
+        debug: Log debug messages too: into `log`, or without one to the logger `runc_async`.
         log: File that the runtime logs to. Without one its log goes into private memory, and tells the failures of the
             runtime from those of a container's process; with one that is told from stderr, which is less certain.
         log_format: Format of the `log`: "text" or "json". A private log is always JSON.

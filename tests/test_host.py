@@ -72,7 +72,7 @@ async def test_a_process_that_may_not_have_pidfds_is_named(monkeypatch: pytest.M
 
 async def test_a_process_that_ignores_sigchld_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe that could not reap its children says so, and starts none."""
-    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)
+    monkeypatch.setattr(signal, "getsignal", Mock(return_value=signal.SIG_IGN))
     host = await _host.probe("/bin/sh")
     assert "SIGCHLD is ignored" in host.problems[0].missing
     assert "SIG_DFL" in host.problems[0].remedy
