@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os.path
 import shlex
 from collections.abc import Callable
@@ -510,3 +511,77 @@ def test_only_the_last_lines_are_judged() -> None:
     flood = b"x\n" * 100_000
     assert type(failure((), 1, stderr=flood + b"container not running\n")) is errors.ContainerNotRunning
     assert type(failure((), 1, stderr=b"container not running\n" + b"x\n" * 100)) is CommandError
+
+
+# All that execve(2) lists under "ERRORS", with the class of each.
+EXECVE: dict[int, type[CommandError]] = {
+    errno.E2BIG: errors.ExecutableError,
+    errno.EACCES: errors.ExecutableDenied,
+    errno.EAGAIN: errors.ResourceError,
+    errno.EFAULT: errors.ExecutableError,
+    errno.EINVAL: errors.ExecutableError,
+    errno.EIO: errors.ExecutableError,
+    errno.EISDIR: errors.ExecutableError,
+    errno.ELIBBAD: errors.ExecutableError,
+    errno.ELOOP: errors.ExecutableError,
+    errno.EMFILE: errors.ResourceError,
+    errno.ENAMETOOLONG: errors.ExecutableError,
+    errno.ENFILE: errors.ResourceError,
+    errno.ENOENT: errors.ExecutableNotFound,
+    errno.ENOEXEC: errors.ExecFormatError,
+    errno.ENOMEM: errors.ResourceError,
+    errno.ENOTDIR: errors.ExecutableError,
+    errno.EPERM: errors.ExecutableDenied,
+    errno.ETXTBSY: errors.ExecutableError,
+}
+
+
+@pytest.mark.parametrize("number", EXECVE, ids=errno.errorcode.get)
+@pytest.mark.parametrize("exit_code", [1, 255])
+def test_each_error_of_execve_is_a_failure_of_its_class(number: int, exit_code: int) -> None:
+    """Whatever execve(2) lists is known, as runc prints it in lower case and as crun logs it."""
+    text = os.strerror(number)
+    printed = f"exec /bin/a b: {text.lower()}\n".encode()
+    assert failed((), exit_code, printed, process="ended")
+    assert type(failure(("runc", "exec"), exit_code, stderr=printed, process="ended")) is EXECVE[number]
+    for message in (f"exec container process `/bin/a`: {text}", f"exec `/bin/a`: {text}"):
+        assert type(failure(("crun", "exec"), 1, log=(LogRecord("error", message),))) is EXECVE[number]
+
+
+def test_an_error_of_execve_is_no_failure_with_other_output_or_code() -> None:
+    """A program that prints more than that, or ends with another code, has run."""
+    for exit_code, printed in ((1, b"hello\nexec /x: is a directory\n"), (3, b"exec /x: is a directory\n")):
+        assert not failed((), exit_code, printed, process="ended")
+
+
+@pytest.mark.parametrize(
+    ("message", "printed"),
+    [
+        ("exec failed: unable to start container process: read init-p: connection reset by peer", NO_THREAD),
+        ("exec failed: unable to start container process: procReady not received", NO_THREAD),
+        (
+            "exec failed: unable to start container process: EOF",
+            b"runtime: failed to create new OS thread (have 5 already; errno=11)\nfatal error: newosproc\n",
+        ),
+    ],
+)
+def test_an_exec_that_gets_no_thread_in_the_container(message: str, printed: bytes) -> None:
+    """Where `pids.limit` is reached runc says that its copy is gone, and what is on stderr says why."""
+    log = (LogRecord("error", message),)
+    error = failure(("runc", "exec", "web"), 255, stderr=printed, log=log, container_id="web", process="none")
+    assert type(error) is errors.ResourceError
+    assert message in error.message
+    assert "thread" in error.message
+    assert type(failure(("runc", "exec", "web"), 255, stderr=b"", log=log)) is not errors.ResourceError
+
+
+@pytest.mark.parametrize("exit_code", [1, 3, 126, 127, 255])
+def test_a_code_without_a_process_is_the_runtimes_own(exit_code: int) -> None:
+    """Where no process was reported, no exit code is a program's, whatever is on stderr."""
+    printed = b"nsenter: cannot open /proc/9/ns/mnt: No such file or directory\n"
+    for stderr in (printed, b""):
+        assert failed((), exit_code, stderr, process="none")
+        assert not failed((), exit_code, stderr, process="ended")
+    error = failure(("runc", "run"), exit_code, b"", printed, process="none")
+    assert (type(error), error.message) == (CommandError, printed.decode().strip())
+    assert failure(("runc", "run"), exit_code, printed, process="none").message == printed.decode().strip()
