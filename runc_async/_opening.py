@@ -351,8 +351,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         try:
             ended = await running.started()
             if ended is not None:
-                ended = with_unread(ended, running)
-                raise_failure(invocation, ended)
+                raise_failure(invocation, with_unread(ended, running) if ended.process == "none" else ended)
                 await self._check_ran(invocation, ended)
             yield ContainerProcess(container_id, running, invocation)
         finally:
@@ -372,12 +371,9 @@ def check_live(io: StdIO | None) -> None:
 
 
 def with_unread(completed: Completed, running: Running) -> Completed:
-    """Put into the end of a runc what waits in its live stderr, or terminal: without a handle it can't be read.
-
-    Without a process those are words of runc's own, or of what should have started it.
-    """
+    """Add to a runc process that has failed what waits in its live stderr, or terminal: no handle will ever read it."""
     stream = running.stderr or running.pty
-    if stream is None or completed.returncode == 0 or completed.process not in {"none", None}:
+    if stream is None or completed.returncode == 0:
         return completed
     try:
         unread = os.read(stream.fileno(), _UNREAD_LIMIT)  # it doesn't block

@@ -141,9 +141,11 @@ async def test_a_runtime_that_cannot_run_with_a_pid_file_of_the_callers(tmp_path
         with pytest.raises(CommandError, match=LOADER):
             await call(broken)
         assert (await call(sound)).exit_code == code
-    with pytest.raises(CommandError, match=LOADER):
+    with pytest.raises(CommandError, match=f"exit code {code}"):
         async with broken.open_exec("web", ["x"], io=PipedIO(), pid_file=pid_file):
             pytest.fail("there is nothing to enter")
+    async with sound.open_exec("web", ["x"], io=PipedIO(), pid_file=pid_file) as process:
+        assert (await process.wait()).code == code
 
 
 @pytest.mark.parametrize("io", [NullIO(), PipedIO(), PtyIO()], ids=repr)
