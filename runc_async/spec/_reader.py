@@ -2,6 +2,9 @@
 
 A reader is compiled once for each struct from its annotations. msgspec's own decoder is not used: it drops
 fields that it does not know, stops at the first violation and has no bounds beyond an int64.
+
+The one exception to "no field is lost" is a key that folds to a known one (`_folding`): strict reading reports it, any
+other drops it, because a runtime would take it for the known one.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from msgspec import inspect
 
 from runc_async._one_line import shorten
 
+from ._folding import FoldedKeys
 from ._json import repeated_keys
-from ._violation import Violation, describe, is_array, is_object, join_path
+from ._violation import KEY, Violation, describe, is_array, is_object, join_path, quoted
 
 EXTRA: Final = "extra"
 """The field of a struct that holds what the specification does not name."""
@@ -39,7 +43,7 @@ class Report:
     """Collects the violations of one reading.
 
     Attributes:
-        strict: Whether ranges, patterns, enumerations and nulls are held against the document.
+        strict: Whether ranges, patterns, enumerations, nulls and folded keys are held against the document.
         violations: What was found, in the order of the document.
         count: How many were found, also of those that are too many to be noted.
     """
@@ -128,7 +132,8 @@ def _dictionary(kind: inspect.DictType, extra: Mapping[str, Any]) -> _Reader:
             report.add(path, "an object", describe(value, path))
             return value
         if shape is not None:
-            struct_reader(shape)(value, path, report)
+            found = struct_reader(shape)(value, path, report)
+            return value if found is None else found.to_builtins()  # without what a lax reading has dropped
         return {key: read_item(item, join_path(path, key), report) for key, item in value.items()}
 
     return read
@@ -178,6 +183,7 @@ def struct_reader(cls: type[msgspec.Struct]) -> _Reader:
     described = cast("inspect.StructType", inspect.type_info(cls))
     fields = [field for field in described.fields if field.name != EXTRA]
     readers = {field.encode_name: (field, _compile(field.type)) for field in fields}
+    folded = FoldedKeys(readers)
 
     def read(value: Any, path: str, report: Report) -> Any:
         if not is_object(value):
@@ -187,7 +193,10 @@ def struct_reader(cls: type[msgspec.Struct]) -> _Reader:
         extra: dict[str, Any] = {}
         before = report.count
         for key, item in value.items():
-            if key not in readers or (item is None and not report.strict and not readers[key][0].required):
+            if meant := folded.known(key):
+                if report.strict:
+                    report.add(join_path(path, key), f"the key {meant} in no other spelling", quoted(key, KEY))
+            elif key not in readers or (item is None and not report.strict and not readers[key][0].required):
                 extra[key] = item
             else:
                 field, read_item = readers[key]
