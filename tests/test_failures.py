@@ -328,6 +328,64 @@ def test_runc_1_0_is_understood(text: str, expected: type[CommandError]) -> None
         ),
         ("json: cannot unmarshal number into Go struct field State.id of type string", errors.CorruptState),
         ("json: cannot unmarshal number into Go struct field State.BaseState.id of type string", errors.CorruptState),
+        ("json: cannot unmarshal number into Go struct field Config.config.rootfs of type string", errors.CorruptState),
+        ('runc run failed: malformed spec file: duplicated ns {"pid" ""}', errors.InvalidSpec),
+        (
+            (
+                "exec failed: unable to start container process: unable to setup user: "
+                "cannot set uid to unmapped user in user namespace"
+            ),
+            errors.InvalidSpec,
+        ),
+        (
+            (
+                "runc run failed: unable to start container process: error during container init: unable to setup user: "
+                "cannot setgid to unmapped gid 9 in user namespace"
+            ),
+            errors.InvalidSpec,
+        ),
+        (
+            "runc run failed: unable to start container process: unable to setup user: setgroups: invalid argument",
+            errors.InvalidSpec,
+        ),
+        (
+            "exec failed: unable to start container process: unable to setup user: setgroups: operation not permitted",
+            errors.PermissionDenied,
+        ),
+        ("runc create failed: unable to set hostname without a private UTS namespace", errors.InvalidSpec),
+        ("runc create failed: string  is not a valid arch for seccomp", errors.InvalidSpec),
+        ("runc create failed: root must be specified", errors.InvalidSpec),
+        ('runc create failed: invalid device type "x"', errors.InvalidSpec),
+        ("runc create failed: device access at 0 field cannot be empty", errors.InvalidSpec),
+        ("runc create failed: wrong rlimit value:", errors.InvalidSpec),
+        (
+            (
+                "runc create failed: unable to start container process: error during container init: configuring container "
+                "/dev: error creating device nodes: cannot mkdev() device with wildcards"
+            ),
+            errors.InvalidSpec,
+        ),
+        (
+            (
+                "runc create failed: unable to start container process: error during container init: "
+                "write /proc/sys/net/ipv4/ip_forward: invalid argument"
+            ),
+            errors.InvalidSpec,
+        ),
+        (
+            (
+                "runc create failed: unable to start container process: error during container init: failed to write sysctl"
+                ' net.ipv4.ip_forward = "x": write fsmount:fscontext:proc/sys/net/ipv4/ip_forward: invalid argument'
+            ),
+            errors.InvalidSpec,
+        ),
+        (
+            (
+                "runc create failed: unable to start container process: error during container init: error setting rlimits "
+                "for ready process: error setting rlimit type 7: invalid argument"
+            ),
+            errors.InvalidSpec,
+        ),
         ("kill container: No such process", errors.ContainerNotRunning),
         ("connect socket to `/x`: No such file or directory", errors.TerminalError),
         ("readlink ``: No such file or directory", errors.BundleNotFound),
@@ -370,6 +428,30 @@ def test_a_json_error_is_about_the_document_that_the_command_reads(
 ) -> None:
     """`EOF` is a broken config.json for create, a broken state for state, and unknown where it could be either."""
     assert type(failure(args, 1, log=(LogRecord("error", "EOF"),))) is expected
+
+
+@pytest.mark.parametrize(
+    ("args", "field", "expected"),
+    [
+        (("runc", "create", "web"), "POSIXRlimit.process.rlimits.soft", errors.InvalidSpec),
+        (("runc", "run", "web"), "Hook.hooks.poststop.timeout", errors.InvalidSpec),
+        (("runc", "restore", "web"), "Linux.linux.sysctl", errors.InvalidSpec),
+        (("runc", "create", "web"), ".process", errors.InvalidSpec),
+        (("runc", "exec", "--process", "<process.json>", "web"), "User.user.uid", errors.InvalidSpec),
+        (("runc", "exec", "--process", "/p.json", "web"), "Process.args", errors.InvalidSpec),
+        (("runc", "exec", "--process", "<process.json>", "web"), "Config.config.rootfs", errors.CorruptState),
+        (("runc", "exec", "web", "sh"), "State.cgroup_paths", errors.CorruptState),
+        (("runc", "update", "--resources", "<resources.json>", "web"), "Weight.blockIO.weight", errors.InvalidSpec),
+        (("runc", "kill", "web"), "Config.config.rootfs", errors.CorruptState),
+        (("runc",), "Process.args", CommandError),
+    ],
+)
+def test_a_wrong_type_is_about_the_document_that_has_the_key(
+    args: tuple[str, ...], field: str, expected: type[CommandError]
+) -> None:
+    """A value of a wrong type is the document's fault whose key stands at the root, whatever struct Go names."""
+    text = f"exec failed: json: cannot unmarshal string into Go struct field {field} of type int"
+    assert type(failure(args, 1, log=(LogRecord("error", text),))) is expected
 
 
 def test_criu_s_log_file_is_found_in_what_the_runtime_says() -> None:

@@ -24,7 +24,7 @@ from runc_async.spec._folding import FoldedKeys
 
 JUDGE = Path(__file__).with_name("data") / "folding.go"
 GENERATED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-# Each pair of characters that folding takes for the same, and some that only look as if: for `casefold`, or in capitals.
+# Characters that folding takes for the same, and some that only look as if: for `casefold`, or in capitals.
 VARIANTS = {"s": "sS\u017f\u0455", "k": "kK\u212a\u03ba", "i": "iI\u0131\u0130", "b": "bB\u00df", "f": "fF\ufb00"}
 
 
@@ -46,11 +46,12 @@ def spellings(name: str) -> st.SearchStrategy[str]:
 @pytest.fixture
 def judge(tmp_path: Path) -> Any:
     """Build the program that asks Go's decoder, and give a function that runs it."""
-    if shutil.which("go") is None:
+    go = shutil.which("go")
+    if go is None:
         pytest.skip("needs go (golang-go) in $PATH: its decoder is the judge")
     program = tmp_path / "judge"
     env = os.environ | {"GOCACHE": str(tmp_path / "cache"), "GO111MODULE": "off", "GOFLAGS": "", "HOME": str(tmp_path)}
-    subprocess.run(["go", "build", "-o", str(program), str(JUDGE)], check=True, env=env)
+    subprocess.run([go, "build", "-o", str(program), str(JUDGE)], check=True, env=env)
 
     def ask(names: list[str], keys: list[str]) -> list[str]:
         question = json.dumps({"names": names, "keys": keys}).encode()
@@ -149,7 +150,7 @@ def seen(cls: Any, document: dict[str, Any]) -> dict[str, Any]:
 
 
 FOLDING = str.maketrans(
-    dict(zip(string.ascii_uppercase, string.ascii_lowercase, strict=True)) | {"ſ": "s", "\u212a": "k"}
+    dict(zip(string.ascii_uppercase, string.ascii_lowercase, strict=True)) | {"\u017f": "s", "\u212a": "k"}
 )
 
 

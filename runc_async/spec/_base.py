@@ -30,7 +30,7 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_def
     Attributes:
         extra: Fields that this version of the specification does not name, by their JSON name, as plain values.
             They are kept from `decode` to `encode`. A field that the specification names wins over one here, and over
-            one whose name a runtime would take for it: `Args`, `reſources`.
+            one whose name a runtime would take for it: `Args` for `args`.
     """
 
     extra: dict[str, Any] = {}  # msgspec makes a new one for each object
