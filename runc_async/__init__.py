@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .console import AttachEnd as AttachEnd, Pty as Pty
     from .container import Container as Container, ContainerProcess as ContainerProcess
     from .errors import (
+        BundleChanged as BundleChanged,
         BundleNotFound as BundleNotFound,
         CheckpointError as CheckpointError,
         CleanupWarning as CleanupWarning,
@@ -95,7 +96,7 @@ _NAMES = {
     "console": "AttachEnd Pty",
     "container": "Container ContainerProcess",
     "errors": """
-        BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
+        BundleChanged BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
         ContainerNotPaused ContainerNotRunning ContainerPaused ContainerRunning ContainerStatusError CorruptState
         DecodeError ExecFormatError ExecutableDenied ExecutableError ExecutableNotFound ExitError HookError
         InvalidContainerID InvalidSignal InvalidSpec InvalidUsage LogRecord MemoryLimitTooLow PermissionDenied

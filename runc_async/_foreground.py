@@ -96,6 +96,7 @@ class Foreground(Support):
             ExitError: If `check` is set and the exit code isn't 0.
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
             UnsupportedError: If the runtime has no such option.
@@ -117,9 +118,10 @@ class Foreground(Support):
             extra_args=extra_args,
             watched=not detach and pid_file is None,  # the caller's may be in another mount namespace
         )
+        source = self._bundle(container_id, bundle)
         command = _argv.run(
             container_id,
-            self._bundle(container_id, bundle),
+            source.path,
             creation,
             detach=detach,
             keep=keep,
@@ -136,8 +138,8 @@ class Foreground(Support):
             detach=detach,
         )
         await self._require({"run --keep": keep, "run --pidfd-socket": pidfd_socket is not None}, timeout or DEFAULT)
-        async with self._creating(container_id, keep=keep and not detach):
-            return await self._work(invocation, check=check, started=task_status.started)
+        async with source.held() as read, self._creating(container_id, keep=keep and not detach):
+            return await self._work(invocation, check=check, started=task_status.started, reported=read)
 
     async def exec(
         self,
@@ -183,7 +185,7 @@ class Foreground(Support):
         Args:
             container_id: Its id.
             process: A `spec.Process`, which says everything; or a sequence of arguments, for which the container's own
-                process is the template.
+                process is the template, as the bundle's config.json has it at that moment.
             tty: With a terminal; for the streams of `PtyIO`, or with `detach` and `console_socket`.
             cwd: Its working directory in the container.
             env: Variables to add to its environment.

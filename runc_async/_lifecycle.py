@@ -69,6 +69,7 @@ class Lifecycle(Support):
         Raises:
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
             UnsupportedError: If the runtime has no such option.
@@ -79,9 +80,10 @@ class Lifecycle(Support):
             CommandError: If runc fails in another way.
         """
         fds = preserved(preserve_fds)
+        source = self._bundle(container_id, bundle)
         command = _argv.create(
             container_id,
-            self._bundle(container_id, bundle),
+            source.path,
             Creation(
                 pid_file=pid_file,
                 console_socket=console_socket,
@@ -93,14 +95,15 @@ class Lifecycle(Support):
             ),
         )
         await self._require({CREATE_PIDFD_SOCKET: pidfd_socket is not None}, timeout)
-        response = await self._request(
-            command,
-            timeout=timeout,
-            stop=LET_FINISH,
-            streams=io or NullIO(),
-            preserve_fds=fds,
-            guard=self._creating(container_id),
-        )
+        async with source.held():
+            response = await self._request(
+                command,
+                timeout=timeout,
+                stop=LET_FINISH,
+                streams=io or NullIO(),
+                preserve_fds=fds,
+                guard=self._creating(container_id),
+            )
         adopt_processes(self._state_directory(), container_id)
         return response
 

@@ -14,6 +14,7 @@ from hypothesis import example, given, strategies as st
 from runc_async import errors
 from runc_async._one_line import one_line
 from runc_async.errors import (
+    BundleChanged,
     CheckpointError,
     CleanupWarning,
     CommandError,
@@ -52,6 +53,7 @@ EACH: dict[str, RuncError] = {
     ),
     "no JSON: b'nope'": DecodeError("no JSON", b"nope"),
     "no JSON: b'" + "x" * 80 + "'... (100 bytes)": DecodeError("no JSON", b"x" * 100),
+    "bundle '/b': config.json was changed by others, and the spec was changed too": BundleChanged("/b"),
     "crun 1.28 has no events": UnsupportedError("events", "crun 1.28"),
     "the runtime has no --pidfd-socket": UnsupportedError("--pidfd-socket"),
     "runc: flag provided but not defined: -x": UnsupportedUsage(ARGS, 1, b"flag provided but not defined: -x\n"),

@@ -329,63 +329,6 @@ def test_runc_1_0_is_understood(text: str, expected: type[CommandError]) -> None
         ("json: cannot unmarshal number into Go struct field State.id of type string", errors.CorruptState),
         ("json: cannot unmarshal number into Go struct field State.BaseState.id of type string", errors.CorruptState),
         ("json: cannot unmarshal number into Go struct field Config.config.rootfs of type string", errors.CorruptState),
-        ('runc run failed: malformed spec file: duplicated ns {"pid" ""}', errors.InvalidSpec),
-        (
-            (
-                "exec failed: unable to start container process: unable to setup user: "
-                "cannot set uid to unmapped user in user namespace"
-            ),
-            errors.InvalidSpec,
-        ),
-        (
-            (
-                "runc run failed: unable to start container process: error during container init: unable to setup user: "
-                "cannot setgid to unmapped gid 9 in user namespace"
-            ),
-            errors.InvalidSpec,
-        ),
-        (
-            "runc run failed: unable to start container process: unable to setup user: setgroups: invalid argument",
-            errors.InvalidSpec,
-        ),
-        (
-            "exec failed: unable to start container process: unable to setup user: setgroups: operation not permitted",
-            errors.PermissionDenied,
-        ),
-        ("runc create failed: unable to set hostname without a private UTS namespace", errors.InvalidSpec),
-        ("runc create failed: string  is not a valid arch for seccomp", errors.InvalidSpec),
-        ("runc create failed: root must be specified", errors.InvalidSpec),
-        ('runc create failed: invalid device type "x"', errors.InvalidSpec),
-        ("runc create failed: device access at 0 field cannot be empty", errors.InvalidSpec),
-        ("runc create failed: wrong rlimit value:", errors.InvalidSpec),
-        (
-            (
-                "runc create failed: unable to start container process: error during container init: configuring container "
-                "/dev: error creating device nodes: cannot mkdev() device with wildcards"
-            ),
-            errors.InvalidSpec,
-        ),
-        (
-            (
-                "runc create failed: unable to start container process: error during container init: "
-                "write /proc/sys/net/ipv4/ip_forward: invalid argument"
-            ),
-            errors.InvalidSpec,
-        ),
-        (
-            (
-                "runc create failed: unable to start container process: error during container init: failed to write sysctl"
-                ' net.ipv4.ip_forward = "x": write fsmount:fscontext:proc/sys/net/ipv4/ip_forward: invalid argument'
-            ),
-            errors.InvalidSpec,
-        ),
-        (
-            (
-                "runc create failed: unable to start container process: error during container init: error setting rlimits "
-                "for ready process: error setting rlimit type 7: invalid argument"
-            ),
-            errors.InvalidSpec,
-        ),
         ("kill container: No such process", errors.ContainerNotRunning),
         ("connect socket to `/x`: No such file or directory", errors.TerminalError),
         ("readlink ``: No such file or directory", errors.BundleNotFound),
@@ -394,6 +337,39 @@ def test_runc_1_0_is_understood(text: str, expected: type[CommandError]) -> None
 def test_what_was_met_beside_the_recorded_cases_is_understood(text: str, expected: type[CommandError]) -> None:
     """Wordings of today's runtimes, for failures that were not recorded, lead to the class of their kind."""
     assert type(failure(("runc", "state"), 1, log=(LogRecord("error", text),))) is expected
+
+
+STARTING = "runc run failed: unable to start container process: "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'runc run failed: malformed spec file: duplicated ns {"pid" ""}',
+        f"{STARTING}unable to setup user: cannot set uid to unmapped user in user namespace",
+        f"{STARTING}error during container init: unable to setup user: cannot setgid to unmapped gid 9 in user namespace",
+        f"{STARTING}unable to setup user: setgroups: invalid argument",
+        "runc create failed: unable to set hostname without a private UTS namespace",
+        "runc create failed: string  is not a valid arch for seccomp",
+        "runc create failed: root must be specified",
+        'runc create failed: invalid device type "x"',
+        "runc create failed: device access at 0 field cannot be empty",
+        "runc create failed: wrong rlimit value:",
+        f"{STARTING}configuring container /dev: error creating device nodes: cannot mkdev() device with wildcards",
+        f"{STARTING}error during container init: write /proc/sys/net/ipv4/ip_forward: invalid argument",
+        f'{STARTING}failed to write sysctl a = "x": write fsmount:fscontext:proc/sys/net/a: invalid argument',
+        f"{STARTING}error setting rlimits for ready process: error setting rlimit type 7: invalid argument",
+    ],
+)
+def test_what_a_document_asks_for_in_vain_is_its_own_fault(text: str) -> None:
+    """What runc refuses of a document's meaning is InvalidSpec, in each of its wordings."""
+    assert type(failure(("runc", "run"), 1, log=(LogRecord("error", text),))) is errors.InvalidSpec
+
+
+def test_a_missing_right_is_not_the_document_s_fault() -> None:
+    """A user that the kernel doesn't let runc become is PermissionDenied."""
+    text = f"{STARTING}unable to setup user: setgroups: operation not permitted"
+    assert type(failure(("runc", "run"), 1, log=(LogRecord("error", text),))) is errors.PermissionDenied
 
 
 @pytest.mark.parametrize(
