@@ -90,6 +90,27 @@ def text(what: str, value: str) -> str:
     return value
 
 
+def unicode_text(what: str, value: str) -> str:
+    """Return an argument that the runtime passes on in a JSON document, where other bytes than UTF-8 become U+FFFD.
+
+    Raises:
+        TypeError: If it isn't a str.
+        ValueError: If it has a NUL byte, or a surrogate: Python's stand-in for a byte that isn't UTF-8.
+    """
+    if not is_unicode(text(what, value)):
+        raise ValueError(f"{what} must be UTF-8: the runtime passes it on as JSON, and other bytes would be changed")
+    return value
+
+
+def is_unicode(value: str) -> bool:
+    """Return whether a text has no surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_encodable(value: str) -> bool:
     """Tell whether a text can be passed on; the error that the spawn would raise shows the whole of it in its repr."""
     try:
@@ -131,6 +152,11 @@ def _signal_by_name(name: str) -> int:
 def option(flag: str, value: str | None) -> tuple[str, ...]:
     """Write an option with its value; nothing for None."""
     return () if value is None else (flag, text(flag, value))
+
+
+def unicode_option(flag: str, value: str | None) -> tuple[str, ...]:
+    """Write an option with a value that goes into a JSON document; nothing for None."""
+    return () if value is None else (flag, unicode_text(flag, value))
 
 
 def path_option(flag: str, path: StrPath | None) -> tuple[str, ...]:
@@ -276,13 +302,13 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
         """Write them."""
         return (
             *switches(tty=self.tty, no_new_privs=self.no_new_privs),
-            *option("--cwd", None if self.cwd is None else os.fspath(self.cwd)),
-            *(word for name, value in (self.env or {}).items() for word in ("--env", setting(name, value))),
+            *unicode_option("--cwd", None if self.cwd is None else os.fspath(self.cwd)),
+            *(word for name, value in (self.env or {}).items() for word in ("--env", unicode_setting(name, value))),
             *option("--user", None if self.user is None else numeric_user(self.user)),
             *(word for gid in self.additional_gids for word in ("--additional-gids", str(number("gid", gid)))),
-            *(word for cap in several("caps", self.caps) for word in option("--cap", cap)),
-            *option("--process-label", self.process_label),
-            *option("--apparmor", self.apparmor),
+            *(word for cap in several("caps", self.caps) for word in unicode_option("--cap", cap)),
+            *unicode_option("--process-label", self.process_label),
+            *unicode_option("--apparmor", self.apparmor),
         )
 
 
@@ -299,6 +325,19 @@ def setting(name: str, value: str) -> Setting:
         wrong = ValueError if isinstance(value, str) else TypeError
         raise wrong(f"the value of {one_line(name)} must be a str without NUL")  # the value itself stays out of it
     return Setting(name, value)
+
+
+def unicode_setting(name: str, value: str) -> Setting:
+    """Make a variable of the environment of a container's process, which the runtime passes on in a JSON document.
+
+    Raises:
+        ValueError: As `setting`; or if either isn't UTF-8.
+        TypeError: If either isn't a str.
+    """
+    made = setting(name, value)
+    if not is_unicode(name) or not is_unicode(value):
+        raise ValueError(f"the variable {one_line(name)} must be UTF-8: the runtime passes it on as JSON")
+    return made
 
 
 def numeric_user(user: User) -> str:
@@ -334,9 +373,9 @@ def exec_arguments(container_id: str, args: Sequence[str], execution: Execution,
 
     Raises:
         TypeError: If the arguments are no sequence of str; one str is none, and neither is a dict.
-        ValueError: If there are none, or one has a NUL byte.
+        ValueError: If there are none, or one has a NUL byte or isn't UTF-8.
     """
-    words = several("process, if it isn't a spec.Process,", args)
+    words = tuple(unicode_text("an argument", word) for word in several("process, if it isn't a spec.Process,", args))
     if not words:
         raise ValueError("process must have at least one argument")
     return _words("exec", (*overrides.words(), *execution.words()), container_id, *words)
@@ -404,7 +443,10 @@ def events(container_id: str, interval_ms: int) -> Command:
 
 def update(container_id: str, resources: bytes, *, l3_cache_schema: str | None, mem_bw_schema: str | None) -> Command:
     """`runc update`."""
-    schemas = (*option("--l3-cache-schema", l3_cache_schema), *option("--mem-bw-schema", mem_bw_schema))
+    schemas = (
+        *unicode_option("--l3-cache-schema", l3_cache_schema),
+        *unicode_option("--mem-bw-schema", mem_bw_schema),
+    )
     return _words("update", ("--resources", Document("resources.json", resources), *schemas), container_id)
 
 

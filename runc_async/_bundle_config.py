@@ -28,12 +28,12 @@ class ConfigFile:
     let go, writes it, and is one of those that hold it then.
     """
 
-    def __init__(self, directory: str, content: bytes, encoded: bytes | None) -> None:
+    def __init__(self, directory: str, content: bytes | None = None, encoded: bytes | None = None) -> None:
         """Begin with a file that nothing holds.
 
         Args:
             directory: The bundle's.
-            content: The bytes of the file.
+            content: The bytes of the file; None if there is none.
             encoded: What the bundle's spec is encoded as while the file is as it should be; None if it isn't, since
                 reading has dropped something.
         """

@@ -176,11 +176,12 @@ class Caller:
         Raises:
             InvalidContainerID: If the container that it is for can't have that id.
             BundleNotFound: If something is there, and is no bundle.
-            ValueError: If the path is empty or has a NUL byte, or a value in a `Bundle`'s spec has no form in JSON.
+            ValueError: If the path is empty, has a NUL byte or isn't UTF-8, or if a value in a `Bundle`'s spec has no
+                form in JSON.
             TypeError: If it isn't a path, or likewise.
         """
         _argv.check_container_id(container_id)
-        path = _argv.absolute(bundle)
+        path = _argv.unicode_text("the path of the bundle", _argv.absolute(bundle))
         if not os.path.lexists(path):
             return Source(path, None)
         try:

@@ -49,9 +49,16 @@ class Bundle:
     is named in a `CleanupWarning`.
     """
 
-    def __init__(self, path: str, spec: Spec, config: ConfigFile, closing: contextlib.ExitStack | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        spec: Spec,
+        closing: contextlib.ExitStack | None = None,
+        *,
+        config: ConfigFile | None = None,
+    ) -> None:
         self._path = path
-        self._config = config
+        self._config = config or ConfigFile(path)
         self._closing = closing or contextlib.ExitStack()
         self.spec = spec
         """The configuration; change it at will."""
@@ -174,7 +181,8 @@ class Bundle:
             DecodeError: If config.json breaks the schema, and where; if it isn't JSON, or has more than 16 MiB.
             OSError: If config.json can't be read.
         """
-        return cls(*await finished(begin(lambda: _read(path, strict=strict))))
+        directory, spec, config = await finished(begin(lambda: _read(path, strict=strict)))
+        return cls(directory, spec, config=config)
 
     async def save(self) -> None:
         """Write `spec` to config.json, whatever is there.
@@ -250,7 +258,7 @@ class Bundle:
             raise
         made = work.result()
         written = own.encode(indent=2)
-        return cls(made.path, own, ConfigFile(made.path, written, written), made.closing)
+        return cls(made.path, own, made.closing, config=ConfigFile(made.path, written, written))
 
 
 class _GivenUpError(Exception):

@@ -347,7 +347,7 @@ STARTING = "runc run failed: unable to start container process: "
     [
         'runc run failed: malformed spec file: duplicated ns {"pid" ""}',
         f"{STARTING}unable to setup user: cannot set uid to unmapped user in user namespace",
-        f"{STARTING}error during container init: unable to setup user: cannot setgid to unmapped gid 9 in user namespace",
+        f"{STARTING}unable to setup user: cannot setgid to unmapped gid 9 in user namespace",
         f"{STARTING}unable to setup user: setgroups: invalid argument",
         "runc create failed: unable to set hostname without a private UTS namespace",
         "runc create failed: string  is not a valid arch for seccomp",
