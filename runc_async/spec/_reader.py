@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
 import msgspec
@@ -44,12 +44,14 @@ class Report:
 
     Attributes:
         strict: Whether ranges, patterns, enumerations, nulls and folded keys are held against the document.
+        unknown: Whether keys that the specification doesn't name are held against it too.
         violations: What was found, in the order of the document.
         count: How many were found, also of those that are too many to be noted.
     """
 
-    def __init__(self, *, strict: bool) -> None:
+    def __init__(self, *, strict: bool, unknown: bool = False) -> None:
         self.strict = strict
+        self.unknown = unknown
         self.violations: list[Violation] = []
         self.count = 0
 
@@ -169,12 +171,23 @@ def _compile(kind: inspect.Type, extra: Mapping[str, Any] = _NOTHING) -> _Reader
     return _COMPILERS[type(kind)](cast("Any", kind), extra)
 
 
-def read_document(cls: type[msgspec.Struct], value: Any, *, strict: bool) -> tuple[Any, list[Violation]]:
+def read_document(
+    cls: type[msgspec.Struct], value: Any, *, strict: bool, unknown: bool = False
+) -> tuple[Any, list[Violation]]:
     """Give the struct that a parsed document stands for (None if it can't be one), and all that is wrong with it."""
-    report = Report(strict=strict)
+    report = Report(strict=strict, unknown=unknown)
     for violation in itertools.islice(repeated_keys(value), MOST + 1):
         report.add(violation.path, violation.expected, violation.actual)
     return struct_reader(cls)(value, "$", report), report.violations
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    """Say what a key may have been meant to be."""
+    from difflib import get_close_matches  # noqa: PLC0415 - it takes milliseconds, and few callers need it
+
+    # The cost grows with the square of the length, and no key of the specification has a quarter of this.
+    near = get_close_matches(key[:KEY], known, n=1)
+    return f"the key {near[0]}" if near else "a key of the specification"
 
 
 @functools.cache
@@ -196,6 +209,8 @@ def struct_reader(cls: type[msgspec.Struct]) -> _Reader:
             if meant := folded.known(key):
                 if report.strict:
                     report.add(join_path(path, key), f"the key {meant} in no other spelling", quoted(key, KEY))
+            elif key not in readers and report.unknown:
+                report.add(join_path(path, key), _nearest(key, readers), quoted(key, KEY))
             elif key not in readers or (item is None and not report.strict and not readers[key][0].required):
                 extra[key] = item
             else:
