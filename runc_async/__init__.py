@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from .events import EventStream as EventStream
     from .exitstatus import ExitStatus as ExitStatus
     from .features import Features as Features, Version as Version
+    from .ignored import Ignored as Ignored
     from .merge import (
         MergedEvents as MergedEvents,
         StreamEnded as StreamEnded,
@@ -108,6 +109,7 @@ _NAMES = {
     "_subreaper": "subreaper",
     "exitstatus": "ExitStatus",
     "features": "Features Version",
+    "ignored": "Ignored",
     "merge": "MergedEvents StreamEnded StreamFailed merge_events",
     "response": "Response",
     "_runner": "ProcessRunner",

@@ -168,7 +168,7 @@ class Caller:
             **settings,
         )
 
-    def _bundle(self, container_id: str, bundle: StrPath) -> Source:
+    def _bundle(self, container_id: str, bundle: StrPath, *, strict: bool = False) -> Source:
         """Return the absolute path of a bundle, having looked at it before runc is started; encode a `Bundle`'s spec.
 
         One that isn't here at all is left to runc: a runner can take runc to another mount namespace.
@@ -183,12 +183,14 @@ class Caller:
         _argv.check_container_id(container_id)
         path = _argv.unicode_text("the path of the bundle", _argv.absolute(bundle))
         if not os.path.lexists(path):
-            return Source(path, None)
+            return Source(path, None, None)
         try:
             path = check_bundle(path)
         except BundleNotFound as error:
             raise BundleNotFound((), None, container_id=container_id, message=error.message) from None
-        return Source(path, bundle.saved() if isinstance(bundle, SavesItself) else None)
+        if not isinstance(bundle, SavesItself):
+            return Source(path, None, None)
+        return Source(path, bundle.saved(), bundle.spec.to_builtins() if strict else None)
 
     def _environment(self) -> dict[str, str] | None:
         """Tell runc's environment; None where it is ours unchanged, which spares a copy."""

@@ -44,6 +44,7 @@ class Foreground(Support):
         keep: bool = False,
         no_subreaper: bool = False,
         check: bool = False,
+        strict: bool = False,
         timeout: float | None = None,
         grace: float = GRACE,
         drain_timeout: float = DRAIN_TIMEOUT,
@@ -75,6 +76,8 @@ class Foreground(Support):
             keep: Don't delete the container when its process has ended. runc 1.1 and later.
             no_subreaper: Don't reap what the container's processes leave behind.
             check: Raise `ExitError` for an exit code other than 0.
+            strict: Refuse a configuration of which the runtime would pass over a part: see `Runc.check`. It is read for
+                that, if `bundle` is a path.
             timeout: Seconds for the whole run, or None for no limit.
             grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
                 once. A container's first process ignores SIGTERM unless it has a handler for it.
@@ -99,7 +102,7 @@ class Foreground(Support):
             BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
-            UnsupportedError: If the runtime has no such option.
+            UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right.
             RuncTimeout: If it takes longer than `timeout`; it has the output so far.
@@ -118,7 +121,7 @@ class Foreground(Support):
             extra_args=extra_args,
             watched=not detach and pid_file is None,  # the caller's may be in another mount namespace
         )
-        source = self._bundle(container_id, bundle)
+        source = self._bundle(container_id, bundle, strict=strict)
         command = _argv.run(
             container_id,
             source.path,
@@ -138,6 +141,8 @@ class Foreground(Support):
             detach=detach,
         )
         await self._require({"run --keep": keep, "run --pidfd-socket": pidfd_socket is not None}, timeout or DEFAULT)
+        if strict:
+            await self._require_all_of(source, timeout or DEFAULT)
         async with source.held() as read, self._creating(container_id, keep=keep and not detach):
             return await self._work(invocation, check=check, started=task_status.started, reported=read)
 

@@ -100,7 +100,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             ExecutableNotFound: If the program isn't in the container.
             TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
                 is no terminal.
-            UnsupportedError: If the runtime has no such option.
+            UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
             RuncTimeout: If one of the two takes longer than `timeout`.
@@ -109,8 +109,11 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             CommandError: If runc fails in another way.
         """
         check_live(io)
-        source = self._bundle(container_id, bundle)
+        strict = options.pop("strict", False)
+        source = self._bundle(container_id, bundle, strict=strict)
         await self._require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None}, timeout)
+        if strict:
+            await self._require_all_of(source, timeout)
         pidfd_socket = await self._first_process(options.pop("pidfd_socket", None), timeout)
         async with source.held(), self._creating(container_id):
             container = await self._create_open(
