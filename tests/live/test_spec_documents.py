@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from runtime import has_controller, is_cgroup2
 
 from runc_async import Bundle, spec
@@ -24,6 +24,7 @@ GENERATED = settings(
     max_examples=25,
     deadline=None,
     database=None,
+    phases=[Phase.generate],  # a smaller example isn't worth the minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 LIMIT = "/sys/fs/cgroup/memory/memory.limit_in_bytes"
