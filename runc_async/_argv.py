@@ -16,6 +16,7 @@ import msgspec
 
 from ._call import Argument, Document, PidfdSocket, Setting, WatchedPidFile
 from ._one_line import one_line
+from ._unicode import is_unicode, require_unicode
 from .errors import InvalidContainerID, InvalidSignal
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -90,27 +91,6 @@ def text(what: str, value: str) -> str:
     return value
 
 
-def unicode_text(what: str, value: str) -> str:
-    """Return an argument that the runtime passes on in a JSON document, where other bytes than UTF-8 become U+FFFD.
-
-    Raises:
-        TypeError: If it isn't a str.
-        ValueError: If it has a NUL byte, or a surrogate: Python's stand-in for a byte that isn't UTF-8.
-    """
-    if not is_unicode(text(what, value)):
-        raise ValueError(f"{what} must be UTF-8: the runtime passes it on as JSON, and other bytes would be changed")
-    return value
-
-
-def is_unicode(value: str) -> bool:
-    """Return whether a text has no surrogates."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _is_encodable(value: str) -> bool:
     """Tell whether a text can be passed on; the error that the spawn would raise shows the whole of it in its repr."""
     try:
@@ -156,7 +136,7 @@ def option(flag: str, value: str | None) -> tuple[str, ...]:
 
 def unicode_option(flag: str, value: str | None) -> tuple[str, ...]:
     """Write an option with a value that goes into a JSON document; nothing for None."""
-    return () if value is None else (flag, unicode_text(flag, value))
+    return () if value is None else (flag, require_unicode(flag, text(flag, value)))
 
 
 def path_option(flag: str, path: StrPath | None) -> tuple[str, ...]:
@@ -375,7 +355,9 @@ def exec_arguments(container_id: str, args: Sequence[str], execution: Execution,
         TypeError: If the arguments are no sequence of str; one str is none, and neither is a dict.
         ValueError: If there are none, or one has a NUL byte or isn't UTF-8.
     """
-    words = tuple(unicode_text("an argument", word) for word in several("process, if it isn't a spec.Process,", args))
+    words = tuple(
+        require_unicode("an argument", word) for word in several("process, if it isn't a spec.Process,", args)
+    )
     if not words:
         raise ValueError("process must have at least one argument")
     return _words("exec", (*overrides.words(), *execution.words()), container_id, *words)

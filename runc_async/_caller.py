@@ -35,6 +35,7 @@ from ._process import patiently, stubbornly
 from ._runner import ProcessRunner
 from ._state_mounts import unmount
 from ._subreaper import reap_adopted
+from ._unicode import require_unicode
 from .errors import (
     BundleNotFound,
     CleanupWarning,
@@ -181,7 +182,7 @@ class Caller:
             TypeError: If it isn't a path, or likewise.
         """
         _argv.check_container_id(container_id)
-        path = _argv.unicode_text("the path of the bundle", _argv.absolute(bundle))
+        path = require_unicode("the path of the bundle", _argv.absolute(bundle))
         if not os.path.lexists(path):
             return Source(path, None, None)
         try:
@@ -259,12 +260,6 @@ class Caller:
         reported: Callable[[], None] | None = None,
     ) -> Response:
         """Run a command whose exit code is a container's process's own, and raise if it was runc that failed.
-
-        Args:
-            invocation: What to run.
-            check: Whether an exit code other than 0 is an error.
-            started: Called with the pid of runc as soon as it runs.
-            reported: Called when runc has reported the process.
 
         Raises:
             ExitError: If `check` is given and the code isn't 0.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from anyio import TASK_STATUS_IGNORED
@@ -14,12 +15,15 @@ from . import _argv
 from ._argv import Command, Creation, Execution, Overrides, StrPath, User
 from ._call import Invocation, PidfdSocket, StopPolicy
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_timeout
+from ._decode import decode_state
 from ._descriptors import FileDescriptor, preserved
 from ._options import ProcessOptions
+from ._runner import ProcessRunner
 from ._subreaper import adopting
 from ._support import Support
+from .errors import RuncError
 from .response import Response
-from .stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
+from .stdio import CapturedIO, InheritedIO, NullIO, PtyIO, RedirectIO, StdIO
 
 if TYPE_CHECKING:
     from .spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
@@ -249,6 +253,8 @@ class Foreground(Support):
             extra_args=extra_args,
         )
         fds = preserved(preserve_fds)
+        if isinstance(io, PtyIO):
+            process, options = await self._with_size(container_id, process, options, io)
         command = exec_command(
             container_id,
             process,
@@ -270,6 +276,39 @@ class Foreground(Support):
         )
         await self._require_for_exec(options, timeout or DEFAULT)
         return await self._work(invocation, check=check, started=task_status.started)
+
+    async def _with_size(
+        self, container_id: str, process: Process | Sequence[str], options: ProcessOptions, io: PtyIO
+    ) -> tuple[Process | Sequence[str], ProcessOptions]:
+        """Return a process with a terminal of a size, and the options that are left to give beside it.
+
+        Arguments stay as they are where the container's own process isn't to be had here, or where the runtime isn't a
+        runc: the size is set then when the process runs already.
+        """
+        from ._exec_template import from_template, sized  # noqa: PLC0415 - only terminals need it
+
+        if isinstance(process, msgspec.Struct):
+            return sized(process, io), options
+        exec_command(container_id, process, options)  # what can't be right is refused before anything is started
+        overrides = Overrides(**{name: value for name, value in options.items() if name in Overrides.__struct_fields__})
+        if not overrides.tty or overrides.caps or not isinstance(self._runner, ProcessRunner):
+            return process, options
+        template = await self._own_process(container_id)
+        if template is None:
+            return process, options
+        left = {name: value for name, value in options.items() if name not in Overrides.__struct_fields__}
+        return from_template(template, process, overrides, io), cast("ProcessOptions", left)
+
+    async def _own_process(self, container_id: str) -> Process | None:
+        """Return the process of a container's configuration, as runc reads it; None if it can't be had."""
+        if (await self._known_version(DEFAULT)).runtime != "runc":
+            return None
+        from .bundle import Bundle  # noqa: PLC0415 - it loads the whole of `spec`, which takes milliseconds
+
+        with contextlib.suppress(RuncError, OSError):
+            state = decode_state((await self._answer(self._asking(container_id))).stdout)
+            return (await Bundle.open(state.bundle, strict=False)).spec.process
+        return None
 
     async def _require_for_exec(self, options: ProcessOptions, timeout: Timeout = DEFAULT) -> None:
         """Raise if the runtime lacks one of the options that are given."""

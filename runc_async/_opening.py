@@ -330,6 +330,8 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         check_live(io)
         options.setdefault("tty", isinstance(io, PtyIO) and not isinstance(process, msgspec.Struct))
         fds = preserved(options.get("preserve_fds", ()))
+        if isinstance(io, PtyIO):
+            process, options = await self._with_size(container_id, process, options, io)
         invocation = self._workload(
             exec_command(
                 container_id,
