@@ -290,13 +290,14 @@ class Foreground(Support):
         if isinstance(process, msgspec.Struct):
             return sized(process, io), options
         exec_command(container_id, process, options)  # what can't be right is refused before anything is started
-        overrides = Overrides(**{name: value for name, value in options.items() if name in Overrides.__struct_fields__})
+        given: dict[str, Any] = dict(options)
+        overrides = Overrides(**{name: value for name, value in given.items() if name in Overrides.__struct_fields__})
         if not overrides.tty or overrides.caps or not isinstance(self._runner, ProcessRunner):
             return process, options
         template = await self._own_process(container_id)
         if template is None:
             return process, options
-        left = {name: value for name, value in options.items() if name not in Overrides.__struct_fields__}
+        left = {name: value for name, value in given.items() if name not in Overrides.__struct_fields__}
         return from_template(template, process, overrides, io), cast("ProcessOptions", left)
 
     async def _own_process(self, container_id: str) -> Process | None:

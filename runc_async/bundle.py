@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from ._bundle_check import CONFIG, check_bundle, check_rootfs, find_rootfs
 from ._bundle_config import ConfigFile, begin, finished
@@ -20,6 +20,7 @@ from .errors import CleanupWarning
 from .rootfs import Busybox, Overlay, Rootfs, Tar
 from .spec import Spec
 from .spec._json import MAX_DOCUMENT, dump, parse
+from .spec._violation import is_array, is_object
 
 if TYPE_CHECKING:
     from ._bundle_dir import Made
@@ -294,11 +295,11 @@ def _read(path: str | os.PathLike[str], *, strict: bool) -> tuple[str, Spec, Con
 
 def _sorted(document: Any) -> bytes:
     """Return the text of a document, the same for each order of its keys; 1, 1.0 and true are apart."""
-    if isinstance(document, dict):
-        items = sorted(cast("dict[str, Any]", document).items())
+    if is_object(document):
+        items = sorted(document.items())
         return b"{%b}" % b",".join(dump(key) + b":" + _sorted(value) for key, value in items)
-    if isinstance(document, list):
-        return b"[%b]" % b",".join(map(_sorted, cast("list[Any]", document)))
+    if is_array(document):
+        return b"[%b]" % b",".join(map(_sorted, document))
     return dump(document)
 
 
