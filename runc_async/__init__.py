@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .container import Container as Container, ContainerProcess as ContainerProcess
     from .errors import (
         ArgumentsTooLong as ArgumentsTooLong,
+        BundleChanged as BundleChanged,
         BundleNotFound as BundleNotFound,
         CheckpointError as CheckpointError,
         CleanupWarning as CleanupWarning,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from .events import EventStream as EventStream
     from .exitstatus import ExitStatus as ExitStatus
     from .features import Features as Features, Version as Version
+    from .ignored import Ignored as Ignored
     from .merge import (
         MergedEvents as MergedEvents,
         StreamEnded as StreamEnded,
@@ -97,7 +99,8 @@ _NAMES = {
     "console": "AttachEnd Pty",
     "container": "Container ContainerProcess",
     "errors": """
-        ArgumentsTooLong BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
+        ArgumentsTooLong
+        BundleChanged BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
         ContainerNotPaused ContainerNotRunning ContainerPaused ContainerRunning ContainerStatusError CorruptState
         DecodeError ExecFormatError ExecutableDenied ExecutableError ExecutableNotFound ExitError HookError
         InvalidContainerID InvalidSignal InvalidSpec InvalidUsage LogRecord MemoryLimitTooLow PermissionDenied
@@ -109,6 +112,7 @@ _NAMES = {
     "_subreaper": "subreaper",
     "exitstatus": "ExitStatus",
     "features": "Features Version",
+    "ignored": "Ignored",
     "merge": "MergedEvents StreamEnded StreamFailed merge_events",
     "response": "Response",
     "_runner": "ProcessRunner",

@@ -18,6 +18,7 @@ import msgspec
 from ._call import Argument, Document, PidfdSocket, Setting, WatchedPidFile
 from ._one_line import capability_name, one_line
 from ._prerequisites import check_lengths
+from ._unicode import is_unicode, require_unicode
 from .errors import InvalidContainerID, InvalidSignal
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -133,6 +134,11 @@ def _signal_by_name(name: str) -> int:
 def option(flag: str, value: str | None) -> tuple[str, ...]:
     """Write an option with its value; nothing for None."""
     return () if value is None else (flag, text(flag, value))
+
+
+def unicode_option(flag: str, value: str | None) -> tuple[str, ...]:
+    """Write an option with a value that goes into a JSON document; nothing for None."""
+    return () if value is None else (flag, require_unicode(flag, text(flag, value)))
 
 
 def path_option(flag: str, path: StrPath | None) -> tuple[str, ...]:
@@ -286,13 +292,13 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
         """Write them."""
         return (
             *switches(tty=self.tty, no_new_privs=self.no_new_privs),
-            *option("--cwd", None if self.cwd is None else os.fspath(self.cwd)),
-            *(word for name, value in (self.env or {}).items() for word in ("--env", setting(name, value))),
+            *unicode_option("--cwd", None if self.cwd is None else os.fspath(self.cwd)),
+            *(word for name, value in (self.env or {}).items() for word in ("--env", unicode_setting(name, value))),
             *option("--user", None if self.user is None else numeric_user(self.user)),
             *(word for gid in self.additional_gids for word in ("--additional-gids", str(number("gid", gid)))),
-            *(word for cap in several("caps", self.caps) for word in ("--cap", capability_name(cap))),
-            *option("--process-label", self.process_label),
-            *option("--apparmor", self.apparmor),
+            *(word for cap in several("caps", self.caps) for word in unicode_option("--cap", capability_name(cap))),
+            *unicode_option("--process-label", self.process_label),
+            *unicode_option("--apparmor", self.apparmor),
         )
 
 
@@ -309,6 +315,19 @@ def setting(name: str, value: str) -> Setting:
         wrong = ValueError if isinstance(value, str) else TypeError
         raise wrong(f"the value of {one_line(name)} must be a str without NUL")  # the value itself stays out of it
     return Setting(name, value)
+
+
+def unicode_setting(name: str, value: str) -> Setting:
+    """Make a variable of the environment of a container's process, which the runtime passes on in a JSON document.
+
+    Raises:
+        ValueError: As `setting`; or if either isn't UTF-8.
+        TypeError: If either isn't a str.
+    """
+    made = setting(name, value)
+    if not is_unicode(name) or not is_unicode(value):
+        raise ValueError(f"the variable {one_line(name)} must be UTF-8: the runtime passes it on as JSON")
+    return made
 
 
 def numeric_user(user: User) -> str:
@@ -344,10 +363,12 @@ def exec_arguments(container_id: str, args: Sequence[str], execution: Execution,
 
     Raises:
         TypeError: If the arguments are no sequence of str; one str is none, and neither is a dict.
-        ValueError: If there are none, or one has a NUL byte.
+        ValueError: If there are none, or one has a NUL byte or isn't UTF-8.
         ArgumentsTooLong: If one is longer than execve(2) takes.
     """
-    words = several("process, if it isn't a spec.Process,", args)
+    words = tuple(
+        require_unicode("an argument", word) for word in several("process, if it isn't a spec.Process,", args)
+    )
     if not words:
         raise ValueError("process must have at least one argument")
     check_lengths(words)
@@ -416,7 +437,10 @@ def events(container_id: str, interval_ms: int) -> Command:
 
 def update(container_id: str, resources: bytes, *, l3_cache_schema: str | None, mem_bw_schema: str | None) -> Command:
     """`runc update`."""
-    schemas = (*option("--l3-cache-schema", l3_cache_schema), *option("--mem-bw-schema", mem_bw_schema))
+    schemas = (
+        *unicode_option("--l3-cache-schema", l3_cache_schema),
+        *unicode_option("--mem-bw-schema", mem_bw_schema),
+    )
     return _words("update", ("--resources", Document("resources.json", resources), *schemas), container_id)
 
 

@@ -154,6 +154,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         pass_fds: Descriptors of the caller that it gets under their own numbers.
         pdeathsig: Signal that it gets when the thread which started it dies, or None.
         process_group: Process group that it is put into (0: one of its own), or None.
+        reported: Called when runc has reported the process in its `WatchedPidFile`, or None. A runner that can't tell
+            leaves it.
     """
 
     command: str
@@ -170,6 +172,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     pass_fds: tuple[int, ...] = ()
     pdeathsig: int | None = None
     process_group: int | None = None
+    reported: Callable[[], None] | None = None
 
     @property
     def args(self) -> tuple[str, ...]:

@@ -12,10 +12,12 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from msgspec import structs
+
 from . import _argv
 from ._adoption import adopt_processes
 from ._argv import Command, StrPath
-from ._bundle_check import check_bundle
+from ._bundle_check import SavesItself, Source, check_bundle
 from ._call import (
     Argument,
     Completed,
@@ -33,6 +35,7 @@ from ._process import patiently, stubbornly
 from ._runner import ProcessRunner
 from ._state_mounts import unmount
 from ._subreaper import reap_adopted
+from ._unicode import require_unicode
 from .errors import (
     BundleNotFound,
     CleanupWarning,
@@ -166,24 +169,29 @@ class Caller:
             **settings,
         )
 
-    def _bundle(self, container_id: str, bundle: StrPath) -> str:
-        """Return the absolute path of a bundle, having looked at it before runc is started.
+    def _bundle(self, container_id: str, bundle: StrPath, *, strict: bool = False) -> Source:
+        """Return the absolute path of a bundle, having looked at it before runc is started; encode a `Bundle`'s spec.
 
         One that isn't here at all is left to runc: a runner can take runc to another mount namespace.
 
         Raises:
             InvalidContainerID: If the container that it is for can't have that id.
             BundleNotFound: If something is there, and is no bundle.
-            ValueError: If the path is empty or has a NUL byte.
+            ValueError: If the path is empty, has a NUL byte or isn't UTF-8, or if a value in a `Bundle`'s spec has no
+                form in JSON.
+            TypeError: If it isn't a path, or likewise.
         """
         _argv.check_container_id(container_id)
-        path = _argv.absolute(bundle)
+        path = require_unicode("the path of the bundle", _argv.absolute(bundle))
         if not os.path.lexists(path):
-            return path
+            return Source(path, None, None)
         try:
-            return check_bundle(path)
+            path = check_bundle(path)
         except BundleNotFound as error:
             raise BundleNotFound((), None, container_id=container_id, message=error.message) from None
+        if not isinstance(bundle, SavesItself):
+            return Source(path, None, None)
+        return Source(path, bundle.saved(), bundle.spec.to_builtins() if strict else None)
 
     def _environment(self) -> dict[str, str] | None:
         """Tell runc's environment; None where it is ours unchanged, which spares a copy."""
@@ -243,7 +251,14 @@ class Caller:
             turns = self._turns[loop] = asyncio.Semaphore(self._max_concurrency)
         return turns
 
-    async def _work(self, invocation: Invocation, *, check: bool, started: Callable[[int], None] | None) -> Response:
+    async def _work(
+        self,
+        invocation: Invocation,
+        *,
+        check: bool,
+        started: Callable[[int], None] | None,
+        reported: Callable[[], None] | None = None,
+    ) -> Response:
         """Run a command whose exit code is a container's process's own, and raise if it was runc that failed.
 
         Raises:
@@ -251,6 +266,8 @@ class Caller:
             CommandError: If runc fails.
             RuncTimeout: If it takes longer than the invocation's timeout.
         """
+        if reported is not None:
+            invocation = structs.replace(invocation, reported=reported)
         completed = await self._runner.run(invocation, started=started)
         if invocation.stop.workload:
             check_time(invocation, completed)

@@ -253,6 +253,7 @@ class Checkpointing(Foreground):
             CheckpointError: If criu fails, or isn't there, or there are no images; it has the end of criu's log.
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
@@ -283,9 +284,8 @@ class Checkpointing(Foreground):
             extra_args=extra_args,
         )
         switches = _argv.switches(detach=detach, no_subreaper=no_subreaper)
-        command = _argv.restore(
-            container_id, self._bundle(container_id, bundle), creation, (*switches, *restoration.words())
-        )
+        source = self._bundle(container_id, bundle)
+        command = _argv.restore(container_id, source.path, creation, (*switches, *restoration.words()))
         invocation = self._workload(
             command,
             io=io,
@@ -299,8 +299,8 @@ class Checkpointing(Foreground):
         )
         await self._require_for_restore(restoration, timeout or DEFAULT, no_pivot=no_pivot, no_subreaper=no_subreaper)
         with yards_named(restoration.log_directory), explained(restoration.log_directory):
-            async with self._creating(container_id):
-                return await self._work(invocation, check=check, started=task_status.started)
+            async with source.held() as read, self._creating(container_id):
+                return await self._work(invocation, check=check, started=task_status.started, reported=read)
 
     async def _require_for_restore(
         self, restoration: Restoration, timeout: Timeout, *, no_pivot: bool = False, no_subreaper: bool = False

@@ -22,6 +22,23 @@ if TYPE_CHECKING:
 _SYNTAX = re.compile(
     r"(?:\w+ (?:\w+ )?failed: )?(?:EOF|unexpected EOF|invalid character .*|cannot parse the data: .*)$", re.DOTALL
 )
+# A value of a wrong type. Go names the innermost struct, of which there are many, and the path from the root.
+_WRONG_TYPE = re.compile(
+    r"(?:\w+ (?:\w+ )?failed: )?json: cannot unmarshal .* into Go struct field \w*\.(?P<root>\w+)", re.DOTALL
+)
+_STATE_KEYS = {
+    "BaseState",
+    "cgroup_paths",
+    "config",
+    "created",
+    "external_descriptors",
+    "id",
+    "init_process_pid",
+    "init_process_start",
+    "intel_rdt_path",
+    "namespace_paths",
+    "rootless",
+}
 _READS_CONFIG = {"create", "run", "restore"}
 _DOCUMENT_OPTIONS = {"-p", "--process", "-r", "--resources"}
 _VALUED_OPTIONS = {"--root", "--log", "--log-format", "--criu", "--rootless", "--cgroup-manager"}
@@ -185,8 +202,25 @@ def _find(text: str, args: tuple[str, ...]) -> _Finding | None:
     message = shorten(text.strip(), _MATCH_LIMIT)
     if known := meaning(message):
         return _Finding(known.cls, text, known.what)
-    document = _document(args) if _SYNTAX.match(message) else None
+    if wrong := _WRONG_TYPE.match(message):
+        document = _mistyped(wrong["root"], args)
+    else:
+        document = _document(args) if _SYNTAX.match(message) else None
     return _Finding(document, text) if document else None
+
+
+def _mistyped(root: str, args: tuple[str, ...]) -> type[CommandError] | None:
+    """Return which document has a value of a wrong type below a key of its root; None if that can't be known.
+
+    The state that most commands read is runc's own, and so are its keys. Those of a configuration, a process or
+    resources are others.
+    """
+    command = _command(args)
+    if command in _READS_CONFIG:
+        return errors.InvalidSpec
+    if command is None:
+        return None
+    return errors.CorruptState if root in _STATE_KEYS else errors.InvalidSpec
 
 
 def _document(args: tuple[str, ...]) -> type[CommandError] | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from anyio import TASK_STATUS_IGNORED
@@ -14,13 +15,16 @@ from . import _argv
 from ._argv import Command, Creation, Execution, Overrides, StrPath, User
 from ._call import Invocation, PidfdSocket, StopPolicy
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_timeout
+from ._decode import decode_state
 from ._descriptors import FileDescriptor, preserved
 from ._options import ProcessOptions
 from ._prerequisites import check_lengths
+from ._runner import ProcessRunner
 from ._subreaper import adopting
 from ._support import Support
+from .errors import RuncError
 from .response import Response
-from .stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
+from .stdio import CapturedIO, InheritedIO, NullIO, PtyIO, RedirectIO, StdIO
 
 if TYPE_CHECKING:
     from .spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
@@ -45,6 +49,7 @@ class Foreground(Support):
         keep: bool = False,
         no_subreaper: bool = False,
         check: bool = False,
+        strict: bool = False,
         timeout: float | None = None,
         grace: float = GRACE,
         drain_timeout: float = DRAIN_TIMEOUT,
@@ -76,6 +81,8 @@ class Foreground(Support):
             keep: Don't delete the container when its process has ended. runc 1.1 and later.
             no_subreaper: Don't reap what the container's processes leave behind.
             check: Raise `ExitError` for an exit code other than 0.
+            strict: Refuse a configuration of which the runtime would pass over a part: see `Runc.check`. It is read for
+                that, if `bundle` is a path.
             timeout: Seconds for the whole run, or None for no limit.
             grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
                 once. A container's first process ignores SIGTERM unless it has a handler for it.
@@ -97,9 +104,10 @@ class Foreground(Support):
             ExitError: If `check` is set and the exit code isn't 0.
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
-            UnsupportedError: If the runtime has no such option.
+            UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right.
             RuncTimeout: If it takes longer than `timeout`; it has the output so far.
@@ -118,9 +126,10 @@ class Foreground(Support):
             extra_args=extra_args,
             watched=not detach and pid_file is None,  # the caller's may be in another mount namespace
         )
+        source = self._bundle(container_id, bundle, strict=strict)
         command = _argv.run(
             container_id,
-            self._bundle(container_id, bundle),
+            source.path,
             creation,
             detach=detach,
             keep=keep,
@@ -137,8 +146,10 @@ class Foreground(Support):
             detach=detach,
         )
         await self._require({"run --keep": keep, "run --pidfd-socket": pidfd_socket is not None}, timeout or DEFAULT)
-        async with self._creating(container_id, keep=keep and not detach):
-            return await self._work(invocation, check=check, started=task_status.started)
+        if strict:
+            await self._require_all_of(source, timeout or DEFAULT)
+        async with source.held() as read, self._creating(container_id, keep=keep and not detach):
+            return await self._work(invocation, check=check, started=task_status.started, reported=read)
 
     async def exec(
         self,
@@ -184,7 +195,7 @@ class Foreground(Support):
         Args:
             container_id: Its id.
             process: A `spec.Process`, which says everything; or a sequence of arguments, for which the container's own
-                process is the template.
+                process is the template, as the bundle's config.json has it at that moment.
             tty: With a terminal; for the streams of `PtyIO`, or with `detach` and `console_socket`.
             cwd: Its working directory in the container.
             env: Variables to add to its environment.
@@ -244,6 +255,8 @@ class Foreground(Support):
             extra_args=extra_args,
         )
         fds = preserved(preserve_fds)
+        if isinstance(io, PtyIO):
+            process, options = await self._with_size(container_id, process, options, io)
         command = exec_command(
             container_id,
             process,
@@ -265,6 +278,40 @@ class Foreground(Support):
         )
         await self._require_for_exec(options, timeout or DEFAULT)
         return await self._work(invocation, check=check, started=task_status.started)
+
+    async def _with_size(
+        self, container_id: str, process: Process | Sequence[str], options: ProcessOptions, io: PtyIO
+    ) -> tuple[Process | Sequence[str], ProcessOptions]:
+        """Return a process with a terminal of a size, and the options that are left to give beside it.
+
+        Arguments stay as they are where the container's own process isn't to be had here, or where the runtime isn't a
+        runc: the size is set then when the process runs already.
+        """
+        from ._exec_template import from_template, sized  # noqa: PLC0415 - only terminals need it
+
+        if isinstance(process, msgspec.Struct):
+            return sized(process, io), options
+        exec_command(container_id, process, options)  # what can't be right is refused before anything is started
+        given: dict[str, Any] = dict(options)
+        overrides = Overrides(**{name: value for name, value in given.items() if name in Overrides.__struct_fields__})
+        if not overrides.tty or overrides.caps or not isinstance(self._runner, ProcessRunner):
+            return process, options
+        template = await self._own_process(container_id)
+        if template is None:
+            return process, options
+        left = {name: value for name, value in given.items() if name not in Overrides.__struct_fields__}
+        return from_template(template, process, overrides, io), cast("ProcessOptions", left)
+
+    async def _own_process(self, container_id: str) -> Process | None:
+        """Return the process of a container's configuration, as runc reads it; None if it can't be had."""
+        if (await self._known_version(DEFAULT)).runtime != "runc":
+            return None
+        from .bundle import Bundle  # noqa: PLC0415 - it loads the whole of `spec`, which takes milliseconds
+
+        with contextlib.suppress(RuncError, OSError):
+            state = decode_state((await self._answer(self._asking(container_id))).stdout)
+            return (await Bundle.open(state.bundle, strict=False)).spec.process
+        return None
 
     async def _require_for_exec(self, options: ProcessOptions, timeout: Timeout = DEFAULT) -> None:
         """Raise if the runtime lacks one of the options that are given."""

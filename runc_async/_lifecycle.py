@@ -44,6 +44,7 @@ class Lifecycle(Support):
         no_pivot: bool = False,
         no_new_keyring: bool = False,
         # the call
+        strict: bool = False,
         extra_args: Sequence[str] = (),
         timeout: Timeout = DEFAULT,
     ) -> Response:
@@ -66,15 +67,18 @@ class Lifecycle(Support):
             pidfd_socket: Path of a listening AF_UNIX socket that gets a pidfd of its process. runc 1.2 and later.
             no_pivot: Don't use pivot_root(2): for root file systems in a ramdisk.
             no_new_keyring: Keep the caller's session keyring.
+            strict: Refuse a configuration of which the runtime would pass over a part: see `Runc.check`. It is read for
+                that, if `bundle` is a path.
             extra_args: More options, passed on as they are.
             timeout: Seconds, or None for no limit; the client's own if left out.
 
         Raises:
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
-            UnsupportedError: If the runtime has no such option.
+            UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right.
             RuncTimeout: If it takes longer than `timeout`; then what it has made is deleted.
@@ -82,9 +86,10 @@ class Lifecycle(Support):
             CommandError: If runc fails in another way.
         """
         fds = preserved(preserve_fds)
+        source = self._bundle(container_id, bundle, strict=strict)
         command = _argv.create(
             container_id,
-            self._bundle(container_id, bundle),
+            source.path,
             Creation(
                 pid_file=pid_file,
                 console_socket=console_socket,
@@ -96,14 +101,17 @@ class Lifecycle(Support):
             ),
         )
         await self._require({CREATE_PIDFD_SOCKET: pidfd_socket is not None}, timeout)
-        response = await self._request(
-            command,
-            timeout=timeout,
-            stop=LET_FINISH,
-            streams=io or NullIO(),
-            preserve_fds=fds,
-            guard=self._creating(container_id),
-        )
+        if strict:
+            await self._require_all_of(source, timeout)
+        async with source.held():
+            response = await self._request(
+                command,
+                timeout=timeout,
+                stop=LET_FINISH,
+                streams=io or NullIO(),
+                preserve_fds=fds,
+                guard=self._creating(container_id),
+            )
         adopt_processes(self._state_directory(), container_id)
         return response
 

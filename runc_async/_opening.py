@@ -101,11 +101,12 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         Raises:
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
             TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
                 is no terminal.
-            UnsupportedError: If the runtime has no such option.
+            UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
             RuncTimeout: If one of the two takes longer than `timeout`.
@@ -114,12 +115,15 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             CommandError: If runc fails in another way.
         """
         check_live(io)
-        _argv.check_container_id(container_id)
+        strict = options.pop("strict", False)
+        source = self._bundle(container_id, bundle, strict=strict)
         await self._require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None}, timeout)
+        if strict:
+            await self._require_all_of(source, timeout)
         pidfd_socket = await self._first_process(options.pop("pidfd_socket", None), timeout)
-        async with self._creating(container_id):
+        async with source.held(), self._creating(container_id):
             container = await self._create_open(
-                container_id, bundle, io or NullIO(), timeout=timeout, pidfd_socket=pidfd_socket, options=options
+                container_id, source.path, io or NullIO(), timeout=timeout, pidfd_socket=pidfd_socket, options=options
             )
         try:
             await container.start(timeout=timeout)
@@ -159,6 +163,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             CheckpointError: If criu fails, or isn't there, or there are no images; it has the end of criu's log.
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
                 is no terminal.
@@ -174,15 +179,16 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         given: dict[str, Any] = dict(options)
         creation = {name: given.pop(name) for name in ("pid_file", "no_pivot", "extra_args") if name in given}
         restoration = Restoration(image_path=image_path, **given)
+        source = self._bundle(container_id, bundle)
         words = ("--detach", *restoration.words())
 
         def restore(console_socket: str | None) -> Command:
             ours = Creation(watched=True, console_socket=console_socket, **creation)
-            return _argv.restore(container_id, self._bundle(container_id, bundle), ours, words)
+            return _argv.restore(container_id, source.path, ours, words)
 
         await self._require_for_restore(restoration, timeout, no_pivot=options.get("no_pivot", False))
         with yards_named(restoration.log_directory), explained(restoration.log_directory):
-            async with self._creating(container_id):
+            async with source.held(), self._creating(container_id):
                 container = await self._make(
                     container_id, restore, io or NullIO(), timeout=timeout, stop=LET_RESTORE_FINISH
                 )
@@ -194,7 +200,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
     async def _create_open(
         self,
         container_id: str,
-        bundle: StrPath,
+        bundle: str,
         io: StdIO,
         *,
         timeout: Timeout,
@@ -215,7 +221,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
                 preserve_fds=len(fds),
                 extra_args=options.get("extra_args", ()),
             )
-            return _argv.create(container_id, self._bundle(container_id, bundle), creation)
+            return _argv.create(container_id, bundle, creation)
 
         return await self._make(container_id, create, io, timeout=timeout, stop=LET_FINISH, preserve_fds=fds)
 
@@ -308,7 +314,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         Args:
             container_id: Its id.
             process: A `spec.Process`, which says everything; or a sequence of arguments, for which the container's own
-                process is the template.
+                process is the template, as the bundle's config.json has it at that moment.
             io: Its streams; `NullIO()` if left out. With `PipedIO` the handle has `stdin`, `stdout` and `stderr`; with
                 `PtyIO` it has `pty`, and arguments get a terminal without being told.
             grace: Seconds between SIGTERM and SIGKILL.
@@ -331,6 +337,8 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         check_live(io)
         options.setdefault("tty", isinstance(io, PtyIO) and not isinstance(process, msgspec.Struct))
         fds = preserved(options.get("preserve_fds", ()))
+        if isinstance(io, PtyIO):
+            process, options = await self._with_size(container_id, process, options, io)
         invocation = self._workload(
             exec_command(
                 container_id,

@@ -85,6 +85,8 @@ class ProcessRunner:
                 raise
             if files.workload is not None:
                 files.workload.runc_pid = child.pid
+                if (reported := invocation.reported) is not None:
+                    files.workload.started.add_done_callback(lambda _: reported())
             process = RunningProcess(invocation, child, plumbing, files)
             if cancelled is not None:
                 await patiently(process.end())

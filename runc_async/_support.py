@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from . import _argv
 from ._argv import StrPath
+from ._bundle_check import Source
 from ._call import PidfdSocket
 from ._caller import DEFAULT, KILL, Caller, Timeout
 from ._decode import decode_version
 from ._runner import ProcessRunner
+from ._spec_support import ignored_parts
 from .errors import CommandError, DecodeError, UnsupportedError
 from .features import Version
+from .ignored import Ignored
+
+if TYPE_CHECKING:
+    from .spec import Spec
 
 # crun was looked at in 1.8.1, 1.21 and 1.28: what only 1.8.1 lacks counts as there from 1.8.2 on, and a crun that still
 # lacks it says so itself.
@@ -113,6 +119,52 @@ class Support(Caller):
         if feature not in SINCE:
             raise ValueError(f"feature must be one of {', '.join(SINCE)}: {feature!r}")
         return supported(feature, await self._known_version(timeout))
+
+    async def check(self, spec: Spec, *, timeout: Timeout = DEFAULT) -> list[Ignored]:
+        """Return what the runtime will pass over, or refuse, of a configuration, because it is too old or another one.
+
+        A runtime says nothing of a field that it doesn't know: it goes on as if the field weren't there. Known fields
+        are held against the runtime's version, for which the client asks once; keys that no specification names are
+        found by `runc_async.spec.validate` with `unknown=True`. Of a runtime that this library doesn't know, nothing is
+        known to be ignored. What the host lacks, such as a cgroup controller, isn't asked. `create` and `run` with
+        `strict=True` refuse what this returns::
+
+            config = spec.Spec.default()
+            config.domainname = "example.org"
+            print(*await Runc().check(config))
+
+        Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            spec: The configuration.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Returns:
+            The parts, each with its path; empty if the runtime knows all of them.
+
+        Raises:
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+        """
+        document = spec.to_builtins()
+        return ignored_parts(document, await self._known_version(timeout))
+
+    async def _require_all_of(self, source: Source, timeout: Timeout) -> None:
+        """Raise if the runtime will pass over, or refuse, a part of a bundle's configuration.
+
+        Raises:
+            UnsupportedError: If it will.
+            BundleNotFound: If there is no such bundle here.
+            DecodeError: If its config.json can't be read.
+        """
+        document = source.document
+        if document is None:
+            from .bundle import Bundle  # noqa: PLC0415 - it loads the whole of `spec`, which takes milliseconds
+
+            document = (await Bundle.open(source.path, strict=False)).spec.to_builtins()
+        version = await self._known_version(timeout)
+        if ignored := ignored_parts(document, version):
+            raise UnsupportedError(", ".join(map(str, ignored)), f"{version.runtime} {version.version}")
 
     async def _require(self, given: Mapping[str, object], timeout: Timeout = DEFAULT) -> None:
         """Raise if the runtime lacks a feature that is given. Where none is, nothing is asked.

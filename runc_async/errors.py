@@ -8,6 +8,7 @@
     ├── ExitError                       the container's process ended with a code other than 0
     ├── DecodeError                     also ValueError: output that can't be understood
     ├── RootfsError                     a bundle's root filesystem can't be made
+    ├── BundleChanged                   config.json and the bundle's spec have both changed
     ├── UnsupportedError                the runtime has no such command or option
     │   └── UnsupportedUsage            ... and has said so itself; also InvalidUsage
     └── CommandError                    runc ran, and failed
@@ -257,6 +258,23 @@ class RootfsError(RuncError):
 
     def __str__(self) -> str:
         return f"no root filesystem from {one_line(self.source, _SOURCE_LIMIT)!r}: {one_line(self.reason)}"
+
+
+class BundleChanged(RuncError):
+    """A bundle's spec has to be saved, and its config.json was changed by other means than this `Bundle`.
+
+    Nothing was overwritten. `Bundle.open` reads what is there; `Bundle.save` replaces it.
+
+    Attributes:
+        path: The bundle's directory.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"bundle {one_line(self.path)!r}: config.json was changed by others, and the spec was changed too"
 
 
 class UnsupportedError(RuncError):

@@ -15,6 +15,7 @@ from runc_async import errors
 from runc_async._one_line import one_line
 from runc_async.errors import (
     ArgumentsTooLong,
+    BundleChanged,
     CheckpointError,
     CleanupWarning,
     CommandError,
@@ -63,6 +64,7 @@ EACH: dict[str, RuncError] = {
     "E2BIG: argument 3 is too long; use input=": ArgumentsTooLong(errno.E2BIG, "argument 3 is too long", "use input="),
     "no JSON: b'nope'": DecodeError("no JSON", b"nope"),
     "no JSON: b'" + "x" * 80 + "'... (100 bytes)": DecodeError("no JSON", b"x" * 100),
+    "bundle '/b': config.json was changed by others, and the spec was changed too": BundleChanged("/b"),
     "crun 1.28 has no events": UnsupportedError("events", "crun 1.28"),
     "the runtime has no --pidfd-socket": UnsupportedError("--pidfd-socket"),
     "runc: flag provided but not defined: -x": UnsupportedUsage(ARGS, 1, b"flag provided but not defined: -x\n"),

@@ -329,6 +329,7 @@ def test_runc_1_0_is_understood(text: str, expected: type[CommandError]) -> None
         ),
         ("json: cannot unmarshal number into Go struct field State.id of type string", errors.CorruptState),
         ("json: cannot unmarshal number into Go struct field State.BaseState.id of type string", errors.CorruptState),
+        ("json: cannot unmarshal number into Go struct field Config.config.rootfs of type string", errors.CorruptState),
         ("kill container: No such process", errors.ContainerNotRunning),
         ("connect socket to `/x`: No such file or directory", errors.TerminalError),
         ("readlink ``: No such file or directory", errors.BundleNotFound),
@@ -337,6 +338,39 @@ def test_runc_1_0_is_understood(text: str, expected: type[CommandError]) -> None
 def test_what_was_met_beside_the_recorded_cases_is_understood(text: str, expected: type[CommandError]) -> None:
     """Wordings of today's runtimes, for failures that were not recorded, lead to the class of their kind."""
     assert type(failure(("runc", "state"), 1, log=(LogRecord("error", text),))) is expected
+
+
+STARTING = "runc run failed: unable to start container process: "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'runc run failed: malformed spec file: duplicated ns {"pid" ""}',
+        f"{STARTING}unable to setup user: cannot set uid to unmapped user in user namespace",
+        f"{STARTING}unable to setup user: cannot setgid to unmapped gid 9 in user namespace",
+        f"{STARTING}unable to setup user: setgroups: invalid argument",
+        "runc create failed: unable to set hostname without a private UTS namespace",
+        "runc create failed: string  is not a valid arch for seccomp",
+        "runc create failed: root must be specified",
+        'runc create failed: invalid device type "x"',
+        "runc create failed: device access at 0 field cannot be empty",
+        "runc create failed: wrong rlimit value:",
+        f"{STARTING}configuring container /dev: error creating device nodes: cannot mkdev() device with wildcards",
+        f"{STARTING}error during container init: write /proc/sys/net/ipv4/ip_forward: invalid argument",
+        f'{STARTING}failed to write sysctl a = "x": write fsmount:fscontext:proc/sys/net/a: invalid argument',
+        f"{STARTING}error setting rlimits for ready process: error setting rlimit type 7: invalid argument",
+    ],
+)
+def test_what_a_document_asks_for_in_vain_is_its_own_fault(text: str) -> None:
+    """What runc refuses of a document's meaning is InvalidSpec, in each of its wordings."""
+    assert type(failure(("runc", "run"), 1, log=(LogRecord("error", text),))) is errors.InvalidSpec
+
+
+def test_a_missing_right_is_not_the_document_s_fault() -> None:
+    """A user that the kernel doesn't let runc become is PermissionDenied."""
+    text = f"{STARTING}unable to setup user: setgroups: operation not permitted"
+    assert type(failure(("runc", "run"), 1, log=(LogRecord("error", text),))) is errors.PermissionDenied
 
 
 @pytest.mark.parametrize(
@@ -371,6 +405,30 @@ def test_a_json_error_is_about_the_document_that_the_command_reads(
 ) -> None:
     """`EOF` is a broken config.json for create, a broken state for state, and unknown where it could be either."""
     assert type(failure(args, 1, log=(LogRecord("error", "EOF"),))) is expected
+
+
+@pytest.mark.parametrize(
+    ("args", "field", "expected"),
+    [
+        (("runc", "create", "web"), "POSIXRlimit.process.rlimits.soft", errors.InvalidSpec),
+        (("runc", "run", "web"), "Hook.hooks.poststop.timeout", errors.InvalidSpec),
+        (("runc", "restore", "web"), "Linux.linux.sysctl", errors.InvalidSpec),
+        (("runc", "create", "web"), ".process", errors.InvalidSpec),
+        (("runc", "exec", "--process", "<process.json>", "web"), "User.user.uid", errors.InvalidSpec),
+        (("runc", "exec", "--process", "/p.json", "web"), "Process.args", errors.InvalidSpec),
+        (("runc", "exec", "--process", "<process.json>", "web"), "Config.config.rootfs", errors.CorruptState),
+        (("runc", "exec", "web", "sh"), "State.cgroup_paths", errors.CorruptState),
+        (("runc", "update", "--resources", "<resources.json>", "web"), "Weight.blockIO.weight", errors.InvalidSpec),
+        (("runc", "kill", "web"), "Config.config.rootfs", errors.CorruptState),
+        (("runc",), "Process.args", CommandError),
+    ],
+)
+def test_a_wrong_type_is_about_the_document_that_has_the_key(
+    args: tuple[str, ...], field: str, expected: type[CommandError]
+) -> None:
+    """A value of a wrong type is the document's fault whose key stands at the root, whatever struct Go names."""
+    text = f"exec failed: json: cannot unmarshal string into Go struct field {field} of type int"
+    assert type(failure(args, 1, log=(LogRecord("error", text),))) is expected
 
 
 def test_criu_s_log_file_is_found_in_what_the_runtime_says() -> None:
