@@ -94,6 +94,8 @@ class RunningProcess:
         self._files = files
         child.before_kill = self._orphan
         child.note_descendants = self._note_descendants
+        if files.workload is not None:
+            child.when_ended(files.workload.over)
         if isinstance(invocation.streams, StreamedOutput) and plumbing.stdout is not None:
             child.when_ended(plumbing.stdout.end_when_empty)  # what it has left behind may hold the pipe
         self._completed: Completed | None = None
@@ -204,8 +206,7 @@ class RunningProcess:
 
     async def _abandon(self, workload: Workload) -> None:
         """End runc, whose process has ended: the kernel tells how, once runc has reaped it."""
-        if workload.wait_status is None:  # a busy runc has yet to do that, and nobody else would soon
-            await workload.reaped(KILL_GRACE)
+        await workload.reaped(KILL_GRACE)  # a busy runc has yet to do that, and nobody else would soon
         self._abandoned = self.child.returncode is None
         await self.child.stop()
 
