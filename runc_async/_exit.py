@@ -128,7 +128,7 @@ def child_status(kind: int, number: int, *, reap: bool) -> int | None:
 
 
 def _may_become_ours(pidfd: int) -> bool:
-    """Say whether a zombie comes to us when its parent ends, such as a runc that is about to; then it is ours to reap."""
+    """Say whether a zombie comes to us, to be reaped, when its parent ends, such as a runc that is about to."""
     if not orphans_come_to_us():
         return False
     try:

@@ -25,7 +25,7 @@ from ._descriptors import open_itself
 from ._exit import wait_reaped
 from ._fdsocket import FDSocket
 from ._held_pidfd import HeldPidfd
-from ._inotify import arrivals
+from ._inotify import news
 from ._memory import lifted
 from ._pidfd import SignalView, began_since, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid, told_status
 from ._scratch import scratch_directory
@@ -43,6 +43,8 @@ Fate: TypeAlias = Literal["none", "ended", "lost"]
 - "ended": so it has, as runc says, as far as is known.
 - "lost": it goes on without its runc, or has ended otherwise than runc says.
 """
+
+_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 GLANCES = 100
 """Looks into a file that runc has made and not written yet: a tenth of a millisecond in all."""
@@ -208,7 +210,7 @@ class Workload:
                     self._stale = _version(os.stat(path))
             self.path: str = path
             self._watch = undo.enter_context(contextlib.ExitStack())
-            self._watch.enter_context(arrivals(directory, self._arrived))
+            self._watch.enter_context(news(directory, self._arrived))
             self._undo = undo.pop_all()
 
     def listen(self) -> str:
@@ -314,9 +316,11 @@ class Workload:
                 with _opened(self.path) as file:
                     stale = _version(os.fstat(file.fileno())) == self._stale
                     pid = None if stale else pid_in(file.read(_PID_BYTES))
-            except (FileNotFoundError, _NotOursError):
+            except (FileNotFoundError, NotADirectoryError, _NotOursError):
                 return
             except OSError as exc:
+                if not name and exc.errno not in _SCARCE:
+                    return  # there may be no such file yet, and it is for runc to say why it can't make one
                 self._problem = exc
             else:
                 if pid is None:
