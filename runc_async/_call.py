@@ -154,6 +154,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         pass_fds: Descriptors of the caller that it gets under their own numbers.
         pdeathsig: Signal that it gets when the thread which started it dies, or None.
         process_group: Process group that it is put into (0: one of its own), or None.
+        restore_signals: It begins with no signal blocked and none ignored, whatever this process does about signals.
     """
 
     command: str
@@ -170,6 +171,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     pass_fds: tuple[int, ...] = ()
     pdeathsig: int | None = None
     process_group: int | None = None
+    restore_signals: bool = False
 
     @property
     def args(self) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def test_a_screen_has_a_line_for_each_part() -> None:
         (
             change(HOST, reaping={"seconds": None, "reaper": 7}),
             "process",
-            "1 is not the reaper, but process 7, which does not reap in 3 s: wait() reads the exit status from the zombie",
+            "1 is not the reaper, but process 7, which does not reap in 3 s: wait() reads the exit status from the zombie",  # noqa: E501
         ),
         (
             change(HOST, reaping={"reaper": os.getpid()}),
