@@ -148,7 +148,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         env: Its whole environment, or None for the caller's.
         cwd: Its working directory, or None for the caller's.
         timeout: Seconds until it is stopped, or None.
-        drain_timeout: Seconds for which captured output is read on after its exit, while others hold the pipe.
+        drain_timeout: Seconds for which captured output is read on after its exit, at most, while others hold the pipe;
+            it ends when nothing has come for 0.05 seconds.
         stop: How it is stopped.
         preserve_fds: Descriptors of the caller that it gets as 3, 4, ...
         pass_fds: Descriptors of the caller that it gets under their own numbers.

@@ -19,7 +19,7 @@ from ._call import Invocation
 from ._process import spawn_error
 
 # Moves the descriptors to 3, 4, ..., joins the process group and forgets which signals are blocked or ignored. The text
-# is constant; what varies are numbers and the program's own arguments. Targets may be sources as well, so all are lifted
+# is constant; what varies are numbers and the program's own arguments. Targets may be sources as well, so all are moved
 # out of the way first. It fails by a signal, because an exit code would be taken for that of a container's process.
 _PLACE = """\
 import fcntl, os, signal, sys

@@ -250,7 +250,8 @@ class RunningProcess:
             held = self._plumbing.drained()
             # Who holds the pipes still may write later, which is nobody's output; unless it is the process itself.
             incomplete = self._lost or (held and not self.invocation.stop.workload)
-            wait_status = None if self.workload is None else self.workload.wait_status
+            # The end of a process that had lost its runc is our own doing, and no result.
+            wait_status = None if self.workload is None or fate == "lost" else self.workload.wait_status
             returncode = self._returncode(wait_status)
             if fate == "ended" and returncode and not _agree(returncode, wait_status):
                 fate = "lost"
