@@ -20,8 +20,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
             captured.
         stderr: What came on stderr, likewise.
         truncated: Bytes of stdout or stderr are missing: there were more than the limit, or other processes went on
-            writing when the drain timeout was over. After `create` and with `detach` also, if the
-            container holds the pipe.
+            writing when the drain timeout was over. After `create`, and with `detach`, also if the container holds the
+            pipe.
     """
 
     args: tuple[str, ...]

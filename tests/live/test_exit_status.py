@@ -477,7 +477,7 @@ async def test_the_moment_of_the_end(client: Runc, make_bundle: MakeBundle, cont
         before = dt.datetime.now(dt.UTC)
         await container.stdin.send(b"go\n")
         await ended(container.pid)
-        async with asyncio.timeout(REAPED_IN):
+        async with asyncio.timeout(5):
             *_, status = await asyncio.gather(*waiting)
         assert isinstance(status, ExitStatus)
         assert status.code == 7
