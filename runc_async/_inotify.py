@@ -51,8 +51,8 @@ _LIMITS = {
 Arrived: TypeAlias = Callable[[str, bool], object]
 
 _watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
-_reported: set[int] = set()
-"""The limits that were reached and logged, by their error number."""
+_reported: set[str] = set()
+"""The limits that were reached and logged."""
 
 
 @contextlib.contextmanager
@@ -83,9 +83,10 @@ class InotifyLimitError(OSError):
 
 def _report_limit(error: InotifyLimitError) -> None:
     """Log that a limit is reached, unless that was done."""
-    if error.errno not in _reported:
-        _reported.add(error.errno)
-        logging.getLogger("runc_async").warning("%s; pid files are looked at by a timer instead", error.strerror)
+    limit = error.strerror or ""
+    if limit not in _reported:
+        _reported.add(limit)
+        logging.getLogger("runc_async").warning("%s; pid files are looked at by a timer instead", limit)
 
 
 @contextlib.contextmanager
@@ -116,6 +117,7 @@ def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
 def _glances(arrived: Arrived) -> Generator[None]:
     """Call `arrived` in the running loop again and again, as after the loss of events."""
     loop = asyncio.get_running_loop()
+    handle: asyncio.TimerHandle
 
     def look(seconds: float) -> None:
         nonlocal handle

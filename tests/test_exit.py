@@ -250,6 +250,7 @@ async def test_a_status_that_somebody_else_has_taken_is_unknown(orphan: Maker, m
 def unseen(pidfd: int) -> int | None:
     """Say of every zombie that it isn't ours to look into."""
     del pidfd
+    return None
 
 
 @any_loop
