@@ -50,7 +50,7 @@ _LIMITS = {
 
 Arrived: TypeAlias = Callable[[str, bool], object]
 
-_watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
+watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
 _reported: set[str] = set()
 """The limits that were reached and logged."""
 
@@ -104,11 +104,11 @@ def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
         OSError: If the directory isn't there or can't be read, or no descriptor is left.
     """
     loop = asyncio.get_running_loop()
-    watch = _watches.get(loop)
+    watch = watches.get(loop)
     if watch is None:
-        for closed in [other for other in _watches if other.is_closed()]:
-            _watches[closed].close()
-        watch = _watches[loop] = _Watch(loop)
+        for closed in [other for other in watches if other.is_closed()]:
+            watches[closed].close()
+        watch = watches[loop] = _Watch(loop)
     with watch.added(directory, arrived):
         yield
 
@@ -148,16 +148,16 @@ def _instance() -> int:
         OSError: If the kernel gives none for another reason.
     """
     try:
-        return _called(_libc().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        return _called(libc().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as exc:
         if exc.errno != errno.EMFILE:
             raise
         os.close(os.dup(0))  # with the same error if it is this process that has no descriptor left
-        raise InotifyLimitError(exc.errno, _LIMITS[exc.errno]) from None
+        raise InotifyLimitError(errno.EMFILE, _LIMITS[errno.EMFILE]) from None
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
     """Open libc; making all of ctypes' objects for it anew takes longer than the calls."""
     import ctypes  # noqa: PLC0415  (a program that waits for no file doesn't pay for it)
 
@@ -216,7 +216,7 @@ class _Watch:
                 if not self._callbacks[number]:
                     del self._callbacks[number]
                     if self._fd >= 0:
-                        _libc().inotify_rm_watch(self._fd, number)  # fails if the directory, and the watch, is gone
+                        libc().inotify_rm_watch(self._fd, number)  # fails if the directory, and the watch, is gone
         finally:
             if not self._callbacks and self._fd >= 0 and not self._loop.is_closed():
                 self._rest()
@@ -240,10 +240,10 @@ class _Watch:
         """
         try:
             path = os.fsencode(directory)
-            return _called(_libc().inotify_add_watch(self._fd, path, _CREATE | _COMPLETE), directory)
+            return _called(libc().inotify_add_watch(self._fd, path, _CREATE | _COMPLETE), directory)
         except OSError as exc:
             if exc.errno == errno.ENOSPC:
-                raise InotifyLimitError(exc.errno, _LIMITS[exc.errno]) from None
+                raise InotifyLimitError(errno.ENOSPC, _LIMITS[errno.ENOSPC]) from None
             raise
 
     def close(self) -> None:
@@ -256,8 +256,8 @@ class _Watch:
         The kernel waits then until nobody can be using a watch any more, for five milliseconds and more; so a thread
         of its own waits, and not the event loop.
         """
-        if _watches.get(self._loop) is self:
-            del _watches[self._loop]
+        if watches.get(self._loop) is self:
+            del watches[self._loop]
         if self._idle is not None:
             self._idle.cancel()
         self._loop.remove_reader(self._fd)

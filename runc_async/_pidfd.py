@@ -19,7 +19,7 @@ _INFO_EXIT = 1 << 3
 
 _EXIT_CODE = 49  # field 52 of proc_pid_stat(5), counted as `_stat` does
 # Before Linux 5.17 the field is that of the leader thread, and 0 if that had ended before another one called exit(3).
-_TELLS_PROCESS = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (5, 17)
+TELLS_PROCESS = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (5, 17)
 
 
 class ProcessIdentity(NamedTuple):
@@ -218,7 +218,7 @@ def zombie_status(pidfd: int) -> int | None:
         if exc.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
             raise
         return None
-    return status if status or _TELLS_PROCESS else None
+    return status if status or TELLS_PROCESS else None
 
 
 def told_status(pidfd: int) -> int | None:

@@ -24,5 +24,6 @@ class UsedUp:
 
 def use_up(patch: pytest.MonkeyPatch) -> None:
     """Let each attempt to make an inotify instance fail, and the first one be logged."""
-    patch.setattr(_inotify, "_libc", UsedUp)
-    patch.setattr(_inotify, "_reported", set())
+    patch.setattr(_inotify, "libc", UsedUp)
+    seen: set[str] = set()
+    patch.setattr(_inotify, "_reported", seen)

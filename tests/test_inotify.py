@@ -144,7 +144,7 @@ async def test_no_instance_is_left(tmp_path: Path) -> None:
 
 async def test_no_watch_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the kernel gives no watch, that is an OSError that names inotify and the other sysctl."""
-    libc = _inotify._libc()
+    libc = _inotify.libc()
 
     class Libc:
         """A libc whose user has no inotify watch left."""
@@ -156,7 +156,7 @@ async def test_no_watch_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             ctypes.set_errno(errno.ENOSPC)
             return -1
 
-    monkeypatch.setattr(_inotify, "_libc", Libc)
+    monkeypatch.setattr(_inotify, "libc", Libc)
     with pytest.raises(OSError, match=r"inotify.*fs\.inotify\.max_user_watches"), arrivals(str(tmp_path), News()):
         pass
 
@@ -174,7 +174,7 @@ async def test_an_instance_is_not_kept_where_descriptors_are_scarce(tmp_path: Pa
     with spare(3):
         with arrivals(str(tmp_path), News()):
             pass
-        assert not _inotify._watches
+        assert not _inotify.watches
     assert leaks.left_since(before) == []
 
 
@@ -209,7 +209,7 @@ def test_the_end_of_the_loop(tmp_path: Path, in_use: bool) -> None:  # noqa: FBT
 
     for new_loop in (asyncio.new_event_loop, uvloop.new_event_loop):
         run_in(new_loop, use())
-        assert not _inotify._watches
+        assert not _inotify.watches
         assert leaks.left_since(before) == []
         forgotten.close()
 

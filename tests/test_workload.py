@@ -204,7 +204,7 @@ UNREADABLE = """if 1:
     from runc_async._workload import Workload
 
     async def main():
-        _inotify._libc()  # while Python's own files can be read
+        _inotify.libc()  # while Python's own files can be read
         os.chdir(sys.argv[1])
         os.setgroups([])
         os.setgid(65534)
