@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -12,9 +13,12 @@ import msgspec
 from . import _host
 from ._host import Host, Runtime
 from ._one_line import one_line
+from ._reaping import LIMIT, Reaping
 from .features import Features
 
 _KEEPS = {True: "keeps", False: "does not keep", None: "unknown whether it keeps"}
+PROMPT = 0.1
+"""Seconds in which a process 1 that waits for its children reaps them, on a busy machine too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +61,7 @@ def lines(host: Host) -> Iterator[str]:
         "user": _user(host),
         "rootless": _rootless(host),
         "kernel": f"{host.kernel}, {_KEEPS[host.keeps_exit_status]} exit statuses",
+        "process 1": _reaping(host.reaping),
         "criu": host.criu or "not found",
         "busybox": host.busybox or "not found",
     }
@@ -104,6 +109,21 @@ def _user(host: Host) -> str:
         return "root, with all capabilities that a runtime needs"
     lacking = ", ".join(host.privileges.missing_capabilities) or "nothing"
     return f"{'root' if host.privileges.uid == 0 else host.privileges.uid}, lacking {lacking}"
+
+
+def _reaping(reaping: Reaping | None) -> str:
+    """Say how soon orphans are reaped, and what that means for the exit statuses of detached containers."""
+    if reaping is None:
+        return "not measured"
+    if reaping.reaper == os.getpid():
+        return "is this process, which reaps its containers itself"
+    who = "" if reaping.reaper == 1 else f"is not the reaper, but process {reaping.reaper}, which "
+    zombie = "wait() reads the exit status from the zombie"
+    if reaping.seconds is None:
+        return f"{who}does not reap in {LIMIT:.0f} s: {zombie}"
+    if reaping.seconds < PROMPT:
+        return f"{who}reaps at once"
+    return f"{who}reaps after {reaping.seconds:.1f} s: {zombie}"
 
 
 def _rootless(host: Host) -> str:

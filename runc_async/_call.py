@@ -148,7 +148,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         env: Its whole environment, or None for the caller's.
         cwd: Its working directory, or None for the caller's.
         timeout: Seconds until it is stopped, or None.
-        drain_timeout: Seconds for which captured output is read on after its exit, while others hold the pipe.
+        drain_timeout: Seconds for which captured output is read on after its exit, at most, while others hold the pipe;
+            it ends when nothing has come for 0.05 seconds.
         stop: How it is stopped.
         preserve_fds: Descriptors of the caller that it gets as 3, 4, ...
         pass_fds: Descriptors of the caller that it gets under their own numbers.
@@ -156,6 +157,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         process_group: Process group that it is put into (0: one of its own), or None.
         reported: Called when runc has reported the process in its `WatchedPidFile`, or None. A runner that can't tell
             leaves it.
+        restore_signals: It begins with no signal blocked and none ignored, whatever this process does about signals.
     """
 
     command: str
@@ -173,6 +175,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     pdeathsig: int | None = None
     process_group: int | None = None
     reported: Callable[[], None] | None = None
+    restore_signals: bool = False
 
     @property
     def args(self) -> tuple[str, ...]:

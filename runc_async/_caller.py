@@ -72,6 +72,9 @@ LET_HELPER_FINISH = StopPolicy(patience=1.0, helpers=True)
 
 OWN_OUTPUT: Final = OwnOutput()
 
+PROCESS_COMMANDS: Final = frozenset({"create", "run", "exec", "restore"})
+"""The commands that make a process in a container, which inherits runc's signals; for the others a look costs more."""
+
 NO_GUARD: Final = contextlib.nullcontext()
 
 UNDO_TIMEOUT: Final = 20.0
@@ -115,6 +118,7 @@ class Caller:
         timeout: float | None = None,
         pdeathsig: int | str | None = None,
         process_group: int | None = None,
+        restore_signals: bool = True,
         max_concurrency: int | None = DEFAULT_CONCURRENCY,
         runner: Runner | None = None,
     ) -> None:
@@ -136,6 +140,7 @@ class Caller:
         if self._pdeathsig is not None and not named(self._pdeathsig):
             raise ValueError(f"pdeathsig must be a signal that has a name: {pdeathsig!r}")
         self._process_group = None if process_group is None else _argv.number("process_group", process_group)
+        self._restore_signals = restore_signals
         self._max_concurrency = max_concurrency
         self._runner: Runner = ProcessRunner() if runner is None else runner
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
@@ -166,6 +171,7 @@ class Caller:
             cwd=self._cwd,
             pdeathsig=self._pdeathsig,
             process_group=self._process_group,
+            restore_signals=self._restore_signals and command.name in PROCESS_COMMANDS,
             **settings,
         )
 

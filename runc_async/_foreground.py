@@ -86,8 +86,8 @@ class Foreground(Support):
             timeout: Seconds for the whole run, or None for no limit.
             grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
                 once. A container's first process ignores SIGTERM unless it has a handler for it.
-            drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe;
-                none with `detach`.
+            drain_timeout: Seconds for which captured output is read on, at most, after the exit, while others hold the
+                pipe; it ends when nothing has come for 0.05 seconds. None with `detach`.
             io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`. With `detach` the container gets the
                 streams themselves, as in `create`.
             input: What it reads on stdin; nothing if left out. Not with `detach`.
@@ -210,8 +210,8 @@ class Foreground(Support):
             timeout: Seconds for the whole run, or None for no limit.
             grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
                 once. A container's first process ignores SIGTERM unless it has a handler for it.
-            drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe;
-                none with `detach`.
+            drain_timeout: Seconds for which captured output is read on, at most, after the exit, while others hold the
+                pipe; it ends when nothing has come for 0.05 seconds. None with `detach`.
             io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`.
             input: What it reads on stdin; nothing if left out. Not with `detach`.
             console_socket: Path of a listening AF_UNIX socket that gets the terminal's descriptor; with `detach` only.

@@ -1,7 +1,7 @@
 """What this host can do: the values that `python -m runc_async` shows, and how they are found out.
 
-Everything is looked at, nothing is changed, and only the runtime itself is run, beside one child that tells whether the
-kernel keeps exit statuses.
+Everything is looked at, nothing is changed, and only the runtime itself is run, beside two short processes: one whose
+exit status the kernel keeps or doesn't, and one that process 1 reaps, soon or late.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from pathlib import Path
 
 import msgspec
 
+from ._inotify import has_instance
 from ._pidfd import kept_status
 from ._prerequisites import check_process
+from ._reaping import Reaping, measure_reaping
 from .client import Runc
 from .errors import RuncError, SpawnError, UnsupportedError
 from .features import Features, Version
@@ -137,6 +139,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         no_children: Why this process can't have children, and what helps; None if it can.
         keeps_exit_status: Whether the kernel tells a pidfd's exit status to those who aren't the parent
             (Linux 6.15), so that a detached container's status can be known; None without children to try it with.
+        reaping: How soon process 1 reaps what has ended; None if that couldn't be measured.
+        inotify: Whether this user has an inotify instance to spare, of which a client takes one for each event loop.
         criu: Path of the program that checkpoints need; None if it isn't in $PATH.
         busybox: Path of the program that `Bundle.busybox` copies; None if it isn't in $PATH.
     """
@@ -148,6 +152,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     kernel: str
     no_children: tuple[str, str] | None = None
     keeps_exit_status: bool | None
+    reaping: Reaping | None
+    inotify: bool
     criu: str | None
     busybox: str | None
 
@@ -174,6 +180,8 @@ async def probe(command: str = "runc") -> Host:
         kernel=os.uname().release,
         no_children=no_children,
         keeps_exit_status=keeps_exit_status,
+        reaping=await measure_reaping(),
+        inotify=has_instance(),
         criu=shutil.which("criu"),
         busybox=shutil.which("busybox"),
     )
@@ -291,6 +299,18 @@ def _problems(host: Host) -> Iterator[Problem]:
         yield Problem(
             missing=f"exit statuses of detached containers: Linux {host.kernel} does not keep them",
             remedy="Linux 6.15 or later; or be the containers' reaper, runc_async.subreaper()",
+            blocking=False,
+        )
+    if host.reaping is not None and host.reaping.seconds is None:
+        yield Problem(
+            missing=f"a parent that reaps: process {host.reaping.reaper} leaves containers that have ended as zombies",
+            remedy="start an init as process 1, such as tini (docker run --init); or use runc_async.subreaper()",
+            blocking=False,
+        )
+    if not host.inotify:
+        yield Problem(
+            missing="inotify instances: this user has none left, so pid files are looked at by a timer",
+            remedy="raise the limit: sysctl fs.inotify.max_user_instances=1024",
             blocking=False,
         )
     if host.criu is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ._cgroup import memory_cgroup, read_oom_kills
-from ._exit import REAP_TIMEOUT, wait_pidfd
+from ._exit import REAP_TIMEOUT, wait_exited, wait_pidfd
 from ._held_pidfd import HeldPidfd
 from ._pidfd import SignalView, has_exited
 from ._subreaper import adopt, claimed
@@ -52,6 +52,12 @@ class Init:
                 )
                 self.status = merged(self.status, status)
         return self.status or ExitStatus()
+
+    async def ended(self) -> None:
+        """Wait for its end, and not for its status; at once if this was closed."""
+        if self._pidfd.fd >= 0:
+            with self._pidfd.held() as pidfd:
+                await wait_exited(pidfd)
 
     @property
     def exited(self) -> bool:

@@ -219,6 +219,16 @@ class Plumbing:
         """The ends, still to come, of the pipes that are captured."""
         return [drain.ended for drain in self._drains if not drain.ended.done()]
 
+    @property
+    def came(self) -> int:
+        """How many times something has come through the pipes that are captured."""
+        return sum(drain.came for drain in self._drains)
+
+    @property
+    def handed_out(self) -> bool:
+        """Whether there are streams that somebody else reads."""
+        return any(stream is not None for stream in (self.stdout, self.stderr, self.pty))
+
     def drained(self) -> bool:
         """Read what is in the captured pipes for the last time; return whether others still hold one of them."""
         complete = [drain.close() for drain in self._drains]

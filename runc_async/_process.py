@@ -368,7 +368,7 @@ class Child:
         try:
             self._pidfd = os.pidfd_open(process.pid)
         except ProcessLookupError:
-            pass  # it has ended, and asyncio's thread has reaped it
+            pass  # it has ended, and asyncio has reaped it
         except OSError as exc:
             process.kill()
             return exc
@@ -386,22 +386,28 @@ def _cancel_again(life: asyncio.Task[int]) -> None:
 
 
 def _end_unwatched(exc: BaseException) -> BaseException:
-    """End a child that asyncio has started, and can't watch; then its exception is replaced by the system's.
+    """End a child that asyncio has started and can't watch, and return what to raise.
 
-    On Python 3.11 each child has a thread of asyncio's. If there is none to be had, the child runs and nobody knows it
-    but a local variable of asyncio's.
+    Python 3.11 watches each child in a thread; later ones by a pidfd of asyncio's own, or in a thread if there was no
+    pidfd to be had at first. Where that fails, the child runs, and only local variables of asyncio's know of it, and of
+    the pidfd, if it is the event loop that can't watch that.
     """
-    if not (isinstance(exc, RuntimeError) and "start new thread" in str(exc)):
-        return exc
+    transport = None
     trace = exc.__traceback__
     while trace is not None:
-        transport = trace.tb_frame.f_locals.get("transp")
-        if isinstance(transport, asyncio.SubprocessTransport):
+        known = trace.tb_frame.f_locals
+        transport = known.get("transp", transport)
+        if trace.tb_frame.f_code.co_name == "add_child_handler" and isinstance(transport, asyncio.SubprocessTransport):
             transport.kill()
             os.waitpid(transport.get_pid(), 0)  # it has just been forked, and hasn't done a thing
             transport.close()
+            if "pidfd" in known:
+                os.close(known["pidfd"])
+            break
         trace = trace.tb_next
-    return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    if isinstance(exc, RuntimeError) and "start new thread" in str(exc):
+        return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return exc
 
 
 def spawn_error(exc: BaseException, argv: Sequence[str], options: Mapping[str, Any]) -> BaseException:

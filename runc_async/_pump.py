@@ -24,10 +24,11 @@ class Drain:
     Always reading matters: a full pipe blocks runc itself.
     """
 
-    __slots__ = ("_dropped", "_ended", "_fd", "_kept", "_limit", "_loop")
+    __slots__ = ("_dropped", "_ended", "_fd", "_kept", "_limit", "_loop", "came")
 
     def __init__(self, fd: int, limit: int) -> None:
         """Take over `fd`, a non-blocking descriptor, in every case, and begin to read in the running loop."""
+        self.came = 0  # reads that gave something
         self._fd = fd
         self._limit = limit
         self._kept = bytearray()
@@ -49,7 +50,7 @@ class Drain:
 
     @property
     def dropped(self) -> bool:
-        """Whether there was more than is kept."""
+        """Whether there was more than is kept, or more than could be read at the end."""
         return self._dropped
 
     def close(self) -> bool:
@@ -57,6 +58,8 @@ class Drain:
         for _ in range(LAST_READS):
             if not self._read():
                 break
+        else:
+            self._dropped = True  # others write on, faster than this
         complete = self._fd < 0
         self._end()
         return complete
@@ -87,6 +90,7 @@ class Drain:
         Of twice the limit half is let go at once, since each time the rest is moved. Pieces of their own would cost
         more than the bytes in them: a child can write its bytes one by one.
         """
+        self.came += 1
         self._kept += data
         if len(self._kept) > self._limit:
             self._dropped = True

@@ -16,6 +16,7 @@ from ._log import forward_log
 from ._plumbing import Plumbing
 from ._prerequisites import check_process
 from ._process import Child, patiently
+from ._relay import look_at_relay
 from ._streams import PipeReader, PipeWriter
 from ._subreaper import adopt, adopt_stray, adopting
 from ._workload import Fate, Workload, descendants, drops_sigterm, kill_workload
@@ -27,6 +28,9 @@ KILL_GRACE = 2.0
 
 REPORT_TIME = 0.5
 """Seconds, at least, for runc to report a process that has ended, before it counts as held up by others."""
+
+QUIET = 0.05
+"""Seconds in which nothing has come, after the end of a process, until its output counts as complete."""
 
 STRAYS = 64
 """Descendants of a runc that is ended whose end is watched: those of a runc that works on no container are fewer."""
@@ -105,11 +109,14 @@ class RunningProcess:
         self._files = files
         child.before_kill = self._orphan
         child.note_descendants = self._note_descendants
+        if files.workload is not None:
+            child.when_ended(files.workload.over)
         if isinstance(invocation.streams, StreamedOutput) and plumbing.stdout is not None:
             child.when_ended(plumbing.stdout.end_when_empty)  # what it has left behind may hold the pipe
         self._completed: Completed | None = None
         self._notes = end_notes()
         self._abandoned = False
+        self._lost = False
         self._told_fate: Fate | None = None
 
     def __repr__(self) -> str:
@@ -166,6 +173,8 @@ class RunningProcess:
             return await self.wait()
         if await self.child.wait(or_for=workload.started) is not None:
             workload.look()
+            if self.child.returncode and not workload.pid:
+                return await self.wait()  # what runc says comes before what kept us from the process
         workload.check()
         return None if workload.pid else await self.wait()
 
@@ -201,30 +210,47 @@ class RunningProcess:
         return self._collect()
 
     async def _ended(self) -> None:
-        """Wait for runc's exit; end it if it waits only for those who hold the pipes of a process that has ended.
-
-        Where a stream is live, what it holds was not read yet, and runc may be waiting for its reader instead.
-        """
+        """Wait for runc's exit; end it if it waits only for those who hold the pipes of a process that has ended."""
         executed = self._executed
         if executed is None or await self.child.wait(or_for=executed.exited) is not None:
             await self.child.wait()
-            return
-        while await self.child.wait(max(self.invocation.drain_timeout, REPORT_TIME)) is None:
-            if self._plumbing.quiet:
-                await self._abandon(executed)
+        else:
+            await self._outlived(executed)
 
-    async def _abandon(self, workload: Workload) -> None:
+    async def _outlived(self, executed: Workload) -> None:
+        """Wait for a runc whose process has ended, for as long as it has output to copy that may be the process's.
+
+        Where a stream is live, what it holds was not read yet, and runc may be waiting for its reader instead. Where it
+        can't be seen for what runc waits, or only runc knows the exit code, runc has the whole time.
+        """
+        loop = asyncio.get_running_loop()
+        begun, came = loop.time(), self._plumbing.came
+        while await self.child.wait(QUIET) is None:
+            before, came = came, self._plumbing.came
+            relay = look_at_relay(self.pid)
+            still = came == before and (relay is None or relay.idle)
+            needless = still and relay is not None and relay.held and executed.wait_status is not None
+            late = loop.time() - begun >= max(self.invocation.drain_timeout, REPORT_TIME)
+            if (needless and not self._plumbing.handed_out) or (late and self._plumbing.quiet):
+                await self._abandon(executed, lost=not still)
+
+    async def _abandon(self, workload: Workload, *, lost: bool) -> None:
         """End runc, whose process has ended: the kernel tells how, once runc has reaped it."""
-        if workload.wait_status is None:  # a busy runc has yet to do that, and nobody else would soon
-            await workload.reaped(KILL_GRACE)
+        await workload.reaped(KILL_GRACE)  # a busy runc has yet to do that, and nobody else would soon
         self._abandoned = self.child.returncode is None
+        self._lost = self._abandoned and lost
         await self.child.stop()
 
     async def _drained(self) -> None:
-        """Wait until nobody holds the captured pipes any more, for the drain timeout at most."""
-        draining = self._plumbing.draining
-        if draining:
-            await asyncio.wait(draining, timeout=self.invocation.drain_timeout)
+        """Read on while others hold the captured pipes: until nothing has come for a while, or the time is up."""
+        loop = asyncio.get_running_loop()
+        deadline, came = loop.time() + self.invocation.drain_timeout, -1
+        while (draining := self._plumbing.draining) and came != self._plumbing.came:
+            left, came = deadline - loop.time(), self._plumbing.came
+            if left <= 0:
+                self._lost |= self.invocation.drain_timeout > 0  # something has come until now
+                return
+            await asyncio.wait(draining, timeout=min(left, QUIET))
 
     def _collect(self, *, timed_out: bool = False) -> Completed:
         """Read the files in memory, and close everything but the streams that were handed out."""
@@ -232,8 +258,11 @@ class RunningProcess:
             fate = self._fate()
             if adopting():
                 self._adopt()
-            incomplete = self._plumbing.drained() or self._abandoned
-            wait_status = None if self.workload is None else self.workload.wait_status
+            held = self._plumbing.drained()
+            # Who holds the pipes still may write later, which is nobody's output; unless it is the process itself.
+            incomplete = self._lost or (held and not self.invocation.stop.workload)
+            # The end of a process that had lost its runc is our own doing, and no result.
+            wait_status = None if self.workload is None or fate == "lost" else self.workload.wait_status
             returncode = self._returncode(wait_status)
             if fate == "ended" and returncode and not _agree(returncode, wait_status):
                 fate = "lost"
@@ -292,7 +321,7 @@ class RunningProcess:
                 if executed is None or not executed.exited.done():
                     await self._gone(max(policy.grace, KILL_GRACE))
             if executed is not None and executed.exited.done() and self.child.returncode is None:
-                await self._abandon(executed)
+                await self._abandon(executed, lost=True)
             await self.child.stop()
         else:
             helpers = Helpers(self.pid) if policy.helpers and self.child.returncode is None else None

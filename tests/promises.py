@@ -559,7 +559,7 @@ class Table:
                             group.create_task(self._try(cell, behaviour, program, limit, turns))
         loop.set_exception_handler(None)
         self._judge_left(self._warned([warning.message for warning in warned]))
-        self.wrong += [f"left behind: {left}" for left in leaks.left_since(before)]
+        self.wrong += [f"left behind: {left}" for left in await leaks.left_in_loop(before)]
 
     async def _try(
         self, cell: Cell, behaviour: Behaviour, program: str, limit: float | None, turns: asyncio.Semaphore

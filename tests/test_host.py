@@ -81,6 +81,8 @@ async def test_a_process_that_ignores_sigchld_is_named(monkeypatch: pytest.Monke
 OPTIONAL = {
     "a root directory: /run/runc": change(HOST, runtime={"root_writable": False}),
     "exit statuses of detached containers: Linux 6.18.0": msgspec.structs.replace(HOST, keeps_exit_status=False),
+    "a parent that reaps: process 1": change(HOST, reaping={"seconds": None}),
+    "inotify instances": msgspec.structs.replace(HOST, inotify=False),
     "checkpoints: no criu": msgspec.structs.replace(HOST, criu=None),
     "a root filesystem to try things in: no busybox": msgspec.structs.replace(HOST, busybox=None),
     "more users than one": change(USER, rootless={"newuidmap": None}),

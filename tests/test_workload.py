@@ -188,9 +188,49 @@ async def test_nothing_is_left_of_a_private_pid_file() -> None:
 
 
 async def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:
-    """A pid file of the caller's in a directory that isn't there is an OSError before anything is started."""
-    with pytest.raises(FileNotFoundError):
-        await ProcessRunner().open(runc("exit 0", str(tmp_path / "missing" / "pid")))
+    """A pid file of the caller's in a directory that isn't there is for runc to report, whose end ends the wait."""
+    for parent in ("missing", "file"):
+        (tmp_path / "file").touch()
+        process = await ProcessRunner().open(runc("exit 3", str(tmp_path / parent / "pid")))
+        completed = await process.started()
+        assert completed is not None
+        assert (completed.returncode, completed.process) == (3, None)
+        await process.aclose()
+
+
+UNREADABLE = """if 1:
+    import asyncio, os, sys
+    from runc_async import _inotify
+    from runc_async._workload import Workload
+
+    async def main():
+        _inotify.libc()  # while Python's own files can be read
+        os.chdir(sys.argv[1])
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        workload = Workload("dark/pid")
+        with open("dark/.pid", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename("dark/.pid", "dark/pid")
+        async with asyncio.timeout(20):
+            await workload.started
+        workload.check()
+        print(workload.pid == os.getpid())
+        workload.close()
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.root
+def test_a_directory_that_may_be_written_and_not_read(tmp_path: Path) -> None:
+    """A pid file in a directory of mode 0300, which inotify can't watch for a user other than root, is found."""
+    (tmp_path / "dark").mkdir(mode=0o300)
+    os.chown(tmp_path / "dark", 65534, 65534)
+    tmp_path.chmod(0o711)
+    argv = [sys.executable, "-c", UNREADABLE, tmp_path]
+    assert subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout == b"True\n"
 
 
 @pytest.mark.parametrize(
