@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from ._cgroup import memory_cgroup, read_oom_kills
 from ._decode import UNDECODABLE
 from ._pidfd import ProcessIdentity, has_exited, open_pidfd
+from ._workload import descendants
 
 
 class _Record(msgspec.Struct):
@@ -35,6 +37,39 @@ def recorded_init(state_directory: str, container_id: str) -> ProcessIdentity | 
     except (FileNotFoundError, NotADirectoryError, *UNDECODABLE):
         return None
     return ProcessIdentity(record.init_process_pid, record.init_process_start)
+
+
+def watches_memory(runc: int) -> bool:
+    """Tell whether a `runc events` has found its container: it watches the container's memory cgroup from then on.
+
+    That is an inotify instance on cgroup v2, and on v1 a file of the cgroup that is open together with an eventfd.
+
+    Args:
+        runc: The pid of runc, or of what was put in front of it.
+
+    Returns:
+        True also if it can't be looked at.
+    """
+    try:
+        os.scandir(f"/proc/{runc}/fd").close()
+    except OSError:
+        return True
+    return any(
+        _is_memory_watch(link) for pid in (runc, *(pid for pid, _ in descendants(runc))) for link in _files_of(pid)
+    )
+
+
+def _is_memory_watch(link: str) -> bool:
+    """Tell whether an open file is what a `runc events` waits for."""
+    return link.endswith(("/memory.oom_control", "anon_inode:inotify"))
+
+
+def _files_of(pid: int) -> Iterator[str]:
+    """Yield what a process has open, as far as it can be seen: it opens and closes meanwhile."""
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                yield os.readlink(entry)
 
 
 class InitWatch:
@@ -65,6 +100,11 @@ class InitWatch:
             os.close(self._pidfd)
             raise
         self._told = self._kills
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended, also if nothing has been called back yet."""
+        return self.ended or (self._pidfd >= 0 and has_exited(self._pidfd))
 
     def start(self, on_end: Callable[[], object]) -> None:
         """Call back at the end of the process."""
