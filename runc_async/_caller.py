@@ -31,6 +31,7 @@ from ._decode import decode_state
 from ._exec_helper import named
 from ._process import patiently, stubbornly
 from ._runner import ProcessRunner
+from ._runtime_directory import check_runtime_directory
 from ._state_mounts import unmount
 from ._subreaper import reap_adopted
 from .errors import (
@@ -153,7 +154,14 @@ class Caller:
         return f"{type(self).__name__}({self._command!r}{root})"
 
     def _invocation(self, command: Command, streams: Streams, **settings: Any) -> Invocation:
-        """Put the client's options around a command."""
+        """Put the client's options around a command.
+
+        Raises:
+            PermissionDenied: If $XDG_RUNTIME_DIR names no directory that runc can use.
+        """
+        # Another runner may run it as another user, who has another one.
+        if (directory := self._runtime_directory()) is not None and type(self._runner) is ProcessRunner:
+            check_runtime_directory(directory, os.path.basename(self._command), command.container_id)
         return Invocation(
             command=command.name,
             argv=(*self._prefix, *command.words),
@@ -165,6 +173,12 @@ class Caller:
             process_group=self._process_group,
             **settings,
         )
+
+    def _runtime_directory(self) -> str | None:
+        """Return $XDG_RUNTIME_DIR, as runc gets it, where runc heeds it: not as root, and not with a `--root`."""
+        if self._root is not None or os.geteuid() == 0:
+            return None
+        return self._env.get("XDG_RUNTIME_DIR", os.environ.get("XDG_RUNTIME_DIR")) or None
 
     def _bundle(self, container_id: str, bundle: StrPath) -> str:
         """Return the absolute path of a bundle, having looked at it before runc is started.
@@ -302,8 +316,7 @@ class Caller:
         """Tell where runc, and crun, keep their containers: runc(8), `--root`."""
         if self._root is not None:
             return self._root
-        private = None if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
-        return os.path.join(private or "/run", os.path.basename(self._command))
+        return os.path.join(self._runtime_directory() or "/run", os.path.basename(self._command))
 
     async def _discard(self, container_id: str, begun: dt.datetime) -> None:
         """Delete what a call has made that was cut short; name it if that fails.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import errors
 from ._log import parse_log
 from ._one_line import shorten
-from ._wording import meaning
+from ._wording import explained, meaning
 from .errors import CommandError, LogRecord
 
 if TYPE_CHECKING:
@@ -114,9 +114,8 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
     logged = any(record.is_error for record in log)
     if (process == "lost" and not logged) or _crashed(exit_code, found, stderr, process=process):
         found = _Finding(errors.RuncCrashed, _panic(stderr) or found.text)
-    error = found.cls(
-        args, exit_code, stderr, log, stdout=stdout, container_id=container_id, message=found.text or None
-    )
+    text = explained(found.text) if found.cls is errors.ResourceError else found.text
+    error = found.cls(args, exit_code, stderr, log, stdout=stdout, container_id=container_id, message=text or None)
     if isinstance(error, errors.CheckpointError):
         error.log_path = _criu_log((*log, *printed))
     elif isinstance(error, errors.UnsupportedUsage):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,7 @@ class _Record(msgspec.Struct):
 
     init_process_pid: int
     init_process_start: int
+    cgroup_paths: Any = None  # an object of strings, and not worth losing the others for
 
 
 def recorded_init(state_directory: str, container_id: str) -> ProcessIdentity | None:
@@ -31,12 +33,36 @@ def recorded_init(state_directory: str, container_id: str) -> ProcessIdentity | 
     Raises:
         OSError: If the record may not be read.
     """
+    record = _read_record(state_directory, container_id)
+    return None if record is None else ProcessIdentity(record.init_process_pid, record.init_process_start)
+
+
+def has_no_cgroup(state_directory: str, container_id: str) -> bool:
+    """Tell whether runc's own record says that the container got no cgroup, as without root; False if it can't be read.
+
+    On cgroup v1 the record then names none, on v2 one that isn't there.
+    """
+    try:
+        record = _read_record(state_directory, container_id)
+    except OSError:
+        return False
+    if record is None:
+        return False
+    paths = record.cgroup_paths.values() if isinstance(record.cgroup_paths, dict) else ()
+    return not any(isinstance(path, str) and os.path.isdir(path) for path in paths)
+
+
+def _read_record(state_directory: str, container_id: str) -> _Record | None:
+    """Read runc's own record of a container; None if there is none that can be understood.
+
+    Raises:
+        OSError: If it may not be read.
+    """
     try:
         with open(os.path.join(state_directory, container_id, "state.json"), "rb") as file:
-            record = msgspec.json.decode(file.read(), type=_Record)
+            return msgspec.json.decode(file.read(), type=_Record)
     except (FileNotFoundError, NotADirectoryError, *UNDECODABLE):
         return None
-    return ProcessIdentity(record.init_process_pid, record.init_process_start)
 
 
 def watches_memory(runc: int) -> bool:

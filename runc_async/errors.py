@@ -376,7 +376,10 @@ class InvalidSignal(CommandError, ValueError):
 
 
 class ResourceError(CommandError):
-    """A limit can't be set: the kernel refuses the value, or the host lacks the controller."""
+    """A limit can't be set, or the container has no cgroup for what was asked of it.
+
+    The kernel refuses the value, the host lacks the controller, or the runtime could make no cgroup, as without root.
+    """
 
 
 class MemoryLimitTooLow(ResourceError):

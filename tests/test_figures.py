@@ -195,7 +195,7 @@ def test_a_table_without_reads_and_writes_is_unknown() -> None:
 
 
 def test_devices_that_stand_on_one_another_can_be_counted_once() -> None:
-    """The same I/O is counted for a disk and for what stands on it: each device has its rates, and some can be named."""
+    """What is counted for a disk and for what stands on it has a rate for each, and the devices can be named."""
 
     def both(value: int) -> Stats:
         entries = [BlkioEntry(major=major, minor=0, op="Read", value=value) for major in (8, 253)]
