@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import msgspec
 
@@ -21,7 +20,7 @@ class _Record(msgspec.Struct):
 
     init_process_pid: int
     init_process_start: int
-    cgroup_paths: Any = None  # an object of strings, and not worth losing the others for
+    cgroup_paths: msgspec.Raw = msgspec.Raw(b"null")  # decoded when it is asked for: the others matter without it
 
 
 def recorded_init(state_directory: str, container_id: str) -> ProcessIdentity | None:
@@ -48,8 +47,11 @@ def has_no_cgroup(state_directory: str, container_id: str) -> bool:
         return False
     if record is None:
         return False
-    paths = record.cgroup_paths.values() if isinstance(record.cgroup_paths, dict) else ()
-    return not any(isinstance(path, str) and os.path.isdir(path) for path in paths)
+    try:
+        paths = msgspec.json.decode(record.cgroup_paths, type=dict[str, str] | None) or {}
+    except UNDECODABLE:
+        return False
+    return not any(map(os.path.isdir, paths.values()))
 
 
 def _read_record(state_directory: str, container_id: str) -> _Record | None:

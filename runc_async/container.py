@@ -101,6 +101,8 @@ class Container:
 
     async def kill(self, signal: int | str = SIGTERM, *, all: bool = False) -> None:  # noqa: A002 - runc's own name
         """Send a signal to its first process: see `Runc.kill`."""
+        if self._init is not None and signal_number(signal) == SIGKILL:
+            self._init.before_kill()
         await self._runc.kill(self.id, signal, all=all)
 
     async def checkpoint(self, image_path: StrPath, **options: Unpack[CheckpointOptions]) -> None:

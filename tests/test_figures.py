@@ -224,7 +224,8 @@ def test_events_know_the_time_between_them() -> None:
     assert blkio_rates(event(io({"Read": 1}), 1), event(io({"Read": 7}), 4)).read_bytes == 2
     assert blkio_rates_by_device(event(io({"Read": 1}), 1), event(io({"Read": 7}), 4))[8, 0].read_bytes == 2
     card = [NetworkInterface(name="eth0", rx_bytes=number) for number in (10, 30)]
-    rates = network_rates(*(event(Stats(network_interfaces=[each]), each.rx_bytes) for each in card))
+    before, after = (event(Stats(network_interfaces=[each]), each.rx_bytes) for each in card)
+    rates = network_rates(before, after)
     assert rates["eth0"].rx_bytes == 1
     assert throttled_share(event(throttled(0, 0), 1), event(throttled(4, 1), 2)) == 0.25
     assert memory_working_set(event(memory(10, inactive_file=3), 0)) == 7

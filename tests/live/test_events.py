@@ -196,7 +196,9 @@ async def test_figures_that_runc_cannot_read_are_told(
     name = await make_container()
     command = ["unshare", "-m", sys.executable, "-c", UNREADABLE, runtime.command, str(root), name]
     run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=50, check=False)
-    assert run.stdout.startswith(f"2 True {name} container '{name}': unable to get container cgroup stats"), run.stderr
+    events, rest = run.stdout.split(maxsplit=1)  # of two that come together on a busy host the later one is left
+    assert events in {"1", "2"}, run.stderr
+    assert rest.startswith(f"True {name} container '{name}': unable to get container cgroup stats")
 
 
 async def test_one_busy_core_is_one_hundred_percent_whoever_is_slow(
