@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -26,7 +27,7 @@ from hypothesis import given, settings, strategies as st
 from recorded import RUNTIMES, cases
 
 from runc_async import Invocation, ProcessRunner, Runc, _event_reader, _init_watch, _watching
-from runc_async._backlog import BOUND
+from runc_async._backlog import BOUND, Backlog
 from runc_async._pidfd import ProcessIdentity
 from runc_async._runner import RunningProcess
 from runc_async.errors import (
@@ -863,6 +864,23 @@ def sorting(watched: Watched) -> Watched:
     return watched
 
 
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list of what streams have read and keep for their consumers."""
+    found: list[object] = []
+
+    def noting(keep: Callable[[Backlog, Any], None]) -> Callable[[Backlog, Any], None]:
+        def kept(backlog: Backlog, entry: object) -> None:
+            keep(backlog, entry)
+            found.append(entry)
+
+        return kept
+
+    monkeypatch.setattr(Backlog, "keep", noting(Backlog.keep))
+    monkeypatch.setattr(Backlog, "keep_failure", noting(Backlog.keep_failure))
+    return found
+
+
 @pytest.mark.any_loop
 @pytest.mark.parametrize("on_lag", ["block", "latest"])
 async def test_figures_that_cannot_be_read_are_reported_at_once(sorting: Watched, on_lag: OnLag) -> None:
@@ -896,11 +914,11 @@ async def test_three_intervals_without_figures_end_the_stream(sorting: Watched) 
         assert [event async for event in stream] == []
 
 
-async def test_failures_that_nobody_takes_make_one_event(sorting: Watched) -> None:
+async def test_failures_that_nobody_takes_make_one_event(sorting: Watched, kept: list[object]) -> None:
     """However many come to a slow consumer, the newest stands for those before it."""
     async with asyncio.timeout(20), sorting.stream as stream:
         sorting.script.print(UNREADABLE + UNREADABLE.replace(b"no such", b"another"))
-        await until(lambda: stream._reader is not None and stream._reader._failures == 2)
+        await until(lambda: len(kept) == 2)
         event = await anext(stream)
         assert isinstance(event, StatsFailedEvent)
         assert "another thing" in str(event.error)
@@ -957,7 +975,7 @@ async def test_a_runc_that_says_nothing_is_asked(
 
 
 @pytest.mark.any_loop
-async def test_events_have_the_time_at_which_they_came(script: Script) -> None:
+async def test_events_have_the_time_at_which_they_came(script: Script, kept: list[object]) -> None:
     """Their line is read at once, so that a consumer who comes later finds the intervals as they were."""
     async with asyncio.timeout(20), script.runc.events("web") as stream:
         before = dt.datetime.now(dt.UTC), time.monotonic()
@@ -966,7 +984,7 @@ async def test_events_have_the_time_at_which_they_came(script: Script) -> None:
         between = time.monotonic()
         await asyncio.sleep(0.2)
         script.print(stats_line(2))
-        await until(lambda: stream._backlog is not None and len(stream._backlog._entries) == 2)
+        await until(lambda: len(kept) == 2)
         after = dt.datetime.now(dt.UTC), time.monotonic()
         await asyncio.sleep(0.2)
         first, second = await anext(stream), await anext(stream)

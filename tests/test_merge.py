@@ -57,7 +57,7 @@ class Gradual(FakeRunner):
             del max_bytes
             return await self._pieces.get()
 
-        process.stdout.__dict__.update(receive=receive)
+        vars(process.stdout)["receive"] = receive
         return process
 
 
