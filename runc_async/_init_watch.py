@@ -23,6 +23,9 @@ class _Record(msgspec.Struct):
     cgroup_paths: msgspec.Raw = msgspec.Raw(b"null")  # decoded when it is asked for: the others matter without it
 
 
+_PATHS: msgspec.json.Decoder[dict[str, str] | None] = msgspec.json.Decoder(dict[str, str] | None)
+
+
 def recorded_init(state_directory: str, container_id: str) -> ProcessIdentity | None:
     """Read in runc's own record which process a container's first one is; None if there is no such record.
 
@@ -48,7 +51,7 @@ def has_no_cgroup(state_directory: str, container_id: str) -> bool:
     if record is None:
         return False
     try:
-        paths = msgspec.json.decode(record.cgroup_paths, type=dict[str, str] | None) or {}
+        paths = _PATHS.decode(record.cgroup_paths) or {}
     except UNDECODABLE:
         return False
     return not any(map(os.path.isdir, paths.values()))

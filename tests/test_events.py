@@ -932,6 +932,7 @@ async def test_figures_of_a_container_that_has_ended_cannot_be_read(sorting: Wat
         sorting.script.print(stats_line(1))
         assert total(await anext(stream)) == 1
         sorting.init.kill()
+        sorting.init.wait()  # and no turn of the loop, which would see the end first
         sorting.script.print(UNREADABLE * 3)
         assert [event async for event in stream] == []
 
