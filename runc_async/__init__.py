@@ -65,7 +65,13 @@ if TYPE_CHECKING:
         UnsupportedError as UnsupportedError,
         UnsupportedUsage as UnsupportedUsage,
     )
-    from .event import Event as Event, OOMEvent as OOMEvent, StatsEvent as StatsEvent, UnknownEvent as UnknownEvent
+    from .event import (
+        Event as Event,
+        OOMEvent as OOMEvent,
+        StatsEvent as StatsEvent,
+        StatsFailedEvent as StatsFailedEvent,
+        UnknownEvent as UnknownEvent,
+    )
     from .events import EventStream as EventStream
     from .exitstatus import ExitStatus as ExitStatus
     from .features import Features as Features, Version as Version
@@ -107,7 +113,7 @@ _NAMES = {
         ResourceError RootfsError RuncCrashed RuncError RuncNotFound RuncTimeout SpawnError TerminalError
         UnsupportedError UnsupportedUsage
     """,
-    "event": "Event OOMEvent StatsEvent UnknownEvent",
+    "event": "Event OOMEvent StatsEvent StatsFailedEvent UnknownEvent",
     "events": "EventStream",
     "_subreaper": "subreaper",
     "exitstatus": "ExitStatus",

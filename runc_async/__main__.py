@@ -71,7 +71,12 @@ def lines(host: Host) -> Iterator[str]:
         yield f"{'MISSING' if problem.blocking else 'missing'}   {problem.missing}"
         yield f"remedy    {problem.remedy}"
     yield ""
-    yield "Containers can run here." if host.ready else "Containers can't run here."
+    if host.ready:
+        yield "Containers can run here."
+    elif any(problem.blocking for problem in host.problems):
+        yield "Containers can't run here."
+    else:
+        yield "No container was tried here: there is no busybox for it."
 
 
 def _runtime(runtime: Runtime) -> str:

@@ -108,7 +108,11 @@ class OwnOutput(msgspec.Struct, frozen=True):
 
 
 class StreamedOutput(msgspec.Struct, frozen=True):
-    """The streams of a command whose stdout is runc's own and is read while it runs; stderr is a memory file."""
+    """The streams of a command whose output is runc's own and is read while it runs.
+
+    stdout is a pipe, and so is stderr, which takes the place of a `PrivateLog` too: `Completed` has neither. A runner
+    that can't do that leaves `Process.stderr` None, and gives both in `Completed`.
+    """
 
 
 Streams: TypeAlias = NullIO | InheritedIO | CapturedIO | PipedIO | RedirectIO | PtyIO | OwnOutput | StreamedOutput

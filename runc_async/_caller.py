@@ -33,6 +33,7 @@ from ._decode import decode_state
 from ._exec_helper import named
 from ._process import patiently, stubbornly
 from ._runner import ProcessRunner
+from ._runtime_directory import check_runtime_directory
 from ._state_mounts import unmount
 from ._subreaper import reap_adopted
 from ._unicode import require_unicode
@@ -161,7 +162,14 @@ class Caller:
         return f"{type(self).__name__}({self._command!r}{root})"
 
     def _invocation(self, command: Command, streams: Streams, **settings: Any) -> Invocation:
-        """Put the client's options around a command."""
+        """Put the client's options around a command.
+
+        Raises:
+            PermissionDenied: If $XDG_RUNTIME_DIR names no directory that runc can use.
+        """
+        # Another runner may run it as another user, who has another one.
+        if (directory := self._runtime_directory()) is not None and type(self._runner) is ProcessRunner:
+            check_runtime_directory(directory, os.path.basename(self._command), command.container_id)
         return Invocation(
             command=command.name,
             argv=(*self._prefix, *command.words),
@@ -174,6 +182,12 @@ class Caller:
             restore_signals=self._restore_signals and command.name in PROCESS_COMMANDS,
             **settings,
         )
+
+    def _runtime_directory(self) -> str | None:
+        """Return $XDG_RUNTIME_DIR, as runc gets it, where runc heeds it: not as root, and not with a `--root`."""
+        if self._root is not None or os.geteuid() == 0:
+            return None
+        return self._env.get("XDG_RUNTIME_DIR", os.environ.get("XDG_RUNTIME_DIR")) or None
 
     def _bundle(self, container_id: str, bundle: StrPath, *, strict: bool = False) -> Source:
         """Return the absolute path of a bundle, having looked at it before runc is started; encode a `Bundle`'s spec.
@@ -338,8 +352,7 @@ class Caller:
         """Tell where runc, and crun, keep their containers: runc(8), `--root`."""
         if self._root is not None:
             return self._root
-        private = None if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
-        return os.path.join(private or "/run", os.path.basename(self._command))
+        return os.path.join(self._runtime_directory() or "/run", os.path.basename(self._command))
 
     async def _discard(self, container_id: str, begun: dt.datetime) -> None:
         """Delete what a call has made that was cut short; name it if that fails.

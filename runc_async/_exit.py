@@ -34,7 +34,7 @@ async def wait_pidfd(
     *,
     reap: bool = True,
     memory_cgroup: Path | None = None,
-    oom_kills_before: int = 0,
+    oom_kills_before: int | Callable[[], int] = 0,
     reap_timeout: float = REAP_TIMEOUT,
 ) -> ExitStatus:
     """Wait until the process of a pidfd has ended, and tell how.
@@ -49,7 +49,8 @@ async def wait_pidfd(
         pidfd: The process.
         reap: Reap it if it is our child. False for what asyncio or `subprocess` started: its status is only looked at.
         memory_cgroup: The directory of its memory cgroup, read as soon as the process has ended, for `oom_killed`.
-        oom_kills_before: What `read_oom_kills` said before there was any process whose end matters.
+        oom_kills_before: What `read_oom_kills` said before there was any process whose end matters; or what tells that
+            once the process has ended.
         reap_timeout: Seconds that its parent may take, after its end, to reap it. Only then does the kernel tell the
             status of a zombie that isn't ours to look into, and many a process 1 of a container never reaps.
 
@@ -71,7 +72,8 @@ async def wait_pidfd(
             status = await _status(pidfd, changed, reap=reap)
         if status is None:
             status = zombie_status(pidfd)  # its parent, which was to leave it to us, is still there
-    oom_killed = None if kills is None else kills > oom_kills_before
+    before = oom_kills_before() if callable(oom_kills_before) else oom_kills_before
+    oom_killed = None if kills is None else kills > before
     if status is None:
         return ExitStatus(oom_killed=oom_killed, exited_at=exited_at)
     return from_wait_status(status, oom_killed=oom_killed, exited_at=exited_at)

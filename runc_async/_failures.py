@@ -11,7 +11,7 @@ from . import errors
 from ._log import parse_log
 from ._one_line import shorten
 from ._prerequisites import INSTEAD_OF_ARGUMENTS
-from ._wording import EXECVE_ERRORS, meaning
+from ._wording import EXECVE_ERRORS, explained, meaning
 from .errors import CommandError, LogRecord
 
 if TYPE_CHECKING:
@@ -141,9 +141,8 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
         found = found._replace(text=f"{found.text.rstrip()} (E2BIG): {INSTEAD_OF_ARGUMENTS}")
     if (process == "lost" and not logged) or _crashed(exit_code, found, stderr, process=process):
         found = _Finding(errors.RuncCrashed, _panic(stderr) or found.text)
-    error = found.cls(
-        args, exit_code, stderr, log, stdout=stdout, container_id=container_id, message=found.text or None
-    )
+    text = explained(found.text) if found.cls is errors.ResourceError else found.text
+    error = found.cls(args, exit_code, stderr, log, stdout=stdout, container_id=container_id, message=text or None)
     if isinstance(error, errors.CheckpointError):
         error.log_path = _criu_log((*log, *printed))
     elif isinstance(error, errors.UnsupportedUsage):

@@ -1,7 +1,8 @@
 """What this host can do: the values that `python -m runc_async` shows, and how they are found out.
 
-Everything is looked at, nothing is changed, and only the runtime itself is run, beside two short processes: one whose
-exit status the kernel keeps or doesn't, and one that process 1 reaps, soon or late.
+Nothing is changed. The runtime is run; two short processes: one whose exit status the kernel keeps or doesn't, and one
+that process 1 reaps, soon or late; and, if nothing speaks against it, one container: only that shows whether containers
+can run here, as this user.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from pathlib import Path
 
 import msgspec
 
+from ._delegation import Limits, limits
 from ._inotify import has_instance
 from ._pidfd import kept_status
 from ._prerequisites import check_process
 from ._reaping import Reaping, measure_reaping
+from ._runtime_directory import can_write
+from .bundle import Bundle
 from .client import Runc
 from .errors import RuncError, SpawnError, UnsupportedError
 from .features import Features, Version
@@ -143,6 +147,9 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         inotify: Whether this user has an inotify instance to spare, of which a client takes one for each event loop.
         criu: Path of the program that checkpoints need; None if it isn't in $PATH.
         busybox: Path of the program that `Bundle.busybox` copies; None if it isn't in $PATH.
+        limits: What keeps containers from being limited.
+        failure: Why the container that was tried didn't run; None if it ran, or if none was tried.
+        tried: Whether one was: nothing else speaks against it, and there is a busybox.
     """
 
     runtime: Runtime
@@ -156,6 +163,9 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     inotify: bool
     criu: str | None
     busybox: str | None
+    limits: Limits = Limits()
+    failure: str | None = None
+    tried: bool = True
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -164,17 +174,19 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ready(self) -> bool:
-        """Say whether containers can run here."""
-        return not any(problem.blocking for problem in self.problems)
+        """Say whether containers can run here: one did."""
+        return self.tried and not any(problem.blocking for problem in self.problems)
 
 
 async def probe(command: str = "runc") -> Host:
     """Find out what this host can do with the runtime `command`."""
     no_children = probe_children()
     keeps_exit_status = kernel_keeps_exit_status() if no_children is None else None
-    return Host(
-        runtime=await probe_runtime(command, Runc(command, timeout=10) if no_children is None else None),
-        cgroups=cgroups(),
+    client = Runc(command, timeout=10)
+    hierarchies = cgroups()
+    host = Host(
+        runtime=await probe_runtime(command, client if no_children is None else None),
+        cgroups=hierarchies,
         privileges=privileges(),
         rootless=rootless(),
         kernel=os.uname().release,
@@ -184,7 +196,22 @@ async def probe(command: str = "runc") -> Host:
         inotify=has_instance(),
         criu=shutil.which("criu"),
         busybox=shutil.which("busybox"),
+        limits=limits(hierarchies.controllers),
     )
+    if host.busybox is None or not host.ready:
+        return msgspec.structs.replace(host, tried=False)
+    return msgspec.structs.replace(host, failure=await try_container(client))
+
+
+async def try_container(client: Runc) -> str | None:
+    """Run a container that does nothing; return why it didn't run, or None if it did."""
+    container_id = f"runc_async-doctor-{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        async with Bundle.busybox(["true"]) as bundle:
+            response = await client.run(container_id, bundle)
+    except (RuncError, OSError) as error:
+        return str(error)
+    return None if response.exit_code == 0 else f"its program ended with code {response.exit_code}"
 
 
 def probe_children() -> tuple[str, str] | None:
@@ -200,7 +227,7 @@ async def probe_runtime(command: str, client: Runc | None) -> Runtime:
     """Ask a runtime for its version and its features; only look for it without a client."""
     path = shutil.which(command)
     root = root_directory(os.path.basename(command), os.geteuid(), os.environ.get("XDG_RUNTIME_DIR"))
-    found = Runtime(command=command, path=path, root=root, root_writable=_can_write(root))
+    found = Runtime(command=command, path=path, root=root, root_writable=can_write(root))
     if client is None:
         return found
     try:
@@ -289,6 +316,10 @@ def _problems(host: Host) -> Iterator[Problem]:
     yield from _runtime_problems(host.runtime)
     yield from _cgroup_problems(host)
     yield from _root_problems(host.privileges) if host.privileges.uid == 0 else _user_problems(host.rootless)
+    yield from _limit_problems(host.limits)
+    if host.failure is not None:
+        remedy = "see the error; docs/howto/rootless.md tells what users other than root need"
+        yield Problem(missing=f"a container that runs: {host.failure}", remedy=remedy, blocking=True)
     if not host.runtime.root_writable:
         yield Problem(
             missing=f"a root directory: {host.runtime.root} can't be written to",
@@ -346,6 +377,28 @@ def _cgroup_problems(host: Host) -> Iterator[Problem]:
         )
 
 
+def _limit_problems(limits: Limits) -> Iterator[Problem]:
+    """Yield what keeps containers from being limited."""
+    if limits.absent:
+        yield Problem(
+            missing=f"limits by {', '.join(limits.absent)}: no such controller here",
+            remedy="mount it, or boot with it: see cgroup_disable on the kernel's command line",
+            blocking=False,
+        )
+    if limits.unwritable:
+        yield Problem(
+            missing=f"limits by {', '.join(limits.unwritable)}: this user can't make a cgroup there",
+            remedy="have a cgroup given to the user, and name it in cgroups_path: docs/howto/rootless.md",
+            blocking=False,
+        )
+    if not limits.systemd:
+        yield Problem(
+            missing="systemd, for systemd_cgroup: it does not run here",
+            remedy="leave systemd_cgroup out; runc makes cgroups by itself",
+            blocking=False,
+        )
+
+
 def _root_problems(privileges: Privileges) -> Iterator[Problem]:
     """Yield what keeps root from running containers."""
     if privileges.missing_capabilities:
@@ -395,10 +448,3 @@ def _words(path: str) -> list[str]:
         return Path(path).read_text().split()
     except OSError:
         return []
-
-
-def _can_write(path: str) -> bool:
-    """Say whether a directory can be written to, or can be made."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return os.access(path, os.W_OK | os.X_OK)

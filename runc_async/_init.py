@@ -48,7 +48,10 @@ class Init:
         if self._pidfd.fd >= 0 and (self.status is None or not self.status.known):
             with self._pidfd.held() as pidfd:
                 status = await wait_pidfd(
-                    pidfd, memory_cgroup=self._memory, oom_kills_before=self._oom_kills, reap_timeout=reap_timeout
+                    pidfd,
+                    memory_cgroup=self._memory,
+                    oom_kills_before=lambda: self._oom_kills,
+                    reap_timeout=reap_timeout,
                 )
                 self.status = merged(self.status, status)
         return self.status or ExitStatus()
@@ -71,9 +74,16 @@ class Init:
 
     def send_signal(self, signum: int) -> None:
         """Send it a signal; nothing happens if it has ended."""
+        if signum == signals.SIGKILL:
+            self.before_kill()
         if self._pidfd.fd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signals.pidfd_send_signal(self._pidfd.fd, signum)
+
+    def before_kill(self) -> None:
+        """Note that a SIGKILL of ours comes: what was killed for memory before, such as an exec, isn't this end."""
+        if not self.exited and self._memory is not None:
+            self._oom_kills = read_oom_kills(self._memory) or self._oom_kills
 
     async def end(self, grace: float) -> None:
         """End it: SIGTERM, `grace` seconds, SIGKILL; at once SIGKILL if the kernel would drop the other."""

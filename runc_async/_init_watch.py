@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from ._cgroup import memory_cgroup, read_oom_kills
 from ._decode import UNDECODABLE
 from ._pidfd import ProcessIdentity, has_exited, open_pidfd
+from ._workload import descendants
 
 
 class _Record(msgspec.Struct):
@@ -18,6 +20,10 @@ class _Record(msgspec.Struct):
 
     init_process_pid: int
     init_process_start: int
+    cgroup_paths: msgspec.Raw = msgspec.Raw(b"null")  # decoded when it is asked for: the others matter without it
+
+
+_PATHS: msgspec.json.Decoder[dict[str, str] | None] = msgspec.json.Decoder(dict[str, str] | None)
 
 
 def recorded_init(state_directory: str, container_id: str) -> ProcessIdentity | None:
@@ -29,12 +35,72 @@ def recorded_init(state_directory: str, container_id: str) -> ProcessIdentity | 
     Raises:
         OSError: If the record may not be read.
     """
+    record = _read_record(state_directory, container_id)
+    return None if record is None else ProcessIdentity(record.init_process_pid, record.init_process_start)
+
+
+def has_no_cgroup(state_directory: str, container_id: str) -> bool:
+    """Tell whether runc's own record says that the container got no cgroup, as without root; False if it can't be read.
+
+    On cgroup v1 the record then names none, on v2 one that isn't there.
+    """
+    try:
+        record = _read_record(state_directory, container_id)
+    except OSError:
+        return False
+    if record is None:
+        return False
+    try:
+        paths = _PATHS.decode(record.cgroup_paths) or {}
+    except UNDECODABLE:
+        return False
+    return not any(map(os.path.isdir, paths.values()))
+
+
+def _read_record(state_directory: str, container_id: str) -> _Record | None:
+    """Read runc's own record of a container; None if there is none that can be understood.
+
+    Raises:
+        OSError: If it may not be read.
+    """
     try:
         with open(os.path.join(state_directory, container_id, "state.json"), "rb") as file:
-            record = msgspec.json.decode(file.read(), type=_Record)
+            return msgspec.json.decode(file.read(), type=_Record)
     except (FileNotFoundError, NotADirectoryError, *UNDECODABLE):
         return None
-    return ProcessIdentity(record.init_process_pid, record.init_process_start)
+
+
+def watches_memory(runc: int) -> bool:
+    """Tell whether a `runc events` has found its container: it watches the container's memory cgroup from then on.
+
+    That is an inotify instance on cgroup v2, and on v1 a file of the cgroup that is open together with an eventfd.
+
+    Args:
+        runc: The pid of runc, or of what was put in front of it.
+
+    Returns:
+        True also if it can't be looked at.
+    """
+    try:
+        os.scandir(f"/proc/{runc}/fd").close()
+    except OSError:
+        return True
+    return any(
+        _is_memory_watch(link) for pid in (runc, *(pid for pid, _ in descendants(runc))) for link in _files_of(pid)
+    )
+
+
+def _is_memory_watch(link: str) -> bool:
+    """Tell whether an open file is what a `runc events` waits for."""
+    return link.endswith(("/memory.oom_control", "anon_inode:inotify"))
+
+
+def _files_of(pid: int) -> Iterator[str]:
+    """Yield what a process has open, as far as it can be seen: it opens and closes meanwhile."""
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                yield os.readlink(entry)
 
 
 class InitWatch:
@@ -65,6 +131,11 @@ class InitWatch:
             os.close(self._pidfd)
             raise
         self._told = self._kills
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended, also if nothing has been called back yet."""
+        return self.ended or (self._pidfd >= 0 and has_exited(self._pidfd))
 
     def start(self, on_end: Callable[[], object]) -> None:
         """Call back at the end of the process."""

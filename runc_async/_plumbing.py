@@ -92,9 +92,12 @@ class Plumbing:
             case StreamedOutput():
                 if self._live:
                     self._hand_out("stdout", self._our_read_end(1))
+                    self._hand_out("stderr", self._our_read_end(2))
+                    # runc opens it anew by its path, as its log, and may run as another user than we do.
+                    os.fchmod(self.child[2], 0o622)
                 else:
                     self._memory(0, OwnOutput().limit)
-                self._memory(1, OwnOutput().limit)
+                    self._memory(1, OwnOutput().limit)
             case CapturedIO():
                 self._drain(1, streams.limit)
                 self._drain(2, streams.limit)

@@ -13,9 +13,10 @@ from ._argv import Command
 from ._call import StopPolicy
 from ._caller import DEFAULT, KILL, LET_HELPER_FINISH, OWN_OUTPUT, Timeout
 from ._descriptors import open_itself
+from ._init_watch import has_no_cgroup
 from ._scratch import scratch_directory
 from ._support import Support
-from .errors import CommandError, DecodeError
+from .errors import CommandError, DecodeError, ResourceError
 from .features import Features, Version
 from .state import State
 from .stats import Stats
@@ -131,6 +132,7 @@ class Queries(Support):
 
         Raises:
             ContainerNotRunning: If the container is stopped: it has no figures any more.
+            ResourceError: If the container has no cgroup, as without root: runc then prints zeros.
             ContainerNotFound: If there is no such container.
             InvalidContainerID: If the id can't be one.
             UnsupportedError: If the runtime has no events, as crun.
@@ -141,7 +143,11 @@ class Queries(Support):
         """
         command = _argv.stats(container_id)
         self._check_command("events")
-        return _decode.decode_stats(await self._read(command, timeout))
+        stats = _decode.decode_stats(await self._read(command, timeout))
+        if stats == Stats() and has_no_cgroup(self._state_directory(), container_id):
+            message = "no figures: the container has no cgroup of its own"
+            raise ResourceError((), None, container_id=container_id, message=message)
+        return stats
 
     async def spec(self, *, rootless: bool = False, timeout: Timeout = DEFAULT) -> Spec:
         """Tell the example configuration of this runtime: runc-spec(8).

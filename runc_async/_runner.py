@@ -72,7 +72,8 @@ class ProcessRunner:
         """
         check_process()
         plumbing = Plumbing(invocation.streams, data=invocation.input, live=live)
-        files = Files(above=FIRST_INHERITED + len(invocation.preserve_fds))
+        streamed = live and isinstance(invocation.streams, StreamedOutput)
+        files = Files(above=FIRST_INHERITED + len(invocation.preserve_fds), log_to_stderr=streamed)
         child = Child()
         with child.watched():
             try:
@@ -111,8 +112,10 @@ class RunningProcess:
         child.note_descendants = self._note_descendants
         if files.workload is not None:
             child.when_ended(files.workload.over)
-        if isinstance(invocation.streams, StreamedOutput) and plumbing.stdout is not None:
-            child.when_ended(plumbing.stdout.end_when_empty)  # what it has left behind may hold the pipe
+        if isinstance(invocation.streams, StreamedOutput):
+            for stream in (plumbing.stdout, plumbing.stderr):
+                if stream is not None:
+                    child.when_ended(stream.end_when_empty)  # what it has left behind may hold the pipe
         self._completed: Completed | None = None
         self._notes = end_notes()
         self._abandoned = False

@@ -217,6 +217,11 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
             r"unified resource ",
             r"Intel RDT/|intelRdt\.",
             r"unable to add inotify watch: ",
+            r"(?:unable to get all container pids: )?lstat (?:/sys/fs/cgroup/.*)?: no such file or directory$",
+            r"cannot toggle freezer: ",
+            r"freezer not supported: ",
+            r"memory controller missing$",
+            r"cannot set .*: container could not join or create cgroup$",
             r"the memory limit could be too low: open `",
             r"cannot set (?:swap limit|kernel) ",
             r"realtime \S+ not supported on cgroupv2",
@@ -328,6 +333,26 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
         (rf".*: (?i:{'|'.join(_USED_UP)}|no space left on device|disk quota exceeded)$",),
     ),
 )
+
+
+# What runc says where a container has no cgroup, as without root, or where that has not the controller. It names files
+# at best, and never what is missing.
+_NO_CGROUP = re.compile(
+    r"(?:unable to get all container pids: )?lstat (?:/sys/fs/cgroup/.*)?: no such file or directory$"
+    r"|cannot toggle freezer: cgroups not configured"
+    r"|freezer not supported: .*: no such file or directory$"
+    r"|memory controller missing$"
+    r"|cannot set .*: container could not join or create cgroup$"
+    r"|unable to add inotify watch: no such file or directory$"
+    r"|openat2 /sys/fs/cgroup/.*: no such file or directory$"
+)
+
+
+def explained(message: str) -> str:
+    """Say what is missing where a message doesn't."""
+    if _NO_CGROUP.match(message):
+        return f"no cgroup of the container's own, or none with the controller: {message}"
+    return message
 
 
 class Meaning(NamedTuple):

@@ -109,6 +109,8 @@ class Container:
         timeout: Timeout = DEFAULT,
     ) -> None:
         """Send a signal to its first process: see `Runc.kill`."""
+        if self._init is not None and signal_number(signal) == SIGKILL:
+            self._init.before_kill()
         await self._runc.kill(self.id, signal, all=all, timeout=timeout)
 
     async def checkpoint(self, image_path: StrPath, **options: Unpack[CheckpointOptions]) -> None:

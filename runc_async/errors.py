@@ -411,9 +411,10 @@ class InvalidSignal(CommandError, ValueError):
 
 
 class ResourceError(CommandError):
-    """A limit can't be set: the kernel refuses the value, or the host lacks the controller.
+    """A limit can't be set, the container has no cgroup for what was asked of it, or something is used up.
 
-    Or something that the call needs is used up: processes (RLIMIT_NPROC, `pids.limit`), memory, descriptors, space.
+    The kernel refuses the value, the host lacks the controller, or the runtime could make no cgroup, as without root.
+    Or the call needs more processes (RLIMIT_NPROC, `pids.limit`), memory, descriptors or space than there are.
     """
 
 
