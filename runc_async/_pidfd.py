@@ -204,6 +204,15 @@ def descends_from(pid: int, ancestor: int) -> bool | None:
     return False
 
 
+def parent_of(pid: int) -> int:
+    """Return the number of a process's parent; 0 if that is in another pid namespace.
+
+    Raises:
+        ProcessLookupError: If there is no such process.
+    """
+    return _stat(pid, 1)
+
+
 def began_since(pid: int, moment: float) -> bool:
     """Tell whether the process of this number is no older than a moment; False if there is none.
 

@@ -10,9 +10,10 @@ from typing import Final
 from . import _argv
 from ._argv import StrPath
 from ._call import PidfdSocket
-from ._caller import DEFAULT, KILL, Caller, Timeout
+from ._caller import DEFAULT, KILL, Timeout
 from ._decode import decode_version
 from ._runner import ProcessRunner
+from ._undo import Undo
 from .errors import CommandError, DecodeError, UnsupportedError
 from .features import Version
 
@@ -88,7 +89,7 @@ def sends_pidfd(version: Version) -> bool:
     return known and supported(CREATE_PIDFD_SOCKET, version)
 
 
-class Support(Caller):
+class Support(Undo):
     """What the runtime has."""
 
     _version: Version | None = None

@@ -24,7 +24,16 @@ from ._fdsocket import FDSocket
 from ._held_pidfd import HeldPidfd
 from ._inotify import arrivals
 from ._memory import lifted
-from ._pidfd import SignalView, began_since, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid
+from ._pidfd import (
+    ProcessIdentity,
+    SignalView,
+    began_since,
+    has_exited,
+    kept_status,
+    open_child,
+    pidfd_numbers,
+    pidfd_pid,
+)
 from ._scratch import scratch_directory
 from ._subreaper import adopt_stray, adopting
 from .errors import RuncError
@@ -40,6 +49,9 @@ Fate: TypeAlias = Literal["none", "ended", "lost"]
 - "ended": so it has, as runc says, as far as is known.
 - "lost": it goes on without its runc, or has ended otherwise than runc says.
 """
+
+KILL_ROUNDS = 10
+"""Lists, at most, of a tree of processes that is killed: each new one has what was being forked during the last."""
 
 GLANCES = 100
 """Looks into a file that runc has made and not written yet: a tenth of a millisecond in all."""
@@ -86,15 +98,32 @@ def pid_in(content: bytes) -> int | None:
 def kill_workload(pid: int) -> None:
     """Kill all descendants of `pid`, a child of ours that hasn't been reaped, but not itself: runc reports the end.
 
+    A child that is forked after the list was made gets another parent when its own is killed, and would be missed. So
+    each process is stopped first, parents before their children, and they are listed again until there is no new one.
+
     Each is signalled through a pidfd that is checked against its parent, since process ids are used again.
     """
-    for descendant, parent in descendants(pid):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            pidfd = open_child(descendant, parent)
-            try:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            finally:
-                os.close(pidfd)
+    stopped: set[tuple[int, int]] = set()
+    for _ in range(KILL_ROUNDS):
+        found = descendants(pid)
+        if stopped.issuperset(found):
+            break
+        for descendant in reversed(found):
+            if descendant not in stopped:
+                _signal_child(*descendant, signal.SIGSTOP)
+        stopped.update(found)
+    for descendant in found:
+        _signal_child(*descendant, signal.SIGKILL)
+
+
+def _signal_child(pid: int, parent: int, signum: int) -> None:
+    """Send a signal to a process if it is a child of `parent`; nothing happens if it has ended or may not be sent."""
+    with contextlib.suppress(OSError):
+        pidfd = open_child(pid, parent)
+        try:
+            signal.pidfd_send_signal(pidfd, signum)
+        finally:
+            os.close(pidfd)
 
 
 def descendants(pid: int) -> list[tuple[int, int]]:
@@ -162,6 +191,7 @@ class Workload:
         started: Done when runc has written the pid.
         exited: Done when the process has ended.
         pid: Its pid; 0 before it has started.
+        process: That process, with start time 0 if it was gone before a look; None before it has started.
         runc_pid: That of runc, to be told after the spawn.
     """
 
@@ -180,6 +210,7 @@ class Workload:
         self.started: asyncio.Future[None] = loop.create_future()
         self.exited: asyncio.Future[None] = loop.create_future()
         self.pid: int = 0
+        self.process: ProcessIdentity | None = None
         self.directory_fd: int = -1
         self._loop = loop
         self.runc_pid = 0
@@ -361,6 +392,15 @@ class Workload:
             self._loop.add_reader(self._pidfd.fd, self._ended)
         elif self._problem is None and not self._is_foreign and not self.exited.done():
             self.exited.set_result(None)
+        self.process = self._identified()
+
+    def _identified(self) -> ProcessIdentity:
+        """Identify the process that the file names; after the look the pidfd must still have that number."""
+        with contextlib.suppress(OSError):
+            process = ProcessIdentity.of(self.pid)
+            if self._pidfd is not None and pidfd_pid(self._pidfd.fd) == self.pid:
+                return process
+        return ProcessIdentity(self.pid, 0)
 
     def _receive(self) -> bool:
         """Take the pidfd that runc has sent, for which nobody has to be looked up; return whether there was one.
