@@ -27,6 +27,7 @@ from ._memory import lifted
 from ._pidfd import (
     ProcessIdentity,
     SignalView,
+    await_halt,
     began_since,
     has_exited,
     kept_status,
@@ -51,7 +52,7 @@ Fate: TypeAlias = Literal["none", "ended", "lost"]
 """
 
 KILL_ROUNDS = 10
-"""Lists, at most, of a tree of processes that is killed: each new one has what was being forked during the last."""
+"""Lists, at most, of a tree that is killed: each new one has what was being forked during the last."""
 
 GLANCES = 100
 """Looks into a file that runc has made and not written yet: a tenth of a millisecond in all."""
@@ -100,7 +101,6 @@ def kill_workload(pid: int) -> None:
 
     A child that is forked after the list was made gets another parent when its own is killed, and would be missed. So
     each process is stopped first, parents before their children, and they are listed again until there is no new one.
-
     Each is signalled through a pidfd that is checked against its parent, since process ids are used again.
     """
     stopped: set[tuple[int, int]] = set()
@@ -111,13 +111,15 @@ def kill_workload(pid: int) -> None:
         for descendant in reversed(found):
             if descendant not in stopped:
                 _signal_child(*descendant, signal.SIGSTOP)
+        with contextlib.suppress(OSError):  # no descriptor is left
+            await_halt(pid for pid, _ in found)
         stopped.update(found)
     for descendant in found:
         _signal_child(*descendant, signal.SIGKILL)
 
 
 def _signal_child(pid: int, parent: int, signum: int) -> None:
-    """Send a signal to a process if it is a child of `parent`; nothing happens if it has ended or may not be sent."""
+    """Send a signal to a child of `parent`; nothing happens if it has ended, or the signal isn't allowed."""
     with contextlib.suppress(OSError):
         pidfd = open_child(pid, parent)
         try:
@@ -398,7 +400,7 @@ class Workload:
         """Identify the process that the file names; after the look the pidfd must still have that number."""
         with contextlib.suppress(OSError):
             process = ProcessIdentity.of(self.pid)
-            if self._pidfd is not None and pidfd_pid(self._pidfd.fd) == self.pid:
+            if self._pidfd and pidfd_pid(self._pidfd.fd) == self.pid:
                 return process
         return ProcessIdentity(self.pid, 0)
 
