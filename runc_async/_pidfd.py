@@ -233,7 +233,7 @@ def await_halt(pids: Iterable[int], seconds: float = 0.05) -> None:
 def _has_halted(pid: int) -> bool:
     """Return whether each thread of a process has stopped, or is a zombie, or is gone: proc_pid_stat(5)."""
     states: set[bytes] = set()
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    with contextlib.suppress(OSError):  # it is gone, or there is no descriptor to look with
         for thread in os.listdir(f"{_PROC}/{pid}/task"):
             with open(f"{_PROC}/{pid}/task/{thread}/stat", "rb", buffering=0) as file:
                 states.add(file.read().rpartition(b") ")[2][:1])

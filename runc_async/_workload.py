@@ -101,18 +101,16 @@ def kill_workload(pid: int) -> None:
 
     A child that is forked after the list was made gets another parent when its own is killed, and would be missed. So
     each process is stopped first, parents before their children, and they are listed again until there is no new one.
-    Each is signalled through a pidfd that is checked against its parent, since process ids are used again.
+    A signal goes through a pidfd that is checked against the parent.
     """
     stopped: set[tuple[int, int]] = set()
     for _ in range(KILL_ROUNDS):
         found = descendants(pid)
         if stopped.issuperset(found):
             break
-        for descendant in reversed(found):
-            if descendant not in stopped:
-                _signal_child(*descendant, signal.SIGSTOP)
-        with contextlib.suppress(OSError):  # no descriptor is left
-            await_halt(pid for pid, _ in found)
+        for descendant in (family for family in reversed(found) if family not in stopped):
+            _signal_child(*descendant, signal.SIGSTOP)
+        await_halt(pid for pid, _ in found)
         stopped.update(found)
     for descendant in found:
         _signal_child(*descendant, signal.SIGKILL)

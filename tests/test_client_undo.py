@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import os
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -21,7 +21,6 @@ from runc_async import (
     RuncTimeout,
 )
 from runc_async._pidfd import ProcessIdentity
-from runc_async._workload import children as children_of
 from runc_async.testing import FakeRunner
 
 if TYPE_CHECKING:
@@ -131,30 +130,20 @@ async def test_whose_container_it_is(tmp_path: Path, whose: str) -> None:
             wait
             """,
         )
-        directory = tmp_path / "web"
-        with subprocess.Popen(["/bin/sh", "-c", "sleep 1000 & wait", "create", "web"]) as rival:  # noqa: ASYNC220
-            try:
-                client = Runc(program, root=tmp_path if whose == "a rival's" else directory.parent)
-                task = asyncio.create_task(client.run("web" if whose == "a rival's" else "web2", BUNDLE, grace=0.1))
-                pid = int(await said.word())
-                directory = tmp_path / ("web" if whose == "a rival's" else "web2")
-                directory.mkdir()
-                first = {"its own": pid, "another's": rival.pid}.get(whose)
-                if first is not None:
-                    process = ProcessIdentity.of(first)
-                    record = {"init_process_pid": process.pid, "init_process_start": process.start_time}
-                    (directory / "state.json").write_text(json.dumps(record))
-                task.cancel()
-                if whose == "a rival's":
-                    with pytest.warns(CleanupWarning, match="may be left behind: another call"):
-                        await asyncio.wait([task])
-                else:
-                    await asyncio.wait([task])
-                assert task.cancelled()
-            finally:
-                for child in children_of(rival.pid):
-                    os.kill(child, signal.SIGKILL)
-                rival.kill()
+        verb = "create" if whose == "a rival's" else "look"
+        with subprocess.Popen(["/bin/sh", "-c", "read _", verb, "web"], stdin=subprocess.PIPE) as other:  # noqa: ASYNC220
+            task = asyncio.create_task(Runc(program, root=tmp_path).run("web", BUNDLE, grace=0.1))
+            first = {"its own": int(await said.word()), "another's": other.pid}.get(whose)
+            (tmp_path / "web").mkdir()
+            if first is not None:
+                process = ProcessIdentity.of(first)
+                record = {"init_process_pid": process.pid, "init_process_start": process.start_time}
+                (tmp_path / "web" / "state.json").write_text(json.dumps(record))
+            task.cancel()
+            warned = pytest.warns(CleanupWarning, match="may be left behind: another call")
+            with warned if whose == "a rival's" else contextlib.nullcontext():
+                await asyncio.wait([task])
+            assert task.cancelled()
         said.tell("end")
         assert await said.word() == ("delete" if whose in {"its own", "nobody's"} else "end")
 
