@@ -123,7 +123,7 @@ async def test_whose_container_it_is(tmp_path: Path, whose: str) -> None:
         program = write_program(
             tmp_path / "runc",
             f"""#!/bin/sh
-            shift 4
+            shift 6
             [ $1 = delete ] && exec echo delete > {said.path}
             sleep 1000 & echo $! > {said.path}
             trap 'exit 1' TERM
