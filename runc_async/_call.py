@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
@@ -127,6 +125,7 @@ class StopPolicy(msgspec.Struct, frozen=True):
         grace: How long it may live after SIGTERM, before SIGKILL. Zero with zero patience: SIGKILL at once.
         workload: It waits for a process of a container's: after the grace that process is killed first, and runc has
             `grace` seconds more to report it. SIGKILL for runc alone would orphan the process.
+        hooks: What it has started, such as a hook that hangs, gets SIGKILL as soon as it has been ended itself.
         helpers: It has started others, such as criu, that have to end too: they have `grace` seconds after runc's end,
             before SIGKILL.
         helpers_first: It takes back by itself what it has made for those, when they have ended: after the patience they
@@ -136,6 +135,7 @@ class StopPolicy(msgspec.Struct, frozen=True):
     patience: float = 0.0
     grace: float = 0.0
     workload: bool = False
+    hooks: bool = False
     helpers: bool = False
     helpers_first: bool = False
 
@@ -220,28 +220,6 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: bool = False
     wait_status: int | None = None
     process: Fate | None = None
-
-
-Ends: TypeAlias = list[tuple[Invocation, Completed]]
-
-_ends: ContextVar[Ends | None] = ContextVar("_ends", default=None)
-
-
-@contextlib.contextmanager
-def noted_ends() -> Generator[Ends]:
-    """Note how each runc ends that is started in the block: a call that is cut short returns nothing to tell it by."""
-    before = _ends.get()
-    ends: Ends = []
-    _ends.set(ends)
-    try:
-        yield ends
-    finally:
-        _ends.set(before)
-
-
-def end_notes() -> Ends | None:
-    """Return where the end of a runc that is started now is to be noted, if anywhere."""
-    return _ends.get()
 
 
 class Process(Protocol):

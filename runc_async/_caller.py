@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import enum
 import math
 import os
-import warnings
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import structs
 
 from . import _argv
-from ._adoption import adopt_processes
 from ._argv import Command, StrPath
 from ._bundle_check import SavesItself, Source, check_bundle
 from ._call import (
@@ -27,31 +24,20 @@ from ._call import (
     Runner,
     StopPolicy,
     Streams,
-    noted_ends,
 )
-from ._decode import decode_state
 from ._exec_helper import named
-from ._process import patiently, stubbornly
+from ._ownership import note_start
 from ._runner import ProcessRunner
 from ._runtime_directory import check_runtime_directory
-from ._state_mounts import unmount
-from ._subreaper import reap_adopted
 from ._unicode import require_unicode
 from .errors import (
     BundleNotFound,
-    CleanupWarning,
     CommandError,
     ContainerExists,
-    DecodeError,
     ExitError,
-    RuncCrashed,
-    RuncError,
     RuncTimeout,
 )
 from .response import Response
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DEFAULT_CONCURRENCY: Final = 8 * len(os.sched_getaffinity(0))
 """Request/response commands of one client that run at once in one event loop; see docs/topics/performance.md."""
@@ -65,8 +51,8 @@ KILL = StopPolicy()
 GRACE: Final = 5.0
 """Seconds between SIGTERM and SIGKILL, when nothing else is asked for."""
 
-LET_FINISH = StopPolicy(patience=10.0, grace=GRACE)
-"""For commands that change something: SIGKILL in the middle leaves half-made containers (runc#4534)."""
+LET_FINISH = StopPolicy(patience=10.0, grace=GRACE, hooks=True)
+"""For commands that change something: SIGKILL in the middle leaves partial containers (runc#4534)."""
 
 LET_HELPER_FINISH = StopPolicy(patience=1.0, helpers=True)
 """For a runc that has started a program of the host's, and reads what that prints: it would be orphaned."""
@@ -255,6 +241,7 @@ class Caller:
 
     async def _answer(self, invocation: Invocation) -> Response:
         """Run a request/response command without waiting for a turn, and raise if runc fails."""
+        note_start()
         completed = await self._runner.run(invocation)
         check_finished(invocation, completed)
         return respond(invocation, completed)
@@ -288,6 +275,7 @@ class Caller:
         """
         if reported is not None:
             invocation = structs.replace(invocation, reported=reported)
+        note_start()
         completed = await self._runner.run(invocation, started=started)
         if invocation.stop.workload:
             check_time(invocation, completed)
@@ -312,97 +300,11 @@ class Caller:
             except CommandError:
                 raise command_error(invocation, completed) from None
 
-    @contextlib.asynccontextmanager
-    async def _creating(self, container_id: str, *, keep: bool = False) -> AsyncGenerator[None]:
-        """Delete the container if the block is cancelled, runs out of time, or loses runc, while it makes one.
-
-        One that was there before isn't ours: then runc has refused to make another. That is asked of the file system,
-        for it costs a microsecond and a call of runc ten milliseconds; and, since the runtime may keep its containers
-        elsewhere, before anything is deleted of the container itself. Nor is one that somebody else has made meanwhile:
-        a runc that was let finish has refused, too.
-        """
-        existed = await self._exists(container_id)
-        begun = dt.datetime.now(dt.UTC)
-        with noted_ends() as ends:
-            try:
-                yield
-            except (asyncio.CancelledError, RuncTimeout, RuncCrashed):
-                if not (existed or keep or any(refused(*end) for end in ends)):
-                    await patiently(self._discard(container_id, begun))
-                raise
-
-    async def _exists(self, container_id: str) -> bool:
-        """Tell whether there is a container of that id."""
-        try:
-            os.stat(os.path.join(self._state_directory(), _argv.check_container_id(container_id)))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:  # not ours to look into, as under a runner that goes through sudo
-            try:
-                await self._answer(self._asking(container_id))
-            except CommandError:
-                return False
-        return True
-
-    def _asking(self, container_id: str) -> Invocation:
-        """Ask for the state of a container, for a call that has its turn already."""
-        return self._invocation(_argv.state(container_id), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL)
-
     def _state_directory(self) -> str:
         """Tell where runc, and crun, keep their containers: runc(8), `--root`."""
         if self._root is not None:
             return self._root
         return os.path.join(self._runtime_directory() or "/run", os.path.basename(self._command))
-
-    async def _discard(self, container_id: str, begun: dt.datetime) -> None:
-        """Delete what a call has made that was cut short; name it if that fails.
-
-        It doesn't wait for a turn, which could take any time.
-        """
-        delete = self._invocation(
-            _argv.delete(container_id, force=True), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
-        )
-
-        async def undo() -> None:
-            from ._residue import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
-
-            if not await self._older(container_id, begun):
-                with self._ending(container_id):
-                    await self._answer(delete)
-                left.extend(await remove_cgroups(container_id))
-
-        left: list[Path] = []
-        try:
-            await stubbornly(undo)
-        except (RuncError, OSError, asyncio.CancelledError) as exc:
-            reason = str(exc) or type(exc).__name__
-            warnings.warn(f"container {container_id!r} may be left behind: {reason}", CleanupWarning, stacklevel=2)
-        if left:
-            named = ", ".join(map(str, left))
-            warnings.warn(f"of container {container_id!r} is left behind: {named}", CleanupWarning, stacklevel=2)
-
-    @contextlib.contextmanager
-    def _ending(self, container_id: str) -> Generator[None]:
-        """Take away what keeps a container from ending within the block: mounts, and processes that are our children.
-
-        Raises:
-            OSError: If the root filesystem, mounted for a restore that was killed, can't be kept from a deletion.
-        """
-        unmount(os.path.join(self._state_directory(), container_id))
-        reap_adopted()
-        adopt_processes(self._state_directory(), container_id)
-        try:
-            yield
-        finally:
-            reap_adopted()
-
-    async def _older(self, container_id: str, begun: dt.datetime) -> bool:
-        """Tell whether a container was created before `begun`; a half-made one can't tell, and wasn't."""
-        try:
-            created = decode_state((await self._answer(self._asking(container_id))).stdout).created
-        except (CommandError, DecodeError):
-            return False
-        return created is not None and created < begun
 
 
 def check_timeout(timeout: float | None) -> float | None:

@@ -22,6 +22,7 @@ from ._foreground import DRAIN_TIMEOUT, exec_command
 from ._init import Init
 from ._lifecycle import Lifecycle
 from ._options import CreateOptions, ProcessOptions, RestoreOptions
+from ._ownership import note_start
 from ._process import patiently
 from ._queries import Queries
 from ._support import CREATE_PIDFD_SOCKET
@@ -69,8 +70,8 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         """Create a container and start it; on the way out stop it and delete it, whatever has happened.
 
         On the way out its first process gets SIGTERM and, `grace` seconds later, SIGKILL; at once SIGKILL where it has
-        no handler for SIGTERM, which the kernel then drops: pid_namespaces(7). The container is deleted and the streams
-        are closed::
+        no handler for SIGTERM, which the kernel then drops: pid_namespaces(7). Output that no task reads meanwhile is
+        discarded, so that a full pipe doesn't block the process. The container is deleted and the streams are closed::
 
             async with (
                 Bundle.busybox(["cat"]) as bundle,
@@ -255,6 +256,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
                 preserve_fds=preserve_fds,
             )
             async with self._turn():
+                note_start()
                 running = await self._runner.open(invocation)
                 try:
                     check_finished(invocation, with_unread(await running.finish(), running))
@@ -264,9 +266,10 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
                 try:
                     return self._handle(container_id, running, console, io)
                 except Exception as exc:  # noqa: BLE001 - it is raised again when what runc has made is deleted
+                    process = None if running.workload is None else running.workload.process
                     await running.aclose()
                     problem = exc
-        await Container(self, container_id).aclose()
+        await Container(self, container_id, process=process).aclose()
         raise problem
 
     def _handle(self, container_id: str, running: Running, console: FDSocket | None, io: StdIO) -> Container:
@@ -287,6 +290,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             self,
             container_id,
             init=init,
+            process=None if running.workload is None else running.workload.process,
             stdin=running.stdin,
             stdout=running.stdout,
             stderr=running.stderr,
@@ -306,6 +310,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         """Run one more process in a container, with live streams; on the way out stop it, whatever has happened.
 
         On the way out it gets SIGTERM and, `grace` seconds later, SIGKILL; runc is reaped and the streams are closed.
+        Output that no task reads meanwhile is discarded, so that a full pipe doesn't block the process.
         No cancel interrupts that, and it takes a bounded time. Exceptions of the block pass unchanged. runc stays for
         as long as the process runs: it is the one that knows how the process ends, on every kernel.
 

@@ -124,6 +124,7 @@ class Child:
         "_spawned",
         "_watchers",
         "before_kill",
+        "halts_first",
         "note_descendants",
         "pid",
         "since",
@@ -134,7 +135,8 @@ class Child:
         self.pid = 0
         self.since = time.clock_gettime(time.CLOCK_BOOTTIME)  # no descendant is older
         self.before_kill: Callable[[], object] | None = None  # ends what would be orphaned, when nobody watches
-        self.note_descendants: Callable[[], object] | None = None  # under `subreaper()`, before each signal of `end`
+        self.note_descendants: Callable[[], object] | None = None  # before each signal of `end`
+        self.halts_first: Callable[[], bool] = adopting  # whether it is stopped while they are noted
         self._pidfd = -1
         self._halts = 0
         self._watchers = 0
@@ -236,7 +238,9 @@ class Child:
         return True
 
     async def end(self, signum: int) -> None:
-        """Send a signal that may end it, as `tell` does; under `subreaper()` its descendants are noted before.
+        """Send a signal that may end it, as `tell` does, after its descendants were noted.
+
+        Where `halts_first` says so it is stopped before that.
 
         Cancelling it sends the signal at once.
         """
@@ -254,14 +258,15 @@ class Child:
 
     @contextlib.contextmanager
     def _ending(self, signum: int) -> Generator[bool]:
-        """Send a signal at the end of the block; under `subreaper()` after a look at what it has started.
+        """Send a signal at the end of the block, after a look at what it has started.
 
-        It is stopped for that: what it forked between the look and its end would be seen by nobody.
+        The child is stopped first (SIGSTOP) where each process counts. Otherwise it could fork between the look and its
+        end, and that process would be missed.
 
         Yields:
             Whether it has been told to stop. If not, it isn't ours to signal, or nobody wants to look.
         """
-        halts = self.note_descendants is not None and adopting() and self.tell(signal.SIGSTOP)
+        halts = self.note_descendants is not None and self.halts_first() and self.tell(signal.SIGSTOP)
         self._halts += halts
         try:
             yield halts

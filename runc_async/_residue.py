@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from ._cgroup import unescape
@@ -18,7 +19,18 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _OWN = Path("/proc/self/cgroup")
 
 
-async def remove_cgroups(container_id: str, top: Path = _CGROUPS, own: Path = _OWN) -> list[Path]:
+def _anything(_members: Collection[int]) -> bool:
+    """Take each cgroup for the container's."""
+    return True
+
+
+async def remove_cgroups(
+    container_id: str,
+    top: Path = _CGROUPS,
+    own: Path = _OWN,
+    *,
+    may_hold: Callable[[Collection[int]], bool] = _anything,
+) -> list[Path]:
     """Remove the cgroups that a container has by default, as far as they are empty; return those that are not.
 
     A runc that is killed after it has made the cgroups, and before it has written its record of the container, leaves
@@ -28,13 +40,17 @@ async def remove_cgroups(container_id: str, top: Path = _CGROUPS, own: Path = _O
         container_id: The container, which isn't there any more.
         top: Where the hierarchies are mounted.
         own: In which cgroups this process is.
+        may_hold: Tells of the processes in such a cgroup whether it can be the container's. A container of the same id
+            under another root directory has the same cgroups by default: they are left alone, and not returned.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + PATIENCE
     busy = list(_places(container_id, top, own))
-    while (busy := [path for path in busy if not _removed(path)]) and loop.time() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)  # cgroup v1 tells nobody when the last process is gone
-    return busy
+    while True:
+        busy = [path for path in busy if not _removed(path) and may_hold(_members(path))]
+        if not busy or loop.time() >= deadline:
+            return busy
+        await asyncio.sleep(0.01)  # cgroup v1 has no event for the end of the last process
 
 
 def mounted_in(directory: str, table: Path = _MOUNTS) -> list[str]:
@@ -59,6 +75,15 @@ def _removed(path: Path) -> bool:
     except OSError as exc:
         return exc.errno != errno.EBUSY
     return True
+
+
+def _members(path: Path) -> list[int]:
+    """Read which processes are in a cgroup, and in those below it."""
+    members: list[int] = []
+    for file in path.rglob("cgroup.procs"):
+        with contextlib.suppress(OSError):  # it has just been removed
+            members += map(int, file.read_bytes().split())
+    return members
 
 
 def _places(container_id: str, top: Path, own: Path) -> Iterator[Path]:

@@ -8,14 +8,17 @@ import signal
 from collections.abc import Callable
 
 from ._adoption import adopt_copies, looking_again
-from ._call import Completed, Invocation, StreamedOutput, end_notes
+from ._call import Completed, Invocation, StreamedOutput
 from ._exec_helper import helped
 from ._files import FIRST_INHERITED, Files
 from ._helpers import Helpers
 from ._log import forward_log
+from ._ownership import current_attempt
+from ._pidfd import ProcessIdentity
 from ._plumbing import Plumbing
 from ._prerequisites import check_process
 from ._process import Child, patiently
+from ._pump import discarding
 from ._relay import look_at_relay
 from ._streams import PipeReader, PipeWriter
 from ._subreaper import adopt, adopt_stray, adopting
@@ -87,6 +90,8 @@ class ProcessRunner:
                 files.close_workload()
                 files.close()
                 plumbing.close()
+                if (attempt := current_attempt(invocation)) is not None and not child.pid:
+                    attempt.asked = False  # there is no such process, and what it could have made isn't there
                 raise
             if files.workload is not None:
                 files.workload.runc_pid = child.pid
@@ -110,6 +115,7 @@ class RunningProcess:
         self._files = files
         child.before_kill = self._orphan
         child.note_descendants = self._note_descendants
+        child.halts_first = self._halts_first
         if files.workload is not None:
             child.when_ended(files.workload.over)
         if isinstance(invocation.streams, StreamedOutput):
@@ -117,7 +123,9 @@ class RunningProcess:
                 if stream is not None:
                     child.when_ended(stream.end_when_empty)  # what it has left behind may hold the pipe
         self._completed: Completed | None = None
-        self._notes = end_notes()
+        self._attempt = current_attempt(invocation)
+        self._seen: set[ProcessIdentity] | None = None
+        self._helpers: Helpers | None = None
         self._abandoned = False
         self._lost = False
         self._told_fate: Fate | None = None
@@ -282,8 +290,10 @@ class RunningProcess:
             )
             if self._completed.log:
                 forward_log(self._completed.log, self.invocation.container_id, errors=returncode == 0)
-            if self._notes is not None:
-                self._notes.append((self.invocation, self._completed))
+            if self._attempt is not None:
+                reported = None if self.workload is None else self.workload.process
+                started = {*(self._seen or ()), *([] if reported is None else [reported])}
+                self._attempt.ended(self.invocation, self._completed, started, seen=self._seen is not None)
             self._close()
         return self._completed
 
@@ -307,6 +317,7 @@ class RunningProcess:
         In a circle of references the captured output would wait for the garbage collector.
         """
         self.child.before_kill = self.child.note_descendants = None
+        self.child.halts_first = adopting
         self._plumbing.close()
         self._files.close()
 
@@ -327,7 +338,6 @@ class RunningProcess:
                 await self._abandon(executed, lost=True)
             await self.child.stop()
         else:
-            helpers = Helpers(self.pid) if policy.helpers and self.child.returncode is None else None
             try:
                 if policy.helpers_first and self.child.returncode is None:
                     self._note_descendants()
@@ -335,8 +345,8 @@ class RunningProcess:
                     await self.child.wait(policy.grace)
                 await self.child.stop(policy.grace)
             finally:
-                if helpers is not None:
-                    await helpers.end(policy.grace)
+                if (helpers := self._helpers) is not None:
+                    await helpers.end(policy.grace if policy.helpers else 0)
 
     def _fate(self) -> Fate | None:
         """Tell what has become of the process that runc waited for, now that runc has ended; kill it if it goes on."""
@@ -347,11 +357,24 @@ class RunningProcess:
         return self._told_fate
 
     def _note_descendants(self) -> None:
-        """Under `subreaper()`, note what becomes our child when its parent is ended: the nearest ones are strays.
+        """Note what runc has started, before it is ended: afterwards those have another parent.
 
-        Their number is a container's to decide, and each stray takes a descriptor.
+        That is for the end of its helpers, and to know which container it has made. What becomes our child then is
+        reaped: the nearest ones are strays. Their number is a container's to decide, and each stray takes a descriptor.
         """
-        if adopting() and self.child.returncode is None:
+        if self.child.returncode is not None:
+            return
+        if self._has_helpers:
+            if self._helpers is None:
+                self._helpers = Helpers(self.pid)
+            else:
+                self._helpers.look(self.pid)
+        if self._is_making:
+            self._seen = self._seen or set()
+            for pid, _ in descendants(self.pid):
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    self._seen.add(ProcessIdentity.of(pid))
+        if adopting():
             again = looking_again(self.child.since)
             for number, (pid, _) in enumerate(reversed(descendants(self.pid))):
                 if number < STRAYS:
@@ -359,14 +382,33 @@ class RunningProcess:
                 else:
                     adopt(pid)
 
+    def _halts_first(self) -> bool:
+        """Return whether runc is stopped before it is ended, since each process that it has started counts."""
+        return adopting() or self._has_helpers or self._is_making
+
+    @property
+    def _has_helpers(self) -> bool:
+        """Whether it may have started what has to end with it, and isn't the container's."""
+        return self.invocation.stop.hooks or self.invocation.stop.helpers
+
+    @property
+    def _is_making(self) -> bool:
+        """Whether it is about to make a container, and has not yet reported its first process."""
+        return self._attempt is not None and (self.workload is None or self.workload.process is None)
+
     def _orphan(self) -> None:
         """Do what has to be done before runc is killed and nobody watches it."""
         if self.invocation.stop.workload:
             self._kill_workload()
 
     def _kill_workload(self) -> None:
-        """Kill the container's process and what else runc has started, and not runc."""
+        """Kill the container's process and what else runc has started, and not runc.
+
+        The tree is listed before its first process is killed, whose children get another parent then; and once more
+        afterwards, when those that have come to runc are found.
+        """
         self._note_descendants()
+        kill_workload(self.pid)
         if self.workload is not None:
             with contextlib.suppress(PermissionError):
                 self.workload.send_signal(signal.SIGKILL)  # the one kill that needs no descriptor
@@ -394,7 +436,8 @@ class RunningProcess:
         try:
             with self.child.watched():
                 while self.child.returncode is None:
-                    with contextlib.suppress(asyncio.CancelledError):
+                    live = (self.stdout, self.stderr, self.pty)
+                    with contextlib.suppress(asyncio.CancelledError), discarding(*live):
                         await self._stop()
                         break
         finally:

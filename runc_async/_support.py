@@ -11,10 +11,11 @@ from . import _argv
 from ._argv import StrPath
 from ._bundle_check import Source
 from ._call import PidfdSocket
-from ._caller import DEFAULT, KILL, Caller, Timeout
+from ._caller import DEFAULT, KILL, Timeout
 from ._decode import decode_version
 from ._runner import ProcessRunner
 from ._spec_support import ignored_parts
+from ._undo import Undo
 from .errors import CommandError, DecodeError, UnsupportedError
 from .features import Version
 from .ignored import Ignored
@@ -94,7 +95,7 @@ def sends_pidfd(version: Version) -> bool:
     return known and supported(CREATE_PIDFD_SOCKET, version)
 
 
-class Support(Caller):
+class Support(Undo):
     """What the runtime has."""
 
     _version: Version | None = None

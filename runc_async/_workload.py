@@ -27,7 +27,18 @@ from ._fdsocket import FDSocket
 from ._held_pidfd import HeldPidfd
 from ._inotify import news
 from ._memory import lifted
-from ._pidfd import SignalView, began_since, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid, told_status
+from ._pidfd import (
+    ProcessIdentity,
+    SignalView,
+    await_halt,
+    began_since,
+    has_exited,
+    kept_status,
+    open_child,
+    pidfd_numbers,
+    pidfd_pid,
+    told_status,
+)
 from ._scratch import scratch_directory
 from ._subreaper import adopt_stray, adopting
 from .errors import RuncError
@@ -45,6 +56,8 @@ Fate: TypeAlias = Literal["none", "ended", "lost"]
 """
 
 _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+KILL_ROUNDS = 10
+"""Lists, at most, of a tree that is killed: each new one has what was being forked during the last."""
 
 GLANCES = 100
 """Looks into a file that runc has made and not written yet: a tenth of a millisecond in all."""
@@ -91,15 +104,31 @@ def pid_in(content: bytes) -> int | None:
 def kill_workload(pid: int) -> None:
     """Kill all descendants of `pid`, a child of ours that hasn't been reaped, but not itself: runc reports the end.
 
-    Each is signalled through a pidfd that is checked against its parent, since process ids are used again.
+    A child that is forked after the list was made gets another parent when its own is killed, and would be missed. So
+    each process is stopped first, parents before their children, and they are listed again until there is no new one.
+    A signal goes through a pidfd that is checked against the parent.
     """
-    for descendant, parent in descendants(pid):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            pidfd = open_child(descendant, parent)
-            try:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            finally:
-                os.close(pidfd)
+    stopped: set[tuple[int, int]] = set()
+    for _ in range(KILL_ROUNDS):
+        found = descendants(pid)
+        if stopped.issuperset(found):
+            break
+        for descendant in (family for family in reversed(found) if family not in stopped):
+            _signal_child(*descendant, signal.SIGSTOP)
+        await_halt(pid for pid, _ in found)
+        stopped.update(found)
+    for descendant in found:
+        _signal_child(*descendant, signal.SIGKILL)
+
+
+def _signal_child(pid: int, parent: int, signum: int) -> None:
+    """Send a signal to a child of `parent`; nothing happens if it has ended, or the signal isn't allowed."""
+    with contextlib.suppress(OSError):
+        pidfd = open_child(pid, parent)
+        try:
+            signal.pidfd_send_signal(pidfd, signum)
+        finally:
+            os.close(pidfd)
 
 
 def descendants(pid: int) -> list[tuple[int, int]]:
@@ -168,6 +197,7 @@ class Workload:
         exited: Done when the process has ended.
         pid: Its pid; 0 before it has started.
         exited_at: When its end was seen, an aware time in UTC.
+        process: That process, with start time 0 if it was gone before a look; None before it has started.
         runc_pid: That of runc, to be told after the spawn.
     """
 
@@ -186,6 +216,7 @@ class Workload:
         self.started: asyncio.Future[None] = loop.create_future()
         self.exited: asyncio.Future[None] = loop.create_future()
         self.pid: int = 0
+        self.process: ProcessIdentity | None = None
         self.directory_fd: int = -1
         self.exited_at: dt.datetime | None = None
         self._loop = loop
@@ -379,6 +410,15 @@ class Workload:
             self._loop.add_reader(self._pidfd.fd, self._ended)
         elif self._problem is None and not self._is_foreign:
             self._ended()
+        self.process = self._identified()
+
+    def _identified(self) -> ProcessIdentity:
+        """Identify the process that the file names; after the look the pidfd must still have that number."""
+        with contextlib.suppress(OSError):
+            process = ProcessIdentity.of(self.pid)
+            if self._pidfd and pidfd_pid(self._pidfd.fd) == self.pid:
+                return process
+        return ProcessIdentity(self.pid, 0)
 
     def _receive(self) -> bool:
         """Take the pidfd that runc has sent, for which nobody has to be looked up; return whether there was one.

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Unpack
 from ._argv import signal_number
 from ._caller import DEFAULT, GRACE, Timeout, raise_failure
 from ._init import Init
+from ._ownership import retried
 from ._pidfd import ProcessIdentity, open_pidfd
 from ._process import begin, patiently, stubbornly
+from ._pump import discarding
 from .errors import CleanupWarning, RuncError
 from .exitstatus import ExitStatus, from_exit_code, from_wait_status
 
@@ -59,6 +61,7 @@ class Container:
         container_id: str,
         *,
         init: Init | None = None,
+        process: ProcessIdentity | None = None,
         stdin: PipeWriter | None = None,
         stdout: PipeReader | None = None,
         stderr: PipeReader | None = None,
@@ -72,6 +75,7 @@ class Container:
         self.pty = pty
         self._runc = runc
         self._init = init
+        self._process = process
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -218,6 +222,9 @@ class Container:
 
         What can't be done is said in a `CleanupWarning`. Its exit status can still be asked for afterwards.
 
+        Output that no task reads is discarded while the process ends, so that a full pipe doesn't block it. A container
+        of the same id that was made by others in the meantime is not deleted: its first process is another one.
+
         No cancel interrupts it, and it takes a bounded time. Idempotent: a later container of that id is another one.
 
         Args:
@@ -234,7 +241,8 @@ class Container:
         try:
             try:
                 if init is not None:
-                    await init.end(grace)
+                    with discarding(self.stdout, self.stderr, self.pty):
+                        await init.end(grace)
             finally:
                 self._close_streams()  # the deletion may need their descriptors
                 await stubbornly(self._delete)
@@ -254,15 +262,20 @@ class Container:
         """Delete it by force: that is quick once its process has ended, and thaws a frozen one."""
         try:
             try:
-                await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)
+                await retried(self._delete_own)
             except OSError as exc:
                 if isinstance(exc, RuncError) or self._init is None or self._init.closed:
                     raise
                 self._init.close()  # there may be no other descriptor for runc
-                await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)
+                await retried(self._delete_own)
         except (RuncError, OSError) as exc:
             text = f"container {self.id!r} may be left behind: {exc}"
             warnings.warn(text, CleanupWarning, stacklevel=2)
+
+    async def _delete_own(self) -> None:
+        """Delete the container of its id, unless it is known to be another one."""
+        if self._process is None or not await self._runc._is_foreign(self.id, self._process):  # noqa: SLF001
+            await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)
 
 
 class ContainerProcess:

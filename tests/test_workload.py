@@ -66,6 +66,53 @@ async def test_children_and_theirs(tmp_path: Path) -> None:
         await process.aclose()
 
 
+BREEDING = """
+import os, signal
+os.write(1, b".")
+for _ in range(300):
+    if not os.fork():
+        signal.pause()
+signal.pause()
+"""
+"""A program that makes processes all the time."""
+
+
+async def test_what_forks_while_it_is_killed() -> None:
+    """A child that a process makes while its tree is listed is killed with the tree."""
+    for _ in range(5):
+        argv = ["/bin/sh", "-c", '"$@" & wait', "sh", sys.executable, "-ISc", BREEDING]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as top:  # noqa: ASYNC220 - a byte
+            assert top.stdout is not None
+            assert top.stdout.read(1) == b"."
+            kill_workload(top.pid)
+            top.wait()
+        await until(lambda: not members(top.pid))
+
+
+def members(session: int) -> list[int]:
+    """Return the processes of a session that aren't zombies."""
+    found: list[int] = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+            state, _, _, leader = file.read().rpartition(b") ")[2].split()[:4]
+            if int(leader) == session and state != b"Z":
+                found.append(int(pid))
+    return found
+
+
+async def test_the_children_of_a_process_that_is_killed_first(tmp_path: Path) -> None:
+    """What the container's process has started ends with it, although it gets another parent at that moment."""
+    with post(tmp_path) as said:
+        script = f"trap '' TERM; sh -c 'setsid sleep 100 & echo $! > {said.path}; wait' & tell $! $1; wait"
+        invocation = msgspec.structs.replace(runc(script), stop=StopPolicy(workload=True))
+        process = await ProcessRunner().open(invocation)
+        child = int(await said.word())
+        assert await process.started() is None
+        await process.aclose()
+        await gone(child)
+        process.close_workload()
+
+
 async def test_a_number_that_changed_hands(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that isn't the child of its parent any more isn't killed."""
     process = await ProcessRunner().open(shell("exec sleep 100", streams=NullIO()))
@@ -111,7 +158,7 @@ async def test_a_container_decides_how_many_there_are(condition: str, monkeypatc
                 found = descendants(top.pid)
                 kill_workload(top.pid)
             assert len(found) == number
-            assert len(looks) == 3 * (number + 1)
+            assert len(looks) == 4 * (number + 1)  # to kill them takes two: a second one shows no new process
             for pid, _ in found:
                 await gone(pid)
         finally:
