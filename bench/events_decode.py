@@ -22,11 +22,11 @@ from pathlib import Path
 
 import msgspec
 
-from runc_async import Event, Runc
-from runc_async._answers.decode import EVENT
+from runc_async import Runc
+from runc_async._answers.decode import EVENT, StatsLine
 from runc_async._client.streaming import LINE_LIMIT
 from runc_async._events.lines import LineFramer
-from runc_async.event import OOMEvent, StatsEvent
+from runc_async.event import OOMEvent
 from runc_async.testing import FakeRunner
 
 RECORDED = Path(__file__).parents[1] / "tests" / "data" / "recorded"
@@ -107,7 +107,7 @@ def measure(number: int) -> dict[str, float]:
     """Return the microseconds for an event, by way."""
     lines = recorded(number)
     data = b"\n".join(lines) + b"\n"
-    msgspec_only: msgspec.json.Decoder[Event] = msgspec.json.Decoder(StatsEvent | OOMEvent)
+    msgspec_only: msgspec.json.Decoder[StatsLine | OOMEvent] = msgspec.json.Decoder(StatsLine | OOMEvent)
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as directory:
         memory, pipe = from_memory(data), from_a_pipe(data, Path(directory))

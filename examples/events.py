@@ -6,34 +6,36 @@ import sys
 from rich.live import Live
 from rich.table import Table
 
-from runc_async import Runc, Stats, StatsEvent, Status, merge_events
+from runc_async import Runc, StatsEvent, Status, StreamEnded, merge_events
 from runc_async.figures import cpu_percent, memory_working_set
 
 
-def table(rows: dict[str, tuple[str, str]]) -> Table:
-    """Lay the figures out."""
-    view = Table("container", "CPU", "memory")
-    for name, figures in sorted(rows.items()):
-        view.add_row(name, *figures)
-    return view
+def row(before: StatsEvent | None, now: StatsEvent) -> tuple[str, str, str]:
+    """Say what is known of a container: the first reading tells no CPU time yet."""
+    cpu = None if before is None else cpu_percent(before, now)
+    memory = memory_working_set(now)
+    dash = "\N{EN DASH}"
+    return now.id, dash if cpu is None else f"{cpu:.1f} %", dash if memory is None else f"{memory / 2**20:.1f} MiB"
 
 
 async def main(root: str | None = None) -> None:
     """Watch until all containers have ended."""
     runc = Runc(root=root)
     running = [state.id for state in await runc.list() if state.status == Status.RUNNING]
-    streams = [runc.events(name, interval=1) for name in running]
-    before: dict[str, Stats] = {}
-    rows: dict[str, tuple[str, str]] = {}
-    async with merge_events(streams) as events:
-        with Live(table(rows)) as live:
+    latest: dict[str, StatsEvent] = {}
+    rows: dict[str, tuple[str, str, str]] = {}
+    async with merge_events(runc.events(name, interval=1, on_lag="latest") for name in running) as events:
+        with Live() as live:
             async for event in events:
                 if isinstance(event, StatsEvent):
-                    cpu = cpu_percent(before.get(event.id, event.data), event.data, seconds=1) or 0
-                    memory = memory_working_set(event.data) or 0
-                    rows[event.id] = f"{cpu:.1f} %", f"{memory / 2**20:.1f} MiB"
-                    before[event.id] = event.data
-                    live.update(table(rows))
+                    rows[event.id] = row(latest.get(event.id), event)
+                    latest[event.id] = event
+                elif isinstance(event, StreamEnded):
+                    live.console.print(*rows.pop(event.id, (event.id,)), "has ended")
+                view = Table("container", "CPU", "memory")
+                for _, figures in sorted(rows.items()):
+                    view.add_row(*figures)
+                live.update(view)
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -13,7 +13,6 @@ async def main(root: str | None = None) -> None:
     """Connect this terminal with the container's until the shell ends, or the user leaves it."""
     async with Bundle.busybox(["sh"]) as bundle:
         bundle.spec.set_terminal().set_env({"PS1": r"container:\w\$ "})
-        await bundle.save()
         async with Runc(root=root).open_container(f"shell-{os.getpid()}", bundle, io=PtyIO(), grace=0) as container:
             assert container.pty is not None, "PtyIO gives a terminal"
             if await container.pty.attach() is AttachEnd.ENDED:

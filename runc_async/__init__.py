@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .container import Container as Container
     from .containerprocess import ContainerProcess as ContainerProcess
     from .errors import (
+        ArgumentsTooLong as ArgumentsTooLong,
+        BundleChanged as BundleChanged,
         BundleNotFound as BundleNotFound,
         CheckpointError as CheckpointError,
         CleanupWarning as CleanupWarning,
@@ -53,14 +55,22 @@ if TYPE_CHECKING:
         RuncError as RuncError,
         RuncNotFound as RuncNotFound,
         RuncTimeout as RuncTimeout,
+        SpawnError as SpawnError,
         TerminalError as TerminalError,
         UnsupportedError as UnsupportedError,
         UnsupportedUsage as UnsupportedUsage,
     )
-    from .event import Event as Event, OOMEvent as OOMEvent, StatsEvent as StatsEvent, UnknownEvent as UnknownEvent
+    from .event import (
+        Event as Event,
+        OOMEvent as OOMEvent,
+        StatsEvent as StatsEvent,
+        StatsFailedEvent as StatsFailedEvent,
+        UnknownEvent as UnknownEvent,
+    )
     from .events import EventStream as EventStream
     from .exitstatus import ExitStatus as ExitStatus
     from .features import Features as Features, Version as Version
+    from .ignored import Ignored as Ignored
     from .merge import (
         MergedEvents as MergedEvents,
         StreamEnded as StreamEnded,
@@ -89,21 +99,22 @@ _NAMES = {
     "runner": "Completed Invocation Process Runner",
     "client": "Runc",
     "console": "AttachEnd Pty",
-    "container": "Container",
-    "containerprocess": "ContainerProcess",
+    "container": "Container ContainerProcess",
     "errors": """
-        BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
+        ArgumentsTooLong
+        BundleChanged BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
         ContainerNotPaused ContainerNotRunning ContainerPaused ContainerRunning ContainerStatusError CorruptState
         DecodeError ExecFormatError ExecutableDenied ExecutableError ExecutableNotFound ExitError HookError
         InvalidContainerID InvalidSignal InvalidSpec InvalidUsage LogRecord MemoryLimitTooLow PermissionDenied
-        ResourceError RootfsError RuncCrashed RuncError RuncNotFound RuncTimeout TerminalError UnsupportedError
-        UnsupportedUsage
+        ResourceError RootfsError RuncCrashed RuncError RuncNotFound RuncTimeout SpawnError TerminalError
+        UnsupportedError UnsupportedUsage
     """,
-    "event": "Event OOMEvent StatsEvent UnknownEvent",
+    "event": "Event OOMEvent StatsEvent StatsFailedEvent UnknownEvent",
     "events": "EventStream",
     "_linux.subreaper": "subreaper",
     "exitstatus": "ExitStatus",
     "features": "Features Version",
+    "ignored": "Ignored",
     "merge": "MergedEvents StreamEnded StreamFailed merge_events",
     "response": "Response",
     "_process.running": "ProcessRunner",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -11,8 +12,13 @@ import msgspec
 
 from . import _doctor
 from ._doctor import Host, Runtime
+from ._linux.reaping import LIMIT, Reaping
 from ._text import one_line
 from .features import Features
+
+_KEEPS = {True: "keeps", False: "does not keep", None: "unknown whether it keeps"}
+PROMPT = 0.1
+"""Seconds in which a process 1 that waits for its children reaps them, on a busy machine too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +60,8 @@ def lines(host: Host) -> Iterator[str]:
         "cgroups": f"{host.cgroups.mode}: {' '.join(host.cgroups.controllers) or 'no controllers'}",
         "user": _user(host),
         "rootless": _rootless(host),
-        "kernel": f"{host.kernel}, {'keeps' if host.keeps_exit_status else 'does not keep'} exit statuses",
+        "kernel": f"{host.kernel}, {_KEEPS[host.keeps_exit_status]} exit statuses",
+        "process 1": _reaping(host.reaping),
         "criu": host.criu or "not found",
         "busybox": host.busybox or "not found",
     }
@@ -64,7 +71,12 @@ def lines(host: Host) -> Iterator[str]:
         yield f"{'MISSING' if problem.blocking else 'missing'}   {problem.missing}"
         yield f"remedy    {problem.remedy}"
     yield ""
-    yield "Containers can run here." if host.ready else "Containers can't run here."
+    if host.ready:
+        yield "Containers can run here."
+    elif any(problem.blocking for problem in host.problems):
+        yield "Containers can't run here."
+    else:
+        yield "No container was tried here: there is no busybox for it."
 
 
 def _runtime(runtime: Runtime) -> str:
@@ -102,6 +114,21 @@ def _user(host: Host) -> str:
         return "root, with all capabilities that a runtime needs"
     lacking = ", ".join(host.privileges.missing_capabilities) or "nothing"
     return f"{'root' if host.privileges.uid == 0 else host.privileges.uid}, lacking {lacking}"
+
+
+def _reaping(reaping: Reaping | None) -> str:
+    """Say how soon orphans are reaped, and what that means for the exit statuses of detached containers."""
+    if reaping is None:
+        return "not measured"
+    if reaping.reaper == os.getpid():
+        return "is this process, which reaps its containers itself"
+    who = "" if reaping.reaper == 1 else f"is not the reaper, but process {reaping.reaper}, which "
+    zombie = "wait() reads the exit status from the zombie"
+    if reaping.seconds is None:
+        return f"{who}does not reap in {LIMIT:.0f} s: {zombie}"
+    if reaping.seconds < PROMPT:
+        return f"{who}reaps at once"
+    return f"{who}reaps after {reaping.seconds:.1f} s: {zombie}"
 
 
 def _rootless(host: Host) -> str:

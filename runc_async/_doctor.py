@@ -1,7 +1,8 @@
 """What this host can do: the values that `python -m runc_async` shows, and how they are found out.
 
-Everything is looked at, nothing is changed, and only the runtime itself is run, beside one child that tells whether the
-kernel keeps exit statuses.
+Nothing is changed. The runtime is run; two short processes: one whose exit status the kernel keeps or doesn't, and one
+that process 1 reaps, soon or late; and, if nothing speaks against it, one container: only that shows whether containers
+can run here, as this user.
 """
 
 from __future__ import annotations
@@ -17,9 +18,15 @@ from pathlib import Path
 
 import msgspec
 
+from ._linux.delegation import Limits, limits
+from ._linux.inotify import has_instance
 from ._linux.pidfd import kept_status
+from ._linux.prerequisites import check_process
+from ._linux.reaping import Reaping, measure_reaping
+from ._linux.runtime_directory import can_write
+from .bundle import Bundle
 from .client import Runc
-from .errors import RuncError, UnsupportedError
+from .errors import RuncError, SpawnError, UnsupportedError
 from .features import Features, Version
 
 CAPABILITIES = {
@@ -133,10 +140,16 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         privileges: This process's privileges.
         rootless: Prerequisites of containers without root.
         kernel: The kernel's release.
+        no_children: Why this process can't have children, and what helps; None if it can.
         keeps_exit_status: Whether the kernel tells a pidfd's exit status to those who aren't the parent
-            (Linux 6.15), so that a detached container's status can be known.
+            (Linux 6.15), so that a detached container's status can be known; None without children to try it with.
+        reaping: How soon process 1 reaps what has ended; None if that couldn't be measured.
+        inotify: Whether this user has an inotify instance to spare, of which a client takes one for each event loop.
         criu: Path of the program that checkpoints need; None if it isn't in $PATH.
         busybox: Path of the program that `Bundle.busybox` copies; None if it isn't in $PATH.
+        limits: What keeps containers from being limited.
+        failure: Why the container that was tried didn't run; None if it ran, or if none was tried.
+        tried: Whether one was: nothing else speaks against it, and there is a busybox.
     """
 
     runtime: Runtime
@@ -144,9 +157,15 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     privileges: Privileges
     rootless: Rootless
     kernel: str
-    keeps_exit_status: bool
+    no_children: tuple[str, str] | None = None
+    keeps_exit_status: bool | None
+    reaping: Reaping | None
+    inotify: bool
     criu: str | None
     busybox: str | None
+    limits: Limits = Limits()
+    failure: str | None = None
+    tried: bool = True
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -155,30 +174,62 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ready(self) -> bool:
-        """Say whether containers can run here."""
-        return not any(problem.blocking for problem in self.problems)
+        """Say whether containers can run here: one did."""
+        return self.tried and not any(problem.blocking for problem in self.problems)
 
 
 async def probe(command: str = "runc") -> Host:
     """Find out what this host can do with the runtime `command`."""
-    keeps_exit_status = kernel_keeps_exit_status()
-    return Host(
-        runtime=await probe_runtime(command, Runc(command, timeout=10)),
-        cgroups=cgroups(),
+    no_children = probe_children()
+    keeps_exit_status = kernel_keeps_exit_status() if no_children is None else None
+    client = Runc(command, timeout=10)
+    hierarchies = cgroups()
+    host = Host(
+        runtime=await probe_runtime(command, client if no_children is None else None),
+        cgroups=hierarchies,
         privileges=privileges(),
         rootless=rootless(),
         kernel=os.uname().release,
+        no_children=no_children,
         keeps_exit_status=keeps_exit_status,
+        reaping=await measure_reaping(),
+        inotify=has_instance(),
         criu=shutil.which("criu"),
         busybox=shutil.which("busybox"),
+        limits=limits(hierarchies.controllers),
     )
+    if host.busybox is None or not host.ready:
+        return msgspec.structs.replace(host, tried=False)
+    return msgspec.structs.replace(host, failure=await try_container(client))
 
 
-async def probe_runtime(command: str, client: Runc) -> Runtime:
-    """Ask a runtime for its version and its features."""
+async def try_container(client: Runc) -> str | None:
+    """Run a container that does nothing; return why it didn't run, or None if it did."""
+    container_id = f"runc_async-doctor-{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        async with Bundle.busybox(["true"]) as bundle:
+            response = await client.run(container_id, bundle)
+    except (RuncError, OSError) as error:
+        return str(error)
+    return None if response.exit_code == 0 else f"its program ended with code {response.exit_code}"
+
+
+def probe_children() -> tuple[str, str] | None:
+    """Return why this process can't have children, and what helps; None if it can."""
+    try:
+        check_process()
+    except SpawnError as error:
+        return error.reason, error.remedy
+    return None
+
+
+async def probe_runtime(command: str, client: Runc | None) -> Runtime:
+    """Ask a runtime for its version and its features; only look for it without a client."""
     path = shutil.which(command)
     root = root_directory(os.path.basename(command), os.geteuid(), os.environ.get("XDG_RUNTIME_DIR"))
-    found = Runtime(command=command, path=path, root=root, root_writable=_can_write(root))
+    found = Runtime(command=command, path=path, root=root, root_writable=can_write(root))
+    if client is None:
+        return found
     try:
         found = msgspec.structs.replace(found, version=await client.version())
         return msgspec.structs.replace(found, features=await client.features())
@@ -259,19 +310,38 @@ def keeps_status(pidfd: int) -> bool:
 
 def _problems(host: Host) -> Iterator[Problem]:
     """Yield what a host lacks."""
+    if host.no_children is not None:
+        missing, remedy = host.no_children
+        yield Problem(missing=f"children of this process: {missing}", remedy=remedy, blocking=True)
     yield from _runtime_problems(host.runtime)
     yield from _cgroup_problems(host)
     yield from _root_problems(host.privileges) if host.privileges.uid == 0 else _user_problems(host.rootless)
+    yield from _limit_problems(host.limits)
+    if host.failure is not None:
+        remedy = "see the error; docs/howto/rootless.md tells what users other than root need"
+        yield Problem(missing=f"a container that runs: {host.failure}", remedy=remedy, blocking=True)
     if not host.runtime.root_writable:
         yield Problem(
             missing=f"a root directory: {host.runtime.root} can't be written to",
             remedy="give the client another, Runc(root=...); users other than root set XDG_RUNTIME_DIR",
             blocking=False,
         )
-    if not host.keeps_exit_status:
+    if host.keeps_exit_status is False:
         yield Problem(
             missing=f"exit statuses of detached containers: Linux {host.kernel} does not keep them",
             remedy="Linux 6.15 or later; or be the containers' reaper, runc_async.subreaper()",
+            blocking=False,
+        )
+    if host.reaping is not None and host.reaping.seconds is None:
+        yield Problem(
+            missing=f"a parent that reaps: process {host.reaping.reaper} leaves containers that have ended as zombies",
+            remedy="start an init as process 1, such as tini (docker run --init); or use runc_async.subreaper()",
+            blocking=False,
+        )
+    if not host.inotify:
+        yield Problem(
+            missing="inotify instances: this user has none left, so pid files are looked at by a timer",
+            remedy="raise the limit: sysctl fs.inotify.max_user_instances=1024",
             blocking=False,
         )
     if host.criu is None:
@@ -304,6 +374,28 @@ def _cgroup_problems(host: Host) -> Iterator[Problem]:
             missing="control groups for crun, which refuses hybrid ones",
             remedy="use runc; or boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line",
             blocking=True,
+        )
+
+
+def _limit_problems(limits: Limits) -> Iterator[Problem]:
+    """Yield what keeps containers from being limited."""
+    if limits.absent:
+        yield Problem(
+            missing=f"limits by {', '.join(limits.absent)}: no such controller here",
+            remedy="mount it, or boot with it: see cgroup_disable on the kernel's command line",
+            blocking=False,
+        )
+    if limits.unwritable:
+        yield Problem(
+            missing=f"limits by {', '.join(limits.unwritable)}: this user can't make a cgroup there",
+            remedy="have a cgroup given to the user, and name it in cgroups_path: docs/howto/rootless.md",
+            blocking=False,
+        )
+    if not limits.systemd:
+        yield Problem(
+            missing="systemd, for systemd_cgroup: it does not run here",
+            remedy="leave systemd_cgroup out; runc makes cgroups by itself",
+            blocking=False,
         )
 
 
@@ -356,10 +448,3 @@ def _words(path: str) -> list[str]:
         return Path(path).read_text().split()
     except OSError:
         return []
-
-
-def _can_write(path: str) -> bool:
-    """Say whether a directory can be written to, or can be made."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return os.access(path, os.W_OK | os.X_OK)

@@ -10,34 +10,38 @@ import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from ._bundles.check import CONFIG, check_bundle, check_rootfs, find_rootfs
-from ._linux.files import read_bounded, write_private
+from ._bundles.config import ConfigFile, begin, finished
+from ._linux.files import read_bounded
 from ._shield import wait_shielded
 from .errors import CleanupWarning
 from .rootfs import Busybox, Overlay, Rootfs, Tar
 from .spec import Spec
-from .spec._json import MAX_DOCUMENT
+from .spec._json import MAX_DOCUMENT, dump, parse
+from .spec._violation import is_array, is_object
 
 if TYPE_CHECKING:
     from ._bundles.directory import Made
-
-T = TypeVar("T")
 
 
 class Bundle:
     """A bundle on the disk, and its configuration in memory.
 
     Comes from `create`, `open`, `temporary` or `busybox`. It is an `os.PathLike`, so it can be given wherever a path
-    of a bundle can. runc reads the disk: what is changed in `spec` counts once `save` has written it.
+    of a bundle can. runc reads the disk: a command that gets a `Bundle` saves its `spec` first, if that has changed. A
+    command that gets the path of the directory doesn't; call `save` before it.
+
+    A command encodes the spec in its first step; later changes are for later commands. A spec that has to be saved
+    waits until the commands in flight on this object have reported their process, so none of them runs the spec of
+    another. A `run` with a `pid_file` of the caller's counts as in flight until its end.
 
     A bundle is an asynchronous context manager that closes it at the end; only one with an `Overlay` needs that, and a
     temporary one does it by itself::
 
         async with Bundle.temporary(rootfs=rootfs.Busybox()) as bundle:
             bundle.spec.set_args("hostname").set_hostname("web").set_terminal(enabled=False)
-            await bundle.save()
             response = await Runc().run("named", bundle)
         print(response.output.strip())  # web
 
@@ -46,8 +50,16 @@ class Bundle:
     is named in a `CleanupWarning`.
     """
 
-    def __init__(self, path: str, spec: Spec, closing: contextlib.ExitStack | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        spec: Spec,
+        closing: contextlib.ExitStack | None = None,
+        *,
+        config: ConfigFile | None = None,
+    ) -> None:
         self._path = path
+        self._config = config or ConfigFile(path)
         self._closing = closing or contextlib.ExitStack()
         self.spec = spec
         """The configuration; change it at will."""
@@ -170,28 +182,52 @@ class Bundle:
             DecodeError: If config.json breaks the schema, and where; if it isn't JSON, or has more than 16 MiB.
             OSError: If config.json can't be read.
         """
-        return cls(*await _finished(_begin(lambda: _read(path, strict=strict))))
+        directory, spec, config = await finished(begin(lambda: _read(path, strict=strict)))
+        return cls(directory, spec, config=config)
 
     async def save(self) -> None:
-        """Write `spec` to config.json.
+        """Write `spec` to config.json, whatever is there.
+
+        Commands that get this object do so by themselves. A spec that differs from what was last written or read waits
+        until the commands in flight have reported their process.
 
         The old file is replaced at once by a new one that is on the disk already: whoever reads it, and whatever
-        breaks down meanwhile, finds one of them whole. Cancelling doesn't stop it.
+        breaks down meanwhile, finds one of them whole. Cancelling ends the wait, and doesn't stop the writing.
 
         Raises:
             ValueError: If a value in `spec` has no form in JSON.
             TypeError: Likewise.
             OSError: If it can't be written; the old one is still there then.
         """
-        data = self.spec.encode(indent=2)
-        await _finished(_begin(lambda: write_private(self._path, CONFIG, data, replace=True)))
+        await self._config.save(self.spec.encode(indent=2))
+
+    def saved(self) -> contextlib.AbstractAsyncContextManager[Callable[[], None]]:
+        """Save `spec` if it has changed, and keep config.json so while the block runs: what commands do by themselves.
+
+        It is for a runtime that is started in another way. The spec is encoded by the call, before the block. Another
+        one isn't written before the block has ended, or has called the function that it gets, which lets config.json
+        go earlier::
+
+            async with bundle.saved() as read:
+                ...  # start a runtime; once it has read config.json:
+                read()
+
+        Cancelling ends the wait for other blocks, and doesn't stop the writing.
+
+        Raises:
+            BundleChanged: On enter, if `spec` has changed, and config.json as well, by other means than this object.
+            ValueError: If a value in `spec` has no form in JSON.
+            TypeError: Likewise.
+            OSError: On enter, if config.json can't be read or written.
+        """
+        return self._config.held(self.spec.encode(indent=2))
 
     async def aclose(self) -> None:
         """Unmount an overlay, and remove a temporary bundle. Can be called again, and isn't stopped by a cancel.
 
         What can't be removed is named in a `CleanupWarning`.
         """
-        work = _begin(self._closing.pop_all().close)
+        work = begin(self._closing.pop_all().close)
         cancelled = await wait_shielded(work)
         if error := work.exception():
             warnings.warn(f"bundle {self._path!r} is left behind: {error}", CleanupWarning, stacklevel=2)
@@ -212,34 +248,18 @@ class Bundle:
         own = _own_spec(spec, rootfs)
         given_up = threading.Event()
         directory = None if parent is None else os.path.abspath(parent)
-        work = _begin(lambda: _make(path, directory, rootfs, own, given_up))
+        work = begin(lambda: _make(path, directory, rootfs, own, given_up))
         try:
             await asyncio.wait((work,))
         except asyncio.CancelledError:
             given_up.set()
             await wait_shielded(work)
             if work.exception() is None:  # too late to be given up
-                await _finished(_begin(work.result().undo))
+                await finished(begin(work.result().undo))
             raise
         made = work.result()
-        return cls(made.path, own, made.closing)
-
-
-def _begin(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Have something done by a worker thread.
-
-    By the event loop's own, because `asyncio.run` waits for these; and with a future, because it cancels all tasks
-    first: one that waits for a thread would leave it alone with a bundle half made.
-    """
-    return asyncio.get_running_loop().run_in_executor(None, work)
-
-
-async def _finished(work: asyncio.Future[T]) -> T:
-    """Wait for a worker thread, whatever happens to the calling task; a cancel goes on afterwards."""
-    if cancelled := await wait_shielded(work):
-        work.exception()  # retrieved: what the caller gets to see is the cancel
-        raise cancelled
-    return work.result()
+        written = own.encode(indent=2)
+        return cls(made.path, own, made.closing, config=ConfigFile(made.path, written, written))
 
 
 class _GivenUpError(Exception):
@@ -257,17 +277,30 @@ def _make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spe
     return make(path, parent, rootfs, spec, check)
 
 
-def _read(path: str | os.PathLike[str], *, strict: bool) -> tuple[str, Spec]:
+def _read(path: str | os.PathLike[str], *, strict: bool) -> tuple[str, Spec, ConfigFile]:
     """Read a bundle; in a worker thread."""
     bundle = check_bundle(path)
     config = os.path.join(bundle, CONFIG)
     try:
-        spec = Spec.decode(read_bounded(config, MAX_DOCUMENT), strict=strict)
+        data = read_bounded(config, MAX_DOCUMENT)
+        spec = Spec.decode(data, strict=strict)
     except ValueError as error:
         error.add_note(f"in {config!r}")
         raise
     check_rootfs(bundle, spec.root.path if spec.root else None)
-    return bundle, spec
+    # Keys that a runtime would take for others are dropped: such a file isn't what the spec says, and is written anew.
+    is_whole = _sorted(parse(data)) == _sorted(spec.to_builtins())
+    return bundle, spec, ConfigFile(bundle, data, spec.encode(indent=2) if is_whole else None)
+
+
+def _sorted(document: Any) -> bytes:
+    """Return the text of a document, the same for each order of its keys; 1, 1.0 and true are apart."""
+    if is_object(document):
+        items = sorted(document.items())
+        return b"{%b}" % b",".join(dump(key) + b":" + _sorted(value) for key, value in items)
+    if is_array(document):
+        return b"[%b]" % b",".join(map(_sorted, document))
+    return dump(document)
 
 
 def _own_spec(spec: Spec | None, rootfs: Rootfs | None) -> Spec:

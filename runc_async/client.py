@@ -9,10 +9,12 @@ from typing import Any, Literal, Unpack
 
 from ._answers.criu_log import with_criu_log
 from ._answers.outcome import check_finished
-from ._client.calls import DEFAULT_CONCURRENCY, GRACE, LET_FINISH, Calls
+from ._client.calls import DEFAULT_CONCURRENCY, GRACE, LET_FINISH, OWN_OUTPUT, Calls
 from ._client.checkpoints import LET_RESTORE_FINISH, naming_criu_mounts
 from ._client.commands import Commands
-from ._client.programs import check_live
+from ._client.programs import check_live, with_unread
+from ._client.requirements import Requirements
+from ._client.undo import Undo
 from ._commands import argv, words
 from ._commands.argv import Command, Creation
 from ._commands.criu import Restoration
@@ -20,6 +22,7 @@ from ._commands.options import DEFAULT, CreateOptions, RestoreOptions, Timeout
 from ._commands.support import CREATE_PIDFD_SOCKET
 from ._commands.words import StrPath, preserved
 from ._containers.first_process import Init
+from ._containers.ownership import note_start
 from ._linux.fdsocket import FDSocket
 from ._shield import shielded
 from .console import Pty
@@ -27,6 +30,8 @@ from .container import Container
 from .errors import RuncError, TerminalError
 from .runner import PidfdSocket, Process as Running, Runner, StopPolicy
 from .stdio import NullIO, PtyIO, StdIO
+
+_NO_TERMINAL = "runc has sent no terminal: process.terminal isn't set; call set_terminal() of the bundle's spec"
 
 
 class Runc(Commands):
@@ -39,11 +44,18 @@ class Runc(Commands):
             response = await runc.run("greeter", bundle)
         print(response.stdout, response.exit_code)  # b'hello\n' 0
 
+    Every command raises `SpawnError`, and starts nothing, if this process can't have children: SIGCHLD is ignored,
+    pidfd_open(2) is denied, or RLIMIT_FSIZE is below the size of a file in memory; and `ArgumentsTooLong` if execve(2)
+    fails with E2BIG.
+
+    What the runtime logs of a call, other than the errors of its exception, goes to `logging.getLogger("runc_async")`
+    at its own level when the call has ended: its warnings, and with `debug` its debug messages.
+
     Args:
         command: The program: a name that is looked up in $PATH, or a path. A missing one raises `RuncNotFound` from the
             first call, and one that can't be executed `PermissionError` or another `OSError`.
         root: Where the runtime keeps its containers; its own default if None.
-        debug: Log debug messages too.
+        debug: Log debug messages too: into `log`, or without one to the logger `runc_async`.
         log: File that the runtime logs to. Without one its log goes into private memory, and tells the failures of the
             runtime from those of a container's process; with one that is told from stderr, which is less certain.
         log_format: Format of the `log`: "text" or "json". A private log is always JSON.
@@ -57,6 +69,9 @@ class Runc(Commands):
             limit.
         pdeathsig: Signal that the runtime gets when the thread that started it dies, by util-linux' `setpriv`.
         process_group: Process group that the runtime is put into; 0 for one of its own.
+        restore_signals: Start the processes of containers with no signal blocked and none ignored. False lets them
+            inherit what this process blocks and ignores, as far as the runtime does; uvloop restores most in any case.
+            Where there is something to restore, a call takes 15 ms longer.
         max_concurrency: How many request/response commands run at once in one event loop: eight for each CPU, if you
             don't say otherwise; None for no limit.
         runner: What starts the runtime; `ProcessRunner()` if None.
@@ -84,6 +99,7 @@ class Runc(Commands):
         timeout: float | None = None,
         pdeathsig: int | str | None = None,
         process_group: int | None = None,
+        restore_signals: bool = True,
         max_concurrency: int | None = DEFAULT_CONCURRENCY,
         runner: Runner | None = None,
     ) -> None:
@@ -101,9 +117,12 @@ class Runc(Commands):
             timeout=timeout,
             pdeathsig=pdeathsig,
             process_group=process_group,
+            restore_signals=restore_signals,
             max_concurrency=max_concurrency,
             runner=runner,
         )
+        self._undo = Undo(self._calls)
+        self._requirements = Requirements(self._calls)
 
     def __repr__(self) -> str:
         """Show the program and its root directory."""
@@ -134,8 +153,8 @@ class Runc(Commands):
         """Create a container and start it; on the way out stop it and delete it, whatever has happened.
 
         On the way out its first process gets SIGTERM and, `grace` seconds later, SIGKILL; at once SIGKILL where it has
-        no handler for SIGTERM, which the kernel then drops: pid_namespaces(7). The container is deleted and the streams
-        are closed::
+        no handler for SIGTERM, which the kernel then drops: pid_namespaces(7). Output that no task reads meanwhile is
+        discarded, so that a full pipe doesn't block the process. The container is deleted and the streams are closed::
 
             async with (
                 Bundle.busybox(["cat"]) as bundle,
@@ -166,11 +185,12 @@ class Runc(Commands):
         Raises:
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
             TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
                 is no terminal.
-            UnsupportedError: If the runtime has no such option.
+            UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
             RuncTimeout: If one of the two takes longer than `timeout`.
@@ -179,12 +199,15 @@ class Runc(Commands):
             CommandError: If runc fails in another way.
         """
         check_live(io)
-        words.check_container_id(container_id)
-        await self._calls.require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None}, timeout)
-        pidfd_socket = await self._calls.pidfd_socket_for_create(options.pop("pidfd_socket", None), timeout)
-        async with self._calls.creating(container_id):
+        strict = options.pop("strict", False)
+        source = self._calls.bundle(container_id, bundle, strict=strict)
+        await self._requirements.require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None}, timeout)
+        if strict:
+            await self._requirements.require_all_of(source, timeout)
+        pidfd_socket = await self._requirements.pidfd_socket_for_create(options.pop("pidfd_socket", None), timeout)
+        async with source.held(), self._undo.creating(container_id):
             container = await self._create_open(
-                container_id, bundle, io or NullIO(), timeout=timeout, pidfd_socket=pidfd_socket, options=options
+                container_id, source.path, io or NullIO(), timeout=timeout, pidfd_socket=pidfd_socket, options=options
             )
         try:
             await container.start(timeout=timeout)
@@ -224,6 +247,7 @@ class Runc(Commands):
             CheckpointError: If criu fails, or isn't there, or there are no images; it has the end of criu's log.
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
                 is no terminal.
@@ -239,15 +263,16 @@ class Runc(Commands):
         given: dict[str, Any] = dict(options)
         creation = {name: given.pop(name) for name in ("pid_file", "no_pivot", "extra_args") if name in given}
         restoration = Restoration(image_path=image_path, **given)
+        source = self._calls.bundle(container_id, bundle)
         words = ("--detach", *restoration.words())
 
         def restore(console_socket: str | None) -> Command:
             ours = Creation(own_pid_file=True, console_socket=console_socket, **creation)
-            return argv.restore(container_id, self._calls.bundle(container_id, bundle), ours, words)
+            return argv.restore(container_id, source.path, ours, words)
 
         await self._require_for_restore(restoration, timeout, no_pivot=options.get("no_pivot", False))
         with naming_criu_mounts(restoration.log_directory), with_criu_log(restoration.log_directory):
-            async with self._calls.creating(container_id):
+            async with source.held(), self._undo.creating(container_id):
                 container = await self._hold_new_container(
                     container_id, restore, io or NullIO(), timeout=timeout, stop=LET_RESTORE_FINISH
                 )
@@ -259,7 +284,7 @@ class Runc(Commands):
     async def _create_open(
         self,
         container_id: str,
-        bundle: StrPath,
+        bundle: str,
         io: StdIO,
         *,
         timeout: Timeout,
@@ -280,7 +305,7 @@ class Runc(Commands):
                 preserve_fds=len(fds),
                 extra_args=options.get("extra_args", ()),
             )
-            return argv.create(container_id, self._calls.bundle(container_id, bundle), creation)
+            return argv.create(container_id, bundle, creation)
 
         return await self._hold_new_container(
             container_id, create, io, timeout=timeout, stop=LET_FINISH, preserve_fds=fds
@@ -310,24 +335,26 @@ class Runc(Commands):
             console = await stack.enter_async_context(FDSocket()) if isinstance(io, PtyIO) else None
             invocation = self._calls.invocation(
                 command(None if console is None else console.path),
-                io if console is None else NullIO(),
+                io if console is None else OWN_OUTPUT,  # the container has the terminal instead of what runc has
                 timeout=self._calls.seconds(timeout),
                 stop=stop,
                 preserve_fds=preserve_fds,
             )
             async with self._calls.turn():
+                note_start()
                 running = await self._calls.runner.open(invocation)
                 try:
-                    check_finished(invocation, await running.finish())
+                    check_finished(invocation, with_unread(await running.finish(), running))
                 except BaseException:
                     await running.aclose()
                     raise
                 try:
                     return self._new_handle(container_id, running, console, io)
                 except Exception as exc:  # noqa: BLE001 - it is raised again when what runc has made is deleted
+                    process = None if running.workload is None else running.workload.process
                     await running.aclose()
                     problem = exc
-        await Container(self, container_id).aclose()
+        await Container(self, container_id, process=process).aclose()
         raise problem
 
     def _new_handle(self, container_id: str, running: Running, console: FDSocket | None, io: StdIO) -> Container:
@@ -348,6 +375,7 @@ class Runc(Commands):
             self,
             container_id,
             init=init,
+            process=None if running.workload is None else running.workload.process,
             stdin=running.stdin,
             stdout=running.stdout,
             stderr=running.stderr,
@@ -372,7 +400,7 @@ def _terminal(console: FDSocket, runc_pid: int, io: PtyIO) -> Pty:
     except RuncError as exc:
         raise TerminalError((), None, message=str(exc)) from exc
     if not came:
-        raise TerminalError((), None, message="runc has sent no terminal: is process.terminal set?")
+        raise TerminalError((), None, message=_NO_TERMINAL)
     fd = console.detach()
     try:
         pty = Pty(fd)

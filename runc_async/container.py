@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
-from signal import SIGTERM
+from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Unpack
 
 from ._client.calls import GRACE
 from ._commands.options import DEFAULT, Timeout
+from ._commands.words import signal_number
 from ._containers.first_process import Init
+from ._containers.ownership import retried
 from ._linux.pidfd import open_pidfd
 from ._linux.procfs import ProcessIdentity
 from ._shield import retried_once, shielded, start
+from ._streams.pump import discarding
 from .containerprocess import ContainerProcess
 from .errors import CleanupWarning, RuncError
 from .exitstatus import ExitStatus
@@ -58,6 +62,7 @@ class Container:
         container_id: str,
         *,
         init: Init | None = None,
+        process: ProcessIdentity | None = None,
         stdin: PipeWriter | None = None,
         stdout: PipeReader | None = None,
         stderr: PipeReader | None = None,
@@ -71,15 +76,16 @@ class Container:
         self.pty = pty
         self._runc = runc
         self._init = init
+        self._process = process
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         """Show the id and the pid."""
         return f"<Container {self.id!r}{'' if self.pid is None else f' pid {self.pid}'}>"
 
-    async def state(self) -> State:
-        """Tell what it is and does: see `Runc.state`."""
-        return await self._runc.state(self.id)
+    async def state(self, *, timeout: Timeout = DEFAULT) -> State:
+        """Return what it is and does: see `Runc.state`."""
+        return await self._runc.state(self.id, timeout=timeout)
 
     async def start(self, *, timeout: Timeout = DEFAULT) -> None:
         """Start its process: see `Runc.start`."""
@@ -100,54 +106,73 @@ class Container:
         """Run one more process in it, with live streams: see `Runc.open_exec`, which has the same options."""
         return self._runc.open_exec(self.id, process, io=io, grace=grace, **options)
 
-    async def kill(self, signal: int | str = SIGTERM, *, all: bool = False) -> None:  # noqa: A002 - runc's own name
+    async def kill(
+        self,
+        signal: int | str = SIGTERM,
+        *,
+        all: bool = False,  # noqa: A002 - runc's own name
+        timeout: Timeout = DEFAULT,
+    ) -> None:
         """Send a signal to its first process: see `Runc.kill`."""
-        await self._runc.kill(self.id, signal, all=all)
+        if self._init is not None and signal_number(signal) == SIGKILL:
+            self._init.before_kill()
+        await self._runc.kill(self.id, signal, all=all, timeout=timeout)
 
     async def checkpoint(self, image_path: StrPath, **options: Unpack[CheckpointOptions]) -> None:
         """Write all of its processes into files: see `Runc.checkpoint`, which has the same options."""
         await self._runc.checkpoint(self.id, image_path, **options)
 
-    async def pause(self) -> None:
+    async def pause(self, *, timeout: Timeout = DEFAULT) -> None:
         """Freeze all of its processes: see `Runc.pause`."""
-        await self._runc.pause(self.id)
+        await self._runc.pause(self.id, timeout=timeout)
 
-    async def resume(self) -> None:
+    async def resume(self, *, timeout: Timeout = DEFAULT) -> None:
         """Thaw all of its processes: see `Runc.resume`."""
-        await self._runc.resume(self.id)
+        await self._runc.resume(self.id, timeout=timeout)
 
-    async def stats(self) -> Stats:
-        """Tell the figures of its cgroup, once: see `Runc.stats`."""
-        return await self._runc.stats(self.id)
+    async def stats(self, *, timeout: Timeout = DEFAULT) -> Stats:
+        """Return the metrics of its cgroup, once: see `Runc.stats`."""
+        return await self._runc.stats(self.id, timeout=timeout)
 
     def events(self, *, interval: float = 5.0, on_lag: OnLag = "block") -> EventStream:
         """Tell the figures of its cgroup again and again: see `Runc.events`."""
         return self._runc.events(self.id, interval=interval, on_lag=on_lag)
 
     async def update(
-        self, resources: LinuxResources, *, l3_cache_schema: str | None = None, mem_bw_schema: str | None = None
+        self,
+        resources: LinuxResources,
+        *,
+        l3_cache_schema: str | None = None,
+        mem_bw_schema: str | None = None,
+        timeout: Timeout = DEFAULT,
     ) -> None:
         """Change its limits: see `Runc.update`."""
-        await self._runc.update(self.id, resources, l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema)
+        await self._runc.update(
+            self.id, resources, l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema, timeout=timeout
+        )
 
-    async def ps(self) -> list[int]:
-        """Tell the process ids of its processes: see `Runc.ps`."""
-        return await self._runc.ps(self.id)
+    async def ps(self, *, timeout: Timeout = DEFAULT) -> list[int]:
+        """Return the process ids of its processes: see `Runc.ps`."""
+        return await self._runc.ps(self.id, timeout=timeout)
 
-    async def top(self, *ps_options: str) -> Top:
-        """Tell of its processes as ps(1) prints them: see `Runc.top`."""
-        return await self._runc.top(self.id, *ps_options)
+    async def top(self, *ps_options: str, timeout: Timeout = DEFAULT) -> Top:
+        """Return its processes as ps(1) prints them: see `Runc.top`."""
+        return await self._runc.top(self.id, *ps_options, timeout=timeout)
 
-    async def delete(self, *, force: bool = False) -> None:
+    async def delete(self, *, force: bool = False, timeout: Timeout = DEFAULT) -> None:
         """Delete it: see `Runc.delete`."""
-        await self._runc.delete(self.id, force=force)
+        await self._runc.delete(self.id, force=force, timeout=timeout)
 
     async def wait(self) -> ExitStatus:
-        """Wait for the end of its first process, and tell how it ended.
+        """Wait for the end of its first process, and return how it ended.
 
-        Any process may wait, also one that did not start the container. The status is told by the kernel to a parent
-        or subreaper (see `subreaper`), or to anybody from Linux 6.15 on as soon as the parent has reaped the process;
-        else it is unknown, and so it is for a container that had ended before anybody waited.
+        Any process may wait, also one that did not start the container. The status is known at the moment of the end
+        to the parent or subreaper (see `subreaper`). Otherwise it is read from the zombie, for as long as process 1
+        hasn't reaped that, if ptrace(2) lets this process look: as root with CAP_SYS_PTRACE, or as the same user. After
+        the reaping the kernel knows it, from Linux 6.15 on. Where none of this holds it is unknown, and so it is for a
+        container that had ended before the wait.
+
+        A process that may not look waits until process 1 has reaped, for 10.0 seconds at most; `ended` doesn't.
 
         Waiting costs one descriptor, and no thread. Cancelling changes nothing.
 
@@ -155,15 +180,35 @@ class Container:
             ContainerNotFound: If there never was such a container, as far as this handle knows.
             CommandError: If runc fails in another way.
         """
+        async with self._first_process() as init:
+            return ExitStatus() if init is None else await init.wait()
+
+    async def ended(self) -> None:
+        """Wait for the moment at which its first process ends, whatever is known then of its exit status.
+
+        It returns at once if the process has ended already. Waiting costs one descriptor, and no thread. Cancelling
+        changes nothing.
+
+        Raises:
+            ContainerNotFound: If there never was such a container, as far as this handle knows.
+            CommandError: If runc fails in another way.
+        """
+        async with self._first_process() as init:
+            if init is not None:
+                await init.ended()
+
+    @contextlib.asynccontextmanager
+    async def _first_process(self) -> AsyncGenerator[Init | None]:
+        """Give the first process, for the time of the block if this handle doesn't hold it; None if it has ended."""
         if self._init is not None:
-            return await self._init.wait()
+            yield self._init
+            return
         init = await self._find_init()
-        if init is None:
-            return ExitStatus()
         try:
-            return await init.wait()
+            yield init
         finally:
-            init.close()
+            if init is not None:
+                init.close()
 
     async def _find_init(self) -> Init | None:
         """Open the first process of a container that somebody else has made; None if it has ended."""
@@ -177,6 +222,9 @@ class Container:
         """End its process, delete it, and close its streams; `Runc.open_container` does so at the end of its block.
 
         What can't be done is said in a `CleanupWarning`. Its exit status can still be asked for afterwards.
+
+        Output that no task reads is discarded while the process ends, so that a full pipe doesn't block it. A container
+        of the same id that was made by others in the meantime is not deleted: its first process is another one.
 
         No cancel interrupts it, and it takes a bounded time. Idempotent: a later container of that id is another one.
 
@@ -194,7 +242,8 @@ class Container:
         try:
             try:
                 if init is not None:
-                    await init.end(grace)
+                    with discarding(self.stdout, self.stderr, self.pty):
+                        await init.end(grace)
             finally:
                 self._close_streams()  # the deletion may need their descriptors
                 await retried_once(self._delete)
@@ -214,12 +263,17 @@ class Container:
         """Delete it by force: that is quick once its process has ended, and thaws a frozen one."""
         try:
             try:
-                await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)
+                await retried(self._delete_own)
             except OSError as exc:
                 if isinstance(exc, RuncError) or self._init is None or self._init.closed:
                     raise
                 self._init.close()  # there may be no other descriptor for runc
-                await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)
+                await retried(self._delete_own)
         except (RuncError, OSError) as exc:
             text = f"container {self.id!r} may be left behind: {exc}"
             warnings.warn(text, CleanupWarning, stacklevel=2)
+
+    async def _delete_own(self) -> None:
+        """Delete the container of its id, unless it is known to be another one."""
+        if self._process is None or not await self._runc._undo.is_foreign(self.id, self._process):  # noqa: SLF001
+            await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)

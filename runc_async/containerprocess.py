@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING
 
@@ -43,22 +44,28 @@ class ContainerProcess:
         return f"<ContainerProcess {self.pid} in {self.container_id!r}>"
 
     async def wait(self) -> ExitStatus:
-        """Wait for its end, and tell how it ended; others may hold its pipes still.
+        """Wait for its end, and return how and when it ended; others may hold its pipes still.
 
-        On Linux before 6.15 an exit code above 128 is taken for the end by a signal, as runc reports both alike.
+        On Linux before 6.15 an exit code above 128 may be taken for the end by a signal, as runc reports both alike.
         Cancelling changes nothing.
 
         Raises:
             CommandError: If runc fails.
         """
         status = await self._process.ended()
-        if status is not None:
-            return from_wait_status(status)
-        completed = await self._process.wait()
-        if completed.wait_status is not None:
-            return from_wait_status(completed.wait_status)
-        raise_failure(self._invocation, completed)
-        return from_exit_code(completed.returncode)
+        if status is None:
+            completed = await self._process.wait()
+            status = completed.wait_status
+            if status is None:
+                raise_failure(self._invocation, completed)
+                told = from_exit_code(completed.returncode)
+                return ExitStatus(code=told.code, signal=told.signal, exited_at=self._exited_at)
+        return from_wait_status(status, exited_at=self._exited_at)
+
+    @property
+    def _exited_at(self) -> dt.datetime | None:
+        """When its end was seen; None if the runner can't tell it."""
+        return None if self._process.workload is None else self._process.workload.exited_at
 
     def send_signal(self, signal: int | str) -> None:
         """Send it a signal; nothing happens if it has ended.

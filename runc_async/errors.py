@@ -2,10 +2,13 @@
 
     RuncError
     ├── RuncNotFound                    also FileNotFoundError: no such program
+    ├── SpawnError                      also OSError: no process can be started from here
+    │   └── ArgumentsTooLong            also ValueError
     ├── RuncTimeout                     also TimeoutError: runc was stopped because its time was up
     ├── ExitError                       the container's process ended with a code other than 0
     ├── DecodeError                     also ValueError: output that can't be understood
     ├── RootfsError                     a bundle's root filesystem can't be made
+    ├── BundleChanged                   config.json and the bundle's spec have both changed
     ├── UnsupportedError                the runtime has no such command or option
     │   └── UnsupportedUsage            ... and has said so itself; also InvalidUsage
     └── CommandError                    runc ran, and failed
@@ -27,7 +30,7 @@
         ├── HookError
         ├── TerminalError
         ├── InvalidSignal               also ValueError
-        ├── ResourceError               a limit can't be set
+        ├── ResourceError               a limit can't be set, or something is used up
         │   └── MemoryLimitTooLow
         ├── CheckpointError             criu failed, or isn't there, or the images aren't
         ├── PermissionDenied
@@ -38,7 +41,8 @@ A `CommandError` that is none of the classes below it says something that this l
 
 Every error holds plain data, survives `pickle` and `copy`, and is one line of bounded length as a `str`. What runc and
 the container wrote is quoted there with its control characters escaped. Nothing is taken from the environment or the
-input of a process, nor from the arguments, which may hold secrets: they are in `args`.
+input of a process. Nor from the arguments, which may hold secrets and are in `args`: only `ExitError` quotes them, so
+secrets belong in the environment or on stdin.
 """
 
 # ruff: noqa: N818 - the names are what happened, as in "except ContainerNotFound"; an ending would say nothing more
@@ -51,11 +55,12 @@ from typing import Any
 
 import msgspec
 
-from ._text import MESSAGE_LIMIT, one_line
+from ._text import ending, last_line, one_line, program, subject
 from .response import Response
 
-_ID_LIMIT = 100
 _EXCERPT_LIMIT = 80
+_ARGUMENTS_LIMIT = 200
+_SOURCE_LIMIT = 300
 
 
 def _rebuild(cls: type[RuncError], args: tuple[Any, ...]) -> RuncError:
@@ -128,6 +133,32 @@ class RuncNotFound(RuncError, FileNotFoundError):
         return f"no runtime {command!r} in $PATH ({one_line(self.path)!r})"
 
 
+class SpawnError(RuncError, OSError):
+    """No process can be started from here: nothing was started.
+
+    Attributes:
+        errno: What the system call failed with, or would have failed with.
+        reason: What is the matter.
+        remedy: What helps.
+    """
+
+    def __init__(self, errno: int, reason: str, remedy: str) -> None:
+        super().__init__(errno, f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Call the constructor again: an OSError keeps `errno` out of reach."""
+        return type(self), (self.errno, self.reason, self.remedy), self.__dict__
+
+    def __str__(self) -> str:
+        return f"{errno.errorcode.get(self.errno or 0, self.errno)}: {one_line(f'{self.reason}; {self.remedy}')}"
+
+
+class ArgumentsTooLong(SpawnError, ValueError):
+    """An argument, or all arguments and the environment together, are longer than execve(2) takes (E2BIG)."""
+
+
 class RuncTimeout(RuncError, TimeoutError):
     """Runc didn't end in time and was stopped.
 
@@ -157,11 +188,14 @@ class RuncTimeout(RuncError, TimeoutError):
         self.container_id = container_id
 
     def __str__(self) -> str:
-        return f"{_subject(self.container_id)}: stopped after {self.timeout:g} seconds"
+        return f"{subject(self.container_id)}: stopped after {self.timeout:g} seconds"
 
 
 class ExitError(RuncError):
-    """The container's process ended with a code other than 0, or in a way that nobody can tell.
+    """The container's process ended with a code other than 0, or with one that is unknown.
+
+    The sentence quotes the arguments of the program, shortened, and the last line of its stderr; after `run` it names
+    the bundle instead of the arguments.
 
     Attributes:
         response: The whole result.
@@ -181,7 +215,9 @@ class ExitError(RuncError):
 
     def __str__(self) -> str:
         code = "an unknown code" if self.exit_code is None else f"code {self.exit_code}"
-        return f"{_subject(self.container_id)}: the process ended with {code}"
+        what = one_line(program(self.response.args), _ARGUMENTS_LIMIT)
+        said = one_line(last_line(self.response.stderr))
+        return f"{subject(self.container_id)}: {what} ended with {code}{f': {said}' if said else ''}"
 
 
 class DecodeError(RuncError, ValueError):
@@ -221,7 +257,24 @@ class RootfsError(RuncError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"no root filesystem from {one_line(self.source)!r}: {one_line(self.reason)}"
+        return f"no root filesystem from {one_line(self.source, _SOURCE_LIMIT)!r}: {one_line(self.reason)}"
+
+
+class BundleChanged(RuncError):
+    """A bundle's spec has to be saved, and its config.json was changed by other means than this `Bundle`.
+
+    Nothing was overwritten. `Bundle.open` reads what is there; `Bundle.save` replaces it.
+
+    Attributes:
+        path: The bundle's directory.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"bundle {one_line(self.path)!r}: config.json was changed by others, and the spec was changed too"
 
 
 class UnsupportedError(RuncError):
@@ -276,29 +329,11 @@ class CommandError(RuncError):
         self.log = log
         self.stdout = stdout
         self.container_id = container_id
-        self.message: str = one_line(message or _said(log, stderr)) or _ending(exit_code)
+        said = next((record.msg for record in reversed(log) if record.is_error), None)
+        self.message: str = one_line(message or said or last_line(stderr)) or ending(exit_code)
 
     def __str__(self) -> str:
-        return f"{_subject(self.container_id)}: {self.message}"
-
-
-def _subject(container_id: str | None) -> str:
-    """Say what a sentence is about."""
-    return "runc" if container_id is None else f"container {one_line(container_id, _ID_LIMIT)!r}"
-
-
-def _said(log: tuple[LogRecord, ...], stderr: bytes) -> str:
-    """Return the last error of the log, else the last line of stderr."""
-    errors = [record.msg for record in log if record.is_error]
-    lines = stderr[-4 * MESSAGE_LIMIT :].decode(errors="replace").strip().splitlines()
-    return (errors or lines or [""])[-1]
-
-
-def _ending(exit_code: int | None) -> str:
-    """Say how runc ended, of which nothing else is known."""
-    if exit_code is None:
-        return "failed without a word"
-    return f"killed by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code} without a word"
+        return f"{subject(self.container_id)}: {self.message}"
 
 
 class ContainerNotFound(CommandError):
@@ -376,7 +411,11 @@ class InvalidSignal(CommandError, ValueError):
 
 
 class ResourceError(CommandError):
-    """A limit can't be set: the kernel refuses the value, or the host lacks the controller."""
+    """A limit can't be set, the container has no cgroup for what was asked of it, or something is used up.
+
+    The kernel refuses the value, the host lacks the controller, or the runtime could make no cgroup, as without root.
+    Or the call needs more processes (RLIMIT_NPROC, `pids.limit`), memory, descriptors or space than there are.
+    """
 
 
 class MemoryLimitTooLow(ResourceError):
@@ -400,7 +439,7 @@ class PermissionDenied(CommandError):
 
 
 class ExecutableDenied(ExecutableError, PermissionDenied):
-    """The program may not be executed (EACCES): no execute permission, or a directory."""
+    """The program may not be executed (EACCES, EPERM): no execute permission, or a directory."""
 
 
 class InvalidUsage(CommandError):

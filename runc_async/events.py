@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 import anyio
 
-from ._answers.decode import EVENT, UNDECODABLE, decode_event
+from ._answers.decode import EVENT, UNDECODABLE, StatsLine, decode_event
+from ._events.backlog import Backlog
 from ._events.latest import Latest
 from ._events.reader import EventReader
 from ._shield import shielded
 from .errors import DecodeError
-from .event import Event, OOMEvent, StatsEvent, UnknownEvent
+from .event import Arrival, Event, OOMEvent, StatsEvent, StatsFailedEvent, UnknownEvent
 
-__all__ = ["Event", "EventStream", "OOMEvent", "OnLag", "StatsEvent", "UnknownEvent"]
+__all__ = ["Event", "EventStream", "OOMEvent", "OnLag", "StatsEvent", "StatsFailedEvent", "UnknownEvent"]
 
 OnLag: TypeAlias = Literal["block", "latest"]
 
@@ -40,7 +42,8 @@ class EventStream(AsyncIterator[Event]):
     - `DecodeError`: one line is no event, or longer than the limit. That line is gone; iterating again goes on behind
       it.
     - `RuncCrashed`: runc was killed, by somebody else than this stream.
-    - `ContainerNotFound`, `ContainerNotRunning` or another `CommandError`: runc failed.
+    - `ContainerNotFound`, `ContainerNotRunning` or another `CommandError`: runc failed, or could give no figures for
+      three intervals in a row; `RuncTimeout` if it can't even say why.
     - `RuncNotFound`, `OSError`: runc can't be started; entering raises them too.
 
     After all but the first the stream has ended, and nothing is left of it. A cancelled wait for the next event loses
@@ -50,13 +53,21 @@ class EventStream(AsyncIterator[Event]):
 
     Attributes:
         container_id: The container.
+        root: The directory in which the runtime keeps its containers: with the id, it tells containers apart.
     """
 
     def __init__(
-        self, container_id: str, start: Callable[[], Awaitable[EventReader]], *, on_lag: OnLag, line_limit: int
+        self,
+        container_id: str,
+        root: str,
+        start: Callable[[], Awaitable[EventReader]],
+        *,
+        on_lag: OnLag,
+        line_limit: int,
     ) -> None:
         """Keep how to start; see `Runc.events`."""
         self.container_id = container_id
+        self.root = root
         self._start = start
         self._on_lag = on_lag
         self._line_limit = line_limit
@@ -64,8 +75,9 @@ class EventStream(AsyncIterator[Event]):
         self._closed = False
         self._over = False
         self._lines: Iterator[bytes] = iter(())
+        self._time, self._monotonic = Arrival.now()  # of those lines
         self._reader: EventReader | None = None
-        self._latest: Latest | None = None
+        self._backlog: Backlog | None = None
         self._error: BaseException | None = None
         self._turn = asyncio.Lock()  # to start, or to close
         self._iterating = anyio.ResourceGuard("iterating over")
@@ -73,7 +85,7 @@ class EventStream(AsyncIterator[Event]):
     @property
     def skipped(self) -> int:
         """How many stats made way for newer ones, with `on_lag="latest"`."""
-        return 0 if self._latest is None else self._latest.skipped
+        return 0 if self._backlog is None else self._backlog.skipped
 
     def __repr__(self) -> str:
         """Show the state, and how many events came."""
@@ -105,19 +117,67 @@ class EventStream(AsyncIterator[Event]):
 
     async def __anext__(self) -> Event:
         """Wait for the next event: see the class for what it raises."""
+        while (event := self.take()) is None:
+            await self.wait()
+        return event
+
+    async def wait(self) -> None:
+        """Wait until `take` may have an event; the first wait starts runc. Cancelling loses nothing.
+
+        The two are what iterating does. A consumer of its own order can wait first, and take the event when it is
+        ready for it: with `on_lag="latest"` that is the newest at that moment.
+
+        Raises:
+            StopAsyncIteration: If the stream has ended.
+            RuncError: As iterating does; see the class.
+        """
+        with self._iterating:
+            if self._reader is None:
+                await self._open()
+            more = False
+            if (backlog := self._backlog) is not None:
+                try:
+                    more = await backlog.wait()
+                except anyio.ClosedResourceError:
+                    pass  # by another task
+                except Exception:
+                    await shielded(self._release())
+                    raise
+            if not more or self._closed:
+                await self._last()
+
+    def take(self) -> Event | None:
+        """Return the next event without waiting; None if there is none yet.
+
+        Raises:
+            DecodeError: If a line is no event, or longer than the limit.
+        """
         while True:
             for line in self._lines:
+                event: Event
                 try:
-                    event: Event = _DECODE(line)
+                    decoded = _DECODE(line)
                 except UNDECODABLE:
                     if not line.strip():
                         continue
                     event = self._unusual(line)
+                else:
+                    if isinstance(decoded, StatsLine):
+                        self._count += 1
+                        return StatsEvent(decoded.id, decoded.data, self._time, self._monotonic, line)
+                    event = decoded
                 if type(event) is OOMEvent and self._reader is not None:
                     self._reader.told_of_oom()
                 self._count += 1
                 return event
-            self._lines = iter(await self._receive())
+            entry = None if self._backlog is None or self._closed else self._backlog.take()
+            if entry is None:
+                return None
+            if isinstance(entry, StatsFailedEvent):
+                self._count += 1
+                return entry
+            self._lines = iter(io.BytesIO(entry.block))  # finds lines a good deal faster than bytes.split
+            self._time, self._monotonic = entry.arrival
 
     async def aclose(self) -> None:
         """End runc at once, and the iteration, also that of another task; events that wait are dropped. Idempotent.
@@ -139,42 +199,28 @@ class EventStream(AsyncIterator[Event]):
             except Exception:
                 self._over = True
                 raise
-            if self._on_lag == "latest":
-                self._latest = Latest(self._reader, limit=self._line_limit)
+            latest = self._on_lag == "latest"
+            self._backlog = Latest(self._reader, limit=self._line_limit) if latest else Backlog(self._reader)
 
     async def _release(self) -> None:
         """End runc, and close what belongs to it."""
         async with self._turn:
             if self._reader is None:
                 return
-            if self._latest is not None:
-                await self._latest.aclose()
+            if self._backlog is not None:
+                await self._backlog.aclose()
             await self._reader.aclose()
             self._reader = None
             self._over = True
 
-    async def _receive(self) -> Iterable[bytes]:
-        """Wait for the next lines; raise if there won't be any more."""
-        with self._iterating:
-            if self._reader is None:
-                await self._open()
-            lines = None
-            if (source := self._latest or self._reader) is not None:
-                try:
-                    lines = await source.read()
-                except anyio.ClosedResourceError:
-                    pass  # by another task
-                except Exception:
-                    await shielded(self._release())
-                    raise
-            return await self._last() if lines is None or self._closed else lines
-
-    async def _last(self) -> Iterable[bytes]:
-        """Return what runc should have printed yet; then end, and raise what the iteration ends with."""
+    async def _last(self) -> None:
+        """Provide what runc should have printed yet; then end, and raise what the iteration ends with."""
         if self._reader is not None and not self._closed:
             line = self._reader.untold_oom()
             if line is not None:
-                return (line,)
+                self._lines = iter((line,))
+                self._time, self._monotonic = Arrival.now()
+                return
             self._error = self._reader.error
             await shielded(self._release())
         error, self._error = self._error, None
@@ -188,7 +234,7 @@ class EventStream(AsyncIterator[Event]):
         limit = self._line_limit
         if len(line) > limit:
             raise DecodeError(f"a line of runc events is longer than {limit} bytes", line[:limit])
-        return decode_event(line)
+        return decode_event(line, Arrival(self._time, self._monotonic))
 
     def __del__(self) -> None:
         if self._reader is not None:

@@ -21,8 +21,8 @@ class ExitStatus(msgspec.Struct, frozen=True, kw_only=True):
         code: What the process passed to exit(2), 0 to 255; None if it was killed by a signal or the status is unknown.
         signal: The number of the signal that killed it; None if none did or the status is unknown.
         oom_killed: Whether the kernel killed a process of the container because the memory of its cgroup was used up.
-            It need not have been this process: one that was killed so has `signal` 9 as well. None if the cgroup
-            couldn't be read.
+            It need not have been this process: one that was killed so has `signal` 9 as well. After a SIGKILL of the
+            `Container`'s own only what was killed later counts. None if the cgroup couldn't be read.
         exited_at: When the end was seen, an aware time in UTC. None if the process had ended before anybody waited.
     """
 

@@ -1,17 +1,26 @@
 """The figures that everybody computes from `Stats`: percentages, rates and the working set.
 
-Pure functions of one reading, or of two of the same container and the seconds between them. They hold these rules:
+Pure functions of one reading, or of two of the same container and the time between them. They hold these rules:
 
 - What can't be known is None, never 0: no controller, nothing counted yet, or no time on the CPU.
+- A reading is a `StatsEvent` or a `Stats`. Two events know the time between them (`StatsEvent.monotonic`); between two
+  `Stats` it has to be given in seconds.
 - A counter that went down began again at 0, for the container was started anew between the readings. What it shows
   now is then taken as its growth, as Prometheus does in `increase()`: too little rather than nonsense.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import TypeAlias
+
 import msgspec
 
+from .event import StatsEvent
 from .stats import BlkioEntry, NetworkInterface, Stats
+
+Reading: TypeAlias = Stats | StatsEvent
+"""A container's figures at one moment; an event also knows which moment that was."""
 
 # "Unlimited" is 2**63 less one page on cgroup v1 and 2**64 - 1 on v2. No host has half of either.
 _UNLIMITED = 2**62
@@ -57,7 +66,9 @@ class NetworkRates(msgspec.Struct, frozen=True, kw_only=True):
     tx_dropped: float
 
 
-def cpu_percent(previous: Stats, current: Stats, seconds: float, *, cores: float = 1.0) -> float | None:
+def cpu_percent(
+    previous: Reading, current: Reading, seconds: float | None = None, *, cores: float = 1.0
+) -> float | None:
     """Compute how much CPU was used between two readings, in percent.
 
     It is 100 * growth of `cpu.usage.total` / (seconds * 10**9 * cores). With the default 100 is one core fully
@@ -68,24 +79,25 @@ def cpu_percent(previous: Stats, current: Stats, seconds: float, *, cores: float
     Args:
         previous: The earlier reading.
         current: The later one.
-        seconds: The time between them.
+        seconds: The time between them; None: that between two events.
         cores: How many cores make 100 percent.
 
     Returns:
-        The percentage, or None if no CPU time was ever measured.
+        The percentage, or None if no CPU time was ever measured, or no time went by between two events.
 
     Raises:
         ValueError: If `seconds` or `cores` is not more than 0.
+        TypeError: If there are no `seconds`, and one of the two isn't an event.
     """
-    _check_positive("seconds", seconds)
+    elapsed = _elapsed(previous, current, seconds)
     _check_positive("cores", cores)
-    used = current.cpu.usage.total
-    if not used:
+    used = _stats(current).cpu.usage.total
+    if not used or elapsed is None:
         return None
-    return 100 * _growth(previous.cpu.usage.total, used) / (seconds * 1e9 * cores)
+    return 100 * _growth(_stats(previous).cpu.usage.total, used) / (elapsed * 1e9 * cores)
 
 
-def throttled_share(previous: Stats, current: Stats) -> float | None:
+def throttled_share(previous: Reading, current: Reading) -> float | None:
     """Compute in which share of its periods a container was throttled between two readings: 0.0 to 1.0.
 
     It is growth of `cpu.throttling.throttled_periods` / growth of `cpu.throttling.periods`, which is what the
@@ -95,7 +107,7 @@ def throttled_share(previous: Stats, current: Stats) -> float | None:
     Returns:
         The share, or None if no period went by: there is no quota, or nothing ran.
     """
-    before, now = previous.cpu.throttling, current.cpu.throttling
+    before, now = _stats(previous).cpu.throttling, _stats(current).cpu.throttling
     periods, throttled = now.periods, now.throttled_periods
     # Both counters begin again together, whichever of them shows it.
     if periods >= before.periods and throttled >= before.throttled_periods:
@@ -104,7 +116,7 @@ def throttled_share(previous: Stats, current: Stats) -> float | None:
     return throttled / periods if periods else None
 
 
-def memory_working_set(stats: Stats) -> int | None:
+def memory_working_set(reading: Reading) -> int | None:
     """Compute the memory that can't be taken back easily, in bytes.
 
     It is `memory.usage.usage` less the page cache not used of late, and never below 0: what cAdvisor reports as
@@ -114,54 +126,92 @@ def memory_working_set(stats: Stats) -> int | None:
     Returns:
         The bytes, or None if memory isn't measured.
     """
-    usage, raw = stats.memory.usage, stats.memory.raw
+    memory = _stats(reading).memory
+    usage, raw = memory.usage, memory.raw
     if not usage.known:
         return None
     inactive = raw.get("total_inactive_file", raw.get("inactive_file", 0))
     return max(usage.usage - inactive, 0)
 
 
-def memory_limit(stats: Stats) -> int | None:
+def memory_limit(reading: Reading) -> int | None:
     """Return the memory limit in bytes, or None if there is none or memory isn't measured.
 
-    It is `memory.usage.limit` without the numbers that stand for "unlimited": 2**63 less one page (cgroup v1) and
-    2**64 - 1 (v2).
+    It is `memory.usage.limit` without the numbers that stand for "unlimited": 2**63 less one page (cgroup v1),
+    2**64 - 1 (v2), and 0 and less (gVisor).
     """
-    usage = stats.memory.usage
-    return usage.limit if usage.known and usage.limit < _UNLIMITED else None
+    usage = _stats(reading).memory.usage
+    return usage.limit if usage.known and 0 < usage.limit < _UNLIMITED else None
 
 
-def blkio_rates(previous: Stats, current: Stats, seconds: float) -> BlkioRates:
+def blkio_rates(
+    previous: Reading,
+    current: Reading,
+    seconds: float | None = None,
+    *,
+    devices: Collection[tuple[int, int]] | None = None,
+) -> BlkioRates:
     """Compute how much was read from and written to block devices between two readings, by second.
 
-    It is the growth of the entries `Read` and `Write` of `blkio.io_service_bytes_recursive` (bytes) and of
-    `blkio.io_serviced_recursive` (requests), summed over the devices, / seconds. `Sync`, `Async` and `Total` of
-    cgroup v1 count the same I/O again and are left out. A device without an earlier entry began at 0, because
-    the kernel shows it from its first request on.
+    It is the growth of the entries `Read` and `Write` (in any case of letters) of `blkio.io_service_bytes_recursive`
+    (bytes) and of `blkio.io_serviced_recursive` (requests), summed over the devices, / seconds. `Sync`, `Async` and
+    `Total` of cgroup v1 count the same I/O again and are left out. A device without an earlier entry began at 0,
+    because the kernel shows it from its first request on.
+
+    Where block devices stand on one another (LVM, dm-crypt or RAID on disks), the kernel counts the same I/O for each
+    of them, and their sum is too much: name the devices that count, or take `blkio_rates_by_device`. Which stand on
+    others is told by `/sys/dev/block/MAJOR:MINOR/slaves`.
 
     Args:
         previous: The earlier reading.
         current: The later one.
-        seconds: The time between them.
+        seconds: The time between them; None: that between two events.
+        devices: Major and minor number of each device that counts; None: all.
 
     Returns:
-        The rates; those of a table that is empty in the later reading are None.
+        The rates; those of a table that has neither `Read` nor `Write` in the later reading are None, and all are if no
+        time went by between two events.
 
     Raises:
         ValueError: If `seconds` is not more than 0.
+        TypeError: If there are no `seconds`, and one of the two isn't an event.
     """
-    _check_positive("seconds", seconds)
-    size = previous.blkio.io_service_bytes_recursive, current.blkio.io_service_bytes_recursive
-    count = previous.blkio.io_serviced_recursive, current.blkio.io_serviced_recursive
+    elapsed = _elapsed(previous, current, seconds)
+    before, now = _stats(previous).blkio, _stats(current).blkio
+    size = before.io_service_bytes_recursive, now.io_service_bytes_recursive
+    count = before.io_serviced_recursive, now.io_serviced_recursive
     return BlkioRates(
-        read_bytes=_blkio_rate(*size, "Read", seconds),
-        write_bytes=_blkio_rate(*size, "Write", seconds),
-        reads=_blkio_rate(*count, "Read", seconds),
-        writes=_blkio_rate(*count, "Write", seconds),
+        read_bytes=_blkio_rate(*size, "read", elapsed, devices),
+        write_bytes=_blkio_rate(*size, "write", elapsed, devices),
+        reads=_blkio_rate(*count, "read", elapsed, devices),
+        writes=_blkio_rate(*count, "write", elapsed, devices),
     )
 
 
-def network_rates(previous: Stats, current: Stats, seconds: float) -> dict[str, NetworkRates]:
+def blkio_rates_by_device(
+    previous: Reading, current: Reading, seconds: float | None = None
+) -> dict[tuple[int, int], BlkioRates]:
+    """Compute what `blkio_rates` does, for each device by itself.
+
+    Args:
+        previous: The earlier reading.
+        current: The later one.
+        seconds: The time between them; None: that between two events.
+
+    Returns:
+        The rates by major and minor number. A device that was not used has no entry.
+
+    Raises:
+        ValueError: If `seconds` is not more than 0.
+        TypeError: If there are no `seconds`, and one of the two isn't an event.
+    """
+    blkio = _stats(current).blkio
+    entries = (*blkio.io_service_bytes_recursive, *blkio.io_serviced_recursive)
+    devices = sorted({(entry.major, entry.minor) for entry in entries})
+    return {device: blkio_rates(previous, current, seconds, devices=(device,)) for device in devices}
+
+
+def network_rates(previous: Reading, current: Reading, seconds: float | None = None) -> dict[str, NetworkRates]:
     """Compute the traffic of each network interface between two readings, by second.
 
     It is the growth of each counter of `network_interfaces` / seconds.
@@ -169,22 +219,41 @@ def network_rates(previous: Stats, current: Stats, seconds: float) -> dict[str, 
     Args:
         previous: The earlier reading.
         current: The later one.
-        seconds: The time between them.
+        seconds: The time between them; None: that between two events.
 
     Returns:
         The rates by name of interface. One that is missing in either reading is left out: it may have counted
-        long before it came into the container.
+        long before it came into the container. Empty if no time went by between two events.
 
     Raises:
         ValueError: If `seconds` is not more than 0.
+        TypeError: If there are no `seconds`, and one of the two isn't an event.
     """
-    _check_positive("seconds", seconds)
-    before = {interface.name: interface for interface in previous.network_interfaces}
+    elapsed = _elapsed(previous, current, seconds)
+    if elapsed is None:
+        return {}
+    before = {interface.name: interface for interface in _stats(previous).network_interfaces}
     return {
-        now.name: _network_rates(before[now.name], now, seconds)
-        for now in current.network_interfaces
+        now.name: _network_rates(before[now.name], now, elapsed)
+        for now in _stats(current).network_interfaces
         if now.name in before
     }
+
+
+def _stats(reading: Reading) -> Stats:
+    """Return the figures of a reading."""
+    return reading.data if isinstance(reading, StatsEvent) else reading
+
+
+def _elapsed(previous: Reading, current: Reading, seconds: float | None) -> float | None:
+    """Return the seconds between two readings; None if they are events that were read together."""
+    if seconds is None:
+        if not (isinstance(previous, StatsEvent) and isinstance(current, StatsEvent)):
+            raise TypeError("seconds must be given unless both readings are events")
+        elapsed = current.monotonic - previous.monotonic
+        return elapsed if elapsed > 0 else None
+    _check_positive("seconds", seconds)
+    return seconds
 
 
 def _check_positive(name: str, value: float) -> None:
@@ -198,9 +267,16 @@ def _growth(before: int, now: int) -> int:
     return now - before if now >= before else now
 
 
-def _blkio_rate(before: list[BlkioEntry], now: list[BlkioEntry], op: str, seconds: float) -> float | None:
-    """Return the rate of one operation in a table, or None if the table is empty."""
-    if not now:
+def _blkio_rate(
+    before: list[BlkioEntry],
+    now: list[BlkioEntry],
+    op: str,
+    seconds: float | None,
+    devices: Collection[tuple[int, int]] | None,
+) -> float | None:
+    """Return the rate of one operation in a table, or None if the table has neither reads nor writes."""
+    now = [entry for entry in now if devices is None or (entry.major, entry.minor) in devices]
+    if seconds is None or not any(entry.op.lower() in {"read", "write"} for entry in now):
         return None
     earlier = _by_device(before, op)
     return sum(_growth(earlier.get(device, 0), value) for device, value in _by_device(now, op).items()) / seconds
@@ -208,7 +284,7 @@ def _blkio_rate(before: list[BlkioEntry], now: list[BlkioEntry], op: str, second
 
 def _by_device(entries: list[BlkioEntry], op: str) -> dict[tuple[int, int], int]:
     """Return the counters of one operation by device."""
-    return {(entry.major, entry.minor): entry.value for entry in entries if entry.op == op}
+    return {(entry.major, entry.minor): entry.value for entry in entries if entry.op.lower() == op}
 
 
 def _network_rates(before: NetworkInterface, now: NetworkInterface, seconds: float) -> NetworkRates:

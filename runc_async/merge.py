@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import warnings
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
@@ -16,9 +17,6 @@ from .errors import DecodeError
 from .event import Event
 from .events import EventStream
 
-_AHEAD = 64
-"""Events that wait at most; beyond it the streams wait, and then runc does."""
-
 
 class StreamFailed(msgspec.Struct, frozen=True, gc=False):
     """One of the streams has raised an error. After a `DecodeError` it goes on, after any other it ends.
@@ -26,10 +24,12 @@ class StreamFailed(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         id: The container.
         error: The error.
+        root: The directory in which the runtime keeps it; None if the event wasn't made by `merge_events`.
     """
 
     id: str
     error: Exception
+    root: str | None = None
 
 
 class StreamEnded(msgspec.Struct, frozen=True, gc=False):
@@ -37,13 +37,34 @@ class StreamEnded(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         id: The container.
+        root: The directory in which the runtime keeps it: two containers of one id are told apart by it. None if the
+            event wasn't made by `merge_events`.
     """
 
     id: str
+    root: str | None = None
 
 
 MergedEvent: TypeAlias = Event | StreamFailed | StreamEnded
 """What `merge_events` gives; `match` tells which it is."""
+
+
+class _Turn:
+    """One stream, when it may have events: it stands in the queue, and takes the event as late as that comes."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self.stream = stream
+        self.over = asyncio.Event()
+
+    def take(self) -> Event | StreamFailed | None:
+        """Return the stream's next event, or the error in its place; None if there is none yet."""
+        try:
+            return self.stream.take()
+        except DecodeError as error:
+            return StreamFailed(self.stream.container_id, error, self.stream.root)
+
+
+_Queue: TypeAlias = "asyncio.Queue[_Turn | StreamFailed | StreamEnded | None]"
 
 
 class MergedEvents(AsyncIterator[MergedEvent]):
@@ -61,7 +82,7 @@ class MergedEvents(AsyncIterator[MergedEvent]):
         """Take over the streams; see `merge_events`."""
         self._new = list(streams)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._queue: asyncio.Queue[MergedEvent | None] = asyncio.Queue(_AHEAD)
+        self._queue: _Queue = asyncio.Queue()  # two entries of a stream at most
         self._running = 0
         self._started = False
         self._closed = False
@@ -104,12 +125,18 @@ class MergedEvents(AsyncIterator[MergedEvent]):
         """Wait for the next event of any stream."""
         with self._iterating:
             self._start()
-            item = await self._queue.get() if self._running else None
-            if item is None or self._closed:
-                raise StopAsyncIteration
-            if isinstance(item, StreamEnded):
-                self._running -= 1
-            return item
+            while True:
+                item = await self._queue.get() if self._running else None
+                if item is None or self._closed:
+                    raise StopAsyncIteration
+                if not isinstance(item, _Turn):
+                    self._running -= isinstance(item, StreamEnded)
+                    return item
+                event = item.take()
+                if event is not None:
+                    self._queue.put_nowait(item)  # behind the others: each stream has its turn
+                    return event
+                item.over.set()
 
     async def aclose(self) -> None:
         """Close all streams at once, and end the iteration, also that of another task. Idempotent.
@@ -155,8 +182,9 @@ def merge_events(streams: Iterable[EventStream]) -> MergedEvents:
     """Merge the events of any number of containers into one stream, which owns the streams from now on.
 
     What comes are events, in the order in which they came from each container; a `StreamFailed` in the place of an
-    error, which ends no other stream; and at the end of each stream a `StreamEnded`. A slow consumer slows all runcs:
-    no more than a few events wait. Streams with `on_lag="latest"` don't slow them::
+    error, which ends no other stream; and at the end of each stream a `StreamEnded`. The streams take turns, and an
+    event is taken from its stream no earlier than it is asked for. So a slow consumer slows all runcs, and gets from
+    streams with `on_lag="latest"`, which don't slow them, the newest figures of each container::
 
         runc = Runc()
         async with merge_events(runc.events(state.id) for state in await runc.list()) as events:
@@ -169,22 +197,18 @@ def merge_events(streams: Iterable[EventStream]) -> MergedEvents:
     return MergedEvents(streams)
 
 
-async def _forward(stream: EventStream, queue: asyncio.Queue[MergedEvent | None]) -> None:
-    """Read one stream until its end, and close it: the body of a task."""
+async def _forward(stream: EventStream, queue: _Queue) -> None:
+    """Queue one stream whenever it has events, until its end, and close it: the body of a task."""
+    turn = _Turn(stream)
     try:
-        while await _goes_on(stream, queue):
-            pass
+        with contextlib.suppress(StopAsyncIteration):
+            while True:
+                await stream.wait()
+                turn.over.clear()
+                queue.put_nowait(turn)
+                await turn.over.wait()
+    except Exception as error:  # noqa: BLE001 - it is handed over
+        queue.put_nowait(StreamFailed(stream.container_id, error, stream.root))
     finally:
         await stream.aclose()
-    await queue.put(StreamEnded(stream.container_id))
-
-
-async def _goes_on(stream: EventStream, queue: asyncio.Queue[MergedEvent | None]) -> bool:
-    """Hand over events until the next error, and the error; return whether there may be more behind it."""
-    try:
-        async for event in stream:
-            await queue.put(event)
-    except Exception as error:  # noqa: BLE001 - it is handed over
-        await queue.put(StreamFailed(stream.container_id, error))
-        return isinstance(error, DecodeError)
-    return False
+    queue.put_nowait(StreamEnded(stream.container_id, stream.root))

@@ -19,8 +19,9 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
         stdout: What came on stdout, the last bytes of it if there was more than was to be kept. Empty if it wasn't
             captured.
         stderr: What came on stderr, likewise.
-        truncated: Bytes of stdout or stderr are missing: there were more than the limit, or a process that was left
-            behind held the pipe open for longer than the drain timeout.
+        truncated: Bytes of stdout or stderr are missing: there were more than the limit, or other processes went on
+            writing when the drain timeout was over. After `create`, and with `detach`, also if the container holds the
+            pipe.
     """
 
     args: tuple[str, ...]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -117,7 +115,11 @@ class OwnOutput(msgspec.Struct, frozen=True):
 
 
 class StreamedOutput(msgspec.Struct, frozen=True):
-    """The streams of a command whose stdout is runc's own and is read while it runs; stderr is a memory file."""
+    """The streams of a command whose output is runc's own and is read while it runs.
+
+    stdout is a pipe, and so is stderr, which takes the place of a `PrivateLog` too: `Completed` has neither. A runner
+    that can't do that leaves `Process.stderr` None, and gives both in `Completed`.
+    """
 
 
 Streams: TypeAlias = NullIO | InheritedIO | CapturedIO | PipedIO | RedirectIO | PtyIO | OwnOutput | StreamedOutput
@@ -132,6 +134,7 @@ class StopPolicy(msgspec.Struct, frozen=True):
         grace: How long it may live after SIGTERM, before SIGKILL. Zero with zero patience: SIGKILL at once.
         workload: It waits for a process of a container's: after the grace that process is killed first, and runc has
             `grace` seconds more to report it. SIGKILL for runc alone would orphan the process.
+        hooks: What it has started, such as a hook that hangs, gets SIGKILL as soon as it has been ended itself.
         helpers: It has started others, such as criu, that have to end too: they have `grace` seconds after runc's end,
             before SIGKILL.
         helpers_first: It takes back by itself what it has made for those, when they have ended: after the patience they
@@ -141,6 +144,7 @@ class StopPolicy(msgspec.Struct, frozen=True):
     patience: float = 0.0
     grace: float = 0.0
     waits_for_process: bool = False
+    hooks: bool = False
     helpers: bool = False
     helpers_first: bool = False
 
@@ -157,12 +161,16 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         env: Its whole environment, or None for the caller's.
         cwd: Its working directory, or None for the caller's.
         timeout: Seconds until it is stopped, or None.
-        drain_timeout: Seconds for which captured output is read on after its exit, while others hold the pipe.
+        drain_timeout: Seconds for which captured output is read on after its exit, at most, while others hold the pipe;
+            it ends when nothing has come for 0.05 seconds.
         stop: How it is stopped.
         preserve_fds: Descriptors of the caller that it gets as 3, 4, ...
         pass_fds: Descriptors of the caller that it gets under their own numbers.
         pdeathsig: Signal that it gets when the thread which started it dies, or None.
         process_group: Process group that it is put into (0: one of its own), or None.
+        reported: Called when runc has reported the process in its `PidFile`, or None. A runner that can't tell
+            leaves it.
+        restore_signals: It begins with no signal blocked and none ignored, whatever this process does about signals.
     """
 
     command: str
@@ -179,6 +187,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     pass_fds: tuple[int, ...] = ()
     pdeathsig: int | None = None
     process_group: int | None = None
+    reported: Callable[[], None] | None = None
+    restore_signals: bool = False
 
     @property
     def args(self) -> tuple[str, ...]:
@@ -219,28 +229,6 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: bool = False
     wait_status: int | None = None
     process: Fate | None = None
-
-
-Ends: TypeAlias = list[tuple[Invocation, Completed]]
-
-_ends: ContextVar[Ends | None] = ContextVar("_ends", default=None)
-
-
-@contextlib.contextmanager
-def noted_ends() -> Generator[Ends]:
-    """Note how each runc ends that is started in the block: a call that is cut short returns nothing to tell it by."""
-    before = _ends.get()
-    ends: Ends = []
-    _ends.set(ends)
-    try:
-        yield ends
-    finally:
-        _ends.set(before)
-
-
-def end_notes() -> Ends | None:
-    """Return where the end of a runc that is started now is to be noted, if anywhere."""
-    return _ends.get()
 
 
 class Process(Protocol):

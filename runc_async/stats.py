@@ -21,6 +21,8 @@ import msgspec
 
 T = TypeVar("T")
 
+_set = msgspec.structs.force_setattr  # found at once: it is called for each event of a stream
+
 # Go prints null for a slice that was never made. `Stats` puts an empty list in its place, so nobody gets to see it.
 if TYPE_CHECKING:
     Nullable: TypeAlias = Annotated[T, "may be null in JSON"]
@@ -387,4 +389,4 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         if not self.network_interfaces:
-            msgspec.structs.force_setattr(self, "network_interfaces", [])
+            _set(self, "network_interfaces", [])

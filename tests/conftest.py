@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import criu
+import inotify
 import leaks
 import proof
 import pytest
@@ -46,6 +47,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         metavar="PATH",
         help="a runtime that the live tests drive instead of the host's runc; can be given several times",
+    )
+    parser.addoption(
+        "--no-inotify",
+        action="store_true",
+        help="let inotify_init1(2) fail in the tests' process, as if this user's instances were used up",
     )
 
 
@@ -144,6 +150,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def one_subreaper() -> Iterator[None]:
     """Be a subreaper for one test."""
     with subreaper():
+        yield
+
+
+@pytest.fixture
+def no_inotify(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no inotify instance to spare, as if this user's were used up by others."""
+    inotify.use_up(monkeypatch)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def inotify_option(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have no inotify instance in all tests, with `--no-inotify`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.config.getoption("--no-inotify"):
+            inotify.use_up(patch)
         yield
 
 

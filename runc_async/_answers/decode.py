@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from ..errors import DecodeError
-from ..event import Event, OOMEvent, StatsEvent, UnknownEvent
+from ..event import Arrival, Event, OOMEvent, StatsEvent, UnknownEvent
 from ..features import Features, Version
 from ..state import State
 from ..stats import Stats
@@ -19,6 +19,13 @@ from ..top import Top
 
 T = TypeVar("T")
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | None"
+
+
+class StatsLine(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="stats"):
+    """A line of stats, as runc prints it; `StatsEvent` has more, which must not come from the line."""
+
+    id: str
+    data: Stats
 
 
 class _AnyEvent(msgspec.Struct):
@@ -32,8 +39,8 @@ _STATE = msgspec.json.Decoder(State)
 # Go prints null for a list that it never put anything into.
 _LIST: msgspec.json.Decoder[list[State] | None] = msgspec.json.Decoder(list[State] | None)
 _PIDS: msgspec.json.Decoder[list[int] | None] = msgspec.json.Decoder(list[int] | None)
-_STATS = msgspec.json.Decoder(StatsEvent)
-EVENT: msgspec.json.Decoder[StatsEvent | OOMEvent] = msgspec.json.Decoder(StatsEvent | OOMEvent)
+_STATS = msgspec.json.Decoder(StatsLine)
+EVENT: msgspec.json.Decoder[StatsLine | OOMEvent] = msgspec.json.Decoder(StatsLine | OOMEvent)
 _ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
 # msgspec raises the last two itself: for bytes in a string that are no UTF-8, and for 100,000 brackets in a row.
 UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -67,15 +74,21 @@ def decode_stats(data: bytes) -> Stats:
     return decode_json("events --stats", _STATS, data).data
 
 
-def decode_event(line: bytes) -> Event:
-    """Decode one line of `events`; `EVENT` decodes all that every runc prints by itself."""
+def decode_event(line: bytes, arrival: Arrival | None = None) -> Event:
+    """Decode one line of `events`, which was read just now if nothing else is said.
+
+    `EVENT` decodes all that every runc prints by itself.
+    """
     try:
-        return decode_json("events", EVENT, line)
+        decoded = decode_json("events", EVENT, line)
     except DecodeError:
         event = _any_event(line)
         if event is None or event.type in {"stats", "oom"}:
             raise
         return UnknownEvent(id=event.id, type=event.type, raw=line)
+    if isinstance(decoded, StatsLine):
+        return StatsEvent(decoded.id, decoded.data, *(arrival or Arrival.now()), line)
+    return decoded
 
 
 def _any_event(line: bytes) -> _AnyEvent | None:

@@ -8,10 +8,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import errors
+from .._linux.prerequisites import INSTEAD_OF_ARGUMENTS
 from .._text import shorten
 from ..errors import CommandError, LogRecord
 from .log import parse_log
-from .wording import meaning
+from .wording import EXECVE_ERRORS, explained, meaning
 
 if TYPE_CHECKING:
     from ..runner import Fate
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
 _SYNTAX = re.compile(
     r"(?:\w+ (?:\w+ )?failed: )?(?:EOF|unexpected EOF|invalid character .*|cannot parse the data: .*)$", re.DOTALL
 )
+# A value of a wrong type. Go names the innermost struct, of which there are many, and the path from the root.
+_WRONG_TYPE = re.compile(
+    r"(?:\w+ (?:\w+ )?failed: )?json: cannot unmarshal .* into Go struct field \w*\.(?P<root>\w+)", re.DOTALL
+)
+_STATE_KEYS = {
+    "BaseState",
+    "cgroup_paths",
+    "config",
+    "created",
+    "external_descriptors",
+    "id",
+    "init_process_pid",
+    "init_process_start",
+    "intel_rdt_path",
+    "namespace_paths",
+    "rootless",
+}
 _READS_CONFIG = {"create", "run", "restore"}
 _DOCUMENT_OPTIONS = {"-p", "--process", "-r", "--resources"}
 _VALUED_OPTIONS = {"--root", "--log", "--log-format", "--criu", "--rootless", "--cgroup-manager"}
@@ -30,19 +48,23 @@ _CRIU_LOG = re.compile(r"(?:--- Quoting \"|--- excerpt from CRIU log `|log file:
 # What a runtime prints after it has closed its log (execve(2) failing in the container) or before it has opened it
 # (crun: the bundle's directory; both: the command line). It is all there is on stderr then.
 _UNLOGGED = re.compile(
-    r"(?P<record>\{\s*\"msg\": \")?(?:standard_init_linux\.go:\d+: )?exec [^\n]+: (?i:exec format error"
-    r"|no such file or directory|permission denied|operation not permitted|text file busy|argument list too long"
-    r"|too many levels of symbolic links|input/output error|invalid argument)"
+    rf"(?P<record>\{{\s*\"msg\": \")?(?:standard_init_linux\.go:\d+: )?exec [^\n]+: (?i:{'|'.join(EXECVE_ERRORS)})"
     r"(?(record)\",\s*\"level\": \"error\",\s*\"time\": \"[^\"\n]+\"\s*\})"
     r"|chdir `[^`\n]*` failed: [^\n]+"
     r"|unknown command \S+"
     r"|\S+: (?:unrecognized option|invalid option --) '[^'\n]*'\nTry [^\n]+"
     r"|time=\S+ level=error msg=\"(?:flag provided but not defined: |No help topic for )[^\n]+"
 )
+_TOO_LONG = "argument list too long"
 _UNLOGGED_CODES = {1, 64, 255}
 
 _PANIC = re.compile(r"^(?:panic|fatal error|runtime/cgo): .*", re.MULTILINE)
 _PANIC_CODE = 2
+# What the copy of runc that becomes the process prints if it gets no thread, as where `pids.limit` is reached. runc
+# itself says then that the copy is gone: "connection reset by peer", "procReady not received".
+_NO_THREAD = re.compile(
+    r"^runtime/cgo: pthread_create failed: .*|^runtime: failed to create new OS thread .*", re.MULTILINE
+)
 _GO_RUNTIME = re.compile(r"\A(?:runtime: [^\n]*\n)+")  # "failed to create new OS thread", in front of "fatal error"
 _TRACE_OF_RUNC = re.compile(r"^github\.com/opencontainers/runc/", re.MULTILINE)
 
@@ -59,9 +81,9 @@ def failed(
     For the commands that end with the code of a container's process: `run`, `exec` and `restore` in the foreground. Any
     other has failed if its code isn't 0.
 
-    An error in the log decides, as does a signal that ended the runtime itself, a process that is lost, and a 2, with
-    which a Go program ends that panics or gets no thread, where there is no process; a code that nobody knows says
-    nothing.
+    An error in the log decides, as does a signal that ended the runtime itself, a process that is lost, and a process
+    that was never reported: then no code is a program's, but the runtime's own or that of a command in front of it, or
+    of the dynamic loader (127) where the runtime can't run at all. An unknown code says nothing.
     In three cases a runtime says nothing there and all that is left is stderr: a Go panic (code 2; the trace names
     functions of runc), execve(2) failing in the container after the checks before it (a foreign binary, a script whose
     interpreter is missing), and what crun says of the bundle's directory and of its command line. Then stderr has to be
@@ -75,12 +97,12 @@ def failed(
         return True
     if exit_code is None or exit_code < 0:
         return exit_code is not None
-    if process == "lost":
+    if process in {"lost", "none"}:
         return True
-    text = stderr[:_READ_LIMIT].decode(errors="replace").strip()
+    text = _text_of(stderr).strip()
     if exit_code == _PANIC_CODE:
         panicked = _PANIC.match(_GO_RUNTIME.sub("", text)) and _TRACE_OF_RUNC.search(text)
-        return process == "none" or bool(panicked)
+        return bool(panicked)
     return exit_code in _UNLOGGED_CODES and len(stderr) < _READ_LIMIT and bool(_UNLOGGED.fullmatch(text))
 
 
@@ -109,20 +131,29 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
         container_id: The container that it acted on.
         process: What had become of the container's process; None if that isn't known.
     """
-    printed = parse_log(stderr[-_READ_LIMIT:])
+    said = stderr or (stdout if process == "none" else b"")  # a terminal has both, and without a process all is runc's
+    printed = parse_log(said[-_READ_LIMIT:])
     found = _judge(args, _words(stdout, printed, log))
     logged = any(record.is_error for record in log)
+    if logged and found.cls is CommandError and (no_thread := _NO_THREAD.search(_text_of(stderr))):
+        found = _Finding(errors.ResourceError, f"{found.text}: {no_thread[0]}")
+    if found.cls is errors.ExecutableError and found.text.lower().rstrip().endswith(_TOO_LONG):
+        found = found._replace(text=f"{found.text.rstrip()} (E2BIG): {INSTEAD_OF_ARGUMENTS}")
     if (process == "lost" and not logged) or _crashed(exit_code, found, stderr, process=process):
         found = _Finding(errors.RuncCrashed, _panic(stderr) or found.text)
-    error = found.cls(
-        args, exit_code, stderr, log, stdout=stdout, container_id=container_id, message=found.text or None
-    )
+    text = explained(found.text) if found.cls is errors.ResourceError else found.text
+    error = found.cls(args, exit_code, stderr, log, stdout=stdout, container_id=container_id, message=text or None)
     if isinstance(error, errors.CheckpointError):
         error.log_path = _criu_log((*log, *printed))
     elif isinstance(error, errors.UnsupportedUsage):
         error.what = found.what or error.what
         error.runtime = args[0].rpartition("/")[2] if args else error.runtime
     return error
+
+
+def _text_of(stderr: bytes) -> str:
+    """Return the beginning of stderr, where the first thing that went wrong stands."""
+    return stderr[:_READ_LIMIT].decode(errors="replace")
 
 
 class _Words(NamedTuple):
@@ -170,8 +201,25 @@ def _find(text: str, args: tuple[str, ...]) -> _Finding | None:
     message = shorten(text.strip(), _MATCH_LIMIT)
     if known := meaning(message):
         return _Finding(known.cls, text, known.what)
-    document = _document(args) if _SYNTAX.match(message) else None
+    if wrong := _WRONG_TYPE.match(message):
+        document = _mistyped(wrong["root"], args)
+    else:
+        document = _document(args) if _SYNTAX.match(message) else None
     return _Finding(document, text) if document else None
+
+
+def _mistyped(root: str, args: tuple[str, ...]) -> type[CommandError] | None:
+    """Return which document has a value of a wrong type below a key of its root; None if that can't be known.
+
+    The state that most commands read is runc's own, and so are its keys. Those of a configuration, a process or
+    resources are others.
+    """
+    command = _command(args)
+    if command in _READS_CONFIG:
+        return errors.InvalidSpec
+    if command is None:
+        return None
+    return errors.CorruptState if root in _STATE_KEYS else errors.InvalidSpec
 
 
 def _document(args: tuple[str, ...]) -> type[CommandError] | None:
@@ -200,11 +248,11 @@ def _crashed(exit_code: int | None, found: _Finding, stderr: bytes, *, process: 
     """Tell whether the runtime broke down before it could say why.
 
     A Go program that panics, or gets no thread, ends with 2; a runtime that fails in order ends with 1 and a record. So
-    a 2 without a word is the same, where the container has stderr and the trace isn't captured; and so is one before
-    there is a process, whose words can only be its own.
+    a 2 and no error message is the same, where the container has stderr and the trace isn't captured; and so is one
+    before there is a process, when only the runtime itself can have written to stderr.
     """
     if exit_code == _PANIC_CODE:
-        return found.cls is CommandError and (not found.text or process == "none" or _panic(stderr) is not None)
+        return _panic(stderr) is not None or (found.cls is CommandError and (not found.text or process == "none"))
     return exit_code is not None and exit_code < 0 and found.cls is CommandError
 
 

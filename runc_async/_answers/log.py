@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from .._text import one_line, subject
 from ..errors import LogRecord
 
-__all__ = ["LogRecord", "parse_log"]
+__all__ = ["LogRecord", "forward_log", "parse_log"]
+
+LOGGER = logging.getLogger("runc_async")
+
+_LOGGING_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+    "panic": logging.CRITICAL,
+}
 
 # logrus writes these to a file or a pipe: `time="..." level=error msg="..."`; a plain word stands there unquoted
 _TEXT_START = re.compile(r"(?:time|level)=")
@@ -52,6 +66,25 @@ def parse_log(data: bytes) -> tuple[LogRecord, ...]:
     """
     lines = data.decode(errors="replace").split("\n")
     return tuple(map(_record, _chunks(lines)))
+
+
+def forward_log(data: bytes, container_id: str | None, *, errors: bool) -> None:
+    """Pass the records of runc's private log on to `logging.getLogger("runc_async")`, each at its own level.
+
+    Each is one line that names the container, whose id is in the attribute `container_id` of the record too. Lines that
+    are no records are left out: crun writes output of the container there.
+
+    Args:
+        data: The log.
+        container_id: The container that the call acted on, if any.
+        errors: Whether to pass the errors on too, because no exception has them.
+    """
+    for record in parse_log(data):
+        level = _LOGGING_LEVELS.get(record.level or "")
+        if level is None or (record.is_error and not errors):
+            continue
+        text = f"{record.msg}: {record.error}" if record.error else record.msg
+        LOGGER.log(level, "%s: %s", subject(container_id), one_line(text), extra={"container_id": container_id})
 
 
 def _chunks(lines: list[str]) -> Iterator[str]:

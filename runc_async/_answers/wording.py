@@ -15,6 +15,39 @@ _PREFIXES = re.compile(
     r"|error during container init: |\w+_linux\.go:\d+: |starting container process caused: |container init caused: )*"
 )
 
+# What execve(2) fails with, as Go's runtime (runc), glibc and musl (crun) write it, in lower case.
+_NO_FILE = ("no such file or directory",)
+_DENIED = ("permission denied", "operation not permitted")
+_FORMAT = ("exec format error",)
+_USED_UP = (
+    "resource temporarily unavailable",
+    "cannot allocate memory",
+    "out of memory",
+    "too many open files in system",
+    "too many open files",
+    "no file descriptors available",
+)
+EXECVE_ERRORS = (
+    *_NO_FILE,
+    *_DENIED,
+    *_FORMAT,
+    *_USED_UP,
+    "accessing a corrupted shared library",
+    "argument list too long",
+    "bad address",
+    "file ?name too long",
+    "function not implemented",  # a seccomp profile's word
+    "i/o error",
+    "input/output error",
+    "invalid argument",
+    "is a directory",
+    "not a directory",
+    "symbolic link loop",
+    "text file busy",
+    "too many levels of symbolic links",
+)
+"""Patterns of all errors that execve(2) lists: what a runtime says when the program of a process can't be executed."""
+
 # Any command, one line for each wording. A pattern has to match from the start of the cause, so that a name or an
 # output which is quoted further on can't choose the class. `...` in backticks is crun, the rest is runc; "1.0" stands
 # beside what only the old one says. The order matters in four places:
@@ -23,6 +56,7 @@ _PREFIXES = re.compile(
 #   the end of any message;
 # - MemoryLimitTooLow is a special case of ResourceError;
 # - a missing bundle is a special case of InvalidSpec.
+# The last two lines look at the end of any message, whatever it is about.
 _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
     (
         errors.HookError,
@@ -127,24 +161,28 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
         (
             r"exec: \".*\": (?:executable file not found in \$PATH|stat .*: no such file or directory)$",
             r"executable file `[^`]*` not found",
-            r"exec .*: (?i:no such file or directory)$",
+            rf"exec .*: (?i:{'|'.join(_NO_FILE)})$",
         ),
     ),
     (
         errors.ExecutableDenied,
         (
             r"exec: \".*\": (?:(?:stat .*: )?permission denied|is a directory)$",
-            r"exec .*: (?i:permission denied)$",
+            rf"exec .*: (?i:{'|'.join(_DENIED)})$",
             r"the path `[^`]*` (?:exists but it is not executable|is not a regular file)",
         ),
     ),
     (
         errors.ExecFormatError,
-        (r"(?:exec .*: )?(?i:exec format error)$",),
+        (rf"(?:exec .*: )?(?i:{'|'.join(_FORMAT)})$",),
+    ),
+    (
+        errors.ResourceError,
+        (rf"exec .*: (?i:{'|'.join(_USED_UP)})$",),
     ),
     (
         errors.ExecutableError,
-        (r"exec: \"", r"exec (?:container process )?`"),
+        (r"exec: \"", r"exec (?:container process )?`", rf"exec .*: (?i:{'|'.join(EXECVE_ERRORS)})$"),
     ),
     (
         errors.TerminalError,
@@ -179,6 +217,11 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
             r"unified resource ",
             r"Intel RDT/|intelRdt\.",
             r"unable to add inotify watch: ",
+            r"(?:unable to get all container pids: )?lstat (?:/sys/fs/cgroup/.*)?: no such file or directory$",
+            r"cannot toggle freezer: ",
+            r"freezer not supported: ",
+            r"memory controller missing$",
+            r"cannot set .*: container could not join or create cgroup$",
             r"the memory limit could be too low: open `",
             r"cannot set (?:swap limit|kernel) ",
             r"realtime \S+ not supported on cgroupv2",
@@ -218,8 +261,18 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
             r"unable to create new parent process: namespace path: ",
             r"sysctl \"",
             r"the sysctl `",
-            r"string \S+ is not a valid action for seccomp$",
-            r"wrong rlimit value: ",
+            r"string \S* is not a valid (?:action|arch|operator) for seccomp$",
+            r"wrong rlimit value:",
+            r"error setting rlimits for ready process: error setting rlimit type \d+: invalid argument$",
+            r"malformed spec file: ",
+            r"unable to setup user: (?:cannot set ?[ug]id to unmapped |setgroups: invalid argument$)",
+            r"unable to set \w+ without a private ",
+            r"root must be specified$",
+            r"invalid device type \"",
+            r"device access at \d+ field cannot be empty$",
+            r"(?:configuring container /dev: )?error creating device nodes: cannot mkdev\(\) device with wildcards",
+            r"write /proc/sys/.*: invalid argument$",
+            r"failed to write sysctl .*: invalid argument$",
             r"unable to apply apparmor profile: ",
             r"selinux label is specified ",
             r"error mounting \"",
@@ -275,7 +328,31 @@ _TABLE: tuple[tuple[type[CommandError], tuple[str, ...]], ...] = (
             r".*: (?:Permission denied|Operation not permitted)$",
         ),
     ),
+    (
+        errors.ResourceError,
+        (rf".*: (?i:{'|'.join(_USED_UP)}|no space left on device|disk quota exceeded)$",),
+    ),
 )
+
+
+# What runc says where a container has no cgroup, as without root, or where that has not the controller. It names files
+# at best, and never what is missing.
+_NO_CGROUP = re.compile(
+    r"(?:unable to get all container pids: )?lstat (?:/sys/fs/cgroup/.*)?: no such file or directory$"
+    r"|cannot toggle freezer: cgroups not configured"
+    r"|freezer not supported: .*: no such file or directory$"
+    r"|memory controller missing$"
+    r"|cannot set .*: container could not join or create cgroup$"
+    r"|unable to add inotify watch: no such file or directory$"
+    r"|openat2 /sys/fs/cgroup/.*: no such file or directory$"
+)
+
+
+def explained(message: str) -> str:
+    """Say what is missing where a message doesn't."""
+    if _NO_CGROUP.match(message):
+        return f"no cgroup of the container's own, or none with the controller: {message}"
+    return message
 
 
 class Meaning(NamedTuple):

@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import BundleNotFound
 
+if TYPE_CHECKING:
+    from ..spec import Spec
+
 CONFIG = "config.json"
 """The name of the configuration in a bundle: runtime-spec bundle.md."""
+
+
+@runtime_checkable
+class SavesItself(Protocol):
+    """A `Bundle`, for modules that don't load it: there is none in a program that hasn't."""
+
+    spec: Spec
+
+    def saved(self) -> contextlib.AbstractAsyncContextManager[Callable[[], None]]:
+        """Do what `Bundle.saved` does."""
+        ...
+
+
+class Source(NamedTuple):
+    """What a container is made from.
+
+    Attributes:
+        path: The directory of the bundle, absolute.
+        saved: Keeps its config.json as it has to be; the function that it gives lets that go. None for a path.
+        document: The configuration as plain values, if it was asked for and is known.
+    """
+
+    path: str
+    saved: contextlib.AbstractAsyncContextManager[Callable[[], None]] | None
+    document: dict[str, Any] | None
+
+    def held(self) -> contextlib.AbstractAsyncContextManager[Callable[[], None] | None]:
+        """Return a context in which config.json is as it has to be: see `Bundle.saved`. For a path it does nothing."""
+        return contextlib.nullcontext() if self.saved is None else self.saved
 
 
 def check_bundle(bundle: str | os.PathLike[str]) -> str:
@@ -27,7 +62,7 @@ def check_bundle(bundle: str | os.PathLike[str]) -> str:
     path = os.fspath(bundle)
     _check(path, stat.S_IFDIR, path)
     _check(os.path.join(path, CONFIG), stat.S_IFREG, path)
-    return os.path.join(os.getcwd(), path)
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)  # the working directory may be gone
 
 
 def find_rootfs(bundle: str, path: str | None) -> str:

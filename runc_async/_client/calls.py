@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
-import functools
 import math
 import os
-import warnings
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal
 
-from .._answers.decode import decode_state, decode_version
-from .._answers.outcome import check_finished, check_time, raise_failure, refused_as_existing, respond
-from .._bundles.check import check_bundle
+from msgspec import structs
+
+from .._answers.outcome import check_finished, check_time, command_error, raise_failure, respond
+from .._bundles.check import SavesItself, Source, check_bundle
 from .._commands import argv, words
 from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout, check_timeout
-from .._commands.support import SINCE, UNKNOWN, check_feature, sends_pidfd, supported
 from .._commands.words import StrPath
-from .._containers.adoption import adopt_processes
-from .._containers.leftovers import unmount
-from .._linux.subreaper import reap_adopted
+from .._containers.ownership import note_start
+from .._linux.runtime_directory import check_runtime_directory
 from .._process.launch import signal_name
 from .._process.running import ProcessRunner
-from .._shield import retried_once, shielded
-from ..errors import (
-    BundleNotFound,
-    CleanupWarning,
-    CommandError,
-    DecodeError,
-    ExitError,
-    RuncCrashed,
-    RuncError,
-    RuncTimeout,
-)
-from ..features import Version
+from .._unicode import require_unicode
+from ..errors import BundleNotFound, CommandError, ExitError
 from ..response import Response
-from ..runner import Argument, Invocation, OwnOutput, PidfdSocket, PrivateLog, Runner, StopPolicy, Streams, noted_ends
+from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams
 from ..stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 DRAIN_TIMEOUT = 1.0
 """Seconds for which captured output is read on, after the exit, while other processes hold the pipe."""
@@ -60,13 +42,16 @@ KILL = StopPolicy()
 GRACE: Final = 5.0
 """Seconds between SIGTERM and SIGKILL, when nothing else is asked for."""
 
-LET_FINISH = StopPolicy(patience=10.0, grace=GRACE)
-"""For commands that change something: SIGKILL in the middle leaves half-made containers (runc#4534)."""
+LET_FINISH = StopPolicy(patience=10.0, grace=GRACE, hooks=True)
+"""For commands that change something: SIGKILL in the middle leaves partial containers (runc#4534)."""
 
 LET_HELPER_FINISH = StopPolicy(patience=1.0, helpers=True)
 """For a runc that has started a program of the host's, and reads what that prints: it would be orphaned."""
 
 OWN_OUTPUT: Final = OwnOutput()
+
+PROCESS_COMMANDS: Final = frozenset({"create", "run", "exec", "restore"})
+"""The commands that make a process in a container, which inherits runc's signals; for the others a look costs more."""
 
 NO_GUARD: Final = contextlib.nullcontext()
 
@@ -76,8 +61,6 @@ UNDO_TIMEOUT: Final = 20.0
 
 class Calls:
     """The options of a client, and the way of a call from a command to its result."""
-
-    _version: Version | None = None
 
     def __init__(
         self,
@@ -97,6 +80,7 @@ class Calls:
         timeout: float | None = None,
         pdeathsig: int | str | None = None,
         process_group: int | None = None,
+        restore_signals: bool = True,
         max_concurrency: int | None = DEFAULT_CONCURRENCY,
         runner: Runner | None = None,
     ) -> None:
@@ -118,6 +102,7 @@ class Calls:
         if self._pdeathsig is not None and not signal_name(self._pdeathsig):
             raise ValueError(f"pdeathsig must be a signal that has a name: {pdeathsig!r}")
         self._process_group = None if process_group is None else words.non_negative("process_group", process_group)
+        self._restore_signals = restore_signals
         self._max_concurrency = max_concurrency
         self.runner: Runner = ProcessRunner() if runner is None else runner
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
@@ -133,7 +118,14 @@ class Calls:
         )
 
     def invocation(self, command: Command, streams: Streams, **settings: Any) -> Invocation:
-        """Put the client's options around a command."""
+        """Put the client's options around a command.
+
+        Raises:
+            PermissionDenied: If $XDG_RUNTIME_DIR names no directory that runc can use.
+        """
+        # Another runner may run it as another user, who has another one.
+        if (directory := self._runtime_directory()) is not None and type(self.runner) is ProcessRunner:
+            check_runtime_directory(directory, os.path.basename(self._command), command.container_id)
         return Invocation(
             command=command.name,
             argv=(*self._prefix, *command.words),
@@ -143,27 +135,39 @@ class Calls:
             cwd=self._cwd,
             pdeathsig=self._pdeathsig,
             process_group=self._process_group,
+            restore_signals=self._restore_signals and command.name in PROCESS_COMMANDS,
             **settings,
         )
 
-    def bundle(self, container_id: str, bundle: StrPath) -> str:
-        """Return the absolute path of a bundle, having looked at it before runc is started.
+    def _runtime_directory(self) -> str | None:
+        """Return $XDG_RUNTIME_DIR, as runc gets it, where runc heeds it: not as root, and not with a `--root`."""
+        if self._root is not None or os.geteuid() == 0:
+            return None
+        return self._env.get("XDG_RUNTIME_DIR", os.environ.get("XDG_RUNTIME_DIR")) or None
+
+    def bundle(self, container_id: str, bundle: StrPath, *, strict: bool = False) -> Source:
+        """Return the absolute path of a bundle, having looked at it before runc is started; encode a `Bundle`'s spec.
 
         One that isn't here at all is left to runc: a runner can take runc to another mount namespace.
 
         Raises:
             InvalidContainerID: If the container that it is for can't have that id.
             BundleNotFound: If something is there, and is no bundle.
-            ValueError: If the path is empty or has a NUL byte.
+            ValueError: If the path is empty, has a NUL byte or isn't UTF-8, or if a value in a `Bundle`'s spec has no
+                form in JSON.
+            TypeError: If it isn't a path, or likewise.
         """
         words.check_container_id(container_id)
-        path = words.absolute(bundle)
+        path = require_unicode("the path of the bundle", words.absolute(bundle))
         if not os.path.lexists(path):
-            return path
+            return Source(path, None, None)
         try:
-            return check_bundle(path)
+            path = check_bundle(path)
         except BundleNotFound as error:
             raise BundleNotFound((), None, container_id=container_id, message=error.message) from None
+        if not isinstance(bundle, SavesItself):
+            return Source(path, None, None)
+        return Source(path, bundle.saved(), bundle.spec.to_builtins() if strict else None)
 
     def _environment(self) -> dict[str, str] | None:
         """Tell runc's environment; None where it is ours unchanged, which spares a copy."""
@@ -207,6 +211,7 @@ class Calls:
 
     async def run_now(self, invocation: Invocation) -> Response:
         """Run a request/response command without waiting for a turn, and raise if runc fails."""
+        note_start()
         completed = await self.runner.run(invocation)
         check_finished(invocation, completed)
         return respond(invocation, completed)
@@ -224,7 +229,12 @@ class Calls:
         return turns
 
     async def run_program(
-        self, invocation: Invocation, *, check: bool, started: Callable[[int], None] | None
+        self,
+        invocation: Invocation,
+        *,
+        check: bool,
+        started: Callable[[int], None] | None,
+        reported: Callable[[], None] | None = None,
     ) -> Response:
         """Run a command whose exit code is a container's process's own, and raise if it was runc that failed.
 
@@ -233,10 +243,14 @@ class Calls:
             CommandError: If runc fails.
             RuncTimeout: If it takes longer than the invocation's timeout.
         """
+        if reported is not None:
+            invocation = structs.replace(invocation, reported=reported)
+        note_start()
         completed = await self.runner.run(invocation, started=started)
         if invocation.stop.waits_for_process:
             check_time(invocation, completed)
             raise_failure(invocation, completed)
+            await self.check_ran(invocation, completed)
         else:  # detached: the code is runc's own
             check_finished(invocation, completed)
         response = respond(invocation, completed)
@@ -244,158 +258,23 @@ class Calls:
             raise ExitError(response, invocation.container_id)
         return response
 
-    @contextlib.asynccontextmanager
-    async def creating(self, container_id: str, *, keep: bool = False) -> AsyncGenerator[None]:
-        """Delete the container if the block is cancelled, runs out of time, or loses runc, while it makes one.
+    async def check_ran(self, invocation: Invocation, completed: Completed) -> None:
+        """Raise if a runtime that has reported no process can't run at all.
 
-        One that was there before isn't ours: then runc has refused to make another. That is asked of the file system,
-        for it costs a microsecond and a call of runc ten milliseconds; and, since the runtime may keep its containers
-        elsewhere, before anything is deleted of the container itself. Nor is one that somebody else has made meanwhile:
-        a runc that was let finish has refused, too.
+        A pid file of the caller's may be in another mount namespace; so the runtime is asked for its version.
         """
-        existed = await self.exists(container_id)
-        begun = dt.datetime.now(dt.UTC)
-        with noted_ends() as ends:
+        unknown = completed.returncode and completed.process is None and isinstance(self.runner, ProcessRunner)
+        if unknown and argv.has_own_pid_file(invocation.argv):
             try:
-                yield
-            except (asyncio.CancelledError, RuncTimeout, RuncCrashed):
-                if not (existed or keep or any(refused_as_existing(*end) for end in ends)):
-                    await shielded(self.discard(container_id, begun))
-                raise
-
-    async def exists(self, container_id: str) -> bool:
-        """Tell whether there is a container of that id."""
-        try:
-            os.stat(os.path.join(self.state_directory(), words.check_container_id(container_id)))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:  # not ours to look into, as under a runner that goes through sudo
-            try:
-                await self.run_now(self.state_invocation(container_id))
+                await self.run_now(self.invocation(argv.version(), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL))
             except CommandError:
-                return False
-        return True
-
-    def state_invocation(self, container_id: str) -> Invocation:
-        """Ask for the state of a container, for a call that has its turn already."""
-        return self.invocation(argv.state(container_id), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL)
+                raise command_error(invocation, completed) from None
 
     def state_directory(self) -> str:
         """Tell where runc, and crun, keep their containers: runc(8), `--root`."""
         if self._root is not None:
             return self._root
-        private = None if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
-        return os.path.join(private or "/run", os.path.basename(self._command))
-
-    async def discard(self, container_id: str, begun: dt.datetime) -> None:
-        """Delete what a call has made that was cut short; name it if that fails.
-
-        It doesn't wait for a turn, which could take any time.
-        """
-        delete = self.invocation(
-            argv.delete(container_id, force=True), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
-        )
-
-        async def undo() -> None:
-            from .._containers.leftovers import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
-
-            if not await self.older(container_id, begun):
-                with self.ending(container_id):
-                    await self.run_now(delete)
-                left.extend(await remove_cgroups(container_id))
-
-        left: list[Path] = []
-        try:
-            await retried_once(undo)
-        except (RuncError, OSError, asyncio.CancelledError) as exc:
-            reason = str(exc) or type(exc).__name__
-            warnings.warn(f"container {container_id!r} may be left behind: {reason}", CleanupWarning, stacklevel=2)
-        if left:
-            signal_name = ", ".join(map(str, left))
-            warnings.warn(f"of container {container_id!r} is left behind: {signal_name}", CleanupWarning, stacklevel=2)
-
-    @contextlib.contextmanager
-    def ending(self, container_id: str) -> Generator[None]:
-        """Take away what keeps a container from ending within the block: mounts, and processes that are our children.
-
-        Raises:
-            OSError: If the root filesystem, mounted for a restore that was killed, can't be kept from a deletion.
-        """
-        unmount(os.path.join(self.state_directory(), container_id))
-        reap_adopted()
-        adopt_processes(self.state_directory(), container_id)
-        try:
-            yield
-        finally:
-            reap_adopted()
-
-    async def older(self, container_id: str, begun: dt.datetime) -> bool:
-        """Tell whether a container was created before `begun`; a half-made one can't tell, and wasn't."""
-        try:
-            created = decode_state((await self.run_now(self.state_invocation(container_id))).stdout).created
-        except (CommandError, DecodeError):
-            return False
-        return created is not None and created < begun
-
-    async def require(self, given: Mapping[str, object], timeout: Timeout = DEFAULT) -> None:
-        """Raise if the runtime lacks a feature that is given. Where none is, nothing is asked.
-
-        Raises:
-            UnsupportedError: If it has no such feature.
-            RuncTimeout: If the answer takes longer than `timeout`.
-        """
-        for feature in [feature for feature, value in given.items() if value]:
-            check_feature(feature, await self.known_version(timeout))
-
-    def check_command(self, command: str) -> None:
-        """Raise if the client knows already that the runtime lacks a command.
-
-        Nobody is asked for that: a runtime of which nothing is known yet refuses the command itself, in as much time.
-
-        Raises:
-            UnsupportedError: If it has no such command.
-        """
-        if self._version is not None:
-            check_feature(command, self._version)
-
-    async def pidfd_socket_for_create(self, given: StrPath | None, timeout: Timeout) -> StrPath | PidfdSocket | None:
-        """Tell what `create` gets for `--pidfd-socket` when its process is to be held.
-
-        That is what the caller has given; else a socket of the runner's own, if the runtime is known to send to it.
-        Another runner may know nothing of such a socket, and isn't asked.
-        """
-        if given is not None or not isinstance(self.runner, ProcessRunner):
-            return given
-        return PidfdSocket() if sends_pidfd(await self.known_version(timeout)) else None
-
-    def pidfd_socket_for_exec(self) -> PidfdSocket | None:
-        """Tell what `exec` gets for `--pidfd-socket`: a socket if the version is known; nobody is asked for it."""
-        known = self._version is not None and isinstance(self.runner, ProcessRunner)
-        return PidfdSocket() if known and sends_pidfd(self._version or UNKNOWN) else None
-
-    async def known_version(self, timeout: Timeout) -> Version:
-        """Ask for the version, once: who comes while it is being asked for waits for the answer."""
-        if self._version is None:
-            loop = asyncio.get_running_loop()
-            try:
-                async with self._asking_version.setdefault(loop, asyncio.Lock()):
-                    if self._version is None:
-                        self._version = await self._ask_version(timeout)
-            finally:
-                self._asking_version.pop(loop, None)
-        return self._version
-
-    async def _ask_version(self, timeout: Timeout) -> Version:
-        """Ask for the version."""
-        try:
-            return decode_version((await self.request(argv.version(), timeout=timeout, stop=KILL)).stdout)
-        except (CommandError, DecodeError):
-            return UNKNOWN
-
-    @functools.cached_property
-    def _asking_version(self) -> dict[asyncio.AbstractEventLoop, asyncio.Lock]:
-        """Who asks for the version, in each event loop."""
-        return {}
+        return os.path.join(self._runtime_directory() or "/run", os.path.basename(self._command))
 
     def waiting(
         self,
@@ -429,12 +308,6 @@ class Calls:
     def __str__(self) -> str:
         """Show the program and its root directory, as arguments."""
         return repr(self._command) + ("" if self._root is None else f", root={self._root!r}")
-
-    async def supports(self, feature: str, timeout: Timeout) -> bool:
-        """Return whether the runtime has a feature: see `Runc.supports`."""
-        if feature not in SINCE:
-            raise ValueError(f"feature must be one of {', '.join(SINCE)}: {feature!r}")
-        return supported(feature, await self.known_version(timeout))
 
 
 def _has_stdin(io: StdIO | None) -> bool:

@@ -23,6 +23,8 @@ from ..response import Response
 from ..runner import StopPolicy
 from ..stdio import StdIO
 from .calls import DRAIN_TIMEOUT, GRACE, LET_FINISH, Calls
+from .requirements import Requirements
+from .undo import Undo
 
 LET_CRIU_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.grace, helpers=True)
 """Without runc, criu gives up at its next message to runc, and leaves a dumped container running."""
@@ -53,6 +55,8 @@ class Checkpoints:
     """The commands that take criu."""
 
     _calls: Calls
+    _undo: Undo
+    _requirements: Requirements
 
     async def checkpoint(
         self,
@@ -149,8 +153,8 @@ class Checkpoints:
             auto_dedup=auto_dedup,
         )
         command = argv.checkpoint(container_id, (*dump.words(), *words.unchecked(extra_args)))
-        self._calls.check_command("checkpoint")
-        await self._calls.require(
+        self._requirements.check_command("checkpoint")
+        await self._requirements.require(
             {
                 "checkpoint --lazy-pages": lazy_pages,
                 "checkpoint --status-fd": status_fd is not None,
@@ -163,7 +167,7 @@ class Checkpoints:
             },
             timeout,
         )
-        with with_criu_log(dump.log_directory), self._calls.ending(container_id):
+        with with_criu_log(dump.log_directory), self._undo.ending(container_id):
             await self._calls.request(
                 command,
                 timeout=timeout,
@@ -255,6 +259,7 @@ class Checkpoints:
             CheckpointError: If criu fails, or isn't there, or there are no images; it has the end of criu's log.
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
@@ -285,9 +290,8 @@ class Checkpoints:
             extra_args=extra_args,
         )
         switches = words.switches(detach=detach, no_subreaper=no_subreaper)
-        command = argv.restore(
-            container_id, self._calls.bundle(container_id, bundle), creation, (*switches, *restoration.words())
-        )
+        source = self._calls.bundle(container_id, bundle)
+        command = argv.restore(container_id, source.path, creation, (*switches, *restoration.words()))
         invocation = self._calls.waiting(
             command,
             io=io,
@@ -303,15 +307,17 @@ class Checkpoints:
         )
         await self._require_for_restore(restoration, timeout or DEFAULT, no_pivot=no_pivot, no_subreaper=no_subreaper)
         with naming_criu_mounts(restoration.log_directory), with_criu_log(restoration.log_directory):
-            async with self._calls.creating(container_id):
-                return await self._calls.run_program(invocation, check=check, started=task_status.started)
+            async with source.held() as read, self._undo.creating(container_id):
+                return await self._calls.run_program(
+                    invocation, check=check, started=task_status.started, reported=read
+                )
 
     async def _require_for_restore(
         self, restoration: Restoration, timeout: Timeout, *, no_pivot: bool = False, no_subreaper: bool = False
     ) -> None:
         """Raise if the runtime lacks the command, or one of the options that are given."""
-        self._calls.check_command("restore")
-        await self._calls.require(
+        self._requirements.check_command("restore")
+        await self._requirements.require(
             {
                 "restore --lazy-pages": restoration.lazy_pages,
                 "restore --auto-dedup": restoration.auto_dedup,

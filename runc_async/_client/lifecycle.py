@@ -10,15 +10,20 @@ from collections.abc import Sequence
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
+from .._answers.decode import decode_state
 from .._commands import argv
 from .._commands.argv import Command, Creation
 from .._commands.options import DEFAULT, Timeout
 from .._commands.support import CREATE_PIDFD_SOCKET
 from .._commands.words import FileDescriptor, StrPath, preserved
 from .._containers.adoption import adopt_processes
+from ..errors import CommandError, ContainerNotRunning, ContainerPaused, DecodeError, RuncTimeout
 from ..response import Response
+from ..state import Status
 from ..stdio import NullIO, StdIO
 from .calls import LET_FINISH, Calls
+from .requirements import Requirements
+from .undo import Undo
 
 if TYPE_CHECKING:
     from ..spec import LinuxResources
@@ -28,6 +33,8 @@ class Lifecycle:
     """The commands that change a container."""
 
     _calls: Calls
+    _undo: Undo
+    _requirements: Requirements
 
     async def create(
         self,
@@ -44,6 +51,7 @@ class Lifecycle:
         no_pivot: bool = False,
         no_new_keyring: bool = False,
         # the call
+        strict: bool = False,
         extra_args: Sequence[str] = (),
         timeout: Timeout = DEFAULT,
     ) -> Response:
@@ -66,15 +74,18 @@ class Lifecycle:
             pidfd_socket: Path of a listening AF_UNIX socket that gets a pidfd of its process. runc 1.2 and later.
             no_pivot: Don't use pivot_root(2): for root file systems in a ramdisk.
             no_new_keyring: Keep the caller's session keyring.
+            strict: Refuse a configuration of which the runtime would pass over a part: see `Runc.check`. It is read for
+                that, if `bundle` is a path.
             extra_args: More options, passed on as they are.
             timeout: Seconds, or None for no limit; the client's own if left out.
 
         Raises:
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
-            UnsupportedError: If the runtime has no such option.
+            UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right.
             RuncTimeout: If it takes longer than `timeout`; then what it has made is deleted.
@@ -82,9 +93,10 @@ class Lifecycle:
             CommandError: If runc fails in another way.
         """
         fds = preserved(preserve_fds)
+        source = self._calls.bundle(container_id, bundle, strict=strict)
         command = argv.create(
             container_id,
-            self._calls.bundle(container_id, bundle),
+            source.path,
             Creation(
                 pid_file=pid_file,
                 console_socket=console_socket,
@@ -95,15 +107,18 @@ class Lifecycle:
                 extra_args=extra_args,
             ),
         )
-        await self._calls.require({CREATE_PIDFD_SOCKET: pidfd_socket is not None}, timeout)
-        response = await self._calls.request(
-            command,
-            timeout=timeout,
-            stop=LET_FINISH,
-            streams=io or NullIO(),
-            preserve_fds=fds,
-            guard=self._calls.creating(container_id),
-        )
+        await self._requirements.require({CREATE_PIDFD_SOCKET: pidfd_socket is not None}, timeout)
+        if strict:
+            await self._requirements.require_all_of(source, timeout)
+        async with source.held():
+            response = await self._calls.request(
+                command,
+                timeout=timeout,
+                stop=LET_FINISH,
+                streams=io or NullIO(),
+                preserve_fds=fds,
+                guard=self._undo.creating(container_id),
+            )
         adopt_processes(self._calls.state_directory(), container_id)
         return response
 
@@ -178,7 +193,7 @@ class Lifecycle:
             CommandError: If runc fails in another way.
         """
         command = argv.delete(container_id, force=force)
-        with self._calls.ending(container_id):
+        with self._undo.ending(container_id):
             await self._run_quietly(command, timeout)
 
     async def pause(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
@@ -191,14 +206,36 @@ class Lifecycle:
             timeout: Seconds, or None for no limit; the client's own if left out.
 
         Raises:
-            ContainerNotRunning: If it doesn't run, or is paused already.
+            ContainerPaused: If it is paused already; crun takes that for done.
+            ContainerNotRunning: If it doesn't run.
             ContainerNotFound: If there is no such container.
             InvalidContainerID: If the id can't be one.
             RuncTimeout: If it takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._run_quietly(argv.pause(container_id), timeout)
+        try:
+            await self._run_quietly(argv.pause(container_id), timeout)
+        except ContainerNotRunning as error:  # runc says so of a paused one, too
+            if not await self._is_paused(container_id):
+                raise
+            raise ContainerPaused(
+                error.args,
+                error.exit_code,
+                error.stderr,
+                error.log,
+                stdout=error.stdout,
+                container_id=container_id,
+                message="it is paused already",
+            ) from None
+
+    async def _is_paused(self, container_id: str) -> bool:
+        """Ask whether a container is paused; False if that can't be known."""
+        try:
+            state = decode_state((await self._calls.run_now(self._undo.state_invocation(container_id))).stdout)
+        except (CommandError, DecodeError, RuncTimeout):
+            return False
+        return state.status == Status.PAUSED
 
     async def resume(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Thaw all processes of a container: runc-resume(8).
@@ -259,7 +296,7 @@ class Lifecycle:
             container_id, resources.encode(), l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema
         )
         cpu = resources.cpu
-        await self._calls.require(
+        await self._requirements.require(
             {
                 "update --l3-cache-schema": l3_cache_schema is not None,
                 "update --mem-bw-schema": mem_bw_schema is not None,

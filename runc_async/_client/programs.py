@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import msgspec
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
+from .._answers.decode import decode_state
 from .._answers.outcome import raise_failure
 from .._commands import argv
-from .._commands.argv import Command, Creation, Execution, Overrides
+from .._commands.argv import Creation, Overrides
+from .._commands.execution import exec_command
 from .._commands.options import DEFAULT, ProcessOptions, Timeout
 from .._commands.words import FileDescriptor, StrPath, User, preserved
-from .._linux.subreaper import adopting
+from .._process.running import ProcessRunner
 from ..containerprocess import ContainerProcess
+from ..errors import RuncError
 from ..response import Response
-from ..runner import PidfdSocket
+from ..runner import Completed, Process as Running
 from ..stdio import CapturedIO, NullIO, PtyIO, StdIO
 from .calls import DRAIN_TIMEOUT, GRACE, Calls
+from .requirements import Requirements
+from .undo import Undo
 
 if TYPE_CHECKING:
     from ..spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
-
-EXECUTION_OPTIONS = ("cgroup", "ignore_paused", "pid_file", "pidfd_socket", "extra_args")
-"""Those of `ProcessOptions` that hold with a whole process document too."""
 
 
 class Programs:
     """The commands that may wait for a process of a container's."""
 
     _calls: Calls
+    _undo: Undo
+    _requirements: Requirements
 
     async def run(
         self,
@@ -44,6 +50,7 @@ class Programs:
         keep: bool = False,
         no_subreaper: bool = False,
         check: bool = False,
+        strict: bool = False,
         timeout: float | None = None,
         grace: float = GRACE,
         drain_timeout: float = DRAIN_TIMEOUT,
@@ -75,11 +82,13 @@ class Programs:
             keep: Don't delete the container when its process has ended. runc 1.1 and later.
             no_subreaper: Don't reap what the container's processes leave behind.
             check: Raise `ExitError` for an exit code other than 0.
+            strict: Refuse a configuration of which the runtime would pass over a part: see `Runc.check`. It is read for
+                that, if `bundle` is a path.
             timeout: Seconds for the whole run, or None for no limit.
             grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
                 once. A container's first process ignores SIGTERM unless it has a handler for it.
-            drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe;
-                none with `detach`.
+            drain_timeout: Seconds for which captured output is read on, at most, after the exit, while others hold the
+                pipe; it ends when nothing has come for 0.05 seconds. None with `detach`.
             io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`. With `detach` the container gets the
                 streams themselves, as in `create`.
             input: What it reads on stdin; nothing if left out. Not with `detach`.
@@ -96,9 +105,10 @@ class Programs:
             ExitError: If `check` is set and the exit code isn't 0.
             ContainerExists: If there is a container of that id.
             BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
-            UnsupportedError: If the runtime has no such option.
+            UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right.
             RuncTimeout: If it takes longer than `timeout`; it has the output so far.
@@ -117,9 +127,10 @@ class Programs:
             extra_args=extra_args,
             own_pid_file=not detach and pid_file is None,  # the caller's may be in another mount namespace
         )
+        source = self._calls.bundle(container_id, bundle, strict=strict)
         command = argv.run(
             container_id,
-            self._calls.bundle(container_id, bundle),
+            source.path,
             creation,
             detach=detach,
             keep=keep,
@@ -135,11 +146,13 @@ class Programs:
             grace=grace,
             detach=detach,
         )
-        await self._calls.require(
+        await self._requirements.require(
             {"run --keep": keep, "run --pidfd-socket": pidfd_socket is not None}, timeout or DEFAULT
         )
-        async with self._calls.creating(container_id, keep=keep and not detach):
-            return await self._calls.run_program(invocation, check=check, started=task_status.started)
+        if strict:
+            await self._requirements.require_all_of(source, timeout or DEFAULT)
+        async with source.held() as read, self._undo.creating(container_id, keep=keep and not detach):
+            return await self._calls.run_program(invocation, check=check, started=task_status.started, reported=read)
 
     async def exec(
         self,
@@ -185,13 +198,13 @@ class Programs:
         Args:
             container_id: Its id.
             process: A `spec.Process`, which says everything; or a sequence of arguments, for which the container's own
-                process is the template.
+                process is the template, as the bundle's config.json has it at that moment.
             tty: With a terminal; for the streams of `PtyIO`, or with `detach` and `console_socket`.
             cwd: Its working directory in the container.
             env: Variables to add to its environment.
             user: A uid, `"uid:gid"`, or `(uid, gid)`; runc takes numbers only.
             additional_gids: More groups. Not in crun.
-            caps: Capabilities to add, such as `"CAP_NET_RAW"`.
+            caps: Capabilities to add, such as `"CAP_NET_RAW"`, or `"NET_RAW"` for short.
             no_new_privs: Set no_new_privs.
             process_label: SELinux label.
             apparmor: AppArmor profile.
@@ -200,8 +213,8 @@ class Programs:
             timeout: Seconds for the whole run, or None for no limit.
             grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
                 once. A container's first process ignores SIGTERM unless it has a handler for it.
-            drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe;
-                none with `detach`.
+            drain_timeout: Seconds for which captured output is read on, at most, after the exit, while others hold the
+                pipe; it ends when nothing has come for 0.05 seconds. None with `detach`.
             io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`.
             input: What it reads on stdin; nothing if left out. Not with `detach`.
             console_socket: Path of a listening AF_UNIX socket that gets the terminal's descriptor; with `detach` only.
@@ -219,6 +232,7 @@ class Programs:
             ContainerPaused: If it is paused, without `ignore_paused`.
             ContainerNotFound: If there is no such container.
             ExecutableNotFound: If the program isn't in the container.
+            ArgumentsTooLong: If an argument is longer than 128 KiB, which is what execve(2) takes; use `input` instead.
             UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, or one of the changes comes with a `spec.Process`.
@@ -244,6 +258,8 @@ class Programs:
             extra_args=extra_args,
         )
         fds = preserved(preserve_fds)
+        if isinstance(io, PtyIO):
+            process, options = await self._with_size(container_id, process, options, io)
         command = exec_command(
             container_id,
             process,
@@ -251,7 +267,7 @@ class Programs:
             preserve_fds=len(fds),
             detach=detach,
             console_socket=console_socket,
-            pidfd_socket=None if detach else self._calls.pidfd_socket_for_exec(),
+            pidfd_socket=None if detach else self._requirements.pidfd_socket_for_exec(),
         )
         invocation = self._calls.waiting(
             command,
@@ -266,9 +282,43 @@ class Programs:
         await self._require_for_exec(options, timeout or DEFAULT)
         return await self._calls.run_program(invocation, check=check, started=task_status.started)
 
+    async def _with_size(
+        self, container_id: str, process: Process | Sequence[str], options: ProcessOptions, io: PtyIO
+    ) -> tuple[Process | Sequence[str], ProcessOptions]:
+        """Return a process with a terminal of a size, and the options that are left to give beside it.
+
+        Arguments stay as they are where the container's own process isn't to be had here, or where the runtime isn't a
+        runc: the size is set then when the process runs already.
+        """
+        from .._commands.exec_template import from_template, sized  # noqa: PLC0415 - only terminals need it
+
+        if isinstance(process, msgspec.Struct):
+            return sized(process, io), options
+        exec_command(container_id, process, options)  # what can't be right is refused before anything is started
+        given: dict[str, Any] = dict(options)
+        overrides = Overrides(**{name: value for name, value in given.items() if name in Overrides.__struct_fields__})
+        if not overrides.tty or overrides.caps or not isinstance(self._calls.runner, ProcessRunner):
+            return process, options
+        template = await self._own_process(container_id)
+        if template is None:
+            return process, options
+        left = {name: value for name, value in given.items() if name not in Overrides.__struct_fields__}
+        return from_template(template, process, overrides, io), cast("ProcessOptions", left)
+
+    async def _own_process(self, container_id: str) -> Process | None:
+        """Return the process of a container's configuration, as runc reads it; None if it can't be had."""
+        if (await self._requirements.known_version(DEFAULT)).runtime != "runc":
+            return None
+        from ..bundle import Bundle  # noqa: PLC0415 - it loads the whole of `spec`, which takes milliseconds
+
+        with contextlib.suppress(RuncError, OSError):
+            state = decode_state((await self._calls.run_now(self._undo.state_invocation(container_id))).stdout)
+            return (await Bundle.open(state.bundle, strict=False)).spec.process
+        return None
+
     async def _require_for_exec(self, options: ProcessOptions, timeout: Timeout = DEFAULT) -> None:
         """Raise if the runtime lacks one of the options that are given."""
-        await self._calls.require(
+        await self._requirements.require(
             {
                 "exec --cgroup": options.get("cgroup"),
                 "exec --ignore-paused": options.get("ignore_paused"),
@@ -291,6 +341,7 @@ class Programs:
         """Run one more process in a container, with live streams; on the way out stop it, whatever has happened.
 
         On the way out it gets SIGTERM and, `grace` seconds later, SIGKILL; runc is reaped and the streams are closed.
+        Output that no task reads meanwhile is discarded, so that a full pipe doesn't block the process.
         No cancel interrupts that, and it takes a bounded time. Exceptions of the block pass unchanged. runc stays for
         as long as the process runs: it is the one that knows how the process ends, on every kernel.
 
@@ -299,7 +350,7 @@ class Programs:
         Args:
             container_id: Its id.
             process: A `spec.Process`, which says everything; or a sequence of arguments, for which the container's own
-                process is the template.
+                process is the template, as the bundle's config.json has it at that moment.
             io: Its streams; `NullIO()` if left out. With `PipedIO` the handle has `stdin`, `stdout` and `stderr`; with
                 `PtyIO` it has `pty`, and arguments get a terminal without being told.
             grace: Seconds between SIGTERM and SIGKILL.
@@ -310,6 +361,7 @@ class Programs:
             ContainerPaused: If it is paused, without `ignore_paused`.
             ContainerNotFound: If there is no such container.
             ExecutableNotFound: If the program isn't in the container.
+            ArgumentsTooLong: If an argument is longer than 128 KiB, which is what execve(2) takes; use `stdin` instead.
             UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
@@ -321,13 +373,15 @@ class Programs:
         check_live(io)
         options.setdefault("tty", isinstance(io, PtyIO) and not isinstance(process, msgspec.Struct))
         fds = preserved(options.get("preserve_fds", ()))
+        if isinstance(io, PtyIO):
+            process, options = await self._with_size(container_id, process, options, io)
         invocation = self._calls.waiting(
             exec_command(
                 container_id,
                 process,
                 options,
                 preserve_fds=len(fds),
-                pidfd_socket=self._calls.pidfd_socket_for_exec(),
+                pidfd_socket=self._requirements.pidfd_socket_for_exec(),
             ),
             io=io or NullIO(),
             data=None,
@@ -341,43 +395,11 @@ class Programs:
         try:
             ended = await running.started()
             if ended is not None:
-                raise_failure(invocation, ended)
+                raise_failure(invocation, with_unread(ended, running) if ended.process == "none" else ended)
+                await self._calls.check_ran(invocation, ended)
             yield ContainerProcess(container_id, running, invocation)
         finally:
             await running.aclose()
-
-
-def exec_command(
-    container_id: str,
-    process: Process | Sequence[str],
-    options: ProcessOptions,
-    *,
-    preserve_fds: int = 0,
-    detach: bool = False,
-    console_socket: StrPath | None = None,
-    pidfd_socket: PidfdSocket | None = None,
-) -> Command:
-    """Put `runc exec` together, of a whole document or of arguments with changes to the container's own process.
-
-    Raises:
-        ValueError: If changes come with a document: runc would ignore them.
-    """
-    given: dict[str, Any] = dict(options)
-    if given.get("pidfd_socket") is None:
-        given["pidfd_socket"] = pidfd_socket
-    overrides = Overrides(**{name: given[name] for name in Overrides.__struct_fields__ if name in given})
-    execution = Execution(
-        detach=detach,
-        own_pid_file=not detach or adopting(),
-        console_socket=console_socket,
-        preserve_fds=preserve_fds,
-        **{name: given[name] for name in EXECUTION_OPTIONS if name in given},
-    )
-    if not isinstance(process, msgspec.Struct):
-        return argv.exec_arguments(container_id, process, execution, overrides)
-    if overrides != Overrides():
-        raise ValueError("a spec.Process says everything itself: set its fields instead of giving options beside it")
-    return argv.exec_document(container_id, process.encode(), execution)
 
 
 def check_live(io: StdIO | None) -> None:
@@ -390,3 +412,19 @@ def check_live(io: StdIO | None) -> None:
         raise ValueError(  # noqa: TRY004 - it is a kind of IO, but not one for a handle
             "CapturedIO comes with a Response: use PipedIO here, or run() and exec()"
         )
+
+
+_UNREAD_LIMIT = 1 << 16
+"""Bytes of an error message that are read from a stream of the handle: a pipe holds as many."""
+
+
+def with_unread(completed: Completed, running: Running) -> Completed:
+    """Add to a runc process that has failed what waits in its live stderr, or terminal: no handle will ever read it."""
+    stream = running.stderr or running.pty
+    if stream is None or completed.returncode == 0:
+        return completed
+    try:
+        unread = os.read(stream.fileno(), _UNREAD_LIMIT)  # it doesn't block
+    except OSError:  # nothing has come, or the other end of the terminal is closed
+        return completed
+    return msgspec.structs.replace(completed, stderr=unread)

@@ -12,15 +12,19 @@ from .._answers import decode
 from .._commands import argv
 from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout
+from .._containers.record import has_no_cgroup
 from .._linux.files import open_itself
 from .._linux.scratch import scratch_directory
-from ..errors import CommandError, DecodeError
+from ..errors import CommandError, DecodeError, ResourceError
 from ..features import Features, Version
+from ..ignored import Ignored
 from ..runner import StopPolicy
 from ..state import State
 from ..stats import Stats
 from ..top import Top
 from .calls import KILL, LET_HELPER_FINISH, OWN_OUTPUT, Calls
+from .requirements import Requirements
+from .undo import Undo
 
 if TYPE_CHECKING:
     from ..spec import Spec
@@ -34,6 +38,8 @@ class Queries:
     """The commands that only read."""
 
     _calls: Calls
+    _undo: Undo
+    _requirements: Requirements
 
     async def state(self, container_id: str, *, timeout: Timeout = DEFAULT) -> State:
         """Tell what a container is and does: runc-state(8).
@@ -134,6 +140,7 @@ class Queries:
 
         Raises:
             ContainerNotRunning: If the container is stopped: it has no figures any more.
+            ResourceError: If the container has no cgroup, as without root: runc then prints zeros.
             ContainerNotFound: If there is no such container.
             InvalidContainerID: If the id can't be one.
             UnsupportedError: If the runtime has no events, as crun.
@@ -143,8 +150,12 @@ class Queries:
             CommandError: If runc fails in another way.
         """
         command = argv.stats(container_id)
-        self._calls.check_command("events")
-        return decode.decode_stats(await self._read(command, timeout))
+        self._requirements.check_command("events")
+        stats = decode.decode_stats(await self._read(command, timeout))
+        if stats == Stats() and has_no_cgroup(self._calls.state_directory(), container_id):
+            message = "no figures: the container has no cgroup of its own"
+            raise ResourceError((), None, container_id=container_id, message=message)
+        return stats
 
     async def spec(self, *, rootless: bool = False, timeout: Timeout = DEFAULT) -> Spec:
         """Tell the example configuration of this runtime: runc-spec(8).
@@ -184,7 +195,7 @@ class Queries:
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        self._calls.check_command("features")
+        self._requirements.check_command("features")
         return decode.decode_features(await self._read(argv.features(), timeout))
 
     async def version(self, *, timeout: Timeout = DEFAULT) -> Version:
@@ -227,7 +238,35 @@ class Queries:
             RuncTimeout: If it takes longer than `timeout`.
             RuncNotFound: If there is no runc.
         """
-        return await self._calls.supports(feature, timeout)
+        return await self._requirements.supports(feature, timeout=timeout)
+
+    async def check(self, spec: Spec, *, timeout: Timeout = DEFAULT) -> builtins.list[Ignored]:
+        """Return what the runtime will pass over, or refuse, of a configuration, because it is too old or another one.
+
+        A runtime says nothing of a field that it doesn't know: it goes on as if the field weren't there. Known fields
+        are held against the runtime's version, for which the client asks once; keys that no specification names are
+        found by `runc_async.spec.validate` with `unknown=True`. Of a runtime that this library doesn't know, nothing is
+        known to be ignored. What the host lacks, such as a cgroup controller, isn't asked. `create` and `run` with
+        `strict=True` refuse what this returns::
+
+            config = spec.Spec.default()
+            config.domainname = "example.org"
+            print(*await Runc().check(config))
+
+        Cancelling kills runc at once; nothing is lost.
+
+        Args:
+            spec: The configuration.
+            timeout: Seconds, or None for no limit; the client's own if left out.
+
+        Returns:
+            The parts, each with its path; empty if the runtime knows all of them.
+
+        Raises:
+            RuncTimeout: If it takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+        """
+        return await self._requirements.check(spec, timeout=timeout)
 
 
 def _written(path: str) -> bytes:

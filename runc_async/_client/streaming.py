@@ -9,14 +9,19 @@ from .._commands import argv
 from .._commands.options import DEFAULT
 from .._containers.first_process import InitWatch
 from .._containers.record import recorded_init
-from .._events.reader import EventReader
+from .._events.reader import EventReader, Source
 from .._linux.procfs import ProcessIdentity
 from ..events import EventStream, OnLag
 from ..runner import StreamedOutput
 from .calls import KILL, Calls
+from .requirements import Requirements
+from .undo import Undo
 
 LINE_LIMIT = 4 << 20
 """Bytes of a line that is taken for an event: some hundred times what runc prints on the largest hosts."""
+
+ASK_TIMEOUT = 10.0
+"""Seconds for runc to say why it gives no figures."""
 
 _LONGEST = (1 << 63) // 1_000_000_000
 """Seconds that Go's time.Duration holds: 292 years."""
@@ -26,6 +31,8 @@ class Streaming:
     """The command that goes on telling."""
 
     _calls: Calls
+    _undo: Undo
+    _requirements: Requirements
 
     def events(
         self, container_id: str, *, interval: float = 5.0, on_lag: OnLag = "block", line_limit: int = LINE_LIMIT
@@ -34,15 +41,17 @@ class Streaming:
 
         Nothing is started before the stream is entered or iterated. The first figures come after the first interval.
         The stream ends when the container has ended, whether or not it is deleted; runc itself ends only with
-        cgroup v2. If the first process was killed for memory, an `OOMEvent` comes before the end also where runc tells
-        of none (cgroup v2), unless the cgroup is gone before it can be looked at.
+        cgroup v2. Figures that runc can't read are a `StatsFailedEvent` with the reason, at once; a stream that has
+        none for three intervals in a row ends with that error. If the first process was killed for memory, an
+        `OOMEvent` comes before the end also where runc tells of none (cgroup v2), unless the cgroup is gone before it
+        can be looked at.
 
         Args:
             container_id: Its id.
             interval: Seconds between two figures, at least 0.001; whole milliseconds count.
-            on_lag: What happens if events come faster than they are taken. "block": runc waits, so that none is lost
-                and they may be old. "latest": figures that were not taken in time make way for newer ones, counted in
-                `EventStream.skipped`; no other event is lost.
+            on_lag: What happens if events come faster than they are taken. "block": 256 KiB are read ahead, then runc
+                waits, so that none is lost and they may be old. "latest": figures that were not taken in time make way
+                for newer ones, counted in `EventStream.skipped`; no other event is lost.
             line_limit: Bytes that an event may have as JSON; a longer one is a `DecodeError`.
 
         Raises:
@@ -56,28 +65,38 @@ class Streaming:
         command = argv.events(container_id, milliseconds(interval))
 
         async def start() -> EventReader:
-            self._calls.check_command("events")
-            invocation = self._calls.invocation(command, StreamedOutput(), stop=KILL)
-            watch = await self._watch(container_id)
-            return await EventReader.start(self._calls.runner, invocation, watch, line_limit=line_limit)
+            self._requirements.check_command("events")
+            source = Source(
+                runner=self._calls.runner,
+                invocation=self._calls.invocation(command, StreamedOutput(), stop=KILL),
+                interval=interval,
+                line_limit=line_limit,
+                find=lambda: self._watch(container_id),
+                ask=lambda: self._calls.request(argv.stats(container_id), timeout=ASK_TIMEOUT, stop=KILL),
+            )
+            return await EventReader.start(source)
 
-        return EventStream(container_id, start, on_lag=on_lag, line_limit=line_limit)
+        return EventStream(container_id, self._calls.state_directory(), start, on_lag=on_lag, line_limit=line_limit)
 
     async def _watch(self, container_id: str) -> InitWatch | None:
-        """Watch the container's first process; None if there is none, of which runc itself will tell."""
+        """Watch the container's first process; None if there is no record of it.
+
+        Raises:
+            ProcessLookupError: If the process has ended.
+        """
         try:
             process = recorded_init(self._calls.state_directory(), container_id)
         except PermissionError:  # as under a runner that goes through sudo
             process = await self._reported_init(container_id)
-        try:
-            return None if process is None else InitWatch(process)
-        except ProcessLookupError:
-            return None
+        return None if process is None else InitWatch(process)
 
-    async def _reported_init(self, container_id: str) -> ProcessIdentity | None:
+    async def _reported_init(self, container_id: str) -> ProcessIdentity:
         """Ask runc which process it is."""
         response = await self._calls.request(argv.state(container_id), timeout=DEFAULT, stop=KILL)
-        return ProcessIdentity.told(decode_state(response.stdout).pid)
+        process = ProcessIdentity.told(decode_state(response.stdout).pid)
+        if process is None:
+            raise ProcessLookupError(f"the first process of container {container_id!r} has ended")
+        return process
 
 
 def milliseconds(interval: float) -> int:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import msgspec
 
-from ..runner import Argument, Document, PidfdSocket, PidFile
+from .._linux.prerequisites import check_lengths
+from .._text import capability_name, one_line
+from .._unicode import is_unicode, require_unicode
+from ..runner import Argument, Document, PidfdSocket, PidFile, Setting
 from .words import (
     StrPath,
     User,
@@ -42,6 +46,11 @@ class Command(msgspec.Struct, frozen=True):
     name: str
     words: tuple[Argument, ...]
     container_id: str | None = None
+
+
+def unicode_option(flag: str, value: str | None) -> tuple[str, ...]:
+    """Write an option with a value that goes into a JSON document; nothing for None."""
+    return () if value is None else (flag, require_unicode(flag, argument(flag, value)))
 
 
 def _words(name: str, options: Iterable[Argument], container_id: str, *behind: Argument) -> Command:
@@ -81,6 +90,14 @@ def _pid_file(path: StrPath | None, *, own_pid_file: bool) -> tuple[Argument, ..
     if not own_pid_file:
         return path_option("--pid-file", path)
     return ("--pid-file", PidFile(None if path is None else absolute(path)))
+
+
+def has_own_pid_file(words: Sequence[Argument]) -> bool:
+    """Tell whether the pid of the process is written where the caller has said."""
+    return any(
+        name == "--pid-file" and not (isinstance(value, PidFile) and value.path is None)
+        for name, value in pairwise(words)
+    )
 
 
 def _pidfd_socket(socket: StrPath | PidfdSocket | None) -> tuple[Argument, ...]:
@@ -155,14 +172,27 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
         """Write them."""
         return (
             *switches(tty=self.tty, no_new_privs=self.no_new_privs),
-            *option("--cwd", None if self.cwd is None else os.fspath(self.cwd)),
-            *(word for name, value in (self.env or {}).items() for word in ("--env", setting(name, value))),
+            *unicode_option("--cwd", None if self.cwd is None else os.fspath(self.cwd)),
+            *(word for name, value in (self.env or {}).items() for word in ("--env", unicode_setting(name, value))),
             *option("--user", None if self.user is None else numeric_user(self.user)),
             *(word for gid in self.additional_gids for word in ("--additional-gids", str(non_negative("gid", gid)))),
-            *(word for cap in strings("caps", self.caps) for word in option("--cap", cap)),
-            *option("--process-label", self.process_label),
-            *option("--apparmor", self.apparmor),
+            *(word for cap in strings("caps", self.caps) for word in unicode_option("--cap", capability_name(cap))),
+            *unicode_option("--process-label", self.process_label),
+            *unicode_option("--apparmor", self.apparmor),
         )
+
+
+def unicode_setting(name: str, value: str) -> Setting:
+    """Make a variable of the environment of a container's process, which the runtime passes on in a JSON document.
+
+    Raises:
+        ValueError: As `setting`; or if either isn't UTF-8.
+        TypeError: If either isn't a str.
+    """
+    made = setting(name, value)
+    if not is_unicode(name) or not is_unicode(value):
+        raise ValueError(f"the variable {one_line(name)} must be UTF-8: the runtime passes it on as JSON")
+    return made
 
 
 def exec_document(container_id: str, process: bytes, execution: Execution) -> Command:
@@ -175,11 +205,15 @@ def exec_arguments(container_id: str, args: Sequence[str], execution: Execution,
 
     Raises:
         TypeError: If the arguments are no sequence of str; one str is none, and neither is a dict.
-        ValueError: If there are none, or one has a NUL byte.
+        ValueError: If there are none, or one has a NUL byte or isn't UTF-8.
+        ArgumentsTooLong: If one is longer than execve(2) takes.
     """
-    words = strings("process, if it isn't a spec.Process,", args)
+    words = tuple(
+        require_unicode("an argument", word) for word in strings("process, if it isn't a spec.Process,", args)
+    )
     if not words:
         raise ValueError("process must have at least one argument")
+    check_lengths(words)
     return _words("exec", (*overrides.words(), *execution.words()), container_id, *words)
 
 
@@ -245,7 +279,10 @@ def events(container_id: str, interval_ms: int) -> Command:
 
 def update(container_id: str, resources: bytes, *, l3_cache_schema: str | None, mem_bw_schema: str | None) -> Command:
     """`runc update`."""
-    schemas = (*option("--l3-cache-schema", l3_cache_schema), *option("--mem-bw-schema", mem_bw_schema))
+    schemas = (
+        *unicode_option("--l3-cache-schema", l3_cache_schema),
+        *unicode_option("--mem-bw-schema", mem_bw_schema),
+    )
     return _words("update", ("--resources", Document("resources.json", resources), *schemas), container_id)
 
 

@@ -51,6 +51,7 @@ class ExecOptions(ProcessOptions, total=False):
 class CreateOptions(TypedDict, total=False):
     """What `Runc.create` and `Runc.open_container` have in common: see `Runc.create`."""
 
+    strict: bool
     preserve_fds: Sequence[FileDescriptor]
     pid_file: StrPath | None
     pidfd_socket: StrPath | None

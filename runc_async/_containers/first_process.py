@@ -6,20 +6,21 @@ import asyncio
 import contextlib
 import os
 import signal as signals
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import anyio
 
 from .._linux.cgroup import memory_cgroup, read_oom_kills
-from .._linux.exits import REAP_TIMEOUT, wait_pidfd
+from .._linux.exits import REAP_TIMEOUT, wait_exited, wait_pidfd
 from .._linux.pidfd import HeldPidfd, has_exited, open_pidfd
-from .._linux.procfs import ProcessIdentity, SignalView
+from .._linux.procfs import ProcessIdentity, SignalView, descendants
 from .._linux.subreaper import adopt, claimed
 from ..exitstatus import ExitStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 KILL_WAIT = 2.0
 """Seconds for a container's process to end after SIGKILL; one that is frozen ends when runc has thawed it."""
@@ -51,10 +52,19 @@ class Init:
         if self._pidfd.fd >= 0 and (self.status is None or not self.status.known):
             with self._pidfd.held() as pidfd:
                 status = await wait_pidfd(
-                    pidfd, memory_cgroup=self._memory, oom_kills_before=self._oom_kills, reap_timeout=reap_timeout
+                    pidfd,
+                    memory_cgroup=self._memory,
+                    oom_kills_before=lambda: self._oom_kills,
+                    reap_timeout=reap_timeout,
                 )
                 self.status = merged(self.status, status)
         return self.status or ExitStatus()
+
+    async def ended(self) -> None:
+        """Wait for its end, and not for its status; at once if this was closed."""
+        if self._pidfd.fd >= 0:
+            with self._pidfd.held() as pidfd:
+                await wait_exited(pidfd)
 
     @property
     def exited(self) -> bool:
@@ -68,9 +78,16 @@ class Init:
 
     def send_signal(self, signum: int) -> None:
         """Send it a signal; nothing happens if it has ended."""
+        if signum == signals.SIGKILL:
+            self.before_kill()
         if self._pidfd.fd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signals.pidfd_send_signal(self._pidfd.fd, signum)
+
+    def before_kill(self) -> None:
+        """Note that a SIGKILL of ours comes: what was killed for memory before, such as an exec, isn't this end."""
+        if not self.exited and self._memory is not None:
+            self._oom_kills = read_oom_kills(self._memory) or self._oom_kills
 
     async def end(self, grace: float) -> None:
         """End it: SIGTERM, `grace` seconds, SIGKILL; at once SIGKILL if the kernel would drop the other."""
@@ -109,6 +126,39 @@ def merged(before: ExitStatus | None, after: ExitStatus) -> ExitStatus:
     )
 
 
+def watches_memory(runc: int) -> bool:
+    """Tell whether a `runc events` has found its container: it watches the container's memory cgroup from then on.
+
+    That is an inotify instance on cgroup v2, and on v1 a file of the cgroup that is open together with an eventfd.
+
+    Args:
+        runc: The pid of runc, or of what was put in front of it.
+
+    Returns:
+        True also if it can't be looked at.
+    """
+    try:
+        os.scandir(f"/proc/{runc}/fd").close()
+    except OSError:
+        return True
+    return any(
+        _is_memory_watch(link) for pid in (runc, *(pid for pid, _ in descendants(runc))) for link in _files_of(pid)
+    )
+
+
+def _is_memory_watch(link: str) -> bool:
+    """Tell whether an open file is what a `runc events` waits for."""
+    return link.endswith(("/memory.oom_control", "anon_inode:inotify"))
+
+
+def _files_of(pid: int) -> Iterator[str]:
+    """Yield what a process has open, as far as it can be seen: it opens and closes meanwhile."""
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                yield os.readlink(entry)
+
+
 class InitWatch:
     """Calls back once when a container's first process has ended, and compares events with the kernel's counter.
 
@@ -137,6 +187,11 @@ class InitWatch:
             os.close(self._pidfd)
             raise
         self._told = self._kills
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended, also if nothing has been called back yet."""
+        return self.ended or (self._pidfd >= 0 and has_exited(self._pidfd))
 
     def start(self, on_end: Callable[[], object]) -> None:
         """Call back at the end of the process."""

@@ -6,19 +6,10 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Final
 
 from .._linux.cgroup import unescape
-from .._linux.libc import detach
-
-RESTORED_ROOT: Final = "criu-root"
-"""Where runc mounts a container's root filesystem for criu."""
-
-
-OWN_COPY: Final = "runc."
-"""How the file is named, with six letters more, over which runc 1.1 mounts itself: `try_bindfd` of its nsexec."""
 
 PATIENCE = 1.0
 """Seconds for the processes of a half-made container to end: each does when it finds its runc gone."""
@@ -28,7 +19,18 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _OWN = Path("/proc/self/cgroup")
 
 
-async def remove_cgroups(container_id: str, top: Path = _CGROUPS, own: Path = _OWN) -> list[Path]:
+def _anything(_members: Collection[int]) -> bool:
+    """Take each cgroup for the container's."""
+    return True
+
+
+async def remove_cgroups(
+    container_id: str,
+    top: Path = _CGROUPS,
+    own: Path = _OWN,
+    *,
+    may_hold: Callable[[Collection[int]], bool] = _anything,
+) -> list[Path]:
     """Remove the cgroups that a container has by default, as far as they are empty; return those that are not.
 
     A runc that is killed after it has made the cgroups, and before it has written its record of the container, leaves
@@ -38,13 +40,17 @@ async def remove_cgroups(container_id: str, top: Path = _CGROUPS, own: Path = _O
         container_id: The container, which isn't there any more.
         top: Where the hierarchies are mounted.
         own: In which cgroups this process is.
+        may_hold: Tells of the processes in such a cgroup whether it can be the container's. A container of the same id
+            under another root directory has the same cgroups by default: they are left alone, and not returned.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + PATIENCE
     busy = list(_places(container_id, top, own))
-    while (busy := [path for path in busy if not _removed(path)]) and loop.time() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)  # cgroup v1 tells nobody when the last process is gone
-    return busy
+    while True:
+        busy = [path for path in busy if not _removed(path) and may_hold(_members(path))]
+        if not busy or loop.time() >= deadline:
+            return busy
+        await asyncio.sleep(0.01)  # cgroup v1 has no event for the end of the last process
 
 
 def mounted_in(directory: str, table: Path = _MOUNTS) -> list[str]:
@@ -71,6 +77,15 @@ def _removed(path: Path) -> bool:
     return True
 
 
+def _members(path: Path) -> list[int]:
+    """Read which processes are in a cgroup, and in those below it."""
+    members: list[int] = []
+    for file in path.rglob("cgroup.procs"):
+        with contextlib.suppress(OSError):  # it has just been removed
+            members += map(int, file.read_bytes().split())
+    return members
+
+
 def _places(container_id: str, top: Path, own: Path) -> Iterator[Path]:
     """Yield where runc, told nothing else by `linux.cgroupsPath`, makes the cgroups of a container.
 
@@ -89,55 +104,3 @@ def _places(container_id: str, top: Path, own: Path) -> Iterator[Path]:
         else:
             parent = os.path.dirname(path).lstrip("/")
             yield from (hierarchy / parent / container_id for hierarchy in (top, top / "unified"))
-
-
-def unmount(directory: str) -> None:
-    """Take away what is left mounted in the directory of a container that is to be deleted.
-
-    Raises:
-        OSError: If a deletion might reach the container's root filesystem.
-    """
-    try:
-        names = os.listdir(directory)
-    except OSError:  # there is none, or it isn't ours to look into
-        return
-    for name in names:
-        if name == RESTORED_ROOT:
-            spare_root(os.path.join(directory, name))
-        elif name.startswith(OWN_COPY):
-            forget_copy(os.path.join(directory, name))
-
-
-def spare_root(place: str) -> None:
-    """Take away the root filesystem that runc has mounted for criu in the container's own directory.
-
-    A runc that is killed leaves it there, without a record of the container. runc-delete(8) then empties that
-    directory, and would delete all files of the root filesystem.
-
-    Args:
-        place: Where it is mounted.
-
-    Raises:
-        OSError: If it is still there.
-    """
-    while os.path.lexists(place):
-        try:
-            detach(place)
-        except OSError as exc:
-            if exc.errno == errno.EINVAL:  # nothing is mounted there any more
-                return
-            raise
-
-
-def forget_copy(place: str) -> None:
-    """Take away what runc 1.1 mounts in the container's own directory for a moment: itself, to start from there.
-
-    A runc that is killed in that moment leaves it. Then runc-delete(8) can't remove the directory, tells nobody who
-    looks at its exit code, and no container of that id can be made any more. What can't be taken away, as by a user who
-    may not unmount, stays.
-
-    Args:
-        place: Where it is mounted, or was.
-    """
-    with contextlib.suppress(OSError):
-        spare_root(place)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import errno
 import io
 import os
@@ -17,13 +18,15 @@ import stat
 import time
 from collections.abc import Generator
 
-from .._linux.exits import wait_pidfd
+import anyio
+
+from .._linux.exits import wait_reaped
 from .._linux.fdsocket import FDSocket
 from .._linux.files import open_itself
-from .._linux.inotify import arrivals
+from .._linux.inotify import news
 from .._linux.memfd import lifted
-from .._linux.pidfd import HeldPidfd, has_exited, kept_status, pidfd_numbers, pidfd_pid
-from .._linux.procfs import began_since, children
+from .._linux.pidfd import HeldPidfd, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid, told_status
+from .._linux.procfs import ProcessIdentity, began_since, children
 from .._linux.scratch import scratch_directory
 from .._linux.subreaper import adopt_stray, adopting
 from ..errors import RuncError
@@ -33,6 +36,10 @@ _PID = re.compile(rb"([1-9][0-9]{0,9})\n?")
 _PID_BYTES = 16
 _LAST_PID = (1 << 31) - 1
 
+
+_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+KILL_ROUNDS = 10
+"""Lists, at most, of a tree that is killed: each new one has what was being forked during the last."""
 
 GLANCES = 100
 """Looks into a file that runc has made and not written yet: a tenth of a millisecond in all."""
@@ -76,6 +83,16 @@ def pid_in(content: bytes) -> int | None:
     return int(match[1]) if match and int(match[1]) <= _LAST_PID else None
 
 
+def _signal_child(pid: int, parent: int, signum: int) -> None:
+    """Send a signal to a child of `parent`; nothing happens if it has ended, or the signal isn't allowed."""
+    with contextlib.suppress(OSError):
+        pidfd = open_child(pid, parent)
+        try:
+            signal.pidfd_send_signal(pidfd, signum)
+        finally:
+            os.close(pidfd)
+
+
 class Workload:
     """The process that a runc has started, and waits for unless it is to detach, known by its pid file.
 
@@ -92,6 +109,8 @@ class Workload:
         started: Done when runc has written the pid.
         exited: Done when the process has ended.
         pid: Its pid; 0 before it has started.
+        exited_at: When its end was seen, an aware time in UTC.
+        process: That process, with start time 0 if it was gone before a look; None before it has started.
         runc_pid: That of runc, to be told after the spawn.
     """
 
@@ -110,11 +129,14 @@ class Workload:
         self.started: asyncio.Future[None] = loop.create_future()
         self.exited: asyncio.Future[None] = loop.create_future()
         self.pid: int = 0
+        self.process: ProcessIdentity | None = None
         self.directory_fd: int = -1
+        self.exited_at: dt.datetime | None = None
         self._loop = loop
         self.runc_pid = 0
         self._pidfd: HeldPidfd | None = None
         self._held = 0
+        self._status: int | None = None
         self._problem: OSError | None = None
         self._is_foreign = False
         self._stale: tuple[int, int] | None = None
@@ -132,7 +154,7 @@ class Workload:
                     self._stale = _version(os.stat(path))
             self.path: str = path
             self._watch = undo.enter_context(contextlib.ExitStack())
-            self._watch.enter_context(arrivals(directory, self._arrived))
+            self._watch.enter_context(news(directory, self._arrived))
             self._undo = undo.pop_all()
 
     def listen(self) -> str:
@@ -147,19 +169,27 @@ class Workload:
 
     @property
     def wait_status(self) -> int | None:
-        """How the process ended, as wait(2) has it; None if it runs, or the kernel doesn't tell (before Linux 6.15)."""
-        if self._pidfd is None:
-            return None
-        try:
-            return kept_status(self._pidfd.fd)
-        except OSError:
-            return None
+        """How the process ended, as wait(2) has it.
+
+        None if it runs; or, before Linux 6.15, if runc had reaped it when its end was seen.
+        """
+        if self._status is None and self._pidfd is not None:
+            self._status = told_status(self._pidfd.fd)
+        return self._status
 
     async def reaped(self, seconds: float) -> None:
         """Wait, once the process has ended, until runc has reaped it; at once where the kernel doesn't tell that."""
-        if self._pidfd is not None:
-            with self._pidfd.held() as pidfd:
-                await wait_pidfd(pidfd, reap=False, reap_timeout=seconds)
+        if self._pidfd is None:
+            return
+        with self._pidfd.held() as pidfd, contextlib.suppress(OSError):
+            kept_status(pidfd)
+            with anyio.move_on_after(seconds):
+                await wait_reaped(pidfd)
+
+    def over(self) -> None:
+        """Note when runc has ended, for by then the process has too, if its own end couldn't be seen."""
+        if self.pid and self.exited_at is None and (self._pidfd is None or has_exited(self._pidfd.fd)):
+            self.exited_at = dt.datetime.now(dt.UTC)
 
     def check(self) -> None:
         """Raise what kept us from getting hold of the process.
@@ -230,9 +260,11 @@ class Workload:
                 with _opened(self.path) as file:
                     stale = _version(os.fstat(file.fileno())) == self._stale
                     pid = None if stale else pid_in(file.read(_PID_BYTES))
-            except (FileNotFoundError, _NotOursError):
+            except (FileNotFoundError, NotADirectoryError, _NotOursError):
                 return
             except OSError as exc:
+                if not name and exc.errno not in _SCARCE:
+                    return  # there may be no such file yet, and it is for runc to say why it can't make one
                 self._problem = exc
             else:
                 if pid is None:
@@ -289,8 +321,17 @@ class Workload:
                 self._hold([self.pid])
         if self._pidfd is not None:
             self._loop.add_reader(self._pidfd.fd, self._ended)
-        elif self._problem is None and not self._is_foreign and not self.exited.done():
-            self.exited.set_result(None)
+        elif self._problem is None and not self._is_foreign:
+            self._ended()
+        self.process = self._identified()
+
+    def _identified(self) -> ProcessIdentity:
+        """Identify the process that the file names; after the look the pidfd must still have that number."""
+        with contextlib.suppress(OSError):
+            process = ProcessIdentity.of(self.pid)
+            if self._pidfd and pidfd_pid(self._pidfd.fd) == self.pid:
+                return process
+        return ProcessIdentity(self.pid, 0)
 
     def _receive(self) -> bool:
         """Take the pidfd that runc has sent, for which nobody has to be looked up; return whether there was one.
@@ -321,6 +362,8 @@ class Workload:
         """Say that the process has ended; its pidfd stays readable, so nobody listens to it any more."""
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd.fd)
+            self._status = told_status(self._pidfd.fd)  # at once: on older kernels runc's reaping ends the chance
+        self.over()
         if not self.exited.done():
             self.exited.set_result(None)
 

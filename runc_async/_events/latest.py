@@ -2,88 +2,71 @@
 
 from __future__ import annotations
 
-import asyncio
+import io
 from collections import OrderedDict
 from itertools import count
 
-import anyio
-
-from .reader import EventReader
-
-_STATS = b'{"type":"stats"'
-"""How all versions of runc begin such a line. Should a newer one begin it otherwise, reading pauses at the limit."""
+from ..event import StatsFailedEvent
+from .backlog import Backlog
+from .reader import STATS, EventReader, Lines
 
 
-class Latest:
-    """Reads on in a task of its own, and keeps the line of the latest stats, and all others.
+class Latest(Backlog):
+    """Reads on, and keeps the line of the latest stats, and all others.
+
+    That the runtime couldn't read the figures is news of them too: it takes the place of older ones, and newer ones
+    take its place.
 
     Args:
         reader: Where lines come from.
         limit: Bytes that may be kept of lines other than stats; beyond it reading pauses.
-
-    Attributes:
-        skipped: How many stats were replaced.
     """
 
     def __init__(self, reader: EventReader, *, limit: int) -> None:
-        self.skipped = 0
-        self._reader = reader
-        self._limit = limit
-        self._lines: OrderedDict[int, bytes] = OrderedDict()
+        self._skipped = 0
+        self._latest: OrderedDict[int, Lines | StatsFailedEvent] = OrderedDict()
         self._numbers = count()
         self._stats = -1  # the number of those that are kept
-        self._size = 0
-        self._arrived = asyncio.Event()
-        self._taken = asyncio.Event()
-        self._task = asyncio.create_task(self._pump())
+        super().__init__(reader, bound=limit)
 
-    async def read(self) -> tuple[bytes] | None:
-        """Wait for the next line, and return it; None at the end. Cancelling loses nothing.
+    @property
+    def skipped(self) -> int:
+        """How many stats were replaced."""
+        return self._skipped
 
-        Raises:
-            anyio.ClosedResourceError: If it is closed.
-        """
-        while not self._lines:
-            if self._task.cancelled():
-                raise anyio.ClosedResourceError
-            if self._task.done():
-                self._task.result()
-                return None
-            self._arrived.clear()
-            await self._arrived.wait()
-        number, line = self._lines.popitem(last=False)
-        if number != self._stats:
-            self._size -= len(line)
-            self._taken.set()
-        return (line,)
+    @property
+    def _empty(self) -> bool:
+        """Whether there is nothing to take."""
+        return not self._latest
 
-    async def aclose(self) -> None:
-        """End the task."""
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+    def take(self) -> Lines | StatsFailedEvent | None:
+        """Return the line that stands first; None if there is none."""
+        if not self._latest:
+            return None
+        number, entry = self._latest.popitem(last=False)
+        if number != self._stats and isinstance(entry, Lines):
+            self._freed(len(entry.block))
+        return entry
 
-    async def _pump(self) -> None:
-        """Read until the end, or until the reader is closed: the body of the task."""
-        try:
-            while (lines := await self._reader.read()) is not None:
-                for line in lines:
-                    self._keep(line)
-                self._arrived.set()
-                while self._size > self._limit:
-                    self._taken.clear()
-                    await self._taken.wait()
-        except anyio.ClosedResourceError:
-            pass
-        finally:
-            self._arrived.set()
+    def keep(self, lines: Lines) -> None:
+        """Put each line behind the others; stats take the place of older ones."""
+        for line in io.BytesIO(lines.block):
+            entry = lines._replace(block=line)
+            if line.startswith(STATS):
+                self._replace_stats(entry)
+            else:
+                self._latest[next(self._numbers)] = entry
+                self._size += len(line)
 
-    def _keep(self, line: bytes) -> None:
-        """Put a line behind the others; stats take the place of older ones."""
+    def keep_failure(self, failure: StatsFailedEvent) -> None:
+        """Put a failure in the place of the stats."""
+        self._replace_stats(failure)
+        self._arrived.set()
+
+    def _replace_stats(self, entry: Lines | StatsFailedEvent) -> None:
+        """Put what is new of the figures behind all else, and drop what was there of them."""
         number = next(self._numbers)
-        self._lines[number] = line
-        if not line.startswith(_STATS):
-            self._size += len(line)
-            return
-        if self._lines.pop(self._stats, None) is not None:
-            self.skipped += 1
+        if isinstance(self._latest.pop(self._stats, None), Lines):
+            self._skipped += 1
+        self._latest[number] = entry
         self._stats = number

@@ -1,70 +1,133 @@
-"""One running `runc events`: its lines as they come, and its end."""
+"""One running `runc events`: its lines as they come, what it can't read, and its end."""
 
 from __future__ import annotations
 
+import asyncio
 import io
+import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import anyio
 import msgspec
 
 from .._answers.outcome import command_error
-from .._containers.first_process import InitWatch
+from .._containers.first_process import InitWatch, watches_memory
+from .._process.argument_files import LOG_LIMIT
 from .._process.running import RunningProcess
-from ..errors import CommandError
-from ..event import OOMEvent
-from ..runner import Invocation, Process, Runner
+from ..errors import ContainerNotFound, ContainerNotRunning, LogRecord, RuncError
+from ..event import Arrival, OOMEvent, StatsFailedEvent
+from ..runner import Completed, Invocation, Process, Runner
 from .lines import LineFramer
 
-CHUNK = 1 << 16
+CHUNK = 1 << 18
 """Bytes that are read at once: all that a pipe of Linux holds."""
+
+STATS = b'{"type":"stats"'
+"""How all versions of runc begin such a line. Should a newer one begin it otherwise, none is taken for outdated."""
+
+PATIENCE = 3
+"""Intervals in a row without figures that end the stream."""
+
+LEAST_SILENCE = 1.0
+"""Seconds of silence, at least, before runc is asked for the reason: a short interval is soon over on a busy host."""
+
+_FAILURES = ("unable to get container ", "unable to get network stats", "getting container stats")
+"""How runc begins to say that it couldn't read figures; the last is runc 1.0. It goes on after that."""
+
+
+class Lines(NamedTuple):
+    """Lines that were read together.
+
+    Attributes:
+        block: The lines, with their ends.
+        arrival: When.
+    """
+
+    block: bytes
+    arrival: Arrival
+
+
+class Source(NamedTuple):
+    """How a `runc events` is started, and what else there is to be asked about its container.
+
+    Attributes:
+        runner: What starts it.
+        invocation: How.
+        interval: Seconds between two figures.
+        line_limit: Bytes that a line may have; see `LineFramer`.
+        find: Returns a watch of the container's first process, or None where nothing tells which it is; raises
+            ProcessLookupError if the process has ended.
+        ask: Asks runc for figures at once, and raises what it fails with.
+    """
+
+    runner: Runner
+    invocation: Invocation
+    interval: float
+    line_limit: int
+    find: Callable[[], Awaitable[InitWatch | None]]
+    ask: Callable[[], Awaitable[object]]
 
 
 class EventReader:
     """Reads what a running `runc events` prints, and ends it when the container ends.
 
     Args:
-        invocation: How it was started.
+        source: How it was started.
         process: The process.
-        watch: What notices the container's end, or None where nothing can.
-        line_limit: Bytes that a line may have; see `LineFramer`.
+        watch: What notices the container's end; None if nothing could be watched yet.
 
     Attributes:
         error: How runc has failed, if it has, once `read` has returned None.
+        on_failure: Called as soon as runc couldn't read figures.
     """
 
-    error: CommandError | None = None
+    error: RuncError | None = None
 
-    def __init__(self, invocation: Invocation, process: Process, watch: InitWatch | None, *, line_limit: int) -> None:
-        self._invocation = invocation
+    def __init__(self, source: Source, process: Process, watch: InitWatch | None) -> None:
+        self.on_failure: Callable[[StatsFailedEvent], object] = lambda _: None
+        self._source = source
         self._process = process
         self._watch = watch
-        self._framer = LineFramer(line_limit)
+        self._framer = LineFramer(source.line_limit)
+        self._log = _Log()
         self._at_end = False
+        self._found = watch is not None  # or looked for once more
+        self._ended = False  # the container, as far as we have seen
+        self._ended_early = False  # one that was there before runc had looked at it
+        self._reads = 0
+        self._waiting = False
+        self._failures = 0
+        self._asking: asyncio.Task[None] | None = None
+        self._logging = None if process.stderr is None else asyncio.create_task(self._read_log())
+        self._silence = max(PATIENCE * source.interval, LEAST_SILENCE)
+        self._timer = asyncio.get_running_loop().call_later(self._silence, self._look_for_silence, 0)
         if watch is not None:
-            watch.start(self._container_ended)
+            watch.start(self._init_ended)
 
     @classmethod
-    async def start(
-        cls, runner: Runner, invocation: Invocation, watch: InitWatch | None, *, line_limit: int
-    ) -> EventReader:
-        """Start runc, and take over the watch.
+    async def start(cls, source: Source) -> EventReader:
+        """Watch the container, and start runc.
 
         Raises:
             RuncNotFound: If the program doesn't exist.
             OSError: If it can't be started.
         """
         try:
-            process = await runner.open(invocation)
+            watch = await source.find()
+        except ProcessLookupError:  # of which runc itself will tell, unless there is another container by then
+            watch = None
+        try:
+            process = await source.runner.open(source.invocation)
         except BaseException:
             if watch is not None:
                 watch.close()
             raise
-        return cls(invocation, process, watch, line_limit=line_limit)
+        return cls(source, process, watch)
 
-    async def read(self) -> Iterable[bytes] | None:
-        """Wait for the next lines, and return them with their ends; None at the end. Cancelling loses nothing.
+    async def read(self) -> Lines | None:
+        """Wait for the next lines, and return them; None at the end. Cancelling loses nothing.
 
         Raises:
             anyio.ClosedResourceError: If the reader is closed, before the call or while it waits.
@@ -72,30 +135,129 @@ class EventReader:
         if self._at_end:
             return None
         if self._process.stdout is None:
-            raise TypeError(f"the runner has opened {self._invocation.streams} without a stdout")
+            raise TypeError(f"the runner has opened {self._source.invocation.streams} without a stdout")
+        self._waiting = True
         try:
             chunk = await self._process.stdout.receive(CHUNK)
         except anyio.EndOfStream:
             return await self._end()
-        return io.BytesIO(self._framer.feed(chunk))  # finds lines a good deal faster than bytes.split
+        finally:
+            self._waiting = False
+        lines = Lines(self._framer.feed(chunk), Arrival.now())
+        self._reads += 1
+        if STATS in lines.block:
+            self._failures = 0
+        if not self._found:
+            await self._find_again()
+        return lines
 
-    async def _end(self) -> Iterable[bytes]:
+    async def _find_again(self) -> None:
+        """Watch the container that runc has found, if there was none before: it was being created, or made anew."""
+        self._found = True
+        try:
+            watch = await self._source.find()
+        except ProcessLookupError:
+            self._container_ended()
+        except (RuncError, OSError):
+            pass  # it was deleted, of which runc tells, or there is no descriptor left
+        else:
+            if watch is not None and not self._at_end and not self._ended:
+                self._watch = watch
+                watch.start(self._init_ended)
+            elif watch is not None:
+                watch.close()
+
+    def _init_ended(self) -> None:
+        """End runc with the container that it watches.
+
+        1. The stream begins: container A is there, and watched. 2. A ends, and its id is given to B. 3. runc has
+        started up, and finds B. So the end of A means nothing before runc has looked at a container.
+        """
+        if self._reads or self._failures or watches_memory(self._process.pid):
+            self._container_ended()
+        elif self._watch is not None:
+            self._watch.close()
+            self._watch = None
+            self._found = False
+            self._ended_early = True
+
+    def _container_ended(self) -> None:
+        """End runc. What it has printed until now stays in the pipe."""
+        self._ended = True
+        self._process.send_signal(signal.SIGKILL)
+
+    async def _end(self) -> Lines:
         """Wait for runc's exit, and note a failure; return the last line if that has no end.
 
         What a runc that was killed leaves without an end is the beginning of a line, and no event.
         """
+        nothing = Lines(b"", Arrival.now())
         completed = await self._process.wait()
+        if self._logging is not None:
+            await asyncio.wait((self._logging,))
         self._at_end = True
-        if self._watch is not None and self._watch.ended:
-            return ()
+        self._timer.cancel()
+        if self._ended or self.error is not None:
+            return nothing
         if completed.returncode != 0:
-            self.error = command_error(self._invocation, completed)
-            return ()
-        return (self._framer.end(),)
+            error = command_error(self._source.invocation, self._log.added_to(completed))
+            ended_before = self._ended_early and isinstance(error, ContainerNotFound | ContainerNotRunning)
+            self.error = None if ended_before else error
+            return nothing
+        return nothing._replace(block=self._framer.end())
 
-    def _container_ended(self) -> None:
-        """End runc. What it has printed until now stays in the pipe."""
-        self._process.send_signal(signal.SIGKILL)
+    async def _read_log(self) -> None:
+        """Read what runc logs, and what else it writes to stderr, until the end: the body of a task."""
+        stderr = self._process.stderr
+        while stderr is not None:
+            try:
+                records = self._log.feed(await stderr.receive(CHUNK))
+            except (anyio.EndOfStream, anyio.ClosedResourceError):
+                return
+            for record in records:
+                if record.is_error and record.msg.startswith(_FAILURES):
+                    await self._figures_failed(record)
+
+    async def _figures_failed(self, record: LogRecord) -> None:
+        """Report that runc couldn't read the figures, unless that is because the container has ended."""
+        if not self._found:
+            await self._find_again()
+        if self._ended or self._at_end or (self._watch is not None and self._watch.has_ended):
+            return
+        self._failures += 1
+        invocation = self._source.invocation
+        error = command_error(invocation, Completed(pid=self._process.pid, returncode=None, log=_as_json(record)))
+        if self._failures < PATIENCE:
+            self.on_failure(StatsFailedEvent(invocation.container_id or "", error))
+        else:
+            self._give_up(error)
+
+    def _give_up(self, error: RuncError) -> None:
+        """End runc, and the stream with an error."""
+        if self.error is None and not self._at_end:
+            self.error = error
+            self._process.send_signal(signal.SIGKILL)
+
+    def _look_for_silence(self, reads: int) -> None:
+        """Ask for the reason if nothing has come for some intervals in which we were waiting for it."""
+        if self._at_end or self._ended:
+            return
+        if self._waiting and reads == self._reads and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._ask())
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._silence, self._look_for_silence, self._reads)
+
+    async def _ask(self) -> None:
+        """Ask runc for figures, and end the stream with what that fails with: the body of a task."""
+        reads = self._reads
+        try:
+            await self._source.ask()
+        except RuncError as error:
+            gone = self._ended or (self._watch is not None and self._watch.has_ended)
+            if reads == self._reads and not gone:
+                self._give_up(error)
+        except OSError:
+            pass  # no process can be started now; the next time it may
 
     def told_of_oom(self) -> None:
         """Note that an event has told of a kill."""
@@ -109,19 +271,63 @@ class EventReader:
         """
         if self._watch is None or not self._watch.unreported_oom:
             return None
-        return msgspec.json.encode(OOMEvent(self._invocation.container_id or ""))
+        return msgspec.json.encode(OOMEvent(self._source.invocation.container_id or ""))
 
     async def aclose(self) -> None:
         """End runc if it runs, reap it, and close everything. Can't be cancelled."""
-        if self._watch is not None:
-            self._watch.close()
+        self._stop_watching()
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait((self._asking,))
         await self._process.aclose()
+        if self._logging is not None:
+            await asyncio.wait((self._logging,))
 
     def kill(self) -> None:
         """Kill runc and close everything at once, for a finalizer; the event loop reaps it later."""
-        if self._watch is not None:
-            self._watch.close()
+        self._stop_watching()
         if isinstance(self._process, RunningProcess):
             self._process.drop()
         else:
             self._process.send_signal(signal.SIGKILL)
+
+    def _stop_watching(self) -> None:
+        """Let go of the container's first process, and of the clock."""
+        self._at_end = True
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.close()
+
+
+class _Log:
+    """What runc has written to its stderr, where its log goes too: the end of each."""
+
+    def __init__(self) -> None:
+        self._framer = LineFramer(LOG_LIMIT)
+        self._log = bytearray()
+        self._rest = bytearray()
+
+    def feed(self, chunk: bytes) -> tuple[LogRecord, ...]:
+        """Take a chunk, and return the records of the log that it completes."""
+        from .._answers.log import parse_log  # noqa: PLC0415  (it takes milliseconds to load, and most streams log nothing)
+
+        log = bytearray()
+        for line in io.BytesIO(self._framer.feed(chunk)):
+            if line.startswith(b"{"):
+                log += line
+            else:
+                self._rest += line
+        self._log += log
+        for kept in (self._log, self._rest):
+            del kept[:-LOG_LIMIT]
+        return parse_log(bytes(log))
+
+    def added_to(self, completed: Completed) -> Completed:
+        """Return how runc has ended, with this."""
+        rest = bytes(self._rest) + self._framer.end()
+        return msgspec.structs.replace(completed, log=completed.log + bytes(self._log), stderr=completed.stderr + rest)
+
+
+def _as_json(record: LogRecord) -> bytes:
+    """Return a record as runc has written it."""
+    return msgspec.json.encode({"level": record.level, "msg": record.msg, "time": record.time}) + os.linesep.encode()

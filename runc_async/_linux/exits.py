@@ -1,7 +1,8 @@
 """How a process that is not our child tells its exit status.
 
-Three ways, in this order: we are its parent after all, because orphans come to us (`subreaper()`, or we are process 1);
-the kernel keeps the status for its pidfd (Linux 6.15 and later); else nobody knows.
+Four ways, in this order: we are its parent after all, because orphans come to us (`subreaper()`, or we are process 1);
+it is a zombie that we may look into; the kernel keeps the status for its pidfd (Linux 6.15 and later); else the status
+is unknown.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import anyio
 from ..exitstatus import ExitStatus, from_wait_status
 from .cgroup import read_oom_kills
 from .libc import orphans_come_to_us
-from .pidfd import has_exited, kept_status, pidfd_pid
+from .pidfd import has_exited, is_reaped, kept_status, pidfd_pid, zombie_status
+from .procfs import descends_from, parent_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +35,7 @@ async def wait_pidfd(
     *,
     reap: bool = True,
     memory_cgroup: Path | None = None,
-    oom_kills_before: int = 0,
+    oom_kills_before: int | Callable[[], int] = 0,
     reap_timeout: float = REAP_TIMEOUT,
 ) -> ExitStatus:
     """Wait until the process of a pidfd has ended, and tell how.
@@ -48,12 +50,13 @@ async def wait_pidfd(
         pidfd: The process.
         reap: Reap it if it is our child. False for what asyncio or `subprocess` started: its status is only looked at.
         memory_cgroup: The directory of its memory cgroup, read as soon as the process has ended, for `oom_killed`.
-        oom_kills_before: What `read_oom_kills` said before there was any process whose end matters.
+        oom_kills_before: What `read_oom_kills` said before there was any process whose end matters; or what tells that
+            once the process has ended.
         reap_timeout: Seconds that its parent may take, after its end, to reap it. Only then does the kernel tell the
-            status, and many a process 1 of a container that we run in never reaps.
+            status of a zombie that isn't ours to look into, and many a process 1 of a container never reaps.
 
     Returns:
-        The status; an unknown one if nobody can tell.
+        The status; an unknown one if it can't be known.
 
     Raises:
         OSError: If `pidfd` can't be waited for, or no descriptor is left.
@@ -68,25 +71,48 @@ async def wait_pidfd(
         kills = None if memory_cgroup is None else read_oom_kills(memory_cgroup)
         with anyio.move_on_after(reap_timeout):
             status = await _status(pidfd, changed, reap=reap)
-    oom_killed = None if kills is None else kills > oom_kills_before
+        if status is None:
+            status = zombie_status(pidfd)  # its parent, which was to leave it to us, is still there
+    before = oom_kills_before() if callable(oom_kills_before) else oom_kills_before
+    oom_killed = None if kills is None else kills > before
     if status is None:
         return ExitStatus(oom_killed=oom_killed, exited_at=exited_at)
     return from_wait_status(status, oom_killed=oom_killed, exited_at=exited_at)
 
 
+async def wait_exited(pidfd: int) -> None:
+    """Wait until the process of a pidfd has ended, whether or not it is reaped; see `wait_pidfd`."""
+    changed = asyncio.Event()
+    with watching(pidfd, changed.set):
+        while not has_exited(pidfd):
+            await _next(changed)
+
+
+async def wait_reaped(pidfd: int) -> None:
+    """Wait until the process of a pidfd has ended and was reaped, which Linux reports from 6.15 on."""
+    changed = asyncio.Event()
+    with watching(pidfd, changed.set):
+        while not is_reaped(pidfd):
+            await _next(changed)
+
+
 async def _status(pidfd: int, changed: asyncio.Event, *, reap: bool) -> int | None:
-    """Wait until somebody can tell the wait status of a dead process; None if nobody ever will."""
+    """Wait until the wait status of a dead process can be known; None if it never will be."""
     while True:
         status = child_status(os.P_PIDFD, pidfd, reap=reap)
         if status is not None:
             return status
+        if not (reap and _may_become_ours(pidfd)):
+            status = zombie_status(pidfd)
+            if status is not None:
+                return status
         try:
             status = kept_status(pidfd)
         except ProcessLookupError:
             return None
         except OSError:
             # No such call in this kernel. But a runc that is about to exit may be the zombie's parent still.
-            if not (orphans_come_to_us() and _is_zombie(pidfd)):
+            if not _may_become_ours(pidfd):
                 return None
         if status is not None:
             return status
@@ -104,13 +130,14 @@ def child_status(kind: int, number: int, *, reap: bool) -> int | None:
     return result.si_status << 8 if result.si_code == os.CLD_EXITED else result.si_status
 
 
-def _is_zombie(pidfd: int) -> bool:
-    """Say whether a process that has ended has not been reaped."""
+def _may_become_ours(pidfd: int) -> bool:
+    """Say whether a zombie comes to us, to be reaped, when its parent ends, such as a runc that is about to."""
+    if not orphans_come_to_us():
+        return False
     try:
-        pidfd_pid(pidfd)
+        return descends_from(parent_of(pidfd_pid(pidfd)), os.getpid()) is not False  # None: it has just ended
     except ProcessLookupError:
         return False
-    return True
 
 
 class _Watch:

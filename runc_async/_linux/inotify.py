@@ -1,4 +1,8 @@
-"""Tells when a file is made in a directory, and when it is complete: a pid file of runc's. inotify(7), by ctypes."""
+"""Reports when a file is made in a directory, and when it is complete: a pid file of runc's. inotify(7), by ctypes.
+
+A user has 128 inotify instances by default, which editors and node agents use too. So one instance serves an event
+loop, and `news` does without: it has the file looked at by a timer.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ import _thread
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import struct
-from collections.abc import Callable, Generator
-from typing import TypeAlias
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from typing import Any, TypeAlias
 
-from .libc import _libc
+from .libc import libc
 
 _CREATE = 0x100
 _CLOSE_WRITE = 0x8
@@ -21,9 +26,65 @@ _COMPLETE = _CLOSE_WRITE | _MOVED_TO
 _EVENT = struct.Struct("iIII")  # struct inotify_event: wd, mask, cookie, length of the name behind it
 _BUFFER = 1 << 16
 
+IDLE = 1.0
+"""Seconds for which an instance is kept that isn't in use: closing one costs a thread and five milliseconds."""
+
+SPARE = 32
+"""Descriptors that have to be free above an instance that is kept: a call of ours takes fewer."""
+
+FIRST_GLANCE = 0.001
+"""Seconds until a file is looked at for the first time, where only a timer does that: runc takes 10 to 50 ms."""
+
+LAST_GLANCE = 0.02
+"""Seconds between two looks at a file that is long in coming."""
+
+SLOWER = 1.05
+"""How much longer each time between two looks is than the one before: 0.02 s are reached after 0.4 s."""
+
+_LIMITS = {
+    errno.EMFILE: "no inotify instance left for this user: see sysctl fs.inotify.max_user_instances",
+    errno.ENOSPC: "no inotify watch left for this user: see sysctl fs.inotify.max_user_watches",
+}
+
 Arrived: TypeAlias = Callable[[str, bool], object]
 
-_watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
+watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
+_reported: set[str] = set()
+"""The limits that were reached and logged."""
+
+
+@contextlib.contextmanager
+def news(directory: str, arrived: Arrived) -> Generator[None]:
+    """Do as `arrivals` does; where that can't be had, call `arrived` again and again with an empty name.
+
+    That a directory isn't there, or isn't ours to read, is no error here, but for runc to report. A limit of inotify's
+    that is reached is logged, once.
+
+    Raises:
+        OSError: If this process has no descriptor left.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(arrivals(directory, arrived))
+        except OSError as exc:
+            if isinstance(exc, InotifyLimitError):
+                _report_limit(exc)
+            elif exc.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+                raise
+            stack.enter_context(_glances(arrived))
+        yield
+
+
+class InotifyLimitError(OSError):
+    """A limit of inotify's is reached, which the error names."""
+
+
+def _report_limit(error: InotifyLimitError) -> None:
+    """Log that a limit is reached, unless that was done."""
+    limit = error.strerror or ""
+    if limit not in _reported:
+        _reported.add(limit)
+        logging.getLogger("runc_async").warning("%s; pid files are looked at by a timer instead", limit)
 
 
 @contextlib.contextmanager
@@ -33,65 +94,168 @@ def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
     It gets the name of the file, and whether that is complete: runc renames what it has written, and crun doesn't. An
     empty name stands for any: the kernel has dropped events, since others make files faster than the loop turns.
 
-    All uses in one event loop share one inotify instance, of which a user has 128 by default.
+    All uses in one event loop share one inotify instance. It is closed when it was not in use for a second, and at the
+    end of the loop.
 
     Raises:
-        OSError: If the directory isn't there, or the kernel's limits are reached.
+        InotifyLimitError: If this user has no instance, or no watch, left.
+        OSError: If the directory isn't there or can't be read, or no descriptor is left.
     """
     loop = asyncio.get_running_loop()
-    watch = _watches.get(loop)
+    watch = watches.get(loop)
     if watch is None:
-        for closed in [other for other in _watches if other.is_closed()]:
-            _watches.pop(closed).close()
-        watch = _watches[loop] = _Watch(loop)
+        for closed in [other for other in watches if other.is_closed()]:
+            watches[closed].close()
+        watch = watches[loop] = _Watch(loop)
+    with watch.added(directory, arrived):
+        yield
+
+
+@contextlib.contextmanager
+def _glances(arrived: Arrived) -> Generator[None]:
+    """Call `arrived` in the running loop again and again, as after the loss of events."""
+    loop = asyncio.get_running_loop()
+    handle: asyncio.TimerHandle
+
+    def look(seconds: float) -> None:
+        nonlocal handle
+        handle = loop.call_later(seconds, look, min(seconds * SLOWER, LAST_GLANCE))
+        arrived("", True)  # which may end the block
+
+    handle = loop.call_later(FIRST_GLANCE, look, FIRST_GLANCE)
     try:
-        with watch.added(directory, arrived):
-            yield
+        yield
     finally:
-        if not watch.callbacks and _watches.get(loop) is watch:
-            del _watches[loop]
-            watch.close()
+        handle.cancel()
+
+
+def has_instance() -> bool:
+    """Say whether there is an inotify instance to be had for this user."""
+    try:
+        os.close(_instance())
+    except OSError:
+        return False
+    return True
+
+
+def _instance() -> int:
+    """Make an inotify instance, and return its descriptor.
+
+    Raises:
+        InotifyLimitError: If this user has none left.
+        OSError: If the kernel gives none for another reason.
+    """
+    try:
+        return _called(libc().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as exc:
+        if exc.errno != errno.EMFILE:
+            raise
+        os.close(os.dup(0))  # with the same error if it is this process that has no descriptor left
+        raise InotifyLimitError(errno.EMFILE, _LIMITS[errno.EMFILE]) from None
+
+
+def _called(result: int, path: str | None = None) -> int:
+    """Raise what a call of libc's failed with."""
+    if result >= 0:
+        return result
+    import ctypes  # noqa: PLC0415  (as above)
+
+    number = ctypes.get_errno() or errno.EINVAL
+    raise OSError(number, os.strerror(number), path)
 
 
 class _Watch:
     """One inotify instance, with one reader on its loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.callbacks: dict[int, list[Arrived]] = {}
-        self._libc = _libc()
-        self._fd = self._call(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        self._callbacks: dict[int, list[Arrived]] = {}
         self._loop = loop
+        self._idle: asyncio.TimerHandle | None = None
+        self._fd = _instance()
         try:
             loop.add_reader(self._fd, self._report)
         except BaseException:
             os.close(self._fd)
             raise
+        self._end = self._closed_with_the_loop()
+        _step(self._end.__anext__())  # from here on the loop knows it
+
+    async def _closed_with_the_loop(self) -> AsyncGenerator[None]:
+        """Close the instance when the loop shuts its asynchronous generators down: `loop.shutdown_asyncgens`.
+
+        An event loop has no other way to say that it ends.
+        """
+        try:
+            yield
+        finally:
+            self._close()
 
     @contextlib.contextmanager
     def added(self, directory: str, arrived: Arrived) -> Generator[None]:
         """Watch a directory; two watches of one directory have the same number."""
-        path = os.fsencode(directory)
-        number = self._call(self._libc.inotify_add_watch(self._fd, path, _CREATE | _COMPLETE), directory)
-        self.callbacks.setdefault(number, []).append(arrived)
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
         try:
-            yield
+            number = self._add(directory)
+            self._callbacks.setdefault(number, []).append(arrived)
+            try:
+                yield
+            finally:
+                self._callbacks[number].remove(arrived)
+                if not self._callbacks[number]:
+                    del self._callbacks[number]
+                    if self._fd >= 0:
+                        libc().inotify_rm_watch(self._fd, number)  # fails if the directory, and the watch, is gone
         finally:
-            self.callbacks[number].remove(arrived)
-            if not self.callbacks[number]:
-                del self.callbacks[number]
-                self._libc.inotify_rm_watch(self._fd, number)  # fails if the directory is gone, and the watch with it
+            if not self._callbacks and self._fd >= 0 and not self._loop.is_closed():
+                self._rest()
+
+    def _rest(self) -> None:
+        """Keep the instance for a while; not where descriptors are scarce, of which a clean-up may need the last one.
+
+        They are given lowest number first.
+        """
+        if self._fd + SPARE > os.sysconf("SC_OPEN_MAX"):
+            self.close()
+        else:
+            self._idle = self._loop.call_later(IDLE, self.close)
+
+    def _add(self, directory: str) -> int:
+        """Watch a directory, and return the number of the watch.
+
+        Raises:
+            InotifyLimitError: If this user has no watch left.
+            OSError: If the directory isn't there or can't be read.
+        """
+        try:
+            path = os.fsencode(directory)
+            return _called(libc().inotify_add_watch(self._fd, path, _CREATE | _COMPLETE), directory)
+        except OSError as exc:
+            if exc.errno == errno.ENOSPC:
+                raise InotifyLimitError(errno.ENOSPC, _LIMITS[errno.ENOSPC]) from None
+            raise
 
     def close(self) -> None:
-        """Close the instance; the loop may be closed already.
+        """Close the instance; the loop may be closed already. Idempotent."""
+        _step(self._end.aclose())
+
+    def _close(self) -> None:
+        """Close the instance.
 
         The kernel waits then until nobody can be using a watch any more, for five milliseconds and more; so a thread
         of its own waits, and not the event loop.
         """
+        if watches.get(self._loop) is self:
+            del watches[self._loop]
+        if self._idle is not None:
+            self._idle.cancel()
         self._loop.remove_reader(self._fd)
+        fd, self._fd = self._fd, -1
         try:
-            _thread.start_new_thread(os.close, (self._fd,))  # unlike threading.Thread, it doesn't wait for the thread
+            _thread.start_new_thread(os.close, (fd,))  # unlike threading.Thread, it doesn't wait for the thread
         except RuntimeError:  # no thread to be had, as at the end of the interpreter
-            os.close(self._fd)
+            os.close(fd)
 
     def _report(self) -> None:
         """Read the events, and call whoever waits for one."""
@@ -102,16 +266,13 @@ class _Watch:
                 name = os.fsdecode(events[_EVENT.size : _EVENT.size + length].rstrip(b"\0"))
                 events = events[_EVENT.size + length :]
                 if mask & _OVERFLOW:
-                    for arrived in [each for callbacks in self.callbacks.values() for each in callbacks]:
+                    for arrived in [each for callbacks in self._callbacks.values() for each in callbacks]:
                         arrived("", True)
-                for arrived in list(self.callbacks.get(number, ())):
+                for arrived in list(self._callbacks.get(number, ())):
                     arrived(name, bool(mask & _COMPLETE))
 
-    def _call(self, result: int, path: str | None = None) -> int:
-        """Raise what a call of libc's failed with."""
-        if result >= 0:
-            return result
-        import ctypes  # noqa: PLC0415  (as above)
 
-        number = ctypes.get_errno() or errno.EINVAL
-        raise OSError(number, os.strerror(number), path)
+def _step(work: Coroutine[Any, None, None]) -> None:
+    """Take the one step that a coroutine has which waits for nothing."""
+    with contextlib.suppress(StopIteration):
+        work.send(None)

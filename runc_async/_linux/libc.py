@@ -57,7 +57,7 @@ def _call(name: str, *args: object) -> int:
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
     """Open libc; making all of ctypes' objects for it anew takes longer than the calls."""
     import ctypes  # noqa: PLC0415  (a program that waits for no file doesn't pay for it)
 

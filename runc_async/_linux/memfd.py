@@ -5,11 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 
+from .prerequisites import check_file_size
+
 _SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
 
 def memory_file(name: str, data: bytes = b"", *, above: int = 0) -> int:
-    """Make a file in memory, and return its descriptor, which is at least `above` and closed on exec."""
+    """Make a file in memory, and return its descriptor, which is at least `above` and closed on exec.
+
+    Raises:
+        SpawnError: If RLIMIT_FSIZE is below its size.
+        OSError: If no descriptor is left.
+    """
+    check_file_size(len(data), name)
     fd = os.memfd_create(f"runc_async:{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     fd = lifted(fd, above)
     try:
@@ -42,7 +50,13 @@ class MemoryOutput:
     __slots__ = ("fd", "limit")
 
     def __init__(self, name: str, limit: int) -> None:
-        """Make the file."""
+        """Make the file.
+
+        Raises:
+            SpawnError: If RLIMIT_FSIZE is below `limit`.
+            OSError: If no descriptor is left.
+        """
+        check_file_size(limit, name)
         self.limit = limit
         self.fd = memory_file(name)
         try:

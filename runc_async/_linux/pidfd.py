@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -15,6 +16,10 @@ from .procfs import _PROC, ProcessIdentity, _stat
 _INFO = struct.Struct("=QQ11Ii")
 _GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes)
 _INFO_EXIT = 1 << 3
+
+_EXIT_CODE = 49  # field 52 of proc_pid_stat(5), counted as `_stat` does
+# Before Linux 5.17 the field is that of the leader thread, and 0 if that had ended before another one called exit(3).
+TELLS_PROCESS = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (5, 17)
 
 
 def open_pidfd(process: ProcessIdentity) -> int:
@@ -108,6 +113,47 @@ def kept_status(pidfd: int) -> int | None:
     fcntl.ioctl(pidfd, _GET_INFO, info)
     mask, *_, status = _INFO.unpack(info)
     return status if mask & _INFO_EXIT else None
+
+
+def zombie_status(pidfd: int) -> int | None:
+    """Read the wait status of a process that has ended and wasn't reaped: proc_pid_stat(5), `exit_code`.
+
+    Unlike the kernel's memory, it needs no parent that reaps, and no new kernel.
+
+    Returns:
+        The status as wait(2) has it. None if the process runs or was reaped, or if it isn't ours to look into.
+
+    Raises:
+        OSError: If no descriptor is left.
+    """
+    if not has_exited(pidfd):  # a leader thread that has ended looks like a zombie while its process lives
+        return None
+    try:
+        pid = pidfd_pid(pidfd)
+        # Without the permission the field reads 0, and there is no error. The link needs the same permission:
+        # ptrace(2), "Ptrace access mode checking", PTRACE_MODE_READ_FSCREDS.
+        os.readlink(f"{_PROC}/{pid}/ns/user")
+        status = _stat(pid, _EXIT_CODE)
+        pidfd_pid(pidfd)  # raises if it was reaped meanwhile: the number may have been another process's by then
+    except OSError as exc:
+        if exc.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+            raise
+        return None
+    return status if status or TELLS_PROCESS else None
+
+
+def told_status(pidfd: int) -> int | None:
+    """Return the wait status of a process that has ended, if the zombie or the kernel's memory tells it now."""
+    try:
+        status = zombie_status(pidfd)
+        return kept_status(pidfd) if status is None else status
+    except OSError:
+        return None
+
+
+def is_reaped(pidfd: int) -> bool:
+    """Say whether a process has ended and was reaped, or is invisible from here."""
+    return not pidfd_numbers(pidfd)
 
 
 class HeldPidfd:

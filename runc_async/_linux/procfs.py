@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _PROC = "/proc"
@@ -180,3 +181,37 @@ def children(pid: int) -> list[int]:
             with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:  # a runc has ten threads
                 found += map(int, file.read().split())
     return found
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of the process that has this number now; 0 if it is outside of our pid namespace.
+
+    Raises:
+        ProcessLookupError: If there is none.
+    """
+    return _stat(pid, 1)
+
+
+def await_halt(pids: Iterable[int], seconds: float = 0.05) -> None:
+    """Wait until all threads of some processes have stopped or ended, and keep the event loop waiting meanwhile.
+
+    After a SIGSTOP that takes microseconds: a thread that is in fork(2) makes its child first.
+
+    Args:
+        pids: The processes.
+        seconds: The limit: a thread may be in an uninterruptible sleep.
+    """
+    deadline = time.monotonic() + seconds
+    for pid in pids:
+        while not _has_halted(pid) and time.monotonic() < deadline:
+            time.sleep(seconds / 100)
+
+
+def _has_halted(pid: int) -> bool:
+    """Return whether each thread of a process has stopped, or is a zombie, or is gone: proc_pid_stat(5)."""
+    states: set[bytes] = set()
+    with contextlib.suppress(OSError):  # it is gone, or there is no descriptor to look with
+        for thread in os.listdir(f"{_PROC}/{pid}/task"):
+            with open(f"{_PROC}/{pid}/task/{thread}/stat", "rb", buffering=0) as file:
+                states.add(file.read().rpartition(b") ")[2][:1])
+    return states <= {b"T", b"t", b"Z", b"X"}

@@ -44,6 +44,8 @@ claimed: Counter[int] = Counter()
 def subreaper() -> Generator[None]:
     """Make this process the parent of the processes that runc leaves behind, so that their exit statuses are known.
 
+    Process 1 of a pid namespace, such as the entry point of a container, is that without it.
+
     runc exits after `create`, `run(detach=True)`, `exec(detach=True)` and `restore(detach=True)`. The kernel then gives
     the container's process to the nearest ancestor that is a subreaper, or to process 1. Inside this context that is
     us, and `wait()` knows the status on every kernel. Without it `wait()` needs Linux 6.15.
@@ -94,17 +96,21 @@ def _leave_subreaper() -> None:
 
 
 def adopting() -> bool:
-    """Say whether a `subreaper()` is on, so that processes are to be noted with `adopt`."""
-    return bool(_users)
+    """Return whether orphans are ours to reap, so that processes are to be noted with `adopt`.
+
+    They are while a `subreaper()` is on, and always in a process that is number 1 of its pid namespace, such as a
+    container's entry point: the kernel gives each orphan there to it.
+    """
+    return bool(_users) or os.getpid() == 1
 
 
 def adopt(pid: int) -> None:
     """Note a container's first process, that runc has left, or will leave, behind: see `reap_adopted`.
 
-    Without a `subreaper()`, or a pid, there is nothing to note. Nor without a descriptor to look at the process with: a
-    call that ends goes on, and the process stays a zombie.
+    If orphans don't come to us, or without a pid, there is nothing to note. Nor without a descriptor to look at the
+    process with: a call that ends goes on, and the process stays a zombie.
     """
-    if _users and pid:
+    if adopting() and pid:
         with contextlib.suppress(OSError):
             process = ProcessIdentity.of(pid)
             adopted.add(process)
@@ -132,7 +138,7 @@ def adopt_stray(pid: int, when_gone: Callable[[], object] | None = None) -> None
         pid: Its number.
         when_gone: Called by the event loop at its end: it may have left behind what nobody knows yet.
     """
-    if not (_users and pid):
+    if not (adopting() and pid):
         return
     try:
         process = ProcessIdentity.of(pid)

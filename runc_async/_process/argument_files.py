@@ -19,9 +19,15 @@ FIRST_INHERITED = 3
 class ArgumentFiles:
     """The files of one invocation: in memory, but for the one with a pid."""
 
-    def __init__(self, *, above: int) -> None:
-        """Begin without any; their descriptors will be `above` or higher."""
+    def __init__(self, *, above: int, log_to_stderr: bool = False) -> None:
+        """Begin without any.
+
+        Args:
+            above: Their descriptors will be this or higher.
+            log_to_stderr: The private log is no file: runc writes it to its stderr, which is read while it runs.
+        """
         self._above = above
+        self._log_to_stderr = log_to_stderr
         self._log = -1
         self._files: list[int] = []
         self.workload: Workload | None = None
@@ -41,8 +47,7 @@ class ArgumentFiles:
             case Document():
                 return self._path(memory_file(argument.name, argument.data, above=self._above))
             case PrivateLog():
-                self._log = memory_file("log", above=self._above)
-                return self._path(self._log)
+                return self._log_path()
             case PidFile():
                 self.workload = Workload(argument.path, above=self._above)
                 if self.workload.directory_fd >= 0:
@@ -54,6 +59,13 @@ class ArgumentFiles:
                 path = self.workload.listen()
                 directory = lifted(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY), self._above)
                 return f"{self._path(directory)}/{os.path.basename(path)}"  # as any mount namespace sees it
+
+    def _log_path(self) -> str:
+        """Tell where runc is to write its log."""
+        if self._log_to_stderr:
+            return "/proc/self/fd/2"
+        self._log = memory_file("log", above=self._above)
+        return self._path(self._log)
 
     def lent(self, fds: tuple[int, ...]) -> list[int]:
         """Make the caller's descriptors fit to be inherited: in the child 0, 1 and 2 are other files."""

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
+from .._linux.prerequisites import too_long
 from .._linux.subreaper import adopting
 from .._shield import keep_waiting
 from ..errors import CleanupWarning, RuncNotFound
@@ -47,6 +48,7 @@ class Child:
         "_spawned",
         "_watchers",
         "before_kill",
+        "halts_first",
         "note_descendants",
         "pid",
         "since",
@@ -57,7 +59,8 @@ class Child:
         self.pid = 0
         self.since = time.clock_gettime(time.CLOCK_BOOTTIME)  # no descendant is older
         self.before_kill: Callable[[], object] | None = None  # ends what would be orphaned, when nobody watches
-        self.note_descendants: Callable[[], object] | None = None  # under `subreaper()`, before each signal of `end`
+        self.note_descendants: Callable[[], object] | None = None  # before each signal of `end`
+        self.halts_first: Callable[[], bool] = adopting  # whether it is stopped while they are noted
         self._pidfd = -1
         self._halts = 0
         self._watchers = 0
@@ -83,6 +86,7 @@ class Child:
 
         Raises:
             RuncNotFound: If there is no such program.
+            ArgumentsTooLong: If the arguments and the environment are too long.
             OSError: If it can't be spawned.
         """
         self._life = asyncio.create_task(self._live(argv, options))
@@ -158,7 +162,9 @@ class Child:
         return True
 
     async def end(self, signum: int) -> None:
-        """Send a signal that may end it, as `tell` does; under `subreaper()` its descendants are noted before.
+        """Send a signal that may end it, as `tell` does, after its descendants were noted.
+
+        Where `halts_first` says so it is stopped before that.
 
         Cancelling it sends the signal at once.
         """
@@ -176,14 +182,15 @@ class Child:
 
     @contextlib.contextmanager
     def _ending(self, signum: int) -> Generator[bool]:
-        """Send a signal at the end of the block; under `subreaper()` after a look at what it has started.
+        """Send a signal at the end of the block, after a look at what it has started.
 
-        It is stopped for that: what it forked between the look and its end would be seen by nobody.
+        The child is stopped first (SIGSTOP) where each process counts. Otherwise it could fork between the look and its
+        end, and that process would be missed.
 
         Yields:
             Whether it has been told to stop. If not, it isn't ours to signal, or nobody wants to look.
         """
-        halts = self.note_descendants is not None and adopting() and self.tell(signal.SIGSTOP)
+        halts = self.note_descendants is not None and self.halts_first() and self.tell(signal.SIGSTOP)
         self._halts += halts
         try:
             yield halts
@@ -234,7 +241,7 @@ class Child:
             if isinstance(exc, asyncio.CancelledError):
                 await asyncio.sleep(REAP_TIME)
             exc = _end_unwatched(exc)
-            self._problem = spawn_error(exc, argv[0], options)
+            self._problem = spawn_error(exc, argv, options)
             self._spawned.set()
             return -1
         self._problem = self._open(process)
@@ -290,7 +297,7 @@ class Child:
         try:
             self._pidfd = os.pidfd_open(process.pid)
         except ProcessLookupError:
-            pass  # it has ended, and asyncio's thread has reaped it
+            pass  # it has ended, and asyncio has reaped it
         except OSError as exc:
             process.kill()
             return exc
@@ -308,27 +315,39 @@ def _cancel_again(life: asyncio.Task[int]) -> None:
 
 
 def _end_unwatched(exc: BaseException) -> BaseException:
-    """End a child that asyncio has started, and can't watch; then its exception is replaced by the system's.
+    """End a child that asyncio has started and can't watch, and return what to raise.
 
-    On Python 3.11 each child has a thread of asyncio's. If there is none to be had, the child runs and nobody knows it
-    but a local variable of asyncio's.
+    Python 3.11 watches each child in a thread; later ones by a pidfd of asyncio's own, or in a thread if there was no
+    pidfd to be had at first. Where that fails, the child runs, and only local variables of asyncio's know of it, and of
+    the pidfd, if it is the event loop that can't watch that.
     """
-    if not (isinstance(exc, RuntimeError) and "start new thread" in str(exc)):
-        return exc
+    transport = None
     trace = exc.__traceback__
     while trace is not None:
-        transport = trace.tb_frame.f_locals.get("transp")
-        if isinstance(transport, asyncio.SubprocessTransport):
+        known = trace.tb_frame.f_locals
+        transport = known.get("transp", transport)
+        if trace.tb_frame.f_code.co_name == "add_child_handler" and isinstance(transport, asyncio.SubprocessTransport):
             transport.kill()
             os.waitpid(transport.get_pid(), 0)  # it has just been forked, and hasn't done a thing
             transport.close()
+            if "pidfd" in known:
+                os.close(known["pidfd"])
+            break
         trace = trace.tb_next
-    return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    if isinstance(exc, RuntimeError) and "start new thread" in str(exc):
+        return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return exc
 
 
-def spawn_error(exc: BaseException, program: str, options: Mapping[str, Any]) -> BaseException:
-    """Make the error for a failed spawn: tell a program that doesn't exist from a working directory that doesn't."""
+def spawn_error(exc: BaseException, argv: Sequence[str], options: Mapping[str, Any]) -> BaseException:
+    """Make the error for a failed spawn: name a program that doesn't exist, and arguments that are too long.
+
+    A working directory that doesn't exist is an ENOENT as well.
+    """
     cwd, env = options.get("cwd"), options.get("env")
+    if isinstance(exc, OSError) and exc.errno == errno.E2BIG:
+        return too_long(argv, env)
+    program = argv[0]
     if not isinstance(exc, FileNotFoundError) or (cwd is not None and not os.path.isdir(cwd)):
         return exc
     path = os.pathsep.join(os.get_exec_path(env))

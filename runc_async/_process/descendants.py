@@ -1,4 +1,4 @@
-"""The processes that a runc has started to help it, such as criu: when runc is ended, they have to end too."""
+"""The processes that a runc has started, such as criu and hooks: when runc is ended, they have to end too."""
 
 from __future__ import annotations
 
@@ -8,25 +8,34 @@ import signal
 
 import anyio
 
-from .._linux.pidfd import open_child
-from .._linux.procfs import SignalView, children, descendants
+from .._containers.workload import KILL_ROUNDS, _signal_child
+from .._linux.pidfd import has_exited, open_child
+from .._linux.procfs import SignalView, await_halt, children, descendants
 
 KILL_TIME = 2.0
 """Seconds for a process to end after SIGKILL."""
 
 
 class Descendants:
-    """The descendants of a child of ours, held by pidfds: after its end they are nobody's, and can't be found.
+    """The descendants of a child of ours, held by pidfds: after its end they have another parent, and can't be found.
 
     Args:
         pid: The child, not reaped yet.
     """
 
     def __init__(self, pid: int) -> None:
-        self._pidfds: list[int] = []
+        self._pidfds: dict[int, int] = {}
+        self.look(pid)
+
+    def look(self, pid: int) -> None:
+        """Hold those descendants, too, that the child has by now."""
         for descendant, parent in descendants(pid):
-            with contextlib.suppress(OSError):  # it has ended meanwhile
-                self._pidfds.append(open_child(descendant, parent))
+            if descendant not in self._pidfds or has_exited(self._pidfds[descendant]):
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    pidfd = open_child(descendant, parent)
+                    if descendant in self._pidfds:
+                        os.close(self._pidfds[descendant])
+                    self._pidfds[descendant] = pidfd
 
     async def end(self, seconds: float) -> None:
         """Wait for their end, for `seconds` at most, and kill those that are left. Can't be called again."""
@@ -36,18 +45,21 @@ class Descendants:
                 await self._gone(KILL_TIME)
         finally:
             while self._pidfds:
-                os.close(self._pidfds.pop())
+                os.close(self._pidfds.popitem()[1])
 
     def _kill(self) -> None:
-        """Kill those that are left."""
-        for pidfd in self._pidfds:
-            with contextlib.suppress(ProcessLookupError):
+        """Kill those that are left, and what they have started since."""
+        for pid, pidfd in self._pidfds.items():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                signal.pidfd_send_signal(pidfd, signal.SIGSTOP)  # it keeps its number, and its children, until the end
+                if not has_exited(pidfd):
+                    kill_descendants(pid)
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     async def _gone(self, seconds: float) -> bool:
         """Wait until all have ended; return whether they have."""
         with anyio.move_on_after(seconds) as scope:
-            for pidfd in self._pidfds:
+            for pidfd in self._pidfds.values():
                 await anyio.wait_readable(pidfd)
         return not scope.cancelled_caught
 
@@ -55,15 +67,21 @@ class Descendants:
 def kill_descendants(pid: int) -> None:
     """Kill all descendants of `pid`, a child of ours that hasn't been reaped, but not itself: runc reports the end.
 
-    Each is signalled through a pidfd that is checked against its parent, since process ids are used again.
+    A child that is forked after the list was made gets another parent when its own is killed, and would be missed. So
+    each process is stopped first, parents before their children, and they are listed again until there is no new one.
+    A signal goes through a pidfd that is checked against the parent.
     """
-    for descendant, parent in descendants(pid):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            pidfd = open_child(descendant, parent)
-            try:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            finally:
-                os.close(pidfd)
+    stopped: set[tuple[int, int]] = set()
+    for _ in range(KILL_ROUNDS):
+        found = descendants(pid)
+        if stopped.issuperset(found):
+            break
+        for descendant in (family for family in reversed(found) if family not in stopped):
+            _signal_child(*descendant, signal.SIGSTOP)
+        await_halt(pid for pid, _ in found)
+        stopped.update(found)
+    for descendant in found:
+        _signal_child(*descendant, signal.SIGKILL)
 
 
 def drops_sigterm(pid: int) -> bool:

@@ -92,9 +92,12 @@ class Plumbing:
             case StreamedOutput():
                 if self._live:
                     self._hand_out("stdout", self._our_read_end(1))
+                    self._hand_out("stderr", self._our_read_end(2))
+                    # runc opens it anew by its path, as its log, and may run as another user than we do.
+                    os.fchmod(self.child[2], 0o622)
                 else:
                     self._memory(0, OwnOutput().limit)
-                self._memory(1, OwnOutput().limit)
+                    self._memory(1, OwnOutput().limit)
             case CapturedIO():
                 self._drain(1, streams.limit)
                 self._drain(2, streams.limit)
@@ -218,6 +221,16 @@ class Plumbing:
     def draining(self) -> list[asyncio.Future[None]]:
         """The ends, still to come, of the pipes that are captured."""
         return [drain.ended for drain in self._drains if not drain.ended.done()]
+
+    @property
+    def came(self) -> int:
+        """How many times something has come through the pipes that are captured."""
+        return sum(drain.came for drain in self._drains)
+
+    @property
+    def handed_out(self) -> bool:
+        """Whether there are streams that somebody else reads."""
+        return any(stream is not None for stream in (self.stdout, self.stderr, self.pty))
 
     def drained(self) -> bool:
         """Read what is in the captured pipes for the last time; return whether others still hold one of them."""

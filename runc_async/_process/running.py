@@ -7,26 +7,34 @@ import contextlib
 import signal
 from collections.abc import Callable
 
+from .._answers.log import forward_log
 from .._containers.adoption import adopt_copies, looking_again
+from .._containers.ownership import current_attempt
 from .._containers.workload import Workload
-from .._linux.procfs import descendants
+from .._linux.prerequisites import check_process
+from .._linux.procfs import ProcessIdentity, descendants
 from .._linux.subreaper import adopt, adopt_stray, adopting
 from .._shield import shielded
 from .._streams.pipes import PipeReader, PipeWriter
+from .._streams.pump import discarding
 from ..console import Pty
 from ..exitstatus import from_wait_status
-from ..runner import Completed, Fate, Invocation, StreamedOutput, end_notes
+from ..runner import Completed, Fate, Invocation, StreamedOutput
 from .argument_files import FIRST_INHERITED, ArgumentFiles
 from .child import Child
 from .descendants import Descendants, drops_sigterm, kill_descendants
 from .launch import helped
 from .plumbing import Plumbing
+from .relay import look_at_relay
 
 KILL_GRACE = 2.0
 """Seconds, at least, for runc to report a process that was killed, before runc itself is."""
 
 REPORT_TIME = 0.5
 """Seconds, at least, for runc to report a process that has ended, before it counts as held up by others."""
+
+QUIET = 0.05
+"""Seconds in which nothing has come, after the end of a process, until its output counts as complete."""
 
 STRAYS = 64
 """Descendants of a runc that is ended whose end is watched: those of a runc that works on no container are fewer."""
@@ -59,9 +67,17 @@ class ProcessRunner:
         return await self._start(invocation, live=True)
 
     async def _start(self, invocation: Invocation, *, live: bool) -> RunningProcess:
-        """Open the descriptors, spawn, and close the child's ends."""
+        """Open the descriptors, spawn, and close the child's ends.
+
+        Raises:
+            SpawnError: If this process can't have children, or may not make a file in memory.
+            RuncNotFound: If there is no such program.
+            OSError: If it can't be spawned, or no descriptor is left.
+        """
+        check_process()
         plumbing = Plumbing(invocation.streams, data=invocation.input, live=live)
-        files = ArgumentFiles(above=FIRST_INHERITED + len(invocation.preserve_fds))
+        streamed = live and isinstance(invocation.streams, StreamedOutput)
+        files = ArgumentFiles(above=FIRST_INHERITED + len(invocation.preserve_fds), log_to_stderr=streamed)
         child = Child()
         with child.watched():
             try:
@@ -75,9 +91,13 @@ class ProcessRunner:
                 files.close_workload()
                 files.close()
                 plumbing.close()
+                if (attempt := current_attempt(invocation)) is not None and not child.pid:
+                    attempt.asked = False  # there is no such process, and what it could have made isn't there
                 raise
             if files.workload is not None:
                 files.workload.runc_pid = child.pid
+                if (reported := invocation.reported) is not None:
+                    files.workload.started.add_done_callback(lambda _: reported())
             process = RunningProcess(invocation, child, plumbing, files)
             if cancelled is not None:
                 await shielded(process.end())
@@ -96,11 +116,19 @@ class RunningProcess:
         self._files = files
         child.before_kill = self._orphan
         child.note_descendants = self._note_descendants
-        if isinstance(invocation.streams, StreamedOutput) and plumbing.stdout is not None:
-            child.when_ended(plumbing.stdout.end_when_empty)  # what it has left behind may hold the pipe
+        child.halts_first = self._halts_first
+        if files.workload is not None:
+            child.when_ended(files.workload.over)
+        if isinstance(invocation.streams, StreamedOutput):
+            for stream in (plumbing.stdout, plumbing.stderr):
+                if stream is not None:
+                    child.when_ended(stream.end_when_empty)  # what it has left behind may hold the pipe
         self._completed: Completed | None = None
-        self._notes = end_notes()
+        self._attempt = current_attempt(invocation)
+        self._seen: set[ProcessIdentity] | None = None
+        self._helpers: Descendants | None = None
         self._abandoned = False
+        self._lost = False
         self._told_fate: Fate | None = None
 
     def __repr__(self) -> str:
@@ -157,6 +185,8 @@ class RunningProcess:
             return await self.wait()
         if await self.child.wait(or_for=workload.started) is not None:
             workload.look()
+            if self.child.returncode and not workload.pid:
+                return await self.wait()  # what runc says comes before what kept us from the process
         workload.check()
         return None if workload.pid else await self.wait()
 
@@ -192,30 +222,47 @@ class RunningProcess:
         return self._collect()
 
     async def _ended(self) -> None:
-        """Wait for runc's exit; end it if it waits only for those who hold the pipes of a process that has ended.
-
-        Where a stream is live, what it holds was not read yet, and runc may be waiting for its reader instead.
-        """
+        """Wait for runc's exit; end it if it waits only for those who hold the pipes of a process that has ended."""
         executed = self._executed
         if executed is None or await self.child.wait(or_for=executed.exited) is not None:
             await self.child.wait()
-            return
-        while await self.child.wait(max(self.invocation.drain_timeout, REPORT_TIME)) is None:
-            if self._plumbing.quiet:
-                await self._abandon(executed)
+        else:
+            await self._outlived(executed)
 
-    async def _abandon(self, workload: Workload) -> None:
+    async def _outlived(self, executed: Workload) -> None:
+        """Wait for a runc whose process has ended, for as long as it has output to copy that may be the process's.
+
+        Where a stream is live, what it holds was not read yet, and runc may be waiting for its reader instead. Where it
+        can't be seen for what runc waits, or only runc knows the exit code, runc has the whole time.
+        """
+        loop = asyncio.get_running_loop()
+        begun, came = loop.time(), self._plumbing.came
+        while await self.child.wait(QUIET) is None:
+            before, came = came, self._plumbing.came
+            relay = look_at_relay(self.pid)
+            still = came == before and (relay is None or relay.idle)
+            needless = still and relay is not None and relay.held and executed.wait_status is not None
+            late = loop.time() - begun >= max(self.invocation.drain_timeout, REPORT_TIME)
+            if (needless and not self._plumbing.handed_out) or (late and self._plumbing.quiet):
+                await self._abandon(executed, lost=not still)
+
+    async def _abandon(self, workload: Workload, *, lost: bool) -> None:
         """End runc, whose process has ended: the kernel tells how, once runc has reaped it."""
-        if workload.wait_status is None:  # a busy runc has yet to do that, and nobody else would soon
-            await workload.reaped(KILL_GRACE)
+        await workload.reaped(KILL_GRACE)  # a busy runc has yet to do that, and nobody else would soon
         self._abandoned = self.child.returncode is None
+        self._lost = self._abandoned and lost
         await self.child.stop()
 
     async def _drained(self) -> None:
-        """Wait until nobody holds the captured pipes any more, for the drain timeout at most."""
-        draining = self._plumbing.draining
-        if draining:
-            await asyncio.wait(draining, timeout=self.invocation.drain_timeout)
+        """Read on while others hold the captured pipes: until nothing has come for a while, or the time is up."""
+        loop = asyncio.get_running_loop()
+        deadline, came = loop.time() + self.invocation.drain_timeout, -1
+        while (draining := self._plumbing.draining) and came != self._plumbing.came:
+            left, came = deadline - loop.time(), self._plumbing.came
+            if left <= 0:
+                self._lost |= self.invocation.drain_timeout > 0  # something has come until now
+                return
+            await asyncio.wait(draining, timeout=min(left, QUIET))
 
     def _collect(self, *, timed_out: bool = False) -> Completed:
         """Read the files in memory, and close everything but the streams that were handed out."""
@@ -223,8 +270,11 @@ class RunningProcess:
             fate = self._fate()
             if adopting():
                 self._adopt()
-            incomplete = self._plumbing.drained() or self._abandoned
-            wait_status = None if self.workload is None else self.workload.wait_status
+            held = self._plumbing.drained()
+            # Who holds the pipes still may write later, which is nobody's output; unless it is the process itself.
+            incomplete = self._lost or (held and not self.invocation.stop.waits_for_process)
+            # The end of a process that had lost its runc is our own doing, and no result.
+            wait_status = None if self.workload is None or fate == "lost" else self.workload.wait_status
             returncode = self._returncode(wait_status)
             if fate == "ended" and returncode and not _agree(returncode, wait_status):
                 fate = "lost"
@@ -239,8 +289,12 @@ class RunningProcess:
                 wait_status=wait_status,
                 process=fate,
             )
-            if self._notes is not None:
-                self._notes.append((self.invocation, self._completed))
+            if self._completed.log:
+                forward_log(self._completed.log, self.invocation.container_id, errors=returncode == 0)
+            if self._attempt is not None:
+                reported = None if self.workload is None else self.workload.process
+                started = {*(self._seen or ()), *([] if reported is None else [reported])}
+                self._attempt.ended(self.invocation, self._completed, started, seen=self._seen is not None)
             self._close()
         return self._completed
 
@@ -264,6 +318,7 @@ class RunningProcess:
         In a circle of references the captured output would wait for the garbage collector.
         """
         self.child.before_kill = self.child.note_descendants = None
+        self.child.halts_first = adopting
         self._plumbing.close()
         self._files.close()
 
@@ -281,10 +336,9 @@ class RunningProcess:
                 if executed is None or not executed.exited.done():
                     await self._gone(max(policy.grace, KILL_GRACE))
             if executed is not None and executed.exited.done() and self.child.returncode is None:
-                await self._abandon(executed)
+                await self._abandon(executed, lost=True)
             await self.child.stop()
         else:
-            helpers = Descendants(self.pid) if policy.helpers and self.child.returncode is None else None
             try:
                 if policy.helpers_first and self.child.returncode is None:
                     self._note_descendants()
@@ -292,8 +346,8 @@ class RunningProcess:
                     await self.child.wait(policy.grace)
                 await self.child.stop(policy.grace)
             finally:
-                if helpers is not None:
-                    await helpers.end(policy.grace)
+                if (helpers := self._helpers) is not None:
+                    await helpers.end(policy.grace if policy.helpers else 0)
 
     def _fate(self) -> Fate | None:
         """Tell what has become of the process that runc waited for, now that runc has ended; kill it if it goes on."""
@@ -304,11 +358,24 @@ class RunningProcess:
         return self._told_fate
 
     def _note_descendants(self) -> None:
-        """Under `subreaper()`, note what becomes our child when its parent is ended: the nearest ones are strays.
+        """Note what runc has started, before it is ended: afterwards those have another parent.
 
-        Their number is a container's to decide, and each stray takes a descriptor.
+        That is for the end of its helpers, and to know which container it has made. What becomes our child then is
+        reaped: the nearest ones are strays. Their number is a container's to decide, and each stray takes a descriptor.
         """
-        if adopting() and self.child.returncode is None:
+        if self.child.returncode is not None:
+            return
+        if self._has_helpers:
+            if self._helpers is None:
+                self._helpers = Descendants(self.pid)
+            else:
+                self._helpers.look(self.pid)
+        if self._is_making:
+            self._seen = self._seen or set()
+            for pid, _ in descendants(self.pid):
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    self._seen.add(ProcessIdentity.of(pid))
+        if adopting():
             again = looking_again(self.child.since)
             for number, (pid, _) in enumerate(reversed(descendants(self.pid))):
                 if number < STRAYS:
@@ -316,14 +383,33 @@ class RunningProcess:
                 else:
                     adopt(pid)
 
+    def _halts_first(self) -> bool:
+        """Return whether runc is stopped before it is ended, since each process that it has started counts."""
+        return adopting() or self._has_helpers or self._is_making
+
+    @property
+    def _has_helpers(self) -> bool:
+        """Whether it may have started what has to end with it, and isn't the container's."""
+        return self.invocation.stop.hooks or self.invocation.stop.helpers
+
+    @property
+    def _is_making(self) -> bool:
+        """Whether it is about to make a container, and has not yet reported its first process."""
+        return self._attempt is not None and (self.workload is None or self.workload.process is None)
+
     def _orphan(self) -> None:
         """Do what has to be done before runc is killed and nobody watches it."""
         if self.invocation.stop.waits_for_process:
             self._kill_workload()
 
     def _kill_workload(self) -> None:
-        """Kill the container's process and what else runc has started, and not runc."""
+        """Kill the container's process and what else runc has started, and not runc.
+
+        The tree is listed before its first process is killed, whose children get another parent then; and once more
+        afterwards, when those that have come to runc are found.
+        """
         self._note_descendants()
+        kill_descendants(self.pid)
         if self.workload is not None:
             with contextlib.suppress(PermissionError):
                 self.workload.send_signal(signal.SIGKILL)  # the one kill that needs no descriptor
@@ -351,7 +437,8 @@ class RunningProcess:
         try:
             with self.child.watched():
                 while self.child.returncode is None:
-                    with contextlib.suppress(asyncio.CancelledError):
+                    live = (self.stdout, self.stderr, self.pty)
+                    with contextlib.suppress(asyncio.CancelledError), discarding(*live):
                         await self._stop()
                         break
         finally:

@@ -156,7 +156,13 @@ def _wake(wait: asyncio.Future[None]) -> None:
 
 
 class ReadingMixin(Descriptor):
-    """The receiving half of a stream, and text lines on top of it."""
+    """The receiving half of a stream, and text lines on top of it.
+
+    Attributes:
+        reads: How many reads of the descriptor have begun.
+    """
+
+    reads = 0
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
@@ -226,6 +232,7 @@ class ReadingMixin(Descriptor):
         """Receive from the descriptor, past what was read ahead."""
         with self._reading:
             self._turn += 1
+            self.reads += 1
             if self._turn > TURN:
                 await self._give_way()
             while True:

@@ -10,6 +10,10 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .pipes import ReadingMixin
 
 CHUNK = 1 << 16
 """Bytes of one read: a pipe's default capacity in Linux."""
@@ -24,10 +28,11 @@ class Drain:
     Always reading matters: a full pipe blocks runc itself.
     """
 
-    __slots__ = ("_dropped", "_ended", "_fd", "_kept", "_limit", "_loop")
+    __slots__ = ("_dropped", "_ended", "_fd", "_kept", "_limit", "_loop", "came")
 
     def __init__(self, fd: int, limit: int) -> None:
         """Take over `fd`, a non-blocking descriptor, in every case, and begin to read in the running loop."""
+        self.came = 0  # reads that gave something
         self._fd = fd
         self._limit = limit
         self._kept = bytearray()
@@ -49,7 +54,7 @@ class Drain:
 
     @property
     def dropped(self) -> bool:
-        """Whether there was more than is kept."""
+        """Whether there was more than is kept, or more than could be read at the end."""
         return self._dropped
 
     def close(self) -> bool:
@@ -57,6 +62,8 @@ class Drain:
         for _ in range(LAST_READS):
             if not self._read():
                 break
+        else:
+            self._dropped = True  # others write on, faster than this
         complete = self._fd < 0
         self._end()
         return complete
@@ -87,6 +94,7 @@ class Drain:
         Of twice the limit half is let go at once, since each time the rest is moved. Pieces of their own would cost
         more than the bytes in them: a child can write its bytes one by one.
         """
+        self.came += 1
         self._kept += data
         if len(self._kept) > self._limit:
             self._dropped = True
@@ -102,6 +110,78 @@ class Drain:
         self._fd = -1
         if not self._ended.done():
             self._ended.set_result(None)
+
+
+READER_TIME = 0.05
+"""Seconds without a read after which a stream that has something to read counts as one that no task reads."""
+
+
+class Discard:
+    """Reads a stream that no task reads, and throws it away, so that its writer isn't blocked by a full pipe.
+
+    A task that does read comes first: what it gets has no gaps as long as it comes back in time.
+    """
+
+    __slots__ = ("_fd", "_loop", "_reads", "_stream", "_timer", "_unread")
+
+    def __init__(self, stream: ReadingMixin) -> None:
+        """Begin to watch a stream in the running loop.
+
+        Raises:
+            OSError: If no descriptor is left: the stream's own may be watched by a reader already.
+        """
+        self._stream = stream
+        self._reads = stream.reads
+        self._unread = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._fd = os.dup(stream.fileno())
+        with _closed_on_failure(self._fd):
+            self._loop.add_reader(self._fd, self._look)
+
+    def _look(self) -> None:
+        """Leave what is there to a reader for a moment; without one, throw it away."""
+        if self._stream.reads != self._reads or not self._unread:
+            self._unread = False
+            self._reads = self._stream.reads
+            self._loop.remove_reader(self._fd)
+            self._timer = self._loop.call_later(READER_TIME, self._look_again)
+        elif not self._throw_away():
+            self.close()
+
+    def _look_again(self) -> None:
+        """Go on, and note whether a reader has come."""
+        self._unread = self._stream.reads == self._reads
+        self._loop.add_reader(self._fd, self._look)
+
+    def _throw_away(self) -> bool:
+        """Read once; return whether there can be more."""
+        try:
+            return bool(os.read(self._fd, CHUNK))
+        except BlockingIOError:
+            return True
+        except OSError:  # EIO: the last holder of a terminal is gone
+            return False
+
+    def close(self) -> None:
+        """Stop. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+
+@contextlib.contextmanager
+def discarding(*streams: ReadingMixin | None) -> Generator[None]:
+    """Throw away during the block what no task reads from some streams, as far as there are descriptors for that."""
+    with contextlib.ExitStack() as stack:
+        for stream in streams:
+            if stream is not None and not stream.closed:
+                with contextlib.suppress(OSError):
+                    stack.callback(Discard(stream).close)
+        yield
 
 
 class Feed:

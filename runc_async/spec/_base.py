@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Self, cast
 
@@ -9,6 +10,7 @@ import msgspec
 
 from runc_async.errors import DecodeError
 
+from ._folding import FoldedKeys
 from ._json import MAX_DOCUMENT, dump, parse
 from ._reader import EXTRA, read_document
 from ._types import json_name
@@ -27,7 +29,8 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_def
 
     Attributes:
         extra: Fields that this version of the specification does not name, by their JSON name, as plain values.
-            They are kept from `decode` to `encode`. A field that the specification names wins over one here.
+            They are kept from `decode` to `encode`. A field that the specification names wins over one here, and over
+            one whose name a runtime would take for it: `Args` for `args`.
     """
 
     extra: dict[str, Any] = {}  # msgspec makes a new one for each object
@@ -36,12 +39,15 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_def
     def decode(cls, data: bytes | str, *, strict: bool = True, max_size: int = MAX_DOCUMENT) -> Self:
         """Read an object from the text of a JSON document.
 
+        Keys that a runtime takes for those of the specification though they are spelled otherwise (``Args``) are
+        dropped, strict or not: a runtime would take them instead of what is set. `validate` reports them.
+
         Args:
             data: The document; bytes are UTF-8.
             strict: Hold ranges, patterns and enumerations of the specification's JSON schema against the
-                document, and refuse null. False takes such values as they are, for documents that a runtime
-                accepts all the same (such as a ``rootfsPropagation`` of ``rslave``); null is then absent, and
-                written again unless the field is set. JSON types and required fields are checked in any case.
+                document, and refuse null. False takes such values as they are, for documents that a runtime accepts all
+                the same (such as a ``rootfsPropagation`` of ``rslave``); null is then absent, and written again
+                unless the field is set. JSON types and required fields are checked in any case.
             max_size: How many bytes the document may have; 16 MiB unless told.
 
         Raises:
@@ -72,7 +78,17 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_def
         names = zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True)
         values = ((key, getattr(self, name)) for name, key in names if name != EXTRA)
         known = {key: _plain(value) for key, value in values if value is not None}
-        return known | {key: _plain(value) for key, value in self.extra.items() if key not in known}
+        if not self.extra:
+            return known
+        folded = folded_keys(type(self))
+        kept = {key: _plain(value) for key, value in self.extra.items() if not folded.known(key)}
+        return known | {key: value for key, value in kept.items() if key not in known}
+
+
+@functools.cache
+def folded_keys(cls: type[msgspec.Struct]) -> FoldedKeys:
+    """Return the keys of a struct, to look others up that a runtime takes for them."""
+    return FoldedKeys(key for key in cls.__struct_encode_fields__ if key != EXTRA)
 
 
 def _plain(value: Any) -> Any:

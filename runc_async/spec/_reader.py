@@ -2,6 +2,9 @@
 
 A reader is compiled once for each struct from its annotations. msgspec's own decoder is not used: it drops
 fields that it does not know, stops at the first violation and has no bounds beyond an int64.
+
+The one exception to "no field is lost" is a key that folds to a known one (`_folding`): a runtime would take it for the
+known one, so it is dropped. `validate` reports it.
 """
 
 from __future__ import annotations
@@ -9,15 +12,16 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
 import msgspec
 from msgspec import inspect
 
 from .._text import shorten
+from ._folding import FoldedKeys
 from ._json import repeated_keys
-from ._violation import Violation, describe, is_array, is_object, join_path
+from ._violation import KEY, Violation, describe, is_array, is_object, join_path, quoted
 
 EXTRA: Final = "extra"
 """The field of a struct that holds what the specification does not name."""
@@ -39,12 +43,16 @@ class Report:
 
     Attributes:
         strict: Whether ranges, patterns, enumerations and nulls are held against the document.
+        spelling: Whether a key that folds to a known one is held against it, and not only dropped.
+        unknown: Whether keys that the specification doesn't name are held against it too.
         violations: What was found, in the order of the document.
         count: How many were found, also of those that are too many to be noted.
     """
 
-    def __init__(self, *, strict: bool) -> None:
+    def __init__(self, *, strict: bool, spelling: bool = False, unknown: bool = False) -> None:
         self.strict = strict
+        self.spelling = spelling
+        self.unknown = unknown
         self.violations: list[Violation] = []
         self.count = 0
 
@@ -127,7 +135,8 @@ def _dictionary(kind: inspect.DictType, extra: Mapping[str, Any]) -> _Reader:
             report.add(path, "an object", describe(value, path))
             return value
         if shape is not None:
-            struct_reader(shape)(value, path, report)
+            found = struct_reader(shape)(value, path, report)
+            return value if found is None else found.to_builtins()  # without what a lax reading has dropped
         return {key: read_item(item, join_path(path, key), report) for key, item in value.items()}
 
     return read
@@ -163,12 +172,23 @@ def _compile(kind: inspect.Type, extra: Mapping[str, Any] = _NOTHING) -> _Reader
     return _COMPILERS[type(kind)](cast("Any", kind), extra)
 
 
-def read_document(cls: type[msgspec.Struct], value: Any, *, strict: bool) -> tuple[Any, list[Violation]]:
+def read_document(
+    cls: type[msgspec.Struct], value: Any, *, strict: bool, spelling: bool = False, unknown: bool = False
+) -> tuple[Any, list[Violation]]:
     """Give the struct that a parsed document stands for (None if it can't be one), and all that is wrong with it."""
-    report = Report(strict=strict)
+    report = Report(strict=strict, spelling=spelling, unknown=unknown)
     for violation in itertools.islice(repeated_keys(value), MOST + 1):
         report.add(violation.path, violation.expected, violation.actual)
     return struct_reader(cls)(value, "$", report), report.violations
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    """Say what a key may have been meant to be."""
+    from difflib import get_close_matches  # noqa: PLC0415 - it takes milliseconds, and few callers need it
+
+    # The cost grows with the square of the length, and no key of the specification has a quarter of this.
+    near = get_close_matches(key[:KEY], known, n=1)
+    return f"the key {near[0]}" if near else "a key of the specification"
 
 
 @functools.cache
@@ -177,6 +197,7 @@ def struct_reader(cls: type[msgspec.Struct]) -> _Reader:
     described = cast("inspect.StructType", inspect.type_info(cls))
     fields = [field for field in described.fields if field.name != EXTRA]
     readers = {field.encode_name: (field, _compile(field.type)) for field in fields}
+    folded = FoldedKeys(readers)
 
     def read(value: Any, path: str, report: Report) -> Any:
         if not is_object(value):
@@ -186,7 +207,12 @@ def struct_reader(cls: type[msgspec.Struct]) -> _Reader:
         extra: dict[str, Any] = {}
         before = report.count
         for key, item in value.items():
-            if key not in readers or (item is None and not report.strict and not readers[key][0].required):
+            if meant := folded.known(key):
+                if report.spelling:
+                    report.add(join_path(path, key), f"the key {meant} in no other spelling", quoted(key, KEY))
+            elif key not in readers and report.unknown:
+                report.add(join_path(path, key), _nearest(key, readers), quoted(key, KEY))
+            elif key not in readers or (item is None and not report.strict and not readers[key][0].required):
                 extra[key] = item
             else:
                 field, read_item = readers[key]

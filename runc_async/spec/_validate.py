@@ -16,16 +16,22 @@ from .config import Spec
 
 
 def validate(
-    document: bytes | str | Mapping[str, Any] | SpecObject, *, max_size: int = MAX_DOCUMENT
+    document: bytes | str | Mapping[str, Any] | SpecObject, *, unknown: bool = False, max_size: int = MAX_DOCUMENT
 ) -> list[Violation]:
     """Hold a document against the runtime-spec's JSON schema.
 
     Types, required fields, ranges, patterns and enumerations are checked, also in the parts that are not about
-    Linux; fields that the specification does not name are not.
+    Linux. So are keys in another spelling than the specification's (``Args`` for ``args``), which a runtime takes all
+    the same. Other keys that the specification does not name are left alone: a runtime ignores them, and a newer
+    specification may name them::
+
+        print(spec.validate({"ociVersion": "1.0.2", "hostnme": "web"}, unknown=True)[0])
+        # expected the key hostname, got "hostnme" at $.hostnme
 
     Args:
         document: A configuration as JSON text, as plain values or as a `Spec`; or any other object of this package
             by itself, such as a `Process`.
+        unknown: Whether those are violations too, each with the known key that is nearest to it.
         max_size: How many bytes the text may have; 16 MiB unless told.
 
     Returns:
@@ -39,7 +45,7 @@ def validate(
         return [Violation(path="$", expected="a JSON document", actual=error.message.removeprefix(NOT_JSON))]
     except (TypeError, ValueError, RecursionError) as error:
         return [Violation(path="$", expected="values that JSON has a form for", actual=one_line(str(error)))]
-    return read_document(cls, value, strict=True)[1]
+    return read_document(cls, value, strict=True, spelling=True, unknown=unknown)[1]
 
 
 def _text(document: bytes | str | Mapping[str, Any] | SpecObject) -> bytes | str:

@@ -10,7 +10,9 @@ import msgspec
 
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHOWN: Final = 60
-_KEY: Final = 200
+KEY: Final = 200
+"""Characters of a key that are shown."""
+
 # Where secrets are: what stands there is not shown.
 _PRIVATE: Final = re.compile(r".*\.(?:env|args|commandLine)(?:\[\d+\])?", re.DOTALL)
 
@@ -34,7 +36,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
 
 def join_path(path: str, key: str) -> str:
     """Give the path of a key in the object at a path; a key that is very long is cut."""
-    return f"{path}.{key}" if len(key) <= _KEY and _PLAIN_KEY.fullmatch(key) else f"{path}[{quoted(key, _KEY)}]"
+    return f"{path}.{key}" if len(key) <= KEY and _PLAIN_KEY.fullmatch(key) else f"{path}[{quoted(key, KEY)}]"
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:

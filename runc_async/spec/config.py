@@ -9,7 +9,7 @@ from typing import Final, Self
 from msgspec import structs
 
 from ._fields import SpecFields
-from ._units import UNLIMITED, to_bytes
+from ._units import UNLIMITED, is_whole, to_limit, to_rlimit, to_size
 from .defaults import default_linux, default_mounts, default_process
 from .linux import LinuxIDMapping, LinuxNamespace, LinuxNamespaceType
 from .mount import Mount, Root
@@ -21,6 +21,7 @@ OCI_VERSION: Final = "1.3.0"
 """The version of the runtime-spec that these structs follow."""
 
 _LEAST_QUOTA: Final = 1000
+_LONGEST_PERIOD: Final = 1_000_000
 
 
 class Spec(SpecFields, kw_only=True):
@@ -148,13 +149,17 @@ class Spec(SpecFields, kw_only=True):
 
         Args:
             resource: Such as ``RLIMIT_NOFILE``, or ``NOFILE`` for short.
-            soft: What is enforced.
+            soft: What is enforced; -1, which is `resource.RLIM_INFINITY`, is no limit.
             hard: Up to what the process may raise it; the same when None.
+
+        Raises:
+            ValueError: If one of them is no limit: less than -1, beyond 64 bits, or a float.
         """
+        soft, hard = to_rlimit(soft), to_rlimit(soft if hard is None else hard)
         resource = resource if resource.startswith("RLIMIT_") else f"RLIMIT_{resource}"
         process = self._need_process()
         kept = [limit for limit in process.rlimits or [] if limit.type != resource]
-        process.rlimits = [*kept, POSIXRlimit(type=resource, soft=soft, hard=soft if hard is None else hard)]
+        process.rlimits = [*kept, POSIXRlimit(type=resource, soft=soft, hard=hard)]
         return self
 
     def add_capabilities(self, *names: str, ambient: bool = False) -> Self:
@@ -227,15 +232,16 @@ class Spec(SpecFields, kw_only=True):
 
         Args:
             destination: Inside, absolute.
-            size: Most bytes, or a size such as ``64M``; half of the host's memory when None.
+            size: Most bytes, or a size such as ``64M`` or ``64Mi``; half of the host's memory when None.
             mode: Permissions of its root; some versions of runc (1.1.5 is one) keep those of a directory that is there.
             options: More options, such as ``noexec``. It is nosuid and nodev in any case.
 
         Raises:
-            ValueError: If the destination is not absolute or the size is none.
+            ValueError: If the destination is not absolute, or the size is none: 0, which the kernel takes for no limit,
+                negative, or a float.
         """
         flags = ["nosuid", "nodev", f"mode={mode:o}"]
-        flags += [] if size is None else [f"size={to_bytes(size)}"]
+        flags += [] if size is None else [f"size={to_size(size)}"]
         return self.add_mount(
             Mount(destination=_absolute(destination), type="tmpfs", source="tmpfs", options=[*flags, *options])
         )
@@ -257,15 +263,15 @@ class Spec(SpecFields, kw_only=True):
         """Limit the container's memory.
 
         Args:
-            limit: Bytes, or a size such as ``64M``; -1 is no limit.
+            limit: Bytes, or a size such as ``64M`` or ``64Mi``; -1 is no limit.
             swap: Memory and swap together; None leaves it, the same as `limit` allows no swap.
             reservation: What is left to the container when the host is short of memory; None leaves it.
 
         Raises:
-            ValueError: If one of them is no size.
+            ValueError: If one of them is no size: 0, which runtimes take for no limit, less than -1, or a float.
         """
         wanted = {"limit": limit, "swap": swap, "reservation": reservation}
-        amounts = {name: to_bytes(size) for name, size in wanted.items() if size is not None}
+        amounts = {name: to_limit(size) for name, size in wanted.items() if size is not None}
         resources = self._need_resources()
         resources.memory = structs.replace(resources.memory or LinuxMemory(), **amounts)
         return self
@@ -275,11 +281,14 @@ class Spec(SpecFields, kw_only=True):
 
         Args:
             cpus: How many CPUs' time it gets: 0.5, 2 ...
-            period: Microseconds over which that is measured.
+            period: Microseconds over which that is measured, from 1000 to 1000000, as the kernel demands.
 
         Raises:
-            ValueError: If that is no number, or less than the millisecond per period that the kernel demands.
+            ValueError: If one is no such number, or the time in each period is less than the millisecond that the
+                kernel demands.
         """
+        if not is_whole(period) or not _LEAST_QUOTA <= period <= _LONGEST_PERIOD:
+            raise ValueError(f"not a period from a millisecond to a second: {period!r} microseconds")
         if not _LEAST_QUOTA <= cpus * period < math.inf:
             raise ValueError(f"not a millisecond or more in each period: {cpus} cpus, {period} microseconds")
         quota = round(cpus * period)
@@ -295,10 +304,10 @@ class Spec(SpecFields, kw_only=True):
             limit: How many; -1 is no limit.
 
         Raises:
-            ValueError: If it is 0, which runtimes take for no limit, or less than -1.
+            ValueError: If it is 0, which runtimes take for no limit, less than -1, or a float.
         """
-        if limit < 1 and limit != UNLIMITED:
-            raise ValueError(f"not a limit on processes: {limit}")
+        if not is_whole(limit) or (limit < 1 and limit != UNLIMITED):
+            raise ValueError(f"not a limit on processes: {limit!r}")
         self._need_resources().pids = LinuxPids(limit=limit)
         return self
 

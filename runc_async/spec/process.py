@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+from .._text import capability_name
 from ._base import SpecObject
 from ._types import Int32, UInt32, UInt64
 
@@ -38,11 +39,6 @@ IOPriorityClass = Literal["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_ID
 
 
 _CAPABILITY_SETS: Final = ("bounding", "effective", "permitted", "inheritable", "ambient")
-
-
-def _capability(name: str) -> str:
-    name = name.upper()
-    return name if name.startswith("CAP_") else f"CAP_{name}"
 
 
 class Box(SpecObject, kw_only=True):
@@ -107,7 +103,7 @@ class LinuxCapabilities(SpecObject, kw_only=True):
         """
         for kind in _CAPABILITY_SETS if ambient else _CAPABILITY_SETS[:3]:
             held: list[str] = getattr(self, kind) or []
-            setattr(self, kind, list(dict.fromkeys([*held, *map(_capability, names)])))
+            setattr(self, kind, list(dict.fromkeys([*held, *map(capability_name, names)])))
 
     def drop(self, *names: str) -> None:
         """Take capabilities out of all sets.
@@ -115,7 +111,7 @@ class LinuxCapabilities(SpecObject, kw_only=True):
         Args:
             names: Such as ``CAP_KILL``, or ``KILL`` for short; ``ALL`` leaves none.
         """
-        dropped = {_capability(name) for name in names}
+        dropped = {capability_name(name) for name in names}
         for kind in _CAPABILITY_SETS:
             held: list[str] | None = getattr(self, kind)
             if held:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import stat
 import tempfile
@@ -15,7 +16,7 @@ import pytest
 from containers import heard
 
 from runc_async.bundle import Bundle
-from runc_async.errors import BundleNotFound, CommandError
+from runc_async.errors import BundleChanged, BundleNotFound, CommandError, DecodeError
 from runc_async.rootfs import Overlay, Tar
 from runc_async.spec import Spec
 from runc_async.stdio import CapturedIO, RedirectIO
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from runc_async.client import Runc
+    from runc_async.response import Response
 
 pytestmark = pytest.mark.runc
 
@@ -56,13 +58,76 @@ async def test_a_busybox_bundle_runs(client: Runc, container_id: Callable[[], st
     assert (response.exit_code, response.output) == (0, "root\nsh\n/root\n")
 
 
-async def test_a_bundle_counts_once_it_is_saved(client: Runc, container_id: Callable[[], str]) -> None:
-    """The runtime runs what was saved last."""
-    async with Bundle.busybox(["echo", "first"]) as bundle:
+async def test_a_changed_bundle_is_saved_before_it_is_used(client: Runc, container_id: Callable[[], str]) -> None:
+    """The runtime runs what the spec says, saved or not; one that gets the path runs what was saved last."""
+    async with Bundle.busybox(["id", "-u"]) as bundle:
+        bundle.spec.set_user(1000, 1000)
+        bundle.path.chmod(0o711)
+        assert (await client.run(container_id(), bundle.path)).output == "0\n"
+        assert (await client.run(container_id(), bundle)).output == "1000\n"
+        assert (await client.run(container_id(), bundle.path)).output == "1000\n"
+        bundle.spec.set_user(0, 0).set_args("sleep", "100")
+        async with client.open_container(container_id(), bundle) as container:
+            assert (await client.exec(container.id, ["id", "-u"])).output == "0\n"
+        bundle.spec.set_args("sleep", "50")
+        await client.create(name := container_id(), bundle)
+        await client.delete(name, force=True)
+        assert b'"50"' in (bundle.path / "config.json").read_bytes()
+
+
+async def test_each_run_has_the_spec_of_its_beginning(client: Runc, container_id: Callable[[], str]) -> None:
+    """Of many runs of one bundle at once, each runs the spec that it had when the call began."""
+    async with Bundle.busybox() as bundle:
+        runs: list[asyncio.Task[Response]] = []
+        for number in range(8):
+            bundle.spec.set_args("echo", str(number // 2))
+            runs.append(asyncio.create_task(client.run(container_id(), bundle)))
+            await asyncio.sleep(0)
+        bundle.spec.set_args("echo", "too late")
+        assert [(await run).output for run in runs] == [f"{number // 2}\n" for number in range(8)]
+
+
+async def test_a_run_lets_the_next_one_save(client: Runc, container_id: Callable[[], str]) -> None:
+    """A spec is saved while the container of an earlier run still runs."""
+    async with Bundle.busybox(["sleep", "100"]) as bundle:
+        first = asyncio.create_task(client.run(container_id(), bundle))
+        await asyncio.sleep(0)
         bundle.spec.set_args("echo", "second")
-        assert (await client.run(container_id(), bundle, io=CapturedIO())).output == "first\n"
+        assert (await client.run(container_id(), bundle)).output == "second\n"
+        assert not first.done()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+
+async def test_a_bundle_that_was_changed_by_others(client: Runc, container_id: Callable[[], str]) -> None:
+    """Nothing is overwritten, and nothing run, where both the file and the spec were changed; `save` overwrites."""
+    async with Bundle.busybox(["echo", "first"]) as bundle:
+        config = bundle.path / "config.json"
+        theirs = config.read_bytes().replace(b'"first"', b'"theirs"')
+        config.write_bytes(theirs)
+        assert (await client.run(container_id(), bundle)).output == "theirs\n"
+        bundle.spec.set_args("echo", "mine")
+        with pytest.raises(BundleChanged, match=r"config\.json was changed by others"):
+            await client.run(container_id(), bundle)
+        assert config.read_bytes() == theirs
         await bundle.save()
-        assert (await client.run(container_id(), bundle, io=CapturedIO())).output == "second\n"
+        assert (await client.run(container_id(), bundle)).output == "mine\n"
+
+
+async def test_keys_in_another_spelling_have_no_effect(client: Runc, container_id: Callable[[], str]) -> None:
+    """A bundle is saved before it is used if reading it has dropped keys that the runtime would have taken."""
+    async with Bundle.busybox(["echo", "known"]) as made:
+        config = made.path / "config.json"
+        document = json.loads(config.read_bytes())
+        document["process"] |= {"ARGS": ["echo", "folded"], "later": None}
+        config.write_text(json.dumps(document))
+        assert (await client.run(container_id(), made.path)).output == "folded\n"
+        with pytest.raises(DecodeError, match=r"\$\.process\.ARGS"):
+            await Bundle.open(made.path)
+        opened = await Bundle.open(made.path, strict=False)
+        assert (await client.run(container_id(), opened)).output == "known\n"
+        assert "later" in json.loads(config.read_bytes())["process"]
 
 
 async def test_containers_share_what_they_only_read(

@@ -24,7 +24,8 @@ import pytest
 from containers import ended, heard
 
 import runc_async
-from runc_async._client import checkpoints, opening
+from runc_async import client as client_module
+from runc_async._client import checkpoints
 from runc_async._containers.leftovers import remove_cgroups
 from runc_async.client import Runc
 from runc_async.errors import (
@@ -104,7 +105,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop a restore that is cancelled at once, instead of in ten seconds."""
     policy = StopPolicy(grace=5, helpers=True, helpers_first=True)
-    for module in (checkpoints, opening):
+    for module in (checkpoints, client_module):
         monkeypatch.setattr(module, "LET_RESTORE_FINISH", policy)
     monkeypatch.setattr(checkpoints, "LET_FINISH", StopPolicy(grace=5))
 

@@ -17,10 +17,13 @@ import anyio
 import pytest
 import uvloop
 from containers import MakeContainer, ended
+from runtime import Runtime, is_cgroup2
 
-from runc_async import ContainerNotFound, ContainerNotRunning, RuncCrashed, Status
+from runc_async import ContainerNotFound, ContainerNotRunning, NullIO, RuncCrashed, Status
+from runc_async._containers.first_process import watches_memory
 from runc_async.client import Runc
 from runc_async.events import Event, OOMEvent, StatsEvent
+from runc_async.figures import cpu_percent
 from runc_async.merge import StreamEnded, merge_events
 
 if TYPE_CHECKING:
@@ -116,10 +119,106 @@ async def test_the_container_may_have_been_started_anew(client: Runc, make_conta
     name = await make_container()
     async with client.events(name, interval=60) as stream:
         bundle = (await client.state(name)).bundle
+        pid = await watched(name)
+        async with asyncio.timeout(20):
+            while not watches_memory(pid):  # noqa: ASYNC110 - runc sets no event
+                await asyncio.sleep(0.01)
         await client.delete(name, force=True)
         await client.run(name, bundle, detach=True)
         async with asyncio.timeout(5):
             assert [event async for event in stream] == []
+
+
+SLOW = """\
+#!/bin/sh
+case "$*" in *" events "*) sleep 0.3;; esac
+exec {command} "$@"
+"""
+
+
+@pytest.fixture
+def slow(runtime: Runtime, root: Path, tmp_path: Path) -> Runc:
+    """Return a client whose runc takes its time to look at a container whose events it is to print."""
+    program = tmp_path / "runc"
+    program.write_text(SLOW.format(command=runtime.command))
+    program.chmod(0o755)
+    return Runc(program, root=root)
+
+
+@pytest.mark.parametrize("before", ["nothing", "another"])
+async def test_a_stream_that_is_begun_before_its_container_ends_with_it(
+    before: str, client: Runc, slow: Runc, make_container: MakeContainer
+) -> None:
+    """A runc that is slow to start finds a container that is made meanwhile; the end of that is the stream's."""
+    name = await make_container()
+    bundle = (await client.state(name)).bundle
+    if before == "nothing":
+        await client.delete(name, force=True)
+    async with asyncio.timeout(30), slow.events(name, interval=0.05) as stream:
+        if before == "another":
+            await client.delete(name, force=True)
+        await client.run(name, bundle, io=NullIO(), detach=True)
+        assert isinstance(await anext(stream), StatsEvent)
+        await client.kill(name, "KILL")
+        assert all([isinstance(event, StatsEvent) async for event in stream])
+    assert (await client.state(name)).status == Status.STOPPED
+
+
+UNREADABLE = """\
+import asyncio, subprocess, sys, tempfile
+from pathlib import Path
+from runc_async import CommandError, Runc, StatsFailedEvent
+
+async def main(command, root, name):
+    runc = Runc(command, root=root)
+    (cgroup,) = Path("/sys/fs/cgroup/pids").rglob(name)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"unlimited\\n")
+        file.flush()
+        subprocess.run(["mount", "--bind", file.name, cgroup / "pids.max"], check=True)
+        failed = []
+        try:
+            async with runc.events(name, interval=0.1) as stream:
+                async for event in stream:
+                    failed.append(event)
+        except CommandError as error:
+            print(len(failed), {type(event) for event in failed} == {StatsFailedEvent}, error.container_id, error)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(is_cgroup2(), reason="there it is known by a test without a container")
+async def test_figures_that_runc_cannot_read_are_told(
+    runtime: Runtime, root: Path, make_container: MakeContainer
+) -> None:
+    """What a kernel prints and runc can't parse is reported at once, and ends the stream after three intervals."""
+    name = await make_container()
+    command = ["unshare", "-m", sys.executable, "-c", UNREADABLE, runtime.command, str(root), name]
+    run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=50, check=False)
+    events, rest = run.stdout.split(maxsplit=1)  # of two that come together on a busy host the later one is left
+    assert events in {"1", "2"}, run.stderr
+    assert rest.startswith(f"True {name} container '{name}': unable to get container cgroup stats")
+
+
+async def test_one_busy_core_is_one_hundred_percent_whoever_is_slow(
+    client: Runc, make_container: MakeContainer
+) -> None:
+    """Between figures that a slow consumer takes together, as much time lies as lay between runc's lines."""
+    name = await make_container(Status.RUNNING, ["sh", "-c", "while :; do :; done"])
+    events: list[StatsEvent] = []
+    async with client.events(name, interval=0.2) as stream:
+        for number in range(12):
+            event = await anext(stream)
+            assert isinstance(event, StatsEvent)
+            events.append(event)
+            if number % 4 == 0:
+                await asyncio.sleep(1)
+    gaps = [later.monotonic - earlier.monotonic for earlier, later in itertools.pairwise(events)]
+    # A busy host gives the container less than a core, and never more; without the times some gaps would be none.
+    shares = [cpu_percent(earlier, later) for earlier, later in itertools.pairwise(events)]
+    assert min(gaps) > 0.05
+    assert all(share is not None and share < 150 for share in shares)
 
 
 async def test_a_killed_process_is_told_and_figures_go_on(client: Runc, make_container: MakeContainer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import errno
 import functools
 import json
@@ -204,6 +205,7 @@ def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     """Say whether the kernel keeps a status; the older one has no such call."""
     if request.param == "older-kernel":
         monkeypatch.setattr("runc_async._linux.exits.kept_status", refuse)
+        monkeypatch.setattr("runc_async._linux.pidfd.kept_status", refuse)
         monkeypatch.setattr("runc_async._containers.workload.kept_status", refuse)
         return False
     return KERNEL_KEEPS
@@ -251,13 +253,16 @@ async def test_every_ending(
             return ending.exit_code
         if way == "exec":
             return Told(ending.code, ending.signum, None)
-        oom_killed = ending.oom_killed if counted else None
-        if not (kept or adopting):
-            return Told(None, None, oom_killed)
-        return Told(ending.code, ending.signum, oom_killed)
+        return Told(ending.code, ending.signum, ending.oom_killed if counted else None)
+
+    def unknown(ending: Ending) -> Any:
+        """Return what may be told where process 1 reaps before anybody can look, and the kernel keeps nothing."""
+        return Told(None, None, ending.oom_killed if counted else None)
 
     results = await asyncio.gather(*map(end, endings.values()))
     told = dict(zip(endings, results, strict=True))
+    if way in {"opened", "detached"} and not (kept or adopting):
+        told = {name: expected(endings[name]) if it == unknown(endings[name]) else it for name, it in told.items()}
     assert told == {name: expected(ending) for name, ending in endings.items()}
     assert await client.list() == []
 
@@ -371,20 +376,31 @@ reader = os.fork()
 if not reader:
     asyncio.run(main(*sys.argv[1:]))
     os._exit(0)
-while True:  # what process 1 has to do
+while REAPS:  # what process 1 has to do
     pid, status = os.wait()
     if pid == reader:
         os._exit(os.waitstatus_to_exitcode(status))
+os._exit(os.waitstatus_to_exitcode(os.waitpid(reader, 0)[1]))
 """
 
 
-@pytest.mark.skipif(not KERNEL_KEEPS, reason="this kernel doesn't keep the status")
-async def test_a_process_1_that_reaps(
-    runtime: Runtime, root: Path, make_bundle: MakeBundle, container_id: Callable[[], str]
+@pytest.mark.parametrize(
+    "reaps",
+    [
+        pytest.param(True, marks=pytest.mark.skipif(not KERNEL_KEEPS, reason="this kernel doesn't keep the status")),
+        False,
+    ],
+)
+async def test_another_process_1(
+    runtime: Runtime,
+    root: Path,
+    make_bundle: MakeBundle,
+    container_id: Callable[[], str],
+    reaps: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """Without a subreaper the status is there as soon as process 1, here of a pid namespace of its own, has reaped."""
+    """Without a subreaper the status is there at the end, whether process 1 (here of a namespace) reaps or not."""
     bundle = make_bundle(["sh", "-c", WAITING + HOLDING], linux={"namespaces": NAMESPACES})
-    argv = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", INSIDE]
+    argv = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", INSIDE.replace("REAPS", str(reaps))]
     inside = await asyncio.create_subprocess_exec(
         *argv, runtime.command, root, container_id(), bundle, stdout=asyncio.subprocess.PIPE
     )
@@ -411,14 +427,81 @@ async def test_an_exec_whose_child_keeps_stdout_open(client: Runc, make_containe
 async def test_a_captured_exec_whose_child_keeps_stdout_open(
     client: Runc, make_container: MakeContainer, drain_timeout: float
 ) -> None:
-    """Where the output is captured, it is read on for the drain timeout; then it may be incomplete, and says so."""
+    """Where the output is captured, it is complete when nothing has come for a moment, and nothing is said of it."""
     name = await make_container()
-    begun = time.monotonic()
     # It lives for long enough to be looked at: the end of a shorter process may not be known.
     script = "echo out; sleep 600 & sleep 0.5; exit 7"
     response = await client.exec(name, ["sh", "-c", script], drain_timeout=drain_timeout)
-    assert time.monotonic() - begun < 0.5 + max(drain_timeout, 0.5) + 0.5
-    assert (response.exit_code, response.stdout, response.truncated) == (7, b"out\n", True)
+    assert (response.exit_code, response.stdout, response.truncated) == (7, b"out\n", False)
+
+
+SERVER = "sleep 0.3; (while :; do echo more; sleep 0.01; done) & echo out; exit 7"
+
+
+async def test_an_exec_whose_child_writes_on(client: Runc, make_container: MakeContainer) -> None:
+    """What another process goes on writing is read for the drain timeout, and that more was lost is said."""
+    name = await make_container()
+    response = await client.exec(name, ["sh", "-c", SERVER], drain_timeout=0.7)
+    assert (response.exit_code, response.truncated) == (7, True)
+    assert set(response.stdout.split()) == {b"out", b"more"}
+
+
+async def test_an_exec_that_leaves_a_server_is_as_quick_as_another(client: Runc, make_container: MakeContainer) -> None:
+    """A process that is left behind costs a call a moment, and not the drain timeout."""
+    name = await make_container()
+
+    async def seconds(script: str) -> float:
+        begun = time.monotonic()
+        response = await client.exec(name, ["sh", "-c", script], drain_timeout=60)
+        assert (response.exit_code, response.truncated) == (7, False)
+        return time.monotonic() - begun
+
+    alone = await seconds("sleep 0.3; exit 7")
+    assert await seconds("sleep 600 & sleep 0.3; exit 7") < alone + 30
+
+
+# when it ended
+
+
+@pytest.mark.any_loop
+async def test_the_moment_of_the_end(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
+    """Without a subreaper, `ended` and `wait` return at the end of the process, however late process 1 reaps it."""
+    bundle = make_bundle(["sh", "-c", WAITING + "exit 7"])
+    async with client.open_container(container_id(), bundle, io=PipedIO()) as container:
+        assert container.stdin is not None
+        assert container.pid is not None
+        other = client.container(container.id)
+        waits = [container.ended(), other.ended(), container.wait()]
+        waiting = [asyncio.create_task(wait) for wait in waits]
+        await until(lambda: sum(map(len, (waits for watch in watches.values() for waits in watch.waits.values()))) == 3)
+        before = dt.datetime.now(dt.UTC)
+        await container.stdin.send(b"go\n")
+        await ended(container.pid)
+        async with asyncio.timeout(5):
+            *_, status = await asyncio.gather(*waiting)
+        assert isinstance(status, ExitStatus)
+        assert status.code == 7
+        assert status.exited_at is not None
+        assert before <= status.exited_at <= dt.datetime.now(dt.UTC)
+    await container.ended()
+
+
+@pytest.mark.any_loop
+async def test_the_moment_at_which_an_exec_ends(client: Runc, make_container: MakeContainer) -> None:
+    """The status of one more process has the moment of its end, however late it is asked for."""
+    name = await make_container()
+    async with client.open_exec(name, ["sh", "-c", WAITING + "exit 7"], io=PipedIO()) as process:
+        assert process.stdin is not None
+        assert process.pid is not None
+        before = dt.datetime.now(dt.UTC)
+        await process.stdin.send(b"go\n")
+        await ended(process.pid)
+        status = await process.wait()
+        after = dt.datetime.now(dt.UTC)
+        assert status.code == 7
+        assert status.exited_at is not None
+        assert before <= status.exited_at <= after
+    assert await process.wait() == status
 
 
 # whom nobody can wait for

@@ -371,7 +371,7 @@ async def test_output_that_is_no_answer(folder: Path, printed: str) -> None:
 async def test_a_runtime_that_fails_without_a_word(folder: Path, code: int) -> None:
     """A runtime that says nothing is told by its exit code."""
     executable(folder / "runtime", f"#!/bin/sh\nexit {code}\n".encode())
-    with pytest.raises(errors.CommandError, match=f"exit code {code} without a word"):
+    with pytest.raises(errors.CommandError, match=f"exit code {code}, and no error message"):
         await Runc(folder / "runtime").start("a")
 
 

@@ -67,7 +67,7 @@ OUTCOMES: dict[Status, dict[str, Outcome]] = {
     },
     PAUSED: {
         "start": ContainerPaused,
-        "pause": ContainerNotRunning,
+        "pause": ContainerPaused,
         "resume": RUNNING,
         "delete": ContainerPaused,
         "force": None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,12 @@ SOON = 5.0
 
 
 @pytest.fixture(autouse=True)
-def no_child_is_left() -> Iterator[None]:
+async def no_child_is_left() -> AsyncIterator[None]:
     """Be a subreaper, and leave no child, dead or alive."""
     before = leaks.footprint()
     with subreaper():
         yield
-    assert leaks.left_since(before) == []
+    assert await leaks.left_in_loop(before) == []
 
 
 async def begun(client: Runc) -> None:

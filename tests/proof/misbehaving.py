@@ -54,7 +54,6 @@ class Behaviour(NamedTuple):
         effect: What a caller has to see of it.
         code: The exit code with which it fails, -n for signal n.
         printed: What it prints instead of its answer.
-        says: There is an error in its log, so that the exit code is nobody's but the runtime's own.
         needs: The option without which it has no occasion to.
     """
 
@@ -63,7 +62,6 @@ class Behaviour(NamedTuple):
     effect: Effect = "right"
     code: int = 0
     printed: bytes = b""
-    says: bool = False
     needs: str = ""
 
 
@@ -231,9 +229,9 @@ def printing(name: str, data: bytes) -> Behaviour:
     return Behaviour(f"prints {name}", act, "answers nonsense", printed=data)
 
 
-def failing(name: str, act: str, code: int, *, says: bool = False) -> Behaviour:
-    """Make the behaviour that fails with an exit code; what it has in its log says whether it was the runtime."""
-    return Behaviour(name, f"{act}\nexit {code}", "fails", code=code, says=says)
+def failing(name: str, act: str, code: int) -> Behaviour:
+    """Make the behaviour that fails with an exit code."""
+    return Behaviour(name, f"{act}\nexit {code}", "fails", code=code)
 
 
 HANGING = (
@@ -282,17 +280,16 @@ github.com/opencontainers/runc/libcontainer.(*linuxFactory).Load(0xc00)
 
 FAILING = (
     *(failing(f"exits with {code} without a word", "", code) for code in (1, 2, 127, 255)),
-    failing("fails in words of its own", "echo 'out of cheese' >&2; record 'out of cheese'", 1, says=True),
-    failing("fails after half of its work", "half; record 'out of cheese'", 1, says=True),
-    failing("fails after all of its work", "whole; record 'out of cheese'", 1, says=True),
+    failing("fails in words of its own", "echo 'out of cheese' >&2; record 'out of cheese'", 1),
+    failing("fails after half of its work", "half; record 'out of cheese'", 1),
+    failing("fails after all of its work", "whole; record 'out of cheese'", 1),
     failing("fails in hostile words", f"printf {octal(HOSTILE * 50)} >&2", 1),
     failing(
         "logs hostile words",
         f'printf {octal(HOSTILE * 50)} >>"$log"; echo >>"$log"; record \'\\u001b[2J\\u202e\'',
         1,
-        says=True,
     ),
-    failing("logs three megabytes", 'head -c 3000000 /dev/zero >>"$log"; echo >>"$log"; record x', 1, says=True),
+    failing("logs three megabytes", 'head -c 3000000 /dev/zero >>"$log"; echo >>"$log"; record x', 1),
     failing("logs half a record", 'printf \'{"level":"error","msg":"so\' >>"$log"', 3),
     Behaviour("panics", f"printf %s {shlex.quote(PANIC)} >&2; exit 2", "panics", 2),
 )

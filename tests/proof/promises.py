@@ -34,7 +34,6 @@ from runc_async import (
     ContainerProcess,
     DecodeError,
     EventStream,
-    ExitError,
     ExitStatus,
     Features,
     OOMEvent,
@@ -446,23 +445,10 @@ def _crashed(cell: Cell, behaviour: Behaviour, outcome: object) -> bool:
 
 
 def _failed(cell: Cell, behaviour: Behaviour, outcome: object) -> bool:
-    """Tell whether a failure was told: as an exception, or as the result of the container's process."""
-    if behaviour.says or not cell.waits:
-        if cell.waits and isinstance(outcome, ExitStatus):
-            return outcome.code == 0 and "all of its work" in behaviour.name
-        return isinstance(outcome, CommandError) and outcome.exit_code == behaviour.code
-    if isinstance(outcome, (ExitError, RuncCrashed)):
-        return outcome.exit_code == behaviour.code
-    if isinstance(outcome, ExitStatus):
-        return behaviour.code in {outcome.code, outcome.exit_code}
-    return isinstance(outcome, Response) and outcome.exit_code == behaviour.code
-
-
-def _panicked(cell: Cell, behaviour: Behaviour, outcome: object) -> bool:
-    """Tell whether a panic was told: as a crash, where its text was captured, and a failure with its code elsewhere."""
-    if isinstance(outcome, CommandError):
-        return outcome.exit_code == behaviour.code
-    return _failed(cell, behaviour, outcome) and (isinstance(outcome, ExitStatus) or "last bytes" in cell.name)
+    """Tell whether a failure was reported as such: without a process, or with an error in the log, by any exit code."""
+    if cell.waits and isinstance(outcome, ExitStatus):
+        return outcome.code == 0 and "all of its work" in behaviour.name
+    return isinstance(outcome, CommandError) and outcome.exit_code == behaviour.code
 
 
 def _undecoded(cell: Cell, behaviour: Behaviour, outcome: object) -> bool:
@@ -489,7 +475,7 @@ CHECKS: dict[str, Callable[[Cell, Behaviour, object], bool]] = {
     "right": _right,
     "crashes": _crashed,
     "fails": _failed,
-    "panics": _panicked,
+    "panics": _failed,
     "answers nonsense": _undecoded,
     "hangs": _timed_out,
     "can't be started": lambda _cell, _behaviour, outcome: isinstance(outcome, OSError),
@@ -573,7 +559,7 @@ class Table:
                             group.create_task(self._try(cell, behaviour, program, limit, turns))
         loop.set_exception_handler(None)
         self._judge_left(self._warned([warning.message for warning in warned]))
-        self.wrong += [f"left behind: {left}" for left in leaks.left_since(before)]
+        self.wrong += [f"left behind: {left}" for left in await leaks.left_in_loop(before)]
 
     async def _try(
         self, cell: Cell, behaviour: Behaviour, program: str, limit: float | None, turns: asyncio.Semaphore

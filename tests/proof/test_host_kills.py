@@ -101,7 +101,7 @@ async def test_killed_at_a_random_moment(
         if command != "exec" or seed == SEEDS - 1:
             await client.delete(name, force=True)
             found += [f"seed {seed}: left {left}" for left in leaks.left_on_host(name)]
-        found += [f"seed {seed}: left {left}" for left in leaks.left_since(before)]
+        found += [f"seed {seed}: left {left}" for left in await leaks.left_in_loop(before)]
     tried("runc killed at a random moment, seeds", SEEDS)
     assert found == []
     assert crashes > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from runc_async._doctor import Cgroups, Host, Privileges, Rootless, Runtime
+from runc_async._linux.reaping import Reaping
 from runc_async.features import Version
 
 HOST = Host(
@@ -20,6 +21,8 @@ HOST = Host(
     rootless=Rootless(user_namespaces=True, forbidden_by=None, newuidmap="/usr/bin/newuidmap", subordinate_ids=65536),
     kernel="6.18.0",
     keeps_exit_status=True,
+    reaping=Reaping(reaper=1, seconds=0.001),
+    inotify=True,
     criu="/usr/sbin/criu",
     busybox="/usr/bin/busybox",
 )

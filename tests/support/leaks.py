@@ -6,6 +6,7 @@ people's containers, don't see each other; those without one report what belongs
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -46,6 +47,17 @@ def left_since(before: Footprint, patience: float = 2.0) -> list[str]:
         ]
 
     return persisting(look, patience)
+
+
+async def left_in_loop(before: Footprint, patience: float = 3.0) -> list[str]:
+    """Do as `left_since` in a running event loop, which goes on meanwhile.
+
+    Its own timers close things too, such as an instance of inotify that wasn't in use for a second.
+    """
+    deadline = time.monotonic() + patience
+    while (found := left_since(before, patience=0)) and time.monotonic() < deadline:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.02)
+    return found
 
 
 def left_on_host(prefix: str, patience: float = 5.0) -> list[str]:

@@ -119,6 +119,31 @@ def test_a_handle(client: Runc) -> None:
         client.container("../web")
 
 
+TIMED: dict[str, Callable[[Container, float], Awaitable[Any]]] = {
+    "state": lambda c, t: c.state(timeout=t),
+    "start": lambda c, t: c.start(timeout=t),
+    "kill": lambda c, t: c.kill(timeout=t),
+    "pause": lambda c, t: c.pause(timeout=t),
+    "resume": lambda c, t: c.resume(timeout=t),
+    "delete": lambda c, t: c.delete(timeout=t),
+    "update": lambda c, t: c.update(LinuxResources(), timeout=t),
+    "ps": lambda c, t: c.ps(timeout=t),
+    "top": lambda c, t: c.top("-o", "pid", timeout=t),
+    "stats": lambda c, t: c.stats(timeout=t),
+}
+
+
+@pytest.mark.parametrize("name", TIMED)
+async def test_the_time_of_a_command(runner: FakeRunner, client: Runc, name: str) -> None:
+    """Each command without the id takes a time limit of its own."""
+    for command in (name, "ps", "events"):  # `top` is a `ps`, and `stats` is an `events`
+        runner.reply(command, hang=True)
+    with pytest.raises(RuncTimeout) as caught:
+        await TIMED[name](client.container("web"), 0.01)
+    assert caught.value.timeout == 0.01
+    assert [invocation.timeout for invocation in runner.invocations] == [0.01]
+
+
 # open_container
 
 
@@ -251,6 +276,27 @@ async def test_waiting(runner: FakeRunner, client: Runc, sleeper: subprocess.Pop
     os.kill(sleeper.pid, signal.SIGTERM)
     assert (await waiting).signal == signal.SIGTERM
     sleeper.returncode = -signal.SIGTERM  # reaped
+
+
+async def test_the_end(runner: FakeRunner, client: Runc, sleeper: subprocess.Popen[bytes]) -> None:
+    """`ended` returns at the end of the process, which is not reaped yet, and at once for one that has ended."""
+    runner.reply("state", stdout=(STATE % (sleeper.pid, "running")).encode())
+    waiting = asyncio.create_task(client.container("web").ended())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    os.kill(sleeper.pid, signal.SIGTERM)
+    async with asyncio.timeout(10):
+        await waiting
+        assert sleeper.returncode is None
+        await client.container("web").ended()
+
+
+@pytest.mark.parametrize("pid", [0, 1 << 22], ids=["stopped", "gone"])
+async def test_an_end_long_ago(runner: FakeRunner, client: Runc, pid: int) -> None:
+    """`ended` returns at once for a container without a process."""
+    runner.reply("state", stdout=(STATE % (pid, "stopped" if pid == 0 else "running")).encode())
+    await client.container("web").ended()
 
 
 # open_exec

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 from pathlib import Path
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -54,9 +57,32 @@ def test_what_containers_need_blocks(missing: str) -> None:
     assert not BLOCKING[missing].ready
 
 
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS])
+async def test_a_process_that_may_not_have_pidfds_is_named(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Under a seccomp profile without pidfd_open(2) a whole probe ends, and says what blocks and what helps."""
+    monkeypatch.setattr(os, "pidfd_open", Mock(side_effect=OSError(code, os.strerror(code))))
+    host = await _doctor.probe("/bin/sh")
+    assert not host.ready
+    assert host.keeps_exit_status is None
+    assert f"children of this process: pidfd_open(2) fails: {os.strerror(code)}" in host.problems[0].missing
+    assert "seccomp" in host.problems[0].missing
+    assert "pidfd_open" in host.problems[0].remedy
+    assert not any(problem.missing.startswith(("exit statuses", "a runtime")) for problem in host.problems)
+
+
+async def test_a_process_that_ignores_sigchld_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that could not reap its children says so, and starts none."""
+    monkeypatch.setattr(signal, "getsignal", Mock(return_value=signal.SIG_IGN))
+    host = await _doctor.probe("/bin/sh")
+    assert "SIGCHLD is ignored" in host.problems[0].missing
+    assert "SIG_DFL" in host.problems[0].remedy
+
+
 OPTIONAL = {
     "a root directory: /run/runc": change(HOST, runtime={"root_writable": False}),
     "exit statuses of detached containers: Linux 6.18.0": msgspec.structs.replace(HOST, keeps_exit_status=False),
+    "a parent that reaps: process 1": change(HOST, reaping={"seconds": None}),
+    "inotify instances": msgspec.structs.replace(HOST, inotify=False),
     "checkpoints: no criu": msgspec.structs.replace(HOST, criu=None),
     "a root filesystem to try things in: no busybox": msgspec.structs.replace(HOST, busybox=None),
     "more users than one": change(USER, rootless={"newuidmap": None}),

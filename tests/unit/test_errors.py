@@ -14,6 +14,8 @@ from hypothesis import example, given, strategies as st
 from runc_async import errors
 from runc_async._text import one_line
 from runc_async.errors import (
+    ArgumentsTooLong,
+    BundleChanged,
     CheckpointError,
     CleanupWarning,
     CommandError,
@@ -25,12 +27,14 @@ from runc_async.errors import (
     RuncError,
     RuncNotFound,
     RuncTimeout,
+    SpawnError,
     UnsupportedError,
     UnsupportedUsage,
 )
 from runc_async.response import Response
 
 ARGS = ("runc", "exec", "--env", "TOKEN=hush", "web")
+EXEC_ARGS = ("runc", "exec", "--env", "TOKEN=hush", "--", "web", "sh", "-c", "exit 3")
 LOG = (LogRecord("warning", "first"), LogRecord("error", "container does not exist"))
 
 
@@ -50,17 +54,26 @@ EACH: dict[str, RuncError] = {
     "container 'web': the process ended with an unknown code": ExitError(
         Response(args=ARGS, pid=7, exit_code=None), "web"
     ),
+    "container 'web': sh -c 'exit 3' ended with code 3: no such thing": ExitError(
+        Response(args=EXEC_ARGS, pid=7, exit_code=3, stderr=b"one\nno such thing\n\n"), "web"
+    ),
+    "container 'web': the process of bundle '/b' ended with code 3": ExitError(
+        Response(args=("runc", "run", "--bundle", "/b", "--env", "hush", "--", "web"), pid=7, exit_code=3), "web"
+    ),
+    "ECHILD: SIGCHLD is ignored; restore it": SpawnError(errno.ECHILD, "SIGCHLD is ignored", "restore it"),
+    "E2BIG: argument 3 is too long; use input=": ArgumentsTooLong(errno.E2BIG, "argument 3 is too long", "use input="),
     "no JSON: b'nope'": DecodeError("no JSON", b"nope"),
     "no JSON: b'" + "x" * 80 + "'... (100 bytes)": DecodeError("no JSON", b"x" * 100),
+    "bundle '/b': config.json was changed by others, and the spec was changed too": BundleChanged("/b"),
     "crun 1.28 has no events": UnsupportedError("events", "crun 1.28"),
     "the runtime has no --pidfd-socket": UnsupportedError("--pidfd-socket"),
     "runc: flag provided but not defined: -x": UnsupportedUsage(ARGS, 1, b"flag provided but not defined: -x\n"),
     "container 'web': container does not exist": ContainerNotFound(ARGS, 1, b"else", LOG, container_id="web"),
     "runc: permission denied": CommandError(ARGS, 1, b"well\npermission denied\n", stdout=b"out"),
     "runc: given": CommandError(ARGS, 1, b"else", LOG, message="given"),
-    "runc: exit code 5 without a word": CommandError(ARGS, 5),
+    "runc: exit code 5, and no error message": CommandError(ARGS, 5),
     "runc: killed by signal 9": CommandError(ARGS, -9),
-    "runc: failed without a word": CommandError((), None),
+    "runc: failed, and printed no error message": CommandError((), None),
     "container 'a b': no such character": InvalidContainerID((), None, container_id="a b", message="no such character"),
     r"container '\\x1b[2J': \x1b]0;title\x07": CommandError((), 1, container_id="\x1b[2J", message="\x1b]0;title\x07"),
     "container 'web': log file: dump.log": checkpoint_error(),
@@ -98,7 +111,7 @@ def test_an_error_survives_pickling_and_copying(error: RuncError, through: Calla
 
 @pytest.mark.parametrize("error", EACH.values(), ids=str)
 def test_arguments_are_not_shown(error: RuncError) -> None:
-    """They may hold a variable's value, so neither the sentence nor the repr has them."""
+    """Options may hold a variable's value, so neither the sentence nor the repr has them."""
     assert "hush" not in str(error) + repr(error)
 
 
@@ -107,6 +120,8 @@ def test_arguments_are_not_shown(error: RuncError) -> None:
     [
         (RuncNotFound("runc"), FileNotFoundError),
         (RuncTimeout(ARGS, 1), TimeoutError),
+        (SpawnError(errno.ECHILD, "", ""), OSError),
+        (ArgumentsTooLong(errno.E2BIG, "", ""), ValueError),
         (DecodeError("no", b""), ValueError),
         (InvalidContainerID((), None), ValueError),
         (errors.InvalidSignal((), None), ValueError),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
+import contextlib
+import datetime as dt
 import itertools
 import json
 import os
-import struct
+import pickle
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -28,6 +29,8 @@ from recorded import RUNTIMES, cases
 from runc_async import Invocation, ProcessRunner, Runc
 from runc_async._client import streaming
 from runc_async._containers import first_process
+from runc_async._events import reader
+from runc_async._events.backlog import BOUND, Backlog
 from runc_async._linux.procfs import ProcessIdentity
 from runc_async._process.running import RunningProcess
 from runc_async.errors import (
@@ -38,7 +41,7 @@ from runc_async.errors import (
     RuncCrashed,
     RuncNotFound,
 )
-from runc_async.events import Event, EventStream, OnLag, OOMEvent, StatsEvent, UnknownEvent
+from runc_async.events import Event, EventStream, OnLag, OOMEvent, StatsEvent, StatsFailedEvent, UnknownEvent
 from runc_async.stats import Stats
 from runc_async.testing import FakeProcess, FakeRunner
 
@@ -140,12 +143,6 @@ class Opened(ProcessRunner):
         process = await super().open(invocation)
         self.processes.append(process)
         return process
-
-    async def printed(self, data: bytes) -> None:
-        """Wait until these bytes wait in the pipe of the last process that was started."""
-        stdout = self.processes[-1].stdout
-        assert stdout is not None
-        await until(lambda: fcntl.ioctl(stdout.fileno(), termios.FIONREAD, bytes(4)) == struct.pack("i", len(data)))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -485,7 +482,7 @@ class Mute(FakeRunner):
 
 
 async def test_a_slow_consumer_slows_runc(tmp_path: Path) -> None:
-    """With `on_lag="block"` runc waits when its pipe and what was read of it are full, and no event is lost."""
+    """With `on_lag="block"` runc waits when its pipe and what was read ahead are full, and no event is lost."""
     runc, progress = endless(tmp_path)
     async with runc.events("web") as stream:
         assert total(await anext(stream)) == 0
@@ -493,7 +490,8 @@ async def test_a_slow_consumer_slows_runc(tmp_path: Path) -> None:
         while reached != progress():
             reached = progress()
             await asyncio.sleep(0.1)
-        assert reached < 2 * 70_000 / len(stats_line(0))
+        # What is read ahead, one read beyond it, what was taken of it, and the pipe, which grows while it is kept full.
+        assert reached < 4 * (BOUND + len(stats_line(0))) / len(stats_line(0))
         assert [total(await anext(stream)) for _ in range(5000)] == list(range(1, 5001))
         assert stream.skipped == 0
 
@@ -584,10 +582,11 @@ class Watched:
         """Set the kernel's counter."""
         (self.cgroup / "memory.events").write_text(f"oom 9\noom_kill {number}\n")
 
-    async def end(self, data: bytes = b"") -> None:
+    async def end(self, data: bytes = b"", stream: EventStream | None = None) -> None:
         """Let runc print, and then the container end."""
-        self.script.print(data)
-        await self.runner.printed(data)
+        if data:
+            self.script.print(data)
+            await (stream or self.stream).wait()
         self.init.kill()
 
 
@@ -616,7 +615,7 @@ async def test_it_ends_with_the_container(watched: Watched, on_lag: OnLag) -> No
         watched.script.print(OOM)
         assert await anext(stream) == OOMEvent("web")
         if on_lag == "block":
-            await watched.end(stats_line(1) + stats_line(2)[:40])
+            await watched.end(stats_line(1) + stats_line(2)[:40], stream)
             assert [total(event) async for event in stream] == [1]
         else:
             watched.init.kill()
@@ -675,8 +674,8 @@ async def test_a_cgroup_that_is_gone_tells_nothing(watched: Watched) -> None:
     watched.kills(0)
     async with watched.stream as stream:
         (watched.cgroup / "memory.events").unlink()
-        await watched.end()
-        assert [event async for event in stream] == []
+        await watched.end(stats_line(1))
+        assert [total(event) async for event in stream] == [1]
 
 
 async def test_a_container_that_has_ended_is_left_to_runc(watched: Watched) -> None:
@@ -772,6 +771,287 @@ async def test_a_process_that_is_younger_than_runcs_answer_is_another(
     monkeypatch.setattr(time, "clock_gettime", float)
     stream = Runc(runner=runner).events("web")
     assert [event async for event in stream] == [OOMEvent("web")]
+
+
+# Containers that come and go while runc starts
+
+
+async def test_a_container_that_is_made_while_runc_starts_is_watched(script: Script) -> None:
+    """A stream that is begun before there is a container ends with the one that runc has found."""
+    with sleeper() as init:
+        async with asyncio.timeout(20), script.runc.events("web") as stream:
+            script.record(init.pid)
+            script.print(OOM)
+            assert await anext(stream) == OOMEvent("web")
+            init.kill()
+            assert [event async for event in stream] == []
+
+
+async def test_one_that_has_ended_when_the_first_line_comes_ends_the_stream(script: Script) -> None:
+    """Figures of a dead container are the last, though there was nothing to watch before."""
+    with sleeper() as init:
+        async with asyncio.timeout(20), script.runc.events("web") as stream:
+            script.record(init.pid)
+            init.kill()
+            await ended(init.pid)
+            script.print(stats_line(1))
+            assert [total(event) async for event in stream] == [1]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_container_that_is_made_anew_while_runc_starts_is_watched(watched: Watched, when: str) -> None:
+    """The end of a container that runc hasn't seen is no end of the stream, which ends with the one that it sees."""
+    if when == "before":
+        watched.init.kill()
+        await ended(watched.init.pid)
+    async with asyncio.timeout(20), watched.stream as stream:
+        watched.init.kill()
+        watched.init.wait()
+        with sleeper() as other:
+            watched.script.record(other.pid)
+            await asyncio.sleep(0)
+            watched.script.print(stats_line(1))
+            assert total(await anext(stream)) == 1
+            other.kill()
+            assert [event async for event in stream] == []
+
+
+async def test_the_end_of_a_container_that_runc_has_found_ends_the_stream_before_any_line(watched: Watched) -> None:
+    """From the moment on in which runc watches the container's memory, its end is that of the stream."""
+    note = watched.script.fifo.parent / "memory.oom_control"
+    note.touch()
+    watched.script.program.write_text(f"#!/bin/sh\nexec cat {watched.script.fifo} 9< {note}\n")
+    async with asyncio.timeout(20), watched.stream as stream:
+        await until(lambda: first_process.watches_memory(watched.runner.processes[0].pid))
+        watched.init.kill()
+        assert [event async for event in stream] == []
+
+
+async def test_a_container_that_ends_while_runc_starts_ends_the_stream(watched: Watched) -> None:
+    """A runc that then finds no running container is no failure: there was one when the stream began."""
+    watched.script.program.write_text(
+        f"#!/bin/sh\nread word < {watched.script.fifo}\nprintf '%s' \"$word\" >&2\nexit 1\n"
+    )
+    async with asyncio.timeout(20), watched.stream as stream:
+        watched.init.kill()
+        await ended(watched.init.pid)
+        await asyncio.sleep(0.05)  # for the turn of the loop in which the end is seen
+        watched.script.print(NOT_RUNNING)
+        assert [event async for event in stream] == []
+
+
+def test_what_cannot_be_looked_at_is_taken_to_watch() -> None:
+    """Of a runc that is gone, or another user's, nothing is known; then a container's end is the stream's."""
+    assert first_process.watches_memory(2**22 + 1)
+
+
+# Figures that can't be read
+
+
+UNREADABLE = (
+    b'{"level":"error","msg":"unable to get container cgroup stats: no such thing","time":"2026-11-23T12:36:42Z"}\n'
+)
+SORTING = """\
+#!/bin/sh
+case "$*" in *--stats*) {answer} ;; esac
+while IFS= read -r line; do
+    case $line in *level*) printf '%s\\n' "$line" >&2 ;; *) printf '%s\\n' "$line" ;; esac
+done < {fifo}
+"""
+
+
+@pytest.fixture
+def sorting(watched: Watched) -> Watched:
+    """Return a stream whose runc writes to its stderr, as the log goes there, what is a record."""
+    watched.script.program.write_text(SORTING.format(answer="exit 1", fifo=watched.script.fifo))
+    return watched
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list of what streams have read and keep for their consumers."""
+    found: list[object] = []
+
+    def noting(keep: Callable[[Backlog, Any], None]) -> Callable[[Backlog, Any], None]:
+        def kept(backlog: Backlog, entry: object) -> None:
+            keep(backlog, entry)
+            found.append(entry)
+
+        return kept
+
+    monkeypatch.setattr(Backlog, "keep", noting(Backlog.keep))
+    monkeypatch.setattr(Backlog, "keep_failure", noting(Backlog.keep_failure))
+    return found
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("on_lag", ["block", "latest"])
+async def test_figures_that_cannot_be_read_are_reported_at_once(sorting: Watched, on_lag: OnLag) -> None:
+    """What runc logs instead of figures is an event with its reason, and the stream goes on."""
+    runc = Runc(sorting.script.program, root=sorting.script.root, runner=sorting.runner)
+    async with asyncio.timeout(20), runc.events("web", interval=3600, on_lag=on_lag) as stream:
+        for _ in range(3):
+            sorting.script.print(UNREADABLE)
+            event = await anext(stream)
+            assert isinstance(event, StatsFailedEvent)
+            assert event.id == event.error.container_id == "web"
+            assert event.error.message == "unable to get container cgroup stats: no such thing"
+            assert event.error.log[0].time is not None
+            sorting.script.print(stats_line(1))
+            assert total(await anext(stream)) == 1
+
+
+async def test_three_intervals_without_figures_end_the_stream(sorting: Watched) -> None:
+    """The third failure in a row is raised, and is the end; figures in between begin the count anew."""
+    async with asyncio.timeout(20), sorting.stream as stream:
+        sorting.script.print(UNREADABLE)
+        assert isinstance(await anext(stream), StatsFailedEvent)
+        sorting.script.print(stats_line(1))
+        assert total(await anext(stream)) == 1
+        for _ in range(2):
+            sorting.script.print(UNREADABLE)
+            assert isinstance(await anext(stream), StatsFailedEvent)
+        sorting.script.print(UNREADABLE)
+        with pytest.raises(CommandError, match="no such thing"):
+            await anext(stream)
+        assert [event async for event in stream] == []
+
+
+async def test_failures_that_nobody_takes_make_one_event(sorting: Watched, kept: list[object]) -> None:
+    """However many come to a slow consumer, the newest stands for those before it."""
+    async with asyncio.timeout(20), sorting.stream as stream:
+        sorting.script.print(UNREADABLE + UNREADABLE.replace(b"no such", b"another"))
+        await until(lambda: len(kept) == 2)
+        event = await anext(stream)
+        assert isinstance(event, StatsFailedEvent)
+        assert "another thing" in str(event.error)
+        sorting.script.print(OOM)
+        assert await anext(stream) == OOMEvent("web")
+
+
+async def test_figures_of_a_container_that_has_ended_cannot_be_read(sorting: Watched) -> None:
+    """That is the end of the stream, and no failure."""
+    async with asyncio.timeout(20), sorting.stream as stream:
+        sorting.script.print(stats_line(1))
+        assert total(await anext(stream)) == 1
+        sorting.init.kill()
+        sorting.init.wait()  # and no turn of the loop, which would see the end first
+        sorting.script.print(UNREADABLE * 3)
+        assert [event async for event in stream] == []
+
+
+async def test_what_else_runc_logs_is_no_event(sorting: Watched) -> None:
+    """Warnings, debug lines by the megabyte and other errors hold nothing up; they are told if runc fails."""
+    noise = b'{"level":"debug","msg":"' + b"x" * 900 + b'"}\n{"level":"error","msg":"something else"}\n'
+    async with asyncio.timeout(20), sorting.stream as stream:
+        for _ in range(20):
+            sorting.script.print(noise * 20)
+            sorting.script.print(stats_line(1))
+            assert total(await anext(stream)) == 1
+        sorting.runner.processes[0].send_signal(9)
+        with pytest.raises(CommandError, match="something else") as caught:
+            await anext(stream)
+    assert caught.value.log[-1].msg == "something else"
+
+
+@pytest.mark.parametrize("answer", ["fails", "succeeds"])
+async def test_a_runc_that_says_nothing_is_asked(
+    sorting: Watched, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """Silence for three intervals ends the stream with what `runc events --stats` fails with, if it fails."""
+    monkeypatch.setattr(reader, "LEAST_SILENCE", 0.05)
+    log = f"printf '%s' '{UNREADABLE.decode().strip()}' >&2; exit 1"
+    sorting.script.program.write_text(
+        SORTING.format(answer=log if answer == "fails" else "echo; exit 0", fifo=sorting.script.fifo)
+    )
+    runc = Runc(sorting.script.program, root=sorting.script.root, runner=sorting.runner)
+    async with asyncio.timeout(20), runc.events("web", interval=0.001) as stream:
+        if answer == "fails":
+            with pytest.raises(CommandError, match="no such thing"):
+                await anext(stream)
+        else:
+            await asyncio.sleep(0.3)
+            sorting.script.print(stats_line(1))
+            assert total(await anext(stream)) == 1
+
+
+# When events came, and what they hold
+
+
+@pytest.mark.any_loop
+async def test_events_have_the_time_at_which_they_came(script: Script, kept: list[object]) -> None:
+    """Their line is read at once, so that a consumer who comes later finds the intervals as they were."""
+    async with asyncio.timeout(20), script.runc.events("web") as stream:
+        before = dt.datetime.now(dt.UTC), time.monotonic()
+        script.print(stats_line(1))
+        await stream.wait()
+        between = time.monotonic()
+        await asyncio.sleep(0.2)
+        script.print(stats_line(2))
+        await until(lambda: len(kept) == 2)
+        after = dt.datetime.now(dt.UTC), time.monotonic()
+        await asyncio.sleep(0.2)
+        first, second = await anext(stream), await anext(stream)
+    assert isinstance(first, StatsEvent)
+    assert isinstance(second, StatsEvent)
+    assert before[1] <= first.monotonic <= between < between + 0.2 <= second.monotonic <= after[1]
+    assert before[0] <= first.time < second.time <= after[0]
+    assert second.monotonic - first.monotonic == pytest.approx((second.time - first.time).total_seconds(), abs=0.05)
+
+
+async def test_the_newest_figures_have_their_time(script: Script) -> None:
+    """With `on_lag="latest"` the time is that of the figures which are left."""
+    async with asyncio.timeout(20), script.runc.events("web", on_lag="latest") as stream:
+        script.print(stats_line(1))
+        await stream.wait()
+        between = time.monotonic()
+        script.print(stats_line(2))
+        await until(lambda: stream.skipped == 1)
+        event = await anext(stream)
+    assert total(event) == 2
+    assert isinstance(event, StatsEvent)
+    assert event.monotonic >= between
+
+
+async def test_what_a_newer_runc_adds_is_kept() -> None:
+    """The line is there as it was printed, and no key in it is taken for what the library adds."""
+    line = (
+        b'{"type":"stats","id":"web","data":{"cpu":{"new":[1]},"energy":7},"time":"now","monotonic":null,"raw":{},'
+        b'"more":true}\n'
+    )
+    event = await anext(stream := fake(line).events("web"))
+    await stream.aclose()
+    assert isinstance(event, StatsEvent)
+    assert json.loads(event.raw)["data"]["energy"] == 7
+    assert event.raw == line
+    assert isinstance(event.monotonic, float)
+    assert event.time.tzinfo is not None
+
+
+def test_equal_figures_are_equal_whenever_they_came() -> None:
+    """Two events of the same figures are equal, have one hash, and show no line; times can be given by hand."""
+    moment = dt.datetime(2026, 11, 28, tzinfo=dt.UTC)
+    one, other = StatsEvent("web", Stats()), StatsEvent("web", Stats(), time=moment, monotonic=7.5, raw=b"x" * 1000)
+    assert one == other != StatsEvent("api", Stats())
+    assert len({one, other}) == 1
+    assert one != "web"
+    assert "2026-11-28T00:00:00+00:00" in repr(other)
+    assert "xx" not in repr(other)
+    assert pickle.loads(pickle.dumps(other)).monotonic == 7.5  # noqa: S301 - our own
+
+
+async def test_waiting_and_taking_are_what_iterating_does() -> None:
+    """`wait` ends when there is something, `take` never waits, and the end is that of an iteration."""
+    stream = fake(OOM, b"\n", stats_line(1)).events("web")
+    assert stream.take() is None
+    found: list[Event] = []
+    with contextlib.suppress(StopAsyncIteration):
+        while True:
+            await stream.wait()
+            while (event := stream.take()) is not None:
+                found.append(event)
+    assert [type(event) for event in found] == [OOMEvent, StatsEvent]
+    assert stream.take() is None
 
 
 # What is refused

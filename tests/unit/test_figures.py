@@ -12,10 +12,12 @@ from hypothesis import given, strategies as st
 from recorded import Case, cases
 
 from runc_async._answers.decode import decode_stats
+from runc_async.event import StatsEvent
 from runc_async.figures import (
     BlkioRates,
     NetworkRates,
     blkio_rates,
+    blkio_rates_by_device,
     cpu_percent,
     memory_limit,
     memory_working_set,
@@ -133,10 +135,18 @@ def test_memory_that_is_not_measured_is_unknown() -> None:
 
 @pytest.mark.parametrize(
     ("limit", "expected"),
-    [(2**26, 2**26), (2**50, 2**50), (V1_UNLIMITED, None), (2**63 - 65536, None), (V2_UNLIMITED, None)],
+    [
+        (2**26, 2**26),
+        (2**50, 2**50),
+        (V1_UNLIMITED, None),
+        (2**63 - 65536, None),
+        (V2_UNLIMITED, None),
+        (0, None),
+        (-1, None),
+    ],
 )
 def test_unlimited_is_no_limit(limit: int, expected: int | None) -> None:
-    """The numbers for "unlimited" of both cgroup versions, at any page size, are None."""
+    """The numbers for "unlimited" of both cgroup versions, at any page size, and of gVisor, are None."""
     assert memory_limit(memory(1, limit)) == expected
 
 
@@ -174,6 +184,63 @@ def test_block_io_that_is_not_counted_is_unknown() -> None:
     assert blkio_rates(io({"Read": 5}), Stats(), 1) == unknown
     half = blkio_rates(io({"Read": 5}), io({"Read": 6}), 1)
     assert (half.read_bytes, half.write_bytes, half.reads, half.writes) == (1, 0, None, None)
+
+
+def test_a_table_without_reads_and_writes_is_unknown() -> None:
+    """Of a table that only has totals nothing is known, and never 0; letters may be small, as another runtime's."""
+    totals = blkio_rates(io({"Total": 5}, {"Sync": 1}), io({"Total": 9}, {"Sync": 3}), 1)
+    assert totals == BlkioRates(read_bytes=None, write_bytes=None, reads=None, writes=None)
+    small = blkio_rates(io({"read": 5, "write": 1}), io({"read": 9, "write": 3}), 2)
+    assert (small.read_bytes, small.write_bytes) == (2, 1)
+
+
+def test_devices_that_stand_on_one_another_can_be_counted_once() -> None:
+    """What is counted for a disk and for what stands on it has a rate for each, and the devices can be named."""
+
+    def both(value: int) -> Stats:
+        entries = [BlkioEntry(major=major, minor=0, op="Read", value=value) for major in (8, 253)]
+        return Stats(blkio=Blkio(io_service_bytes_recursive=entries))
+
+    assert blkio_rates(both(10), both(30), 2).read_bytes == 20
+    assert blkio_rates(both(10), both(30), 2, devices={(8, 0)}).read_bytes == 10
+    assert blkio_rates(both(10), both(30), 2, devices=()).read_bytes is None
+    by_device = blkio_rates_by_device(both(10), both(30), 2)
+    assert {device: rates.read_bytes for device, rates in by_device.items()} == {(8, 0): 10, (253, 0): 10}
+    assert by_device[8, 0].reads is None
+    assert blkio_rates_by_device(Stats(), Stats(), 1) == {}
+
+
+def event(stats: Stats, monotonic: float) -> StatsEvent:
+    """Make the event of a reading."""
+    return StatsEvent("web", stats, monotonic=monotonic)
+
+
+def test_events_know_the_time_between_them() -> None:
+    """From two events every rate is computed by their own clock, and each other figure as from their readings."""
+    one, other = event(used(10**9), 100.0), event(used(3 * 10**9), 102.0)
+    assert cpu_percent(one, other) == 100
+    assert cpu_percent(one, other, 4) == 50
+    assert cpu_percent(one.data, other, 2) == 100
+    assert blkio_rates(event(io({"Read": 1}), 1), event(io({"Read": 7}), 4)).read_bytes == 2
+    assert blkio_rates_by_device(event(io({"Read": 1}), 1), event(io({"Read": 7}), 4))[8, 0].read_bytes == 2
+    card = [NetworkInterface(name="eth0", rx_bytes=number) for number in (10, 30)]
+    before, after = (event(Stats(network_interfaces=[each]), each.rx_bytes) for each in card)
+    rates = network_rates(before, after)
+    assert rates["eth0"].rx_bytes == 1
+    assert throttled_share(event(throttled(0, 0), 1), event(throttled(4, 1), 2)) == 0.25
+    assert memory_working_set(event(memory(10, inactive_file=3), 0)) == 7
+    assert memory_limit(event(memory(10, 64), 0)) == 64
+
+
+def test_events_that_came_together_give_no_rate() -> None:
+    """Where no time lies between two events nothing is known; between readings without a time it has to be given."""
+    one, other = event(used(1), 5.0), event(used(2), 5.0)
+    assert cpu_percent(one, other) is None
+    assert blkio_rates(event(io({"Read": 1}), 1), event(io({"Read": 7}), 1)).read_bytes is None
+    assert network_rates(one, other) == {}
+    for readings in ((one.data, other), (one, other.data), (one.data, other.data)):
+        with pytest.raises(TypeError, match="seconds must be given"):
+            cpu_percent(*readings)
 
 
 def test_network_traffic_by_second() -> None:

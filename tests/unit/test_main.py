@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -44,6 +45,7 @@ def test_a_screen_has_a_line_for_each_part() -> None:
         "user      root, with all capabilities that a runtime needs",
         "rootless  user namespaces, newuidmap, 65536 subordinate user ids",
         "kernel    6.18.0, keeps exit statuses",
+        "process 1 reaps at once",
         "criu      /usr/sbin/criu",
         "busybox   /usr/bin/busybox",
         "",
@@ -75,9 +77,30 @@ def test_a_screen_has_a_line_for_each_part() -> None:
             "no user namespaces (a = 0), no newuidmap, 0 subordinate user ids",
         ),
         (
+            msgspec.structs.replace(HOST, keeps_exit_status=None),
+            "kernel",
+            "6.18.0, unknown whether it keeps exit statuses",
+        ),
+        (
             msgspec.structs.replace(HOST, keeps_exit_status=False),
             "kernel",
             "6.18.0, does not keep exit statuses",
+        ),
+        (msgspec.structs.replace(HOST, reaping=None), "process", "1 not measured"),
+        (
+            change(HOST, reaping={"seconds": 1.24}),
+            "process",
+            "1 reaps after 1.2 s: wait() reads the exit status from the zombie",
+        ),
+        (
+            change(HOST, reaping={"seconds": None, "reaper": 7}),
+            "process",
+            "1 is not the reaper, but process 7, which does not reap in 3 s: wait() reads the exit status from the zombie",  # noqa: E501
+        ),
+        (
+            change(HOST, reaping={"reaper": os.getpid()}),
+            "process",
+            "1 is this process, which reaps its containers itself",
         ),
         (msgspec.structs.replace(HOST, criu=None), "criu", "not found"),
         (msgspec.structs.replace(HOST, criu=None), "missing", "checkpoints: no criu in $PATH"),

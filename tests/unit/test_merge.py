@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import anyio
 import pytest
 
-from runc_async import Runc
+from runc_async import Invocation, Runc
 from runc_async.errors import CommandError, DecodeError, RuncNotFound
-from runc_async.events import EventStream, OOMEvent, UnknownEvent
+from runc_async.events import EventStream, OOMEvent, StatsEvent, UnknownEvent
 from runc_async.merge import MergedEvent, MergedEvents, StreamEnded, StreamFailed, merge_events
-from runc_async.testing import FakeRunner
+from runc_async.testing import FakeProcess, FakeRunner
 
 
 def line(container_id: str, number: int) -> bytes:
@@ -34,6 +35,30 @@ def of(container_id: str, events: list[MergedEvent]) -> list[str]:
         for event in events
         if event.id == container_id
     ]
+
+
+class Gradual(FakeRunner):
+    """A runner whose `events` prints figures when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces = asyncio.Queue[bytes]()
+
+    def print(self, number: int) -> None:
+        """Let it print figures of so many processes."""
+        data = {"type": "stats", "id": "a", "data": {"pids": {"current": number}}}
+        self._pieces.put_nowait(json.dumps(data, separators=(",", ":")).encode() + b"\n")
+
+    async def open(self, invocation: Invocation) -> FakeProcess:
+        """Put the pieces to come in the place of the reply's."""
+        process = await super().open(invocation)
+
+        async def receive(max_bytes: int) -> bytes:
+            del max_bytes
+            return await self._pieces.get()
+
+        vars(process.stdout)["receive"] = receive
+        return process
 
 
 async def test_all_events_of_all_streams_come_in_order() -> None:
@@ -143,13 +168,51 @@ async def test_a_cancelled_wait_loses_nothing() -> None:
     assert words == [*(f"n{number}" for number in range(200)), "StreamEnded"]
 
 
-async def test_a_slow_consumer_slows_the_streams() -> None:
-    """A few events wait and no more, however many there are."""
+async def test_an_event_is_taken_no_earlier_than_it_is_asked_for() -> None:
+    """None waits between a stream and the consumer, so that a slow consumer slows the streams, and runc."""
     endless = stream("a", *[line("a", 1)] * 5000)
     async with merge_events([endless]) as merged:
+        for taken in range(3):
+            await anyio.wait_all_tasks_blocked()
+            assert int(repr(endless).split()[3]) == taken
+            assert isinstance(await anext(merged), UnknownEvent)
+
+
+async def test_the_newest_figures_of_each_container_come() -> None:
+    """With `on_lag="latest"` the figures that come are the newest at that moment, however many containers there are."""
+    runners = [Gradual() for _ in range(5)]
+    streams = [Runc(runner=runner).events("a", on_lag="latest") for runner in runners]
+    async with merge_events(streams) as merged:
+        for number in range(1, 20):
+            for runner in runners:
+                runner.print(number)
+            await anyio.wait_all_tasks_blocked()
+            event = await anext(merged)
+            assert isinstance(event, StatsEvent)
+            assert event.data.pids.current == number
+
+
+async def test_the_streams_take_turns() -> None:
+    """A stream that always has events keeps no other one waiting."""
+    streams = [stream(name, *(line(name, number) for number in range(50))) for name in "abc"]
+    async with merge_events(streams) as merged:
         await anyio.wait_all_tasks_blocked()
-        assert 60 < int(repr(endless).split()[3]) < 70
-        assert isinstance(await anext(merged), UnknownEvent)
+        events = [await anext(merged) for _ in range(30)]
+    assert {name: len(of(name, events)) for name in "abc"} == dict.fromkeys("abc", 10)
+
+
+async def test_two_containers_of_one_id_are_told_apart() -> None:
+    """An end and a failure name the root directory too, in which the id is the container's own."""
+    runners = [FakeRunner() for _ in range(2)]
+    runners[0].reply("events", exit_code=1)
+    both = [
+        Runc(root=f"/run/{number}", runner=runner).events("a", on_lag="latest") for number, runner in enumerate(runners)
+    ]
+    events = [event async for event in merge_events(both)]
+    assert [stream.root for stream in both] == ["/run/0", "/run/1"]
+    assert {event.root for event in events if isinstance(event, StreamFailed)} == {"/run/0"}
+    assert [event for event in events if event == StreamEnded("a", "/run/1")] == [StreamEnded("a", "/run/1")]
+    assert sum(isinstance(event, StreamEnded) for event in events) == 2
 
 
 async def test_one_task_iterates() -> None:

@@ -9,9 +9,8 @@ import pytest
 from mirror import differences
 from recorded import cases
 
-from runc_async._answers.decode import EVENT, decode_stats
+from runc_async._answers.decode import EVENT, StatsLine, decode_stats
 from runc_async.errors import DecodeError
-from runc_async.event import StatsEvent
 from runc_async.stats import (
     CPU,
     Blkio,
@@ -173,9 +172,9 @@ def test_the_null_of_every_line_needs_no_second_look() -> None:
     """`network_interfaces: null`, which every runc prints, is decoded at once, and is an empty list of its own."""
     line = b'{"type":"stats","id":"web","data":{"network_interfaces":null}}'
     first, second = EVENT.decode(line), EVENT.decode(line)
-    assert isinstance(first, StatsEvent)
-    assert isinstance(second, StatsEvent)
-    assert first == second == StatsEvent("web", Stats())
+    assert isinstance(first, StatsLine)
+    assert isinstance(second, StatsLine)
+    assert first == second == StatsLine("web", Stats())
     first.data.network_interfaces.append(NetworkInterface())
     assert second.data.network_interfaces == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os.path
 import shlex
 from collections.abc import Callable
@@ -199,7 +200,7 @@ def test_the_sentence_of_each_recorded_failure_is_one_line_that_names_the_contai
             sentence = str(judge(run))
             assert sentence.startswith("container 'web': "), run.id
             assert sentence.isprintable(), run.id
-            assert "without a word" not in sentence, run.id
+            assert "no error message" not in sentence, run.id
 
 
 @pytest.mark.parametrize("runtime", recorded.RUNTIMES)
@@ -272,7 +273,7 @@ def test_the_log_counts_before_stderr() -> None:
 def test_a_warning_is_no_reason() -> None:
     """Records below error neither choose the class nor become the message."""
     error = failure((), 1, log=(LogRecord("warning", "container does not exist"),))
-    assert (type(error), error.message) == (CommandError, "exit code 1 without a word")
+    assert (type(error), error.message) == (CommandError, "exit code 1, and no error message")
 
 
 def test_a_name_that_is_quoted_in_a_message_does_not_choose_the_class() -> None:
@@ -328,6 +329,7 @@ def test_runc_1_0_is_understood(text: str, expected: type[CommandError]) -> None
         ),
         ("json: cannot unmarshal number into Go struct field State.id of type string", errors.CorruptState),
         ("json: cannot unmarshal number into Go struct field State.BaseState.id of type string", errors.CorruptState),
+        ("json: cannot unmarshal number into Go struct field Config.config.rootfs of type string", errors.CorruptState),
         ("kill container: No such process", errors.ContainerNotRunning),
         ("connect socket to `/x`: No such file or directory", errors.TerminalError),
         ("readlink ``: No such file or directory", errors.BundleNotFound),
@@ -336,6 +338,39 @@ def test_runc_1_0_is_understood(text: str, expected: type[CommandError]) -> None
 def test_what_was_met_beside_the_recorded_cases_is_understood(text: str, expected: type[CommandError]) -> None:
     """Wordings of today's runtimes, for failures that were not recorded, lead to the class of their kind."""
     assert type(failure(("runc", "state"), 1, log=(LogRecord("error", text),))) is expected
+
+
+STARTING = "runc run failed: unable to start container process: "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'runc run failed: malformed spec file: duplicated ns {"pid" ""}',
+        f"{STARTING}unable to setup user: cannot set uid to unmapped user in user namespace",
+        f"{STARTING}unable to setup user: cannot setgid to unmapped gid 9 in user namespace",
+        f"{STARTING}unable to setup user: setgroups: invalid argument",
+        "runc create failed: unable to set hostname without a private UTS namespace",
+        "runc create failed: string  is not a valid arch for seccomp",
+        "runc create failed: root must be specified",
+        'runc create failed: invalid device type "x"',
+        "runc create failed: device access at 0 field cannot be empty",
+        "runc create failed: wrong rlimit value:",
+        f"{STARTING}configuring container /dev: error creating device nodes: cannot mkdev() device with wildcards",
+        f"{STARTING}error during container init: write /proc/sys/net/ipv4/ip_forward: invalid argument",
+        f'{STARTING}failed to write sysctl a = "x": write fsmount:fscontext:proc/sys/net/a: invalid argument',
+        f"{STARTING}error setting rlimits for ready process: error setting rlimit type 7: invalid argument",
+    ],
+)
+def test_what_a_document_asks_for_in_vain_is_its_own_fault(text: str) -> None:
+    """What runc refuses of a document's meaning is InvalidSpec, in each of its wordings."""
+    assert type(failure(("runc", "run"), 1, log=(LogRecord("error", text),))) is errors.InvalidSpec
+
+
+def test_a_missing_right_is_not_the_document_s_fault() -> None:
+    """A user that the kernel doesn't let runc become is PermissionDenied."""
+    text = f"{STARTING}unable to setup user: setgroups: operation not permitted"
+    assert type(failure(("runc", "run"), 1, log=(LogRecord("error", text),))) is errors.PermissionDenied
 
 
 @pytest.mark.parametrize(
@@ -370,6 +405,30 @@ def test_a_json_error_is_about_the_document_that_the_command_reads(
 ) -> None:
     """`EOF` is a broken config.json for create, a broken state for state, and unknown where it could be either."""
     assert type(failure(args, 1, log=(LogRecord("error", "EOF"),))) is expected
+
+
+@pytest.mark.parametrize(
+    ("args", "field", "expected"),
+    [
+        (("runc", "create", "web"), "POSIXRlimit.process.rlimits.soft", errors.InvalidSpec),
+        (("runc", "run", "web"), "Hook.hooks.poststop.timeout", errors.InvalidSpec),
+        (("runc", "restore", "web"), "Linux.linux.sysctl", errors.InvalidSpec),
+        (("runc", "create", "web"), ".process", errors.InvalidSpec),
+        (("runc", "exec", "--process", "<process.json>", "web"), "User.user.uid", errors.InvalidSpec),
+        (("runc", "exec", "--process", "/p.json", "web"), "Process.args", errors.InvalidSpec),
+        (("runc", "exec", "--process", "<process.json>", "web"), "Config.config.rootfs", errors.CorruptState),
+        (("runc", "exec", "web", "sh"), "State.cgroup_paths", errors.CorruptState),
+        (("runc", "update", "--resources", "<resources.json>", "web"), "Weight.blockIO.weight", errors.InvalidSpec),
+        (("runc", "kill", "web"), "Config.config.rootfs", errors.CorruptState),
+        (("runc",), "Process.args", CommandError),
+    ],
+)
+def test_a_wrong_type_is_about_the_document_that_has_the_key(
+    args: tuple[str, ...], field: str, expected: type[CommandError]
+) -> None:
+    """A value of a wrong type is the document's fault whose key stands at the root, whatever struct Go names."""
+    text = f"exec failed: json: cannot unmarshal string into Go struct field {field} of type int"
+    assert type(failure(args, 1, log=(LogRecord("error", text),))) is expected
 
 
 def test_criu_s_log_file_is_found_in_what_the_runtime_says() -> None:
@@ -416,7 +475,7 @@ def test_wrong_usage_that_is_told_on_stdout_only_is_found() -> None:
 def test_other_output_is_no_message() -> None:
     """What a container prints on stdout isn't taken for runc's words."""
     error = failure(("runc", "run"), 1, stdout=b"container does not exist\n")
-    assert (type(error), error.message) == (CommandError, "exit code 1 without a word")
+    assert (type(error), error.message) == (CommandError, "exit code 1, and no error message")
 
 
 NO_THREAD = b"runtime/cgo: pthread_create failed: Resource temporarily unavailable\nSIGABRT: abort\n"
@@ -427,7 +486,7 @@ NO_THREAD = b"runtime/cgo: pthread_create failed: Resource temporarily unavailab
 def test_a_runc_that_gets_no_thread(*, stderr: bytes, process: Fate | None, expected: bool) -> None:
     """It dies as a Go program in the container might; whether there was a process in the container tells them apart."""
     assert failed((), 2, stderr, process=process) is expected
-    assert not failed((), 3, stderr, process=process)
+    assert failed((), 3, stderr, process=process) is expected
     assert type(failure(("runc", "exec", "web", "cat"), 2, stderr=stderr, process=process)) is errors.RuncCrashed
 
 
@@ -510,3 +569,77 @@ def test_only_the_last_lines_are_judged() -> None:
     flood = b"x\n" * 100_000
     assert type(failure((), 1, stderr=flood + b"container not running\n")) is errors.ContainerNotRunning
     assert type(failure((), 1, stderr=b"container not running\n" + b"x\n" * 100)) is CommandError
+
+
+# All that execve(2) lists under "ERRORS", with the class of each.
+EXECVE: dict[int, type[CommandError]] = {
+    errno.E2BIG: errors.ExecutableError,
+    errno.EACCES: errors.ExecutableDenied,
+    errno.EAGAIN: errors.ResourceError,
+    errno.EFAULT: errors.ExecutableError,
+    errno.EINVAL: errors.ExecutableError,
+    errno.EIO: errors.ExecutableError,
+    errno.EISDIR: errors.ExecutableError,
+    errno.ELIBBAD: errors.ExecutableError,
+    errno.ELOOP: errors.ExecutableError,
+    errno.EMFILE: errors.ResourceError,
+    errno.ENAMETOOLONG: errors.ExecutableError,
+    errno.ENFILE: errors.ResourceError,
+    errno.ENOENT: errors.ExecutableNotFound,
+    errno.ENOEXEC: errors.ExecFormatError,
+    errno.ENOMEM: errors.ResourceError,
+    errno.ENOTDIR: errors.ExecutableError,
+    errno.EPERM: errors.ExecutableDenied,
+    errno.ETXTBSY: errors.ExecutableError,
+}
+
+
+@pytest.mark.parametrize("number", EXECVE, ids=errno.errorcode.get)
+@pytest.mark.parametrize("exit_code", [1, 255])
+def test_each_error_of_execve_is_a_failure_of_its_class(number: int, exit_code: int) -> None:
+    """Whatever execve(2) lists is known, as runc prints it in lower case and as crun logs it."""
+    text = os.strerror(number)
+    printed = f"exec /bin/a b: {text.lower()}\n".encode()
+    assert failed((), exit_code, printed, process="ended")
+    assert type(failure(("runc", "exec"), exit_code, stderr=printed, process="ended")) is EXECVE[number]
+    for message in (f"exec container process `/bin/a`: {text}", f"exec `/bin/a`: {text}"):
+        assert type(failure(("crun", "exec"), 1, log=(LogRecord("error", message),))) is EXECVE[number]
+
+
+def test_an_error_of_execve_is_no_failure_with_other_output_or_code() -> None:
+    """A program that prints more than that, or ends with another code, has run."""
+    for exit_code, printed in ((1, b"hello\nexec /x: is a directory\n"), (3, b"exec /x: is a directory\n")):
+        assert not failed((), exit_code, printed, process="ended")
+
+
+@pytest.mark.parametrize(
+    ("message", "printed"),
+    [
+        ("exec failed: unable to start container process: read init-p: connection reset by peer", NO_THREAD),
+        ("exec failed: unable to start container process: procReady not received", NO_THREAD),
+        (
+            "exec failed: unable to start container process: EOF",
+            b"runtime: failed to create new OS thread (have 5 already; errno=11)\nfatal error: newosproc\n",
+        ),
+    ],
+)
+def test_an_exec_that_gets_no_thread_in_the_container(message: str, printed: bytes) -> None:
+    """Where `pids.limit` is reached runc says that its copy is gone, and what is on stderr says why."""
+    log = (LogRecord("error", message),)
+    error = failure(("runc", "exec", "web"), 255, stderr=printed, log=log, container_id="web", process="none")
+    assert type(error) is errors.ResourceError
+    assert message in error.message
+    assert "thread" in error.message
+    assert type(failure(("runc", "exec", "web"), 255, stderr=b"", log=log)) is not errors.ResourceError
+
+
+@pytest.mark.parametrize("exit_code", [1, 3, 126, 127, 255])
+def test_a_code_without_a_process_is_the_runtimes_own(exit_code: int) -> None:
+    """Where no process was reported, no exit code is a program's, whatever is on stderr."""
+    printed = b"nsenter: cannot open /proc/9/ns/mnt: No such file or directory\n"
+    for stderr in (printed, b""):
+        assert failed((), exit_code, stderr, process="none")
+        assert not failed((), exit_code, stderr, process="ended")
+    error = failure(("runc", "run"), exit_code, b"", printed, process="none")
+    assert (type(error), error.message) == (CommandError, printed.decode().strip())
+    assert failure(("runc", "run"), exit_code, printed, process="none").message == printed.decode().strip()

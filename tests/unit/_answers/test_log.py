@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import re
 
 import pytest
 import recorded
 from hypothesis import example, given, strategies as st
 
-from runc_async._answers.log import LogRecord, parse_log
+from runc_async._answers.log import LogRecord, forward_log, parse_log
 
 NOON = dt.datetime(2026, 1, 2, 12, 0, tzinfo=dt.UTC)
 RUNC = b'{"level":"error","msg":"no \\"x\\"\\nat all","time":"2026-01-02T12:00:00Z"}\n'
@@ -143,3 +144,31 @@ def test_lines_in_any_order_can_be_read(parts: list[bytes]) -> None:
 def test_huge_input_is_read_in_linear_time(data: bytes) -> None:
     """A megabyte of what is worst for each pattern takes no longer than the test may."""
     assert not any(record.is_error for record in parse_log(data))
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("trace", logging.DEBUG),
+        ("debug", logging.DEBUG),
+        ("info", logging.INFO),
+        ("warning", logging.WARNING),
+        ("error", logging.ERROR),
+        ("fatal", logging.CRITICAL),
+    ],
+)
+def test_a_record_is_passed_on_at_its_own_level(caplog: pytest.LogCaptureFixture, level: str, expected: int) -> None:
+    """Each record is one line of the logger `runc_async` that names the container, and has its id as an attribute."""
+    caplog.set_level(logging.DEBUG, "runc_async")
+    forward_log(f'{{"level":"{level}","msg":"one\\ntwo","error":"EIO"}}\n'.encode(), "web", errors=True)
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("runc_async", expected)
+    assert record.getMessage() == "container 'web': one; two: EIO"
+    assert record.__dict__["container_id"] == "web"
+
+
+def test_what_an_exception_has_or_is_no_record_is_not_passed_on(caplog: pytest.LogCaptureFixture) -> None:
+    """The errors of a call that fails are in its exception, and a plain line may be output of the container."""
+    caplog.set_level(logging.DEBUG, "runc_async")
+    forward_log(RUNC + b"hello\n" + b'{"level":"warning","msg":"w"}\n', None, errors=False)
+    assert [record.getMessage() for record in caplog.records] == ["runc: w"]

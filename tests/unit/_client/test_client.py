@@ -122,6 +122,18 @@ async def test_how_processes_are_run() -> None:
     assert [invocation.timeout for invocation in runner.invocations] == [5, None, 7, None]
 
 
+@pytest.mark.parametrize("restored", [True, False])
+async def test_whose_signals_are_restored(restored: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Commands that make a container's process begin without our signals, unless asked to inherit them."""
+    runner = FakeRunner()
+    client = Runc(runner=runner) if restored else Runc(runner=runner, restore_signals=False)
+    await client.create("web", BUNDLE)
+    await client.run("web", BUNDLE)
+    await client.exec("web", ["ls"])
+    await client.kill("web")
+    assert [invocation.restore_signals for invocation in runner.invocations] == [restored, restored, restored, False]
+
+
 async def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without variables of its own runc has the caller's environment, and no copy is made of it."""
     for name in STRIPPED:

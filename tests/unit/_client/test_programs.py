@@ -28,6 +28,7 @@ from runc_async import (
     PipedIO,
     ProcessRunner,
     PtyIO,
+    Response,
     Runc,
     RuncNotFound,
     RuncTimeout,
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runc_async import Invocation, Process
+
+REPORTS = """#!/bin/sh
+while [ $# -gt 0 ]; do test "$1" = --pid-file && pid=$2; test "$1" = --log && log=$2; shift; done
+"""
+"""The beginning of a runtime that knows where its log and its pid file are."""
 
 FALSE = '{"level":"error","msg":"%s"}\n'
 
@@ -80,11 +86,78 @@ async def test_a_runc_that_fails(call: Callable[[Runc], Awaitable[object]]) -> N
 
 
 @pytest.mark.parametrize("name", ["run", "exec"])
-async def test_a_code_of_the_process_is_no_failure(name: str) -> None:
-    """A code of `run` and `exec` is the process's own as long as runc logs no error."""
-    client = Runc("/bin/false")
+async def test_a_code_of_the_process_is_no_failure(tmp_path: Path, name: str) -> None:
+    """A code of `run` and `exec` is the process's own if runc has reported a process, and logs no error."""
+    client = Runc(write_program(tmp_path / "runc", REPORTS + 'sh -c "exit 1" & echo $! >$pid; wait $!'))
     response = await (client.run("fake-id", BUNDLE) if name == "run" else client.exec("fake-id", ["x"]))
     assert response.exit_code == 1
+
+
+LOADER = "runc: error while loading shared libraries: libseccomp.so.2: cannot open shared object file"
+"""What the dynamic loader prints for a runtime that can't run."""
+
+CANNOT_RUN: dict[str, str] = {
+    "the dynamic loader": f"#!/bin/sh\necho '{LOADER}' >&2\nexit 127\n",
+    "a command in front of it": f"#!/bin/sh\necho '{LOADER}' >&2\nexit 1\n",
+    "a shell script around it": f"#!/bin/sh\necho '{LOADER}' >&2\nexit 126\n",
+}
+
+
+@each_call
+@pytest.mark.parametrize("program", CANNOT_RUN.values(), ids=CANNOT_RUN)
+async def test_a_runtime_that_cannot_run(
+    tmp_path: Path, program: str, call: Callable[[Runc], Awaitable[object]]
+) -> None:
+    """Every command raises the same class, with the last line of stderr unless that is the container's."""
+    with pytest.raises(CommandError) as caught:
+        await call(Runc(write_program(tmp_path / "runc", program)))
+    assert type(caught.value) is CommandError
+    assert LOADER in str(caught.value) or caught.value.stderr == b""
+    assert "exit code" in str(caught.value) or caught.value.stderr
+
+
+@pytest.mark.parametrize("io", [NullIO(), CapturedIO(), PipedIO(), PtyIO()], ids=repr)
+@pytest.mark.parametrize("name", ["run", "exec"])
+async def test_a_runtime_that_cannot_run_has_no_exit_code(tmp_path: Path, name: str, io: Any) -> None:
+    """Whatever the streams, a code without a process is no result, and the message names the cause where it is read."""
+    client = Runc(write_program(tmp_path / "runc", CANNOT_RUN["the dynamic loader"]))
+    with pytest.raises(CommandError) as caught:
+        await (client.run("web", BUNDLE, io=io) if name == "run" else client.exec("web", ["x"], io=io))
+    assert type(caught.value) is CommandError
+    assert ("can't be run" if isinstance(io, NullIO) else LOADER) in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [1, 127])
+async def test_a_runtime_that_cannot_run_with_a_pid_file_of_the_callers(tmp_path: Path, code: int) -> None:
+    """The file may be in another mount namespace, so the runtime is asked for its version before a code is believed."""
+    pid_file = tmp_path / "pid"
+    broken = Runc(write_program(tmp_path / "broken", f"#!/bin/sh\necho '{LOADER}' >&2\nexit {code}\n"))
+    sound = Runc(write_program(tmp_path / "sound", f'#!/bin/sh\ncase "$*" in *--version*) exit;; esac\nexit {code}\n'))
+    calls: tuple[Callable[[Runc], Awaitable[Response]], ...] = (
+        lambda client: client.run("web", BUNDLE, pid_file=pid_file),
+        lambda client: client.exec("web", ["x"], pid_file=pid_file),
+    )
+    for call in calls:
+        with pytest.raises(CommandError, match=LOADER):
+            await call(broken)
+        assert (await call(sound)).exit_code == code
+    with pytest.raises(CommandError, match=f"exit code {code}"):
+        async with broken.open_exec("web", ["x"], io=PipedIO(), pid_file=pid_file):
+            pytest.fail("there is nothing to enter")
+    async with sound.open_exec("web", ["x"], io=PipedIO(), pid_file=pid_file) as process:
+        assert (await process.wait()).code == code
+
+
+@pytest.mark.parametrize("io", [NullIO(), PipedIO(), PtyIO()], ids=repr)
+async def test_a_handle_of_a_runtime_that_cannot_run(tmp_path: Path, io: Any) -> None:
+    """The block isn't entered, and what waits in the pipe or the terminal for stderr is in the error."""
+    client = Runc(write_program(tmp_path / "runc", CANNOT_RUN["the dynamic loader"]))
+    for opened in (client.open_exec("web", ["x"], io=io), client.open_container("web", BUNDLE, io=io)):
+        with pytest.raises(CommandError) as caught:
+            async with opened:
+                pytest.fail("there is nothing to enter")
+        assert type(caught.value) is CommandError
+        assert ("can't be run" if isinstance(io, NullIO) else LOADER) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +366,9 @@ async def test_a_prefix(tmp_path: Path) -> None:
         tmp_path / "runc",
         """#!/bin/sh
         while [ "$1" != --process ]; do test "$1" = --log && log=$2; shift; done
-        echo "$PREFIXED $(cat $2)"; echo '{"level":"warning","msg":"x"}' > $log; exit 4
+        echo "$PREFIXED $(cat $2)"; echo '{"level":"warning","msg":"x"}' > $log
+        while [ "$1" != --pid-file ]; do shift; done
+        sh -c "exit 4" & echo $! >$2; wait $!
         """,
     )
     client = Runc(program, runner=Prefixed("env", "PREFIXED=yes"))

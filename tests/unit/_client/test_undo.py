@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +20,7 @@ from runc_async import (
     RuncCrashed,
     RuncTimeout,
 )
+from runc_async._linux.procfs import ProcessIdentity
 from runc_async.testing import FakeRunner
 
 if TYPE_CHECKING:
@@ -91,12 +95,88 @@ async def test_what_is_half_made_is_deleted(hanging: tuple[FakeRunner, Runc], an
     assert commands(runner) == ["create", "state", "delete"]
 
 
-async def test_what_does_not_exist_is_deleted(hanging: tuple[FakeRunner, Runc]) -> None:
-    """A container that runc doesn't know may have left something, which `delete --force` removes."""
+async def test_what_does_not_exist_is_not_deleted(hanging: tuple[FakeRunner, Runc]) -> None:
+    """Where there is no container nothing is deleted: another call could make one of that id just then."""
     runner, client = hanging
     runner.reply("state", exit_code=1, log=(FALSE % "container does not exist").encode())
     await cut_short(runner, "cancel", lambda _: client.create("web", BUNDLE), "create")
-    assert commands(runner) == ["create", "state", "delete"]
+    assert commands(runner) == ["create", "state"]
+
+
+async def test_a_call_that_has_started_nothing_deletes_nothing(tmp_path: Path) -> None:
+    """A call that is cancelled before a runtime process was started asks nothing and deletes nothing."""
+    task = asyncio.create_task(Runc(tmp_path / "nothing", root=tmp_path).create("web", BUNDLE))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):  # and no warning of a clean-up that can't be started
+        await task
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("whose", ["its own", "another's", "nobody's", "a rival's"])
+async def test_whose_container_it_is(tmp_path: Path, whose: str) -> None:
+    """A container is deleted if its first process was started by this call's own runtime process.
+
+    One without a process is deleted unless another runtime process is making it: then a warning names it.
+    """
+    with post(tmp_path) as said:
+        program = write_program(
+            tmp_path / "runc",
+            f"""#!/bin/sh
+            shift 6
+            [ $1 = delete ] && exec echo delete > {said.path}
+            sleep 1000 & echo $! > {said.path}
+            trap 'exit 1' TERM
+            wait
+            """,
+        )
+        verb = "create" if whose == "a rival's" else "look"
+        with subprocess.Popen(["/bin/sh", "-c", "read _", verb, "web"], stdin=subprocess.PIPE) as other:  # noqa: ASYNC220
+            task = asyncio.create_task(Runc(program, root=tmp_path).run("web", BUNDLE, grace=0.1))
+            first = {"its own": int(await said.word()), "another's": other.pid}.get(whose)
+            (tmp_path / "web").mkdir()
+            if first is not None:
+                process = ProcessIdentity.of(first)
+                record = {"init_process_pid": process.pid, "init_process_start": process.start_time}
+                (tmp_path / "web" / "state.json").write_text(json.dumps(record))
+            task.cancel()
+            warned = pytest.warns(CleanupWarning, match="may be left behind: another call")
+            with warned if whose == "a rival's" else contextlib.nullcontext():
+                await asyncio.wait([task])
+            assert task.cancelled()
+        said.tell("end")
+        assert await said.word() == ("delete" if whose in {"its own", "nobody's"} else "end")
+
+
+@pytest.mark.parametrize("code", [-signal.SIGINT, 128 + signal.SIGTERM])
+async def test_a_deletion_that_a_signal_ends(hanging: tuple[FakeRunner, Runc], code: int) -> None:
+    """It begins again: Ctrl-C, and a stop by systemd, reach the runtime process of the deletion too."""
+    runner, client = hanging
+    runner.reply("delete", exit_code=code)
+    runner.reply("delete")
+    await cut_short(runner, "cancel", lambda _: client.create("web", BUNDLE), "create")
+    assert commands(runner)[-2:] == ["state", "delete"]
+    assert commands(runner).count("delete") == 2
+
+
+async def test_a_deletion_that_signals_end_again_and_again(hanging: tuple[FakeRunner, Runc]) -> None:
+    """It is given up after five times, and named in a warning."""
+    runner, client = hanging
+    runner.reply("delete", exit_code=-signal.SIGINT)
+    with pytest.warns(CleanupWarning, match="container 'web' may be left behind"):
+        await cut_short(runner, "cancel", lambda _: client.create("web", BUNDLE), "create")
+    assert commands(runner).count("delete") == 5
+
+
+async def test_leaving_a_block_whose_deletion_a_signal_ends() -> None:
+    """The deletion at the end of a block begins again too."""
+    runner = FakeRunner()
+    runner.reply("version", stdout=b"runc version 1.3.0\n")
+    runner.reply("delete", exit_code=-signal.SIGTERM)
+    runner.reply("delete")
+    async with Runc(runner=runner).open_container("web", BUNDLE):
+        pass
+    assert commands(runner)[-2:] == ["delete", "delete"]
 
 
 @each_maker

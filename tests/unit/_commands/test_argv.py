@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, strategies as st
 
+from runc_async import Runc, spec
 from runc_async._commands import argv, words
 from runc_async._commands.argv import Creation, Execution, Overrides
 from runc_async.errors import InvalidContainerID, InvalidSignal
@@ -325,6 +327,37 @@ def test_nul_in_options(value: str) -> None:
         argv.top("web", (value,))
     with pytest.raises(ValueError, match="--cgroup must not have a NUL"):
         Execution(cgroup=value).words()
+
+
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+IN_JSON: dict[str, Callable[[str], object]] = {
+    "argument": lambda word: argv.exec_arguments("web", ["id", word], Execution(), Overrides()),
+    "name of a variable": lambda word: Overrides(env={word: "x"}).words(),
+    "variable": lambda word: Overrides(env={"A": word}).words(),
+    "cwd": lambda word: Overrides(cwd=f"/{word}").words(),
+    "capability": lambda word: Overrides(caps=[word]).words(),
+    "label": lambda word: Overrides(process_label=word).words(),
+    "profile": lambda word: Overrides(apparmor=word).words(),
+    "cache schema": lambda word: argv.update("web", b"{}", l3_cache_schema=word, mem_bw_schema=None),
+    "bandwidth schema": lambda word: argv.update("web", b"{}", l3_cache_schema=None, mem_bw_schema=word),
+    "process document": lambda word: spec.Process(cwd="/", args=[word]).encode(),
+    "configuration": lambda word: spec.Spec.default().set_env({"A": word}).encode(),
+}
+
+
+@pytest.mark.parametrize("build", IN_JSON.values(), ids=IN_JSON)
+def test_bytes_that_json_would_change(build: Callable[[str], object]) -> None:
+    """What the runtime passes on as JSON has to be UTF-8: other bytes would arrive as U+FFFD. No value is told."""
+    build("caf\u00e9")
+    with pytest.raises(ValueError, match=r"must be UTF-8|not Unicode") as caught:
+        build(NOT_UTF8)
+    assert "caf" not in str(caught.value).replace("variable caf\\udce9", "")
+
+
+def test_bytes_that_no_json_has_are_passed_on() -> None:
+    """A path that the runtime only opens may have any bytes."""
+    assert any(NOT_UTF8 in str(word) for word in Execution(pid_file=f"/tmp/{NOT_UTF8}").words())
+    assert Runc(env={"A": NOT_UTF8}, root=f"/tmp/{NOT_UTF8}")
 
 
 def test_option_of_another_type() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 import feature_table
 import pytest
 from children import post, write_program
 
+from runc_async import Bundle, Ignored, spec
 from runc_async._commands import support
+from runc_async._commands.spec_support import PARTS
 from runc_async.client import Runc
 from runc_async.errors import RuncNotFound, UnsupportedError
 from runc_async.features import Version
@@ -74,6 +77,126 @@ def test_the_page_tells_what_the_table_has(feature: str) -> None:
         assert "crun" not in known
     else:
         assert feature_table.since(told["crun"]) == TRIED[known.get("crun", ())]
+
+
+def test_the_page_tells_which_fields_of_a_configuration_are_ignored() -> None:
+    """docs/topics/runtimes.md has each part of the library's table, and no others, with the same versions."""
+    page = feature_table.PAGE.read_text().partition("\n## Fields of config.json\n")[2].partition("\n## ")[0]
+    found = {row[0]: row[1:] for row in re.findall(r"^\| `(.+?)` \| (.+?) \| (.+?) \| (.+?) \|$", page, re.MULTILINE)}
+    assert list(found) == list(PARTS)
+    for path, part in PARTS.items():
+        runc, crun, elsewhere = found[path]
+        if until := part.until.get("runc"):
+            assert runc == "until " + ".".join(map(str, until))
+        else:
+            assert feature_table.since(runc) == part.since.get("runc", ())
+        assert feature_table.since(crun) == part.since.get("crun", ())
+        assert elsewhere == ("refused" if part.refused else "ignored")
+
+
+def everything() -> spec.Spec:
+    """Make a configuration with each part of the table."""
+    mapping = [spec.LinuxIDMapping(container_id=0, host_id=0, size=1)]
+    return spec.Spec(
+        oci_version="1.3.0",
+        domainname="d",
+        process=spec.Process(
+            cwd="/",
+            command_line="x",
+            exec_cpu_affinity=spec.ExecCPUAffinity(),
+            io_priority=spec.LinuxIOPriority(class_="IOPRIO_CLASS_BE"),
+            scheduler=spec.Scheduler(policy="SCHED_BATCH"),
+            user=spec.User(username="x"),
+        ),
+        mounts=[
+            spec.Mount(destination="/a"),
+            spec.Mount(destination="/b", uid_mappings=mapping, gid_mappings=mapping),
+        ],
+        linux=spec.Linux(
+            namespaces=[spec.LinuxNamespace(type="pid"), spec.LinuxNamespace(type="time")],
+            time_offsets={},
+            personality=spec.LinuxPersonality(),
+            net_devices={},
+            memory_policy=spec.LinuxMemoryPolicy(),
+            intel_rdt=spec.LinuxIntelRdt(schemata=[], enable_monitoring=False),
+            resources=spec.LinuxResources(
+                cpu=spec.LinuxCPU(burst=0, idle=0),
+                memory=spec.LinuxMemory(check_before_update=True, kernel=1, kernel_tcp=1),
+                rdma={},
+            ),
+            seccomp=spec.LinuxSeccomp(
+                default_action="SCMP_ACT_ALLOW",
+                default_errno_ret=1,
+                listener_path="/x",
+                flags=["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+            ),
+        ),
+        freebsd={},
+        solaris={},
+        vm=spec.VM(kernel=spec.VMKernel(path="/k")),
+        windows={},
+        zos={},
+    )
+
+
+async def checked(version: bytes, config: spec.Spec) -> list[Ignored]:
+    """Check a configuration with a client whose runtime says that it has a version."""
+    runner = FakeRunner()
+    runner.reply("version", stdout=version)
+    return await Runc(runner=runner).check(config)
+
+
+async def test_check_returns_what_a_version_does_not_know() -> None:
+    """Each part of the table is found with its path, since when it is known, and whether it is refused."""
+    found = await checked(b"runc version 1.0.3\n", everything())
+    places = {
+        "mounts[]": "mounts[1]",
+        "namespaces[].type=time": "namespaces[1].type",
+        "flags[]=SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": "flags[1]",
+    }
+    expected = [path for path in PARTS if not path.endswith((".kernel", ".kernelTCP"))]
+    for pattern, place in places.items():
+        expected = [path.replace(pattern, place) for path in expected]
+    assert [part.path for part in found] == [f"$.{path}" for path in expected]
+    by_path = {part.path: part for part in found}
+    assert by_path["$.process.scheduler"] == Ignored(path="$.process.scheduler", since="1.2", refused=False)
+    assert by_path["$.linux.namespaces[1].type"].refused
+    assert by_path["$.windows"] == Ignored(path="$.windows", since=None, refused=False)
+    assert str(by_path["$.windows"]) == "$.windows"
+    newer = await checked(b"runc version 1.5.0\n", everything())
+    assert {part.path.rpartition(".")[2] for part in newer} == {
+        *("commandLine", "username", "kernel", "kernelTCP", "freebsd", "solaris", "vm", "windows", "zos")
+    }
+
+
+@pytest.mark.parametrize("version", [b"runc version 1.1.5\n", b"runc version 1.3.6\n", b"crun version 1.28\n"])
+async def test_check_finds_nothing_in_what_all_know(version: bytes) -> None:
+    """Of what `runc spec` proposes nothing is ignored; of an unknown runtime nothing is known to be."""
+    assert await checked(version, spec.Spec.default().limit_memory("64M").limit_cpu(1).limit_pids(9)) == []
+    assert await checked(b"other version 1\n", everything()) == []
+
+
+@pytest.mark.parametrize("kind", ["bundle", "path"])
+async def test_strict_refuses_what_check_returns(kind: str) -> None:
+    """With strict=True, `create`, `run` and `open_container` start nothing that the runtime would pass over in part."""
+    runner = FakeRunner()
+    runner.reply("version", stdout=b"runc version 1.1.5\n")
+    client = Runc(runner=runner)
+    async with Bundle.busybox(["true"]) as made:
+        made.spec.domainname = "example.org"
+        await made.save()
+        bundle = made if kind == "bundle" else made.path
+        for call in (client.create, client.run):
+            with pytest.raises(UnsupportedError, match=re.escape("runc 1.1.5 has no $.domainname (since 1.2)")):
+                await call("web", bundle, strict=True)
+        with pytest.raises(UnsupportedError, match="domainname"):
+            async with client.open_container("web", bundle, strict=True):
+                raise AssertionError
+        assert {invocation.command for invocation in runner.invocations} == {"version"}
+        await client.run("web", bundle)
+        made.spec.domainname = None
+        await made.save()
+        await client.run("web", bundle, strict=True)
 
 
 async def test_supports_asks_once(client: Runc, runner: FakeRunner) -> None:

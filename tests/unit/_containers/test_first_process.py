@@ -126,6 +126,23 @@ async def test_the_end_is_not_held_up_by_others(born: Callable[[str], Init], mon
     await asyncio.wait([waiting])
 
 
+@pytest.mark.parametrize("later", [0, 1])
+async def test_our_own_kill_is_not_for_memory(
+    later: int, born: Callable[[str], Init], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An exec that was killed for memory before our SIGKILL doesn't count; what is killed later does."""
+    kills = [0]
+    monkeypatch.setattr(first_process, "memory_cgroup", lambda _: tmp_path)
+    monkeypatch.setattr(first_process, "read_oom_kills", lambda _: kills[0])
+    monkeypatch.setattr("runc_async._linux.exits.read_oom_kills", lambda _: kills[0] + later)
+    init = born("exec sleep 600")
+    waiting = asyncio.create_task(init.wait())
+    await asyncio.sleep(0)
+    kills[0] = 1
+    init.send_signal(signal.SIGKILL)
+    assert (await waiting).oom_killed is bool(later)
+
+
 async def test_what_the_cgroup_told(
     born: Callable[[str], Init], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from runc_async._containers import leftovers
-from runc_async._containers.leftovers import forget_copy, mounted_in, remove_cgroups, spare_root
+from runc_async._containers.leftovers import mounted_in, remove_cgroups
+from runc_async._containers.state_mounts import forget_copy, spare_root
 
 LAYOUTS = {
     "v1": ("4:memory:/ours\n2:cpu,cpuacct:/\n1:name=systemd:/\n", ["memory/ours", "cpu", "cpu,cpuacct", "systemd"]),
@@ -100,10 +101,10 @@ def test_a_root_filesystem_that_is_still_mounted(tmp_path: Path, monkeypatch: py
     def refused(target: str) -> None:
         raise OSError(errno.EPERM, "no", target)
 
-    monkeypatch.setattr("runc_async._linux.libc.detach", detach)
+    monkeypatch.setattr("runc_async._containers.state_mounts.detach", detach)
     spare_root(str(place))
     assert mounts == 0
-    monkeypatch.setattr("runc_async._linux.libc.detach", refused)
+    monkeypatch.setattr("runc_async._containers.state_mounts.detach", refused)
     with pytest.raises(PermissionError):
         spare_root(str(place))
     forget_copy(str(place))

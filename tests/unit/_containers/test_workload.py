@@ -21,7 +21,6 @@ from runtime import KERNEL_KEEPS
 from waiting import until
 
 import runc_async
-from runc_async._containers import workload as workload_module
 from runc_async._containers.workload import Workload
 from runc_async._linux.pidfd import HeldPidfd, pidfd_numbers, pidfd_pid
 from runc_async._linux.procfs import began_since, children, descendants
@@ -68,6 +67,53 @@ async def test_children_and_theirs(tmp_path: Path) -> None:
         await process.aclose()
 
 
+BREEDING = """
+import os, signal
+os.write(1, b".")
+for _ in range(300):
+    if not os.fork():
+        signal.pause()
+signal.pause()
+"""
+"""A program that makes processes all the time."""
+
+
+async def test_what_forks_while_it_is_killed() -> None:
+    """A child that a process makes while its tree is listed is killed with the tree."""
+    for _ in range(5):
+        argv = ["/bin/sh", "-c", '"$@" & wait', "sh", sys.executable, "-ISc", BREEDING]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as top:  # noqa: ASYNC220 - a byte
+            assert top.stdout is not None
+            assert top.stdout.read(1) == b"."
+            kill_descendants(top.pid)
+            top.wait()
+        await until(lambda: not members(top.pid))
+
+
+def members(session: int) -> list[int]:
+    """Return the processes of a session that aren't zombies."""
+    found: list[int] = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+            state, _, _, leader = file.read().rpartition(b") ")[2].split()[:4]
+            if int(leader) == session and state != b"Z":
+                found.append(int(pid))
+    return found
+
+
+async def test_the_children_of_a_process_that_is_killed_first(tmp_path: Path) -> None:
+    """What the container's process has started ends with it, although it gets another parent at that moment."""
+    with post(tmp_path) as said:
+        script = f"trap '' TERM; sh -c 'setsid sleep 100 & echo $! > {said.path}; wait' & tell $! $1; wait"
+        invocation = msgspec.structs.replace(runc(script), stop=StopPolicy(waits_for_process=True))
+        process = await ProcessRunner().open(invocation)
+        child = int(await said.word())
+        assert await process.started() is None
+        await process.aclose()
+        await gone(child)
+        process.close_workload()
+
+
 async def test_a_number_that_changed_hands(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that isn't the child of its parent any more isn't killed."""
     process = await ProcessRunner().open(shell("exec sleep 100", streams=NullIO()))
@@ -75,7 +121,7 @@ async def test_a_number_that_changed_hands(monkeypatch: pytest.MonkeyPatch) -> N
     def descendants(_: int) -> list[tuple[int, int]]:
         return [(process.pid, 1 << 22), (1 << 22, 1)]
 
-    monkeypatch.setattr(workload_module, "descendants", descendants)
+    monkeypatch.setattr("runc_async._process.descendants.descendants", descendants)
     kill_descendants(1)
     assert alive(process.pid)
     await process.aclose()
@@ -107,13 +153,14 @@ async def test_a_container_decides_how_many_there_are(condition: str, monkeypatc
         assert top.stdout is not None
         try:
             assert top.stdout.read(1) == b"."
-            monkeypatch.setattr(workload_module, "children", look)
+            for place in ("_linux.procfs", "_process.descendants"):
+                monkeypatch.setattr(f"runc_async.{place}.children", look)
             with recursion(number // 2):
                 assert not drops_sigterm(top.pid)
                 found = descendants(top.pid)
                 kill_descendants(top.pid)
             assert len(found) == number
-            assert len(looks) == 3 * (number + 1)
+            assert len(looks) == 4 * (number + 1)  # to kill them takes two: a second one shows no new process
             for pid, _ in found:
                 await gone(pid)
         finally:
@@ -190,9 +237,49 @@ async def test_nothing_is_left_of_a_private_pid_file() -> None:
 
 
 async def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:
-    """A pid file of the caller's in a directory that isn't there is an OSError before anything is started."""
-    with pytest.raises(FileNotFoundError):
-        await ProcessRunner().open(runc("exit 0", str(tmp_path / "missing" / "pid")))
+    """A pid file of the caller's in a directory that isn't there is for runc to report, whose end ends the wait."""
+    for parent in ("missing", "file"):
+        (tmp_path / "file").touch()
+        process = await ProcessRunner().open(runc("exit 3", str(tmp_path / parent / "pid")))
+        completed = await process.started()
+        assert completed is not None
+        assert (completed.returncode, completed.process) == (3, None)
+        await process.aclose()
+
+
+UNREADABLE = """if 1:
+    import asyncio, os, sys
+    from runc_async._linux.libc import libc
+    from runc_async._containers.workload import Workload
+
+    async def main():
+        libc()  # while Python's own files can be read
+        os.chdir(sys.argv[1])
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        workload = Workload("dark/pid")
+        with open("dark/.pid", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename("dark/.pid", "dark/pid")
+        async with asyncio.timeout(20):
+            await workload.started
+        workload.check()
+        print(workload.pid == os.getpid())
+        workload.close()
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.root
+def test_a_directory_that_may_be_written_and_not_read(tmp_path: Path) -> None:
+    """A pid file in a directory of mode 0300, which inotify can't watch for a user other than root, is found."""
+    (tmp_path / "dark").mkdir(mode=0o300)
+    os.chown(tmp_path / "dark", 65534, 65534)
+    tmp_path.chmod(0o711)
+    argv = [sys.executable, "-c", UNREADABLE, str(tmp_path)]
+    assert subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout == b"True\n"
 
 
 @pytest.mark.parametrize(
@@ -418,7 +505,7 @@ async def test_a_pidfd_that_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     def look_up(*_: object) -> NoReturn:
         raise AssertionError("a process is looked up by its number")
 
-    monkeypatch.setattr(workload_module, "children", look_up)
+    monkeypatch.setattr("runc_async._containers.workload.children", look_up)
     with monkeypatch.context() as patch:
         patch.setattr(HeldPidfd, "open", look_up)
         process = await ProcessRunner().open(sender("pidfd"))

@@ -20,7 +20,7 @@ from hypothesis import given, strategies
 from orphans import Maker, Process, orphans
 
 import runc_async._linux.pidfd as pidfds
-from runc_async._linux import exits
+from runc_async._linux import exits, procfs
 from runc_async._linux.exits import wait_pidfd
 from runc_async._linux.pidfd import has_exited, kept_status, open_pidfd, pidfd_pid
 from runc_async._linux.procfs import ProcessIdentity, SignalView, children, descends_from
@@ -219,8 +219,9 @@ def refuse(number: int) -> Callable[[int], int | None]:
 async def test_a_status_that_nobody_keeps_is_unknown(
     orphan: Maker, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On kernels that don't keep statuses it is unknown, not 0, and that is told at the end of the process."""
+    """On kernels that don't keep statuses a zombie that we may not see is unknown, not 0, at the end of the process."""
     monkeypatch.setattr(exits, "kept_status", refuse(number))
+    monkeypatch.setattr(exits, "zombie_status", unseen)
     process = orphan(0)
     process.release()
     status = await wait_pidfd(process.pidfd)
@@ -239,13 +240,162 @@ async def test_a_status_that_somebody_else_has_taken_is_unknown(orphan: Maker, m
     assert not (await wait_pidfd(process.pidfd)).known
 
 
+def unseen(pidfd: int) -> int | None:
+    """Say of every zombie that it isn't ours to look into."""
+    del pidfd
+    return None
+
+
 @any_loop
-async def test_a_parent_that_does_not_reap_is_not_waited_for_without_end() -> None:
-    """When the zombie stays one for `reap_timeout` its status is unknown."""
+async def test_a_parent_that_does_not_reap_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a zombie that we may not see stays one for `reap_timeout` its status is unknown."""
+    monkeypatch.setattr(exits, "zombie_status", unseen)
     parent, pidfd = await neglectful_parent()
     assert not (await wait_pidfd(pidfd, reap_timeout=0.05)).known
     os.close(pidfd)
     await parent.communicate(b"")
+
+
+@any_loop
+@pytest.mark.parametrize("kernel", ["this", "old"])
+@pytest.mark.parametrize("reap", [True, False])
+async def test_a_parent_that_does_not_reap_is_not_waited_for(
+    kernel: str,
+    reap: bool,  # noqa: FBT001 - a parameter of the test
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The zombie tells its status at once, on every kernel, however long its parent lets it be one."""
+    if kernel == "old":
+        monkeypatch.setattr(exits, "kept_status", refuse(errno.ENOTTY))
+    parent, pidfd = await neglectful_parent()
+    async with asyncio.timeout(5):
+        assert (await wait_pidfd(pidfd, reap=reap, reap_timeout=600)).code == 7
+    assert pidfd_pid(pidfd) > 0
+    os.close(pidfd)
+    await parent.communicate(b"")
+
+
+@any_loop
+@pytest.mark.usefixtures("one_subreaper")
+async def test_a_subreapers_grandchild_whose_parent_does_not_reap() -> None:
+    """What may become our child is waited for until then; after `reap_timeout` its zombie tells its status."""
+    parent, pidfd = await neglectful_parent()
+    assert (await wait_pidfd(pidfd, reap_timeout=0.05)).code == 7
+    await parent.communicate(b"")
+    assert (await wait_pidfd(pidfd)).code == 7
+    os.close(pidfd)
+
+
+async def test_the_end_is_not_the_reaping() -> None:
+    """The end of a process is waited for, and not what its parent does about it; its reaping can be waited for too."""
+    parent, pidfd = await neglectful_parent()
+    async with asyncio.timeout(5):
+        await exits.wait_exited(pidfd)
+    reaping = asyncio.create_task(exits.wait_reaped(pidfd))
+    await until_awaited()
+    assert not reaping.done()
+    await parent.communicate(b"")
+    if kernel_keeps_statuses():
+        async with asyncio.timeout(10):
+            await reaping
+    reaping.cancel()
+    os.close(pidfd)
+
+
+LEADER_FIRST = """if 1:
+    import ctypes, os, sys, threading
+    from runc_async._linux.pidfd import has_exited
+    libc = ctypes.CDLL(None)
+
+    def last() -> None:
+        while open(f"/proc/self/task/{os.getpid()}/stat").read().rpartition(")")[2].split()[0] != "Z":
+            pass
+        print(flush=True)
+        sys.stdin.readline()
+        os._exit(7)
+
+    threading.Thread(target=last).start()
+    libc.syscall(ctypes.c_long(60 if os.uname().machine == "x86_64" else 93), 0)
+"""
+"""A process whose first thread ends with 0, and another one later with 7; exit(2) has these numbers."""
+
+
+def of_the_first_thread(pid: int, field: int) -> int:
+    """Tell the exit code as a kernel before Linux 5.17 does."""
+    del pid, field
+    return 0
+
+
+@pytest.mark.parametrize("kernel", ["this", "5.16"])
+def test_a_leader_that_ends_before_its_process(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose first thread has ended is no zombie, and it is the last thread's code that is told, or none."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", LEADER_FIRST], stdin=pipe, stdout=pipe)
+    pidfd = os.pidfd_open(process.pid)
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert pidfds.zombie_status(pidfd) is None
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        if kernel == "5.16":
+            monkeypatch.setattr(pidfds, "_stat", of_the_first_thread)
+            monkeypatch.setattr(pidfds, "TELLS_PROCESS", False)
+            assert pidfds.zombie_status(pidfd) is None
+        elif pidfds.TELLS_PROCESS:
+            assert pidfds.zombie_status(pidfd) == 7 << 8
+    os.close(pidfd)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("code", [0, 7])
+def test_a_zombie_that_is_not_ours_to_see(child: Maker, code: int) -> None:
+    """Without the permission to look into a process the kernel reports 0 for it; that is never believed."""
+    process = child(code)
+    process.end()
+    assert pidfds.zombie_status(process.pidfd) == code << 8
+    script = f"""if 1:
+        import codecs, ctypes, os
+        from runc_async._linux.pidfd import pidfd_pid, zombie_status
+        codecs.lookup("ascii")  # while Python's own files can be read
+        pidfd = os.pidfd_open({process.pid})
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: the change of user has taken /proc/self away
+        pidfd_pid(pidfd)
+        print(zombie_status(pidfd))
+        print(open("/proc/{process.pid}/stat").read().split()[-1])
+    """
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["None", "0"]
+
+
+def test_a_zombie_that_is_reaped_while_it_is_read(child: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read under a number that was set free meanwhile isn't believed."""
+    process = child(7)
+    process.end()
+
+    def read_late(pid: int, field: int) -> int:
+        del pid, field
+        return process.reaped()
+
+    monkeypatch.setattr(pidfds, "_stat", read_late)
+    assert pidfds.zombie_status(process.pidfd) is None
+
+
+def test_a_zombie_without_a_descriptor_to_look_with(child: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A want of descriptors is an error and not an unknown status."""
+    process = child(7)
+    process.end()
+
+    def refuse_to_read(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(pidfds, "_stat", refuse_to_read)
+    with pytest.raises(OSError, match="Too many open files"):
+        pidfds.zombie_status(process.pidfd)
 
 
 @any_loop
@@ -524,7 +674,7 @@ def test_a_name_with_brackets_does_not_confuse(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "5").mkdir()
     fields = " ".join(str(number) for number in range(5, 53))
     (tmp_path / "5" / "stat").write_bytes(b"5 (a) R 9 (\xff) S 4 " + fields.encode())
-    monkeypatch.setattr(pidfds, "_PROC", tmp_path)
+    monkeypatch.setattr(procfs, "_PROC", tmp_path)
     assert ProcessIdentity.of(5) == (5, 22)
 
 

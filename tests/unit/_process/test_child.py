@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import inspect
 import os
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -451,4 +453,27 @@ async def test_no_thread_to_watch_a_child(monkeypatch: pytest.MonkeyPatch) -> No
             assert child.pid == 0
         else:  # later Pythons need no thread
             await child.stop()
+    assert leaks.left_since(before) == []
+
+
+@pytest.mark.parametrize("call", ["pidfd_open", "_add_reader"])
+async def test_no_pidfd_to_watch_a_child(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """A child that asyncio can't watch by a pidfd, as from Python 3.12 on, is ended; the error is the system's."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, asyncio.BaseEventLoop):
+        pytest.skip("uvloop needs none")
+
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    before, child = leaks.footprint(), Child()
+    with monkeypatch.context() as patch:
+        if sys.version_info < (3, 12):
+            watcher = asyncio.PidfdChildWatcher()
+            watcher.attach_loop(loop)
+            patch.setattr(asyncio.events, "get_child_watcher", lambda: watcher)
+        patch.setattr(os if hasattr(os, call) else loop, call, refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            await child.start(["/bin/sleep", "1000"])
+    assert child.pid == 0
     assert leaks.left_since(before) == []

@@ -18,6 +18,7 @@ from runc_async.errors import RuncNotFound
 from runc_async.runner import Completed, Invocation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.any_loop
@@ -230,6 +231,67 @@ async def test_the_death_signal_with_the_other_helper() -> None:
         os.close(read)
     assert completed.stdout == b"--help\nlent"
     assert completed.stderr == b""
+
+
+UNCOMMON = signal.SIGRTMIN + 3
+"""A signal that uvloop doesn't restore either."""
+
+
+@pytest.fixture
+def odd_signals() -> Iterator[None]:
+    """Ignore and block signals for the time of a test, as a service does that waits for them by sigwait(3)."""
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, UNCOMMON)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def told_signals(status: bytes) -> dict[str, int]:
+    """Read what is blocked and ignored in a file like /proc/self/status."""
+    fields = dict(line.split(":", 1) for line in status.decode().splitlines())
+    return {name: int(fields[name], 16) for name in ("SigBlk", "SigIgn")}
+
+
+STATUS = ("/bin/cat", "/proc/self/status")
+
+
+@pytest.mark.usefixtures("odd_signals")
+async def test_signals_are_restored() -> None:
+    """A child that is to begin with no signal blocked or ignored does so, whatever this process does about signals."""
+    completed = await run(Invocation(command="x", argv=STATUS, restore_signals=True))
+    assert told_signals(completed.stdout) == {"SigBlk": 0, "SigIgn": 0}
+    assert not completed.stderr
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("odd_signals")
+async def test_signals_are_inherited_if_nothing_else_is_asked_for() -> None:
+    """A child inherits what this process blocks and ignores, but for what Python ignores itself; uvloop restores."""
+    told = told_signals((await run(Invocation(command="x", argv=STATUS))).stdout)
+    blocked = 1 << (signal.SIGUSR1 - 1) | 1 << (signal.SIGTERM - 1)
+    ignored = 1 << (signal.SIGHUP - 1) | 1 << (UNCOMMON - 1)
+    assert told == (
+        {"SigBlk": blocked, "SigIgn": ignored} if on_asyncio() else {"SigBlk": 0, "SigIgn": 1 << (UNCOMMON - 1)}
+    )
+
+
+async def test_signals_need_no_helper_where_there_is_nothing_to_restore() -> None:
+    """The usual service pays nothing for that."""
+    argv, _ = helped(Invocation(command="x", argv=STATUS, restore_signals=True), STATUS, (), ())
+    assert argv == list(STATUS)
+
+
+async def test_what_python_ignores_itself_is_not_ignored_behind_a_helper() -> None:
+    """A helper, which is a Python, leaves no signal ignored either."""
+    read, write = os.pipe()
+    try:
+        completed = await run(Invocation(command="x", argv=STATUS, preserve_fds=(read,)))
+    finally:
+        os.close(read)
+        os.close(write)
+    assert told_signals(completed.stdout) == {"SigBlk": 0, "SigIgn": 0}
 
 
 @pytest.mark.parametrize("name", ["/no/such/program", "no-such-program", "./no-such-program"])

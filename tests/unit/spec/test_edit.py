@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -146,15 +149,16 @@ def test_set_hostname() -> None:
     ("size", "amount"),
     [
         (-1, -1),
-        (0, 0),
         (2**63 - 1, 2**63 - 1),
-        ("0", 0),
         ("65536", 65536),
         ("9223372036854775807", 2**63 - 1),
         ("64M", 64 << 20),
         ("64m", 64 << 20),
         ("64MB", 64 << 20),
         ("64 MiB", 64 << 20),
+        ("64Mi", 64 << 20),
+        ("1Gi", 1 << 30),
+        ("1.5 ki", 1536),
         ("1.5g", 3 << 29),
         (" 512K ", 512 << 10),
         ("2T", 2 << 40),
@@ -167,11 +171,28 @@ def test_sizes(size: int | str, amount: int) -> None:
     assert written(empty().limit_memory(size)) == {"linux": {"resources": {"memory": {"limit": amount}}}}
 
 
-@pytest.mark.parametrize("size", [-2, "", "M", "64X", "1.M", "-64M", "1e3", "64MM"])
-def test_what_is_no_size_is_refused(size: int | str) -> None:
-    """Anything else is a ValueError that names it."""
-    with pytest.raises(ValueError, match="not a size: "):
-        empty().limit_memory(size)
+NO_SIZES: Any = [-2, "", "M", "64X", "1.M", "-64M", "1e3", "64MM", "64i", "ib", 64e6, float("nan"), True]
+NO_LIMITS: Any = [0, "0", "0M", "0.1"]
+
+
+@pytest.mark.parametrize("size", [*NO_SIZES, *NO_LIMITS])
+def test_what_is_no_size_is_refused(size: Any) -> None:
+    """Anything else is a ValueError that names it; and so is zero, which runtimes take for no limit."""
+    edits: tuple[Callable[[], object], ...] = (
+        lambda: empty().limit_memory(size),
+        lambda: empty().limit_memory("64M", swap=size),
+        lambda: empty().limit_memory("64M", reservation=size),
+        lambda: empty().tmpfs("/t", size=size),
+    )
+    for refused in edits:
+        with pytest.raises(ValueError, match=re.escape(f"not a size: {size!r}")):
+            refused()
+
+
+def test_a_tmpfs_is_not_unlimited_by_a_number() -> None:
+    """A tmpfs has no -1, which the kernel refuses: None is its size without a limit."""
+    with pytest.raises(ValueError, match="not a size: -1"):
+        empty().tmpfs("/t", size=-1)
 
 
 def test_limits_leave_the_rest() -> None:
@@ -192,6 +213,35 @@ def test_too_little_cpu_is_refused(cpus: float) -> None:
         empty().limit_cpu(cpus)
 
 
+@pytest.mark.parametrize("period", [0, -100_000, 999, 1_000_001, 100_000.0, True])
+def test_a_period_that_the_kernel_refuses_is_refused(period: Any) -> None:
+    """The kernel's periods are a millisecond to a second; two negative numbers don't make a quota."""
+    for cpus in (2, -2):
+        with pytest.raises(ValueError, match="not a period from a millisecond to a second"):
+            empty().limit_cpu(cpus, period=period)
+
+
+@pytest.mark.parametrize(("limit", "text"), [(-2, "-2"), (2**64, str(2**64)), (1.0, r"1\.0"), (True, "True")])
+def test_what_is_no_resource_limit_is_refused(limit: Any, text: str) -> None:
+    """A resource limit is a number of 64 bits, or -1; the hard one too."""
+    edits: tuple[Callable[[], object], ...] = (
+        lambda: empty().set_rlimit("CORE", limit),
+        lambda: empty().set_rlimit("CORE", 0, limit),
+    )
+    for refused in edits:
+        with pytest.raises(ValueError, match=f"not a resource limit: {text}"):
+            refused()
+
+
+def test_an_infinite_resource_limit() -> None:
+    """Python's RLIM_INFINITY is written as the specification has it: 2^64-1."""
+    config = empty().set_rlimit("CORE", resource.RLIM_INFINITY).set_rlimit("NOFILE", 10, resource.RLIM_INFINITY)
+    assert written(config)["process"]["rlimits"] == [
+        {"type": "RLIMIT_CORE", "soft": 2**64 - 1, "hard": 2**64 - 1},
+        {"type": "RLIMIT_NOFILE", "soft": 10, "hard": 2**64 - 1},
+    ]
+
+
 def test_a_refused_limit_changes_nothing() -> None:
     """Where one amount is wrong, none is set."""
     config = empty()
@@ -200,8 +250,8 @@ def test_a_refused_limit_changes_nothing() -> None:
     assert written(config) == {}
 
 
-@pytest.mark.parametrize("limit", [0, -2])
-def test_unclear_limit_on_processes_is_refused(limit: int) -> None:
+@pytest.mark.parametrize("limit", [0, -2, 1.0, float("nan"), True])
+def test_unclear_limit_on_processes_is_refused(limit: Any) -> None:
     """0 means different things to different runtimes, less than -1 nothing."""
     with pytest.raises(ValueError, match=f"not a limit on processes: {limit}"):
         empty().limit_pids(limit)

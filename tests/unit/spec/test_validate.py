@@ -260,3 +260,38 @@ def test_violation_is_a_value() -> None:
         "expected": "the required field ociVersion",
         "actual": "an object without it",
     }
+
+
+def test_unknown_keys_are_violations_if_asked_for() -> None:
+    """With unknown=True a key that the specification doesn't name is a violation, with the nearest that it does."""
+    document = {
+        "ociVersion": "1.0.2",
+        "hostnme": "web",
+        "process": {"cwd": "/", "noNewPriviliges": True, "x": {"cwd": 1}, "user": {"uid": 0, "Gid": 0}},
+        "linux": {
+            "sysctl": {"anything": "1"},
+            "resources": {"memory": {"limits": 1}},
+            "netDevices": {"eth0": {"nam": ""}},
+        },
+        "annotations": {"hostnme": ""},
+        "windows": {"layerFolders": ["a"], "hyperV": {}, "zzz": 1},
+    }
+    found = spec.validate(document, unknown=True)
+    assert [(violation.path, violation.expected) for violation in found] == [
+        ("$.hostnme", "the key hostname"),
+        ("$.process.noNewPriviliges", "the key noNewPrivileges"),
+        ("$.process.x", "a key of the specification"),
+        ("$.process.user.Gid", "the key gid in no other spelling"),
+        ("$.linux.resources.memory.limits", "the key limit"),
+        ("$.linux.netDevices.eth0.nam", "the key name"),
+        ("$.windows.hyperV", "the key hyperv in no other spelling"),
+        ("$.windows.zzz", "a key of the specification"),
+    ]
+    assert len(spec.validate(document)) == 2
+    assert spec.validate(spec.Process(cwd="/", extra={"argss": []}), unknown=True)[0].path == "$.argss"
+
+
+def test_a_long_unknown_key_takes_no_time() -> None:
+    """The nearest key of one with a million letters is looked for in its beginning."""
+    found = spec.validate({"ociVersion": "1", "a" * 1_000_000: 1}, unknown=True)
+    assert len(str(found[0])) < 1000

@@ -1,0 +1,122 @@
+"""Whether the runtime has what a command asks of it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .._answers.decode import decode_version
+from .._bundles.check import Source
+from .._commands import argv
+from .._commands.options import DEFAULT, Timeout
+from .._commands.spec_support import ignored_parts
+from .._commands.support import SINCE, UNKNOWN, check_feature, sends_pidfd, supported
+from .._commands.words import StrPath
+from .._process.running import ProcessRunner
+from ..errors import CommandError, DecodeError, UnsupportedError
+from ..features import Version
+from ..ignored import Ignored
+from ..runner import PidfdSocket
+from .calls import KILL, Calls
+
+if TYPE_CHECKING:
+    from ..spec import Spec
+
+
+class Requirements:
+    """What the runtime has, of which it is asked for its version once."""
+
+    _version: Version | None = None
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def require_all_of(self, source: Source, timeout: Timeout) -> None:
+        """Raise if the runtime will pass over, or refuse, a part of a bundle's configuration.
+
+        Raises:
+            UnsupportedError: If it will.
+            BundleNotFound: If there is no such bundle here.
+            DecodeError: If its config.json can't be read.
+        """
+        document = source.document
+        if document is None:
+            from ..bundle import Bundle  # noqa: PLC0415 - it loads the whole of `spec`, which takes milliseconds
+
+            document = (await Bundle.open(source.path, strict=False)).spec.to_builtins()
+        version = await self.known_version(timeout)
+        if ignored := ignored_parts(document, version):
+            raise UnsupportedError(", ".join(map(str, ignored)), f"{version.runtime} {version.version}")
+
+    async def require(self, given: Mapping[str, object], timeout: Timeout = DEFAULT) -> None:
+        """Raise if the runtime lacks a feature that is given. Where none is, nothing is asked.
+
+        Raises:
+            UnsupportedError: If it has no such feature.
+            RuncTimeout: If the answer takes longer than `timeout`.
+        """
+        for feature in [feature for feature, value in given.items() if value]:
+            check_feature(feature, await self.known_version(timeout))
+
+    def check_command(self, command: str) -> None:
+        """Raise if the client knows already that the runtime lacks a command.
+
+        Nobody is asked for that: a runtime of which nothing is known yet refuses the command itself, in as much time.
+
+        Raises:
+            UnsupportedError: If it has no such command.
+        """
+        if self._version is not None:
+            check_feature(command, self._version)
+
+    async def pidfd_socket_for_create(self, given: StrPath | None, timeout: Timeout) -> StrPath | PidfdSocket | None:
+        """Tell what `create` gets for `--pidfd-socket` when its process is to be held.
+
+        That is what the caller has given; else a socket of the runner's own, if the runtime is known to send to it.
+        Another runner may know nothing of such a socket, and isn't asked.
+        """
+        if given is not None or not isinstance(self._calls.runner, ProcessRunner):
+            return given
+        return PidfdSocket() if sends_pidfd(await self.known_version(timeout)) else None
+
+    def pidfd_socket_for_exec(self) -> PidfdSocket | None:
+        """Tell what `exec` gets for `--pidfd-socket`: a socket if the version is known; nobody is asked for it."""
+        known = self._version is not None and isinstance(self._calls.runner, ProcessRunner)
+        return PidfdSocket() if known and sends_pidfd(self._version or UNKNOWN) else None
+
+    async def known_version(self, timeout: Timeout) -> Version:
+        """Ask for the version, once: who comes while it is being asked for waits for the answer."""
+        if self._version is None:
+            loop = asyncio.get_running_loop()
+            try:
+                async with self._asking_version.setdefault(loop, asyncio.Lock()):
+                    if self._version is None:
+                        self._version = await self._ask_version(timeout)
+            finally:
+                self._asking_version.pop(loop, None)
+        return self._version
+
+    async def _ask_version(self, timeout: Timeout) -> Version:
+        """Ask for the version."""
+        try:
+            return decode_version((await self._calls.request(argv.version(), timeout=timeout, stop=KILL)).stdout)
+        except (CommandError, DecodeError):
+            return UNKNOWN
+
+    @functools.cached_property
+    def _asking_version(self) -> dict[asyncio.AbstractEventLoop, asyncio.Lock]:
+        """Who asks for the version, in each event loop."""
+        return {}
+
+    async def supports(self, feature: str, *, timeout: Timeout = DEFAULT) -> bool:
+        """See `Runc.supports`."""
+        if feature not in SINCE:
+            raise ValueError(f"feature must be one of {', '.join(SINCE)}: {feature!r}")
+        return supported(feature, await self.known_version(timeout))
+
+    async def check(self, spec: Spec, *, timeout: Timeout = DEFAULT) -> list[Ignored]:
+        """See `Runc.check`."""
+        document = spec.to_builtins()
+        return ignored_parts(document, await self.known_version(timeout))

@@ -1,0 +1,58 @@
+"""`runc exec` of a whole document, or of arguments with changes to the container's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .._linux.prerequisites import check_lengths
+from .._linux.subreaper import adopting
+from ..runner import PidfdSocket
+from . import argv
+from .argv import Command, Execution, Overrides
+from .options import ProcessOptions
+from .words import StrPath
+
+if TYPE_CHECKING:
+    from ..spec import Process
+
+
+EXECUTION_OPTIONS = ("cgroup", "ignore_paused", "pid_file", "pidfd_socket", "extra_args")
+"""Those of `ProcessOptions` that hold with a whole process document too."""
+
+
+def exec_command(
+    container_id: str,
+    process: Process | Sequence[str],
+    options: ProcessOptions,
+    *,
+    preserve_fds: int = 0,
+    detach: bool = False,
+    console_socket: StrPath | None = None,
+    pidfd_socket: PidfdSocket | None = None,
+) -> Command:
+    """Put `runc exec` together, of a whole document or of arguments with changes to the container's own process.
+
+    Raises:
+        ValueError: If changes come with a document: runc would ignore them.
+        ArgumentsTooLong: If an argument or a variable is longer than execve(2) takes.
+    """
+    given: dict[str, Any] = dict(options)
+    if given.get("pidfd_socket") is None:
+        given["pidfd_socket"] = pidfd_socket
+    overrides = Overrides(**{name: given[name] for name in Overrides.__struct_fields__ if name in given})
+    execution = Execution(
+        detach=detach,
+        own_pid_file=not detach or adopting(),
+        console_socket=console_socket,
+        preserve_fds=preserve_fds,
+        **{name: given[name] for name in EXECUTION_OPTIONS if name in given},
+    )
+    if not isinstance(process, msgspec.Struct):
+        return argv.exec_arguments(container_id, process, execution, overrides)
+    if overrides != Overrides():
+        raise ValueError("a spec.Process says everything itself: set its fields instead of giving options beside it")
+    check_lengths(process.args or (), process.env or ())
+    return argv.exec_document(container_id, process.encode(), execution)

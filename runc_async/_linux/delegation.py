@@ -1,0 +1,70 @@
+"""What keeps a user's containers from being limited: controllers that are absent, or in which it may make no cgroup."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+LIMITING = (("cpu",), ("cpuset",), ("io", "blkio"), ("memory",), ("pids",))
+"""The controllers by which containers are limited, with the name of each in cgroup v1 if that is another."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What keeps containers from being limited by cgroups.
+
+    Attributes:
+        absent: Controllers that aren't there.
+        unwritable: Those in whose hierarchy this user can't make a cgroup where the runtime does by default.
+        systemd: Whether there is a systemd that makes them, for `Runc(systemd_cgroup=True)`.
+    """
+
+    absent: tuple[str, ...] = ()
+    unwritable: tuple[str, ...] = ()
+    systemd: bool = True
+
+
+def limits(
+    controllers: Sequence[str],
+    mounts: str = "/proc/self/mounts",
+    own: str = "/proc/self/cgroup",
+    systemd: str = "/run/systemd/system",
+) -> Limits:
+    """Tell which limits can't be set by this user, from the cgroup that this process is in.
+
+    Args:
+        controllers: Those that are there.
+        mounts: The table of mounts.
+        own: The cgroups of this process.
+        systemd: A directory that is there if systemd runs: sd_booted(3).
+    """
+    unwritable = {
+        name for directory, name in _hierarchies(mounts, own) if not os.access(directory, os.W_OK) and _limits(name)
+    }
+    return Limits(
+        absent=tuple(names[0] for names in LIMITING if not set(controllers) & set(names)),
+        unwritable=tuple(sorted(unwritable)),
+        systemd=os.path.isdir(systemd),
+    )
+
+
+def _limits(name: str) -> bool:
+    """Tell whether containers are limited by a controller."""
+    return any(name in names for names in LIMITING)
+
+
+def _hierarchies(mounts: str, own: str) -> Iterator[tuple[str, str]]:
+    """Yield each controller with the directory of the cgroup that this process is in; cgroups(7)."""
+    lines = [line.split(":", 2) for line in Path(own).read_text().splitlines()]
+    paths = {name: path for _, names, path in lines for name in names.split(",")}  # v2 has no names, but one empty
+    for _, mounted, kind, options, *_ in map(str.split, Path(mounts).read_text().splitlines()):
+        names: list[str] = []
+        if kind == "cgroup":
+            names = [name for name in options.split(",") if name in paths]
+        elif kind == "cgroup2" and os.path.exists(f"{mounted}/cgroup.controllers"):
+            names = Path(mounted, "cgroup.controllers").read_text().split()
+        for name in names:
+            cgroup = mounted + paths[name if kind == "cgroup" else ""]
+            yield (cgroup if os.path.isdir(cgroup) else mounted), name

@@ -1,0 +1,112 @@
+"""How long the process that orphans go to takes to reap them: process 1, or the nearest subreaper above this one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Generator
+
+import msgspec
+
+from .exits import child_status, wait_exited
+from .pidfd import is_reaped
+from .procfs import parent_of
+
+LIMIT = 3.0
+"""Seconds that an orphan is watched after its end."""
+
+GLANCE = 0.005
+"""Seconds between two looks at it: only Linux 6.15 and later report the reaping."""
+
+# The child starts an orphan-to-be, prints its pid and ends. The orphan ends when its stdin does.
+_ORPHAN = """\
+import os
+pid = os.fork()
+if pid:
+    os.write(1, str(pid).encode())
+else:
+    os.close(1)
+    os.read(0, 1)
+"""
+
+
+class Reaping(msgspec.Struct, frozen=True, kw_only=True):
+    """How orphans of this process are reaped.
+
+    Attributes:
+        reaper: The process that they go to: 1, a subreaper, or this process itself.
+        seconds: The time from the end of an orphan to its reaping; None if that took longer than 3.0 seconds.
+    """
+
+    reaper: int
+    seconds: float | None
+
+
+async def measure_reaping(limit: float = LIMIT) -> Reaping | None:
+    """Make an orphan, let it end, and measure how long it stays a zombie.
+
+    Cancelled, it leaves no process and no descriptor behind.
+
+    Args:
+        limit: Seconds to wait after its end, at most.
+
+    Returns:
+        The measurement; None if there is no process, no descriptor or no pidfd to be had for it.
+    """
+    try:
+        with _orphan() as (pid, end):
+            pidfd = os.pidfd_open(pid)
+            try:
+                reaper = parent_of(pid)
+                end()
+                await wait_exited(pidfd)
+                if reaper == os.getpid():
+                    child_status(os.P_PIDFD, pidfd, reap=True)
+                return Reaping(reaper=reaper, seconds=await _seconds(pidfd, limit))
+            finally:
+                os.close(pidfd)
+    except OSError:
+        return None
+
+
+async def _seconds(pidfd: int, limit: float) -> float | None:
+    """Measure how long a process that has ended stays a zombie; None for longer than `limit`."""
+    begun = time.monotonic()
+    while not is_reaped(pidfd):
+        if time.monotonic() - begun > limit:
+            return None
+        await asyncio.sleep(GLANCE)
+    return time.monotonic() - begun
+
+
+@contextlib.contextmanager
+def _orphan() -> Generator[tuple[int, Callable[[], None]]]:
+    """Start a process whose parent has gone; give its pid, and what lets it end. It ends with the block at the latest.
+
+    Raises:
+        OSError: If there is no process or no descriptor to be had.
+    """
+    with contextlib.ExitStack() as stack:
+        reading, leash = _pipe(stack)
+        answer, writing = _pipe(stack)
+        argv = [sys.executable, "-ISc", _ORPHAN]
+        redirected = [(os.POSIX_SPAWN_DUP2, reading.fileno(), 0), (os.POSIX_SPAWN_DUP2, writing.fileno(), 1)]
+        parent = os.posix_spawn(sys.executable, argv, os.environ, file_actions=redirected)
+        writing.close()
+        try:
+            told = answer.read()
+        finally:
+            os.waitpid(parent, 0)
+        if not told:
+            raise ChildProcessError("there is no process to be had")
+        yield int(told), leash.close
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[io.FileIO, io.FileIO]:
+    """Open a pipe that is closed with the stack, and on exec."""
+    ends = os.pipe2(os.O_CLOEXEC)
+    return stack.enter_context(io.FileIO(ends[0], "r")), stack.enter_context(io.FileIO(ends[1], "w"))
