@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from anyio import TASK_STATUS_IGNORED
@@ -14,14 +15,17 @@ from . import _argv
 from ._argv import Command, Creation, Execution, Overrides, StrPath, User
 from ._call import Invocation, PidfdSocket, StopPolicy
 from ._caller import DEFAULT, GRACE, LET_FINISH, Timeout, check_timeout
+from ._decode import decode_state
 from ._descriptors import FileDescriptor, preserved
 from ._options import ProcessOptions
+from ._runner import ProcessRunner
 from ._subreaper import adopting
 from ._support import Support
 from .response import Response
 from .stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
 
 if TYPE_CHECKING:
+    from ._exec_document import ProcessDocument, Template
     from .spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
 
 EXECUTION_OPTIONS = ("cgroup", "ignore_paused", "pid_file", "pidfd_socket", "extra_args")
@@ -186,7 +190,8 @@ class Foreground(Support):
                 process is the template.
             tty: With a terminal; for the streams of `PtyIO`, or with `detach` and `console_socket`.
             cwd: Its working directory in the container.
-            env: Variables to add to its environment.
+            env: Variables to add to its environment. Their values stand in no command line; for a runtime other than runc
+                and crun, or a container whose config.json can't be read from here, they do.
             user: A uid, `"uid:gid"`, or `(uid, gid)`; runc takes numbers only.
             additional_gids: More groups. Not in crun.
             caps: Capabilities to add, such as `"CAP_NET_RAW"`.
@@ -242,17 +247,16 @@ class Foreground(Support):
             extra_args=extra_args,
         )
         fds = preserved(preserve_fds)
-        command = exec_command(
+        build = functools.partial(
+            exec_command,
             container_id,
-            process,
-            options,
             preserve_fds=len(fds),
             detach=detach,
             console_socket=console_socket,
             pidfd_socket=None if detach else self._pidfd_socket_for_exec(),
         )
         invocation = self._workload(
-            command,
+            build(process, options),
             io=io,
             data=input,
             preserve_fds=fds,
@@ -262,6 +266,7 @@ class Foreground(Support):
             detach=detach,
         )
         await self._require_for_exec(options, timeout or DEFAULT)
+        invocation = await self._hide_values(invocation, build, process, options)
         return await self._work(invocation, check=check, started=task_status.started)
 
     async def _require_for_exec(self, options: ProcessOptions, timeout: Timeout = DEFAULT) -> None:
@@ -275,6 +280,51 @@ class Foreground(Support):
             },
             timeout,
         )
+
+    async def _hide_values(
+        self,
+        invocation: Invocation,
+        build: Callable[[ProcessDocument, ProcessOptions], Command],
+        process: Process | Sequence[str],
+        options: ProcessOptions,
+    ) -> Invocation:
+        """Put the values of `env` into a process document, so that they don't stand in the runtime's command line.
+
+        They stay there where the container's own process can't be read from here, as under a runner that takes the
+        runtime to another mount namespace, and for runtimes other than runc and crun.
+
+        Raises:
+            CommandError: If there is no such container.
+        """
+        if not options.get("env") or isinstance(process, msgspec.Struct) or invocation.container_id is None:
+            return invocation
+        from ._exec_document import exec_document  # noqa: PLC0415  (few calls need it)
+
+        template = await self._template(invocation.container_id)
+        own = None if template is None else template.process()
+        if template is None or own is None:
+            return invocation
+        overrides = _overrides(options)
+        version = (await self._known_version(DEFAULT)).number if overrides.caps else ()
+        document = exec_document(template.kind, own, process, overrides, version)
+        others = {name: value for name, value in options.items() if name not in Overrides.__struct_fields__}
+        command = build(document, cast("ProcessOptions", others))
+        return msgspec.structs.replace(invocation, argv=(*self._prefix, *command.words))
+
+    async def _template(self, container_id: str) -> Template | None:
+        """Find the container's own process; None if it isn't known where.
+
+        Raises:
+            CommandError: If there is no such container.
+        """
+        from ._exec_document import find_template, template_in  # noqa: PLC0415  (as above)
+
+        found = find_template(self._state_directory(), container_id)
+        if found is not None or not isinstance(self._runner, ProcessRunner):
+            return found
+        # Another state directory than it seems, or no such container: no value is shown before that is known.
+        bundle = decode_state((await self._answer(self._asking(container_id))).stdout).bundle
+        return template_in(bundle, (await self._known_version(DEFAULT)).runtime)
 
     def _workload(
         self,
@@ -315,7 +365,7 @@ def _has_stdin(io: StdIO | None) -> bool:
 
 def exec_command(
     container_id: str,
-    process: Process | Sequence[str],
+    process: Process | ProcessDocument | Sequence[str],
     options: ProcessOptions,
     *,
     preserve_fds: int = 0,
@@ -331,7 +381,7 @@ def exec_command(
     given: dict[str, Any] = dict(options)
     if given.get("pidfd_socket") is None:
         given["pidfd_socket"] = pidfd_socket
-    overrides = Overrides(**{name: given[name] for name in Overrides.__struct_fields__ if name in given})
+    overrides = _overrides(options)
     execution = Execution(
         detach=detach,
         watched=not detach or adopting(),
@@ -344,3 +394,9 @@ def exec_command(
     if overrides != Overrides():
         raise ValueError("a spec.Process says everything itself: set its fields instead of giving options beside it")
     return _argv.exec_document(container_id, process.encode(), execution)
+
+
+def _overrides(options: ProcessOptions) -> Overrides:
+    """Return those of the options that change the container's own process."""
+    given: dict[str, Any] = dict(options)
+    return Overrides(**{name: given[name] for name in Overrides.__struct_fields__ if name in given})

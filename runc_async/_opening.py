@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -324,14 +325,11 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
         check_live(io)
         options.setdefault("tty", isinstance(io, PtyIO) and not isinstance(process, msgspec.Struct))
         fds = preserved(options.get("preserve_fds", ()))
+        build = functools.partial(
+            exec_command, container_id, preserve_fds=len(fds), pidfd_socket=self._pidfd_socket_for_exec()
+        )
         invocation = self._workload(
-            exec_command(
-                container_id,
-                process,
-                options,
-                preserve_fds=len(fds),
-                pidfd_socket=self._pidfd_socket_for_exec(),
-            ),
+            build(process, options),
             io=io or NullIO(),
             data=None,
             preserve_fds=fds,
@@ -340,6 +338,7 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             grace=grace,
         )
         await self._require_for_exec(options)
+        invocation = await self._hide_values(invocation, build, process, options)
         running = await self._runner.open(invocation)
         try:
             ended = await running.started()
