@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .console import AttachEnd as AttachEnd, Pty as Pty
     from .container import Container as Container, ContainerProcess as ContainerProcess
     from .errors import (
+        ArchiveError as ArchiveError,
         BundleNotFound as BundleNotFound,
         CheckpointError as CheckpointError,
         CleanupWarning as CleanupWarning,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         ExecutableNotFound as ExecutableNotFound,
         ExitError as ExitError,
         HookError as HookError,
+        InitNotFound as InitNotFound,
         InvalidContainerID as InvalidContainerID,
         InvalidSignal as InvalidSignal,
         InvalidSpec as InvalidSpec,
@@ -95,12 +97,12 @@ _NAMES = {
     "console": "AttachEnd Pty",
     "container": "Container ContainerProcess",
     "errors": """
-        BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
+        ArchiveError BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
         ContainerNotPaused ContainerNotRunning ContainerPaused ContainerRunning ContainerStatusError CorruptState
         DecodeError ExecFormatError ExecutableDenied ExecutableError ExecutableNotFound ExitError HookError
-        InvalidContainerID InvalidSignal InvalidSpec InvalidUsage LogRecord MemoryLimitTooLow PermissionDenied
-        ResourceError RootfsError RuncCrashed RuncError RuncNotFound RuncTimeout TerminalError UnsupportedError
-        UnsupportedUsage
+        InitNotFound InvalidContainerID InvalidSignal InvalidSpec InvalidUsage LogRecord MemoryLimitTooLow
+        PermissionDenied ResourceError RootfsError RuncCrashed RuncError RuncNotFound RuncTimeout TerminalError
+        UnsupportedError UnsupportedUsage
     """,
     "event": "Event OOMEvent StatsEvent UnknownEvent",
     "events": "EventStream",

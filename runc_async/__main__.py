@@ -57,6 +57,7 @@ def lines(host: Host) -> Iterator[str]:
         "kernel": f"{host.kernel}, {'keeps' if host.keeps_exit_status else 'does not keep'} exit statuses",
         "criu": host.criu or "not found",
         "busybox": host.busybox or "not found",
+        "init": host.init or "not found",
     }
     yield from (f"{name:<9} {value}" for name, value in rows.items())
     for problem in host.problems:

@@ -190,8 +190,8 @@ class Foreground(Support):
                 process is the template.
             tty: With a terminal; for the streams of `PtyIO`, or with `detach` and `console_socket`.
             cwd: Its working directory in the container.
-            env: Variables to add to its environment. Their values stand in no command line; for a runtime other than runc
-                and crun, or a container whose config.json can't be read from here, they do.
+            env: Variables to add to its environment. Their values stand in no command line, unless the runtime is
+                neither runc nor crun, or the container's config.json can't be read from here.
             user: A uid, `"uid:gid"`, or `(uid, gid)`; runc takes numbers only.
             additional_gids: More groups. Not in crun.
             caps: Capabilities to add, such as `"CAP_NET_RAW"`.

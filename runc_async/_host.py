@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from ._bundles.init import find_init
 from ._pidfd import kept_status
 from .client import Runc
 from .errors import RuncError, UnsupportedError
@@ -137,6 +138,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
             (Linux 6.15), so that a detached container's status can be known.
         criu: Path of the program that checkpoints need; None if it isn't in $PATH.
         busybox: Path of the program that `Bundle.busybox` copies; None if it isn't in $PATH.
+        init: Path of the program that `init=True` makes a container's first process; None if there is none.
     """
 
     runtime: Runtime
@@ -147,6 +149,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     keeps_exit_status: bool
     criu: str | None
     busybox: str | None
+    init: str | None
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -171,6 +174,7 @@ async def probe(command: str = "runc") -> Host:
         keeps_exit_status=keeps_exit_status,
         criu=shutil.which("criu"),
         busybox=shutil.which("busybox"),
+        init=find_init(),
     )
 
 
@@ -279,6 +283,10 @@ def _problems(host: Host) -> Iterator[Problem]:
     if host.busybox is None:
         remedy = "install busybox-static, or bring a root filesystem of your own"
         yield Problem(missing="a root filesystem to try things in: no busybox in $PATH", remedy=remedy, blocking=False)
+    if host.init is None:
+        remedy = "install tini; init= of a bundle takes the path of another"
+        missing = "a first process for init=True: no static tini-static, catatonit or dumb-init in $PATH"
+        yield Problem(missing=missing, remedy=remedy, blocking=False)
 
 
 def _runtime_problems(runtime: Runtime) -> Iterator[Problem]:

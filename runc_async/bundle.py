@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from ._bundle_check import CONFIG, check_bundle, check_rootfs, find_rootfs
+from ._bundles.init import chosen_init, with_init
 from ._process import outwait
 from ._tree import read_bounded, write_private
 from .errors import CleanupWarning
-from .rootfs import Busybox, Overlay, Rootfs, Tar
+from .rootfs import Busybox, Host, Overlay, Rootfs, Tar
 from .spec import Spec
 from .spec._json import MAX_DOCUMENT
 
@@ -46,8 +47,11 @@ class Bundle:
     is named in a `CleanupWarning`.
     """
 
-    def __init__(self, path: str, spec: Spec, closing: contextlib.ExitStack | None = None) -> None:
+    def __init__(
+        self, path: str, spec: Spec, closing: contextlib.ExitStack | None = None, init: str | None = None
+    ) -> None:
         self._path = path
+        self._init = init
         self._closing = closing or contextlib.ExitStack()
         self.spec = spec
         """The configuration; change it at will."""
@@ -74,7 +78,12 @@ class Bundle:
 
     @classmethod
     async def create(
-        cls, path: str | os.PathLike[str], *, rootfs: Rootfs | None = None, spec: Spec | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        rootfs: Rootfs | None = None,
+        spec: Spec | None = None,
+        init: bool | str | os.PathLike[str] = False,
     ) -> Self:
         """Make a bundle that stays.
 
@@ -88,14 +97,19 @@ class Bundle:
             spec: The configuration, of which the bundle gets a copy with its own `root.path`. None: what `runc spec`
                 proposes, that is `sh` on a terminal; for a caller who isn't root, rootless. If the root filesystem is
                 the bundle's own, the container can write to it.
+            init: Whether a small init is the first process, and starts the program of `spec`: it reaps what other
+                processes leave behind, and passes signals on. True: tini-static, catatonit or dumb-init of this host,
+                the first that is there and statically linked; else the path of another, or its name in $PATH, which is
+                started as `INIT -- PROGRAM ARGUMENTS`. The config.json has it, and `Bundle.spec` the program alone.
 
         Raises:
+            InitNotFound: If there is no such init, or if it isn't statically linked.
             FileExistsError: If there is a bundle already.
             BundleNotFound: If the directory of the root filesystem isn't there.
             RootfsError: If the root filesystem can't be made from `rootfs`.
             OSError: If something can't be read or written.
         """
-        return await cls._make(os.path.abspath(path), None, rootfs, spec)
+        return await cls._make(os.path.abspath(path), None, rootfs, spec, init=init)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -105,6 +119,7 @@ class Bundle:
         rootfs: Rootfs | None = None,
         spec: Spec | None = None,
         directory: str | os.PathLike[str] | None = None,
+        init: bool | str | os.PathLike[str] = False,
     ) -> AsyncGenerator[Self]:
         """Make a bundle for the time of an `async with`.
 
@@ -115,13 +130,15 @@ class Bundle:
             rootfs: As for `create`.
             spec: As for `create`.
             directory: Where the bundle's directory is made; None: where Python makes temporary files.
+            init: As for `create`.
 
         Raises:
+            InitNotFound: As `create` does.
             BundleNotFound: As `create` does.
             RootfsError: As `create` does.
             OSError: As `create` does.
         """
-        async with await cls._make(None, directory, rootfs, spec) as bundle:
+        async with await cls._make(None, directory, rootfs, spec, init=init) as bundle:
             yield bundle
 
     @classmethod
@@ -132,6 +149,7 @@ class Bundle:
         spec: Spec | None = None,
         command: str | os.PathLike[str] = "busybox",
         directory: str | os.PathLike[str] | None = None,
+        init: bool | str | os.PathLike[str] = False,
     ) -> contextlib.AbstractAsyncContextManager[Self]:
         """Make a temporary bundle around the busybox of this host, without a terminal: for demos and tests.
 
@@ -146,8 +164,10 @@ class Bundle:
             command: A statically linked busybox: a name looked up in $PATH, or a path. Debian has one in the package
                 busybox-static.
             directory: As for `temporary`.
+            init: As for `create`.
 
         Raises:
+            InitNotFound: As `create` does.
             RootfsError: If there is no busybox, or if it isn't statically linked.
             OSError: As `create` does.
         """
@@ -155,11 +175,11 @@ class Bundle:
             raise TypeError(f"args must be a sequence of arguments, not one: {args!r}")
         rootfs = Busybox(command)
         own = _own_spec(spec, rootfs).set_args(*args).set_terminal(enabled=False)
-        return cls.temporary(rootfs=rootfs, spec=own, directory=directory)
+        return cls.temporary(rootfs=rootfs, spec=own, directory=directory, init=init)
 
     @classmethod
     async def open(cls, path: str | os.PathLike[str], *, strict: bool = True) -> Self:
-        """Read a bundle that is there.
+        """Read a bundle that is there. Of one with an init, `spec` has the init and its arguments.
 
         Args:
             path: Its directory.
@@ -183,7 +203,7 @@ class Bundle:
             TypeError: Likewise.
             OSError: If it can't be written; the old one is still there then.
         """
-        data = self.spec.encode(indent=2)
+        data = with_init(self.spec, self._init).encode(indent=2)
         await _finished(_begin(lambda: write_private(self._path, CONFIG, data, replace=True)))
 
     async def aclose(self) -> None:
@@ -206,13 +226,20 @@ class Bundle:
 
     @classmethod
     async def _make(
-        cls, path: str | None, parent: str | os.PathLike[str] | None, rootfs: Rootfs | None, spec: Spec | None
+        cls,
+        path: str | None,
+        parent: str | os.PathLike[str] | None,
+        rootfs: Rootfs | None,
+        spec: Spec | None,
+        *,
+        init: bool | str | os.PathLike[str],
     ) -> Self:
         """Make a bundle, or nothing if the calling task is cancelled."""
         own = _own_spec(spec, rootfs)
+        chosen = chosen_init(init)
         given_up = threading.Event()
         directory = None if parent is None else os.path.abspath(parent)
-        work = _begin(lambda: _make(path, directory, rootfs, own, given_up))
+        work = _begin(lambda: _make(path, directory, rootfs, own, given_up, init=chosen))
         try:
             await asyncio.wait((work,))
         except asyncio.CancelledError:
@@ -222,7 +249,7 @@ class Bundle:
                 await _finished(_begin(work.result().undo))
             raise
         made = work.result()
-        return cls(made.path, own, made.closing)
+        return cls(made.path, own, made.closing, chosen)
 
 
 def _begin(work: Callable[[], T]) -> asyncio.Future[T]:
@@ -246,7 +273,15 @@ class _GivenUpError(Exception):
     """The calling task was cancelled."""
 
 
-def _make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, given_up: threading.Event) -> Made:
+def _make(
+    path: str | None,
+    parent: str | None,
+    rootfs: Rootfs | None,
+    spec: Spec,
+    given_up: threading.Event,
+    *,
+    init: str | None,
+) -> Made:
     """Make a bundle; in a worker thread."""
     from ._bundle_dir import make  # noqa: PLC0415 - tarfile, tempfile and ctypes take 15 ms, and few callers need them
 
@@ -254,7 +289,7 @@ def _make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spe
         if given_up.is_set():
             raise _GivenUpError
 
-    return make(path, parent, rootfs, spec, check)
+    return make(path, parent, rootfs, spec, check, init=init)
 
 
 def _read(path: str | os.PathLike[str], *, strict: bool) -> tuple[str, Spec]:
@@ -275,4 +310,4 @@ def _own_spec(spec: Spec | None, rootfs: Rootfs | None) -> Spec:
     if spec is not None:
         return copy.deepcopy(spec)
     own = Spec.default(rootless=os.geteuid() != 0)
-    return own.set_root("rootfs", readonly=False) if isinstance(rootfs, (Overlay, Tar, Busybox)) else own
+    return own.set_root("rootfs", readonly=False) if isinstance(rootfs, (Overlay, Tar, Busybox, Host)) else own

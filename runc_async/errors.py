@@ -215,13 +215,27 @@ class RootfsError(RuncError):
         reason: Why not, and what helps.
     """
 
+    _what = "no root filesystem from"
+
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(source, reason)
         self.source = source
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"no root filesystem from {one_line(self.source)!r}: {one_line(self.reason)}"
+        return f"{self._what} {one_line(self.source)!r}: {one_line(self.reason)}"
+
+
+class InitNotFound(RootfsError):
+    """There is no program to be a container's first process: `source` is what was looked for."""
+
+    _what = "no init"
+
+
+class ArchiveError(RootfsError):
+    """An archive is refused that was to be unpacked into a container: `source` is the directory in the container."""
+
+    _what = "archive for"
 
 
 class UnsupportedError(RuncError):

@@ -22,6 +22,7 @@ HOST = Host(
     keeps_exit_status=True,
     criu="/usr/sbin/criu",
     busybox="/usr/bin/busybox",
+    init="/usr/bin/tini-static",
 )
 """A host that lacks nothing."""
 

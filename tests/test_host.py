@@ -59,6 +59,7 @@ OPTIONAL = {
     "exit statuses of detached containers: Linux 6.18.0": msgspec.structs.replace(HOST, keeps_exit_status=False),
     "checkpoints: no criu": msgspec.structs.replace(HOST, criu=None),
     "a root filesystem to try things in: no busybox": msgspec.structs.replace(HOST, busybox=None),
+    "a first process for init=True: no": msgspec.structs.replace(HOST, init=None),
     "more users than one": change(USER, rootless={"newuidmap": None}),
     "more users than one in": change(USER, rootless={"subordinate_ids": 0}),
 }
