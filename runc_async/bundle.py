@@ -100,7 +100,7 @@ class Bundle:
             init: Whether a small init is the first process, and starts the program of `spec`: it reaps what other
                 processes leave behind, and passes signals on. True: tini-static, catatonit or dumb-init of this host,
                 the first that is there and statically linked; else the path of another, or its name in $PATH, which is
-                started as `INIT -- PROGRAM ARGUMENTS`. The config.json has it, and `Bundle.spec` the program alone.
+                started as `INIT -- PROGRAM ARGUMENTS`. The config.json has it, and `spec` the program alone.
 
         Raises:
             InitNotFound: If there is no such init, or if it isn't statically linked.

@@ -6,6 +6,8 @@
     ├── ExitError                       the container's process ended with a code other than 0
     ├── DecodeError                     also ValueError: output that can't be understood
     ├── RootfsError                     a bundle's root filesystem can't be made
+    │   ├── InitNotFound                there is no program to be the first process
+    │   └── ArchiveError                an archive isn't unpacked into a container
     ├── UnsupportedError                the runtime has no such command or option
     │   └── UnsupportedUsage            ... and has said so itself; also InvalidUsage
     └── CommandError                    runc ran, and failed

@@ -17,8 +17,9 @@ from runc_async._argv import text
 from .worker import Worker
 
 if TYPE_CHECKING:
+    from anyio.abc import ByteReceiveStream
+
     from .root import Root
-    from .streams import ArchiveStream
 
 Content: TypeAlias = bytes | bytearray | memoryview | AsyncIterable[bytes]
 """What is written: bytes, or a stream or another asynchronous iterable of them."""
@@ -67,7 +68,7 @@ class FileAccess:
     async def write_file(
         self,
         path: str | os.PathLike[str],
-        data: Content,
+        data: bytes | bytearray | memoryview | AsyncIterable[bytes],
         *,
         mode: int = 0o644,
         owner: tuple[int, int] = (0, 0),
@@ -120,7 +121,7 @@ class FileAccess:
                 await worker.do(lambda: worker.keep(NewFile(root, destination)).write_all(data, worker.check))
 
     @contextlib.asynccontextmanager
-    async def get_archive(self, path: str | os.PathLike[str]) -> AsyncGenerator[ArchiveStream]:
+    async def get_archive(self, path: str | os.PathLike[str]) -> AsyncGenerator[ByteReceiveStream]:
         """Open a directory or a file of the container's as a tar archive.
 
         ::
@@ -160,7 +161,9 @@ class FileAccess:
             async with ArchiveStream(worker, packing) as stream:
                 yield stream
 
-    async def put_archive(self, path: str | os.PathLike[str], archive: Content) -> None:
+    async def put_archive(
+        self, path: str | os.PathLike[str], archive: bytes | bytearray | memoryview | AsyncIterable[bytes]
+    ) -> None:
         """Unpack a tar archive into a directory of the container's.
 
         Existing files and links of the same names are replaced, directories kept. Refused, as in `rootfs.Tar`, are
