@@ -17,8 +17,9 @@ def attempt(call, *args):
     except OSError:
         pass
 def write(path):
-    with open(path, "w") as file:
-        file.write("inside")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK)  # a FIFO would wait
+    os.write(fd, b"inside")
+    os.close(fd)
 print("ready", flush=True)
 turn = 0
 while True:

@@ -126,9 +126,12 @@ class FileAccess:
 
         ::
 
-            async with container.get_archive("/work") as archive:
-                async for data in archive:
-                    file.write(data)
+            async with (
+                Bundle.busybox(["sleep", "100"]) as bundle,
+                Runc().open_container("box", bundle) as container,
+                container.get_archive("/etc") as archive,
+            ):
+                size = sum([len(data) async for data in archive])
 
         The archive is made as it is read, so memory stays flat whatever it holds. Its names begin with the last part
         of the path, as `work/...`. In it are regular files, directories and symbolic links, with owners as seen inside,
