@@ -232,12 +232,12 @@ async def test_without_unnamed_files(folder: Folder, monkeypatch: pytest.MonkeyP
     """On a file system without them, the file has a name of its own until it is whole, and none after a failure."""
     real = os.open
 
-    def lacking(path: str, flags: int, *args: int, **options: int | None) -> int:
+    def lacking(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise OSError(errno.EOPNOTSUPP, "not supported")
-        return real(path, flags, *args, **options)
+        return real(path, flags, mode, dir_fd=dir_fd)
 
-    monkeypatch.setattr(writing.os, "open", lacking)
+    monkeypatch.setattr(os, "open", lacking)
     await folder.write_file("file", b"one")
     await folder.write_file("file", b"two")
     with pytest.raises(RuntimeError):
