@@ -26,7 +26,11 @@ def process(bundle: Bundle) -> dict[str, Any]:
 def static(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put a directory first in $PATH; take each program in it for a static one."""
     monkeypatch.setenv("PATH", f"{tmp_path}")
-    monkeypatch.setattr(inits, "is_static", lambda path: "dynamic" not in Path(path).read_text())
+
+    def is_static(path: str) -> bool:
+        return "dynamic" not in Path(path).read_text()
+
+    monkeypatch.setattr(inits, "is_static", is_static)
     return tmp_path
 
 

@@ -80,15 +80,16 @@ class Root(NamedTuple):
             PermissionError: If it belongs to another user.
         """
         with contextlib.ExitStack() as opening:
+            root: Root | None = None
+            own = False
             try:
                 fd = os.open(f"{_PROC}/{pid}/root", os.O_PATH | os.O_DIRECTORY)
                 opening.callback(os.close, fd)
                 root = cls(fd, IdMap.read(f"{_PROC}/{pid}/uid_map"), IdMap.read(f"{_PROC}/{pid}/gid_map"))
                 own = _is_our_own(fd, pid)
-                there = is_there()
             except (FileNotFoundError, ProcessLookupError):
-                there = own = False
-            if not there:
+                root = None
+            if root is None or not is_there():
                 raise ContainerNotRunning((), None, container_id=container_id, message="the container is not running")
             if own:  # a number from another pid namespace, perhaps: never the host's files for a container's
                 raise UnsupportedError("root filesystem of its own", f"process {pid}")

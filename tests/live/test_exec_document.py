@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from containers import MakeContainer
     from runtime import Runtime
 
+    from runc_async._call import Invocation
+
 pytestmark = pytest.mark.runc
 
 LOOK = """
@@ -54,7 +56,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 class ByWords(Runc):
     """A client that leaves all to the options of the runtime, as it was before."""
 
-    async def _hide_values(self, invocation: Any, *_: object) -> Any:
+    async def _hide_values(self, invocation: Invocation, build: Any, process: Any, options: Any) -> Invocation:
+        del build, process, options
         return invocation
 
 

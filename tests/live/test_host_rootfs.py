@@ -123,7 +123,11 @@ def test_only_what_all_may_read_is_copied(tmp_path: Path) -> None:
 
 def test_directories_are_mounted_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a host whose /bin is a directory of its own, that is mounted too."""
-    monkeypatch.setattr(os.path, "islink", lambda _: False)
+
+    def never(_: str) -> bool:
+        return False
+
+    monkeypatch.setattr(os.path, "islink", never)
     spec = Spec.default()
     host.fill_from_host(str(tmp_path), spec)
     borrowed = [mount.destination for mount in spec.mounts or () if mount.source and mount.source.startswith("/")]
