@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .container import Container as Container
     from .containerprocess import ContainerProcess as ContainerProcess
     from .errors import (
+        ArchiveError as ArchiveError,
         ArgumentsTooLong as ArgumentsTooLong,
         BundleChanged as BundleChanged,
         BundleNotFound as BundleNotFound,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         ExecutableNotFound as ExecutableNotFound,
         ExitError as ExitError,
         HookError as HookError,
+        InitNotFound as InitNotFound,
         InvalidContainerID as InvalidContainerID,
         InvalidSignal as InvalidSignal,
         InvalidSpec as InvalidSpec,
@@ -101,7 +103,7 @@ _NAMES = {
     "console": "AttachEnd Pty",
     "container": "Container ContainerProcess",
     "errors": """
-        ArgumentsTooLong
+        ArchiveError ArgumentsTooLong InitNotFound
         BundleChanged BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound
         ContainerNotPaused ContainerNotRunning ContainerPaused ContainerRunning ContainerStatusError CorruptState
         DecodeError ExecFormatError ExecutableDenied ExecutableError ExecutableNotFound ExitError HookError

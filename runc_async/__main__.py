@@ -64,6 +64,7 @@ def lines(host: Host) -> Iterator[str]:
         "process 1": _reaping(host.reaping),
         "criu": host.criu or "not found",
         "busybox": host.busybox or "not found",
+        "init": host.init or "not found",
     }
     yield from (f"{name:<9} {value}" for name, value in rows.items())
     for problem in host.problems:

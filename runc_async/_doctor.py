@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from ._bundles.init import find_init
 from ._linux.delegation import Limits, limits
 from ._linux.inotify import has_instance
 from ._linux.pidfd import kept_status
@@ -147,6 +148,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         inotify: Whether this user has an inotify instance to spare, of which a client takes one for each event loop.
         criu: Path of the program that checkpoints need; None if it isn't in $PATH.
         busybox: Path of the program that `Bundle.busybox` copies; None if it isn't in $PATH.
+        init: Path of the program that `init=True` makes a container's first process; None if there is none.
         limits: What keeps containers from being limited.
         failure: Why the container that was tried didn't run; None if it ran, or if none was tried.
         tried: Whether one was: nothing else speaks against it, and there is a busybox.
@@ -163,6 +165,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     inotify: bool
     criu: str | None
     busybox: str | None
+    init: str | None
     limits: Limits = Limits()
     failure: str | None = None
     tried: bool = True
@@ -197,6 +200,7 @@ async def probe(command: str = "runc") -> Host:
         criu=shutil.which("criu"),
         busybox=shutil.which("busybox"),
         limits=limits(hierarchies.controllers),
+        init=find_init(),
     )
     if host.busybox is None or not host.ready:
         return msgspec.structs.replace(host, tried=False)
@@ -349,6 +353,10 @@ def _problems(host: Host) -> Iterator[Problem]:
     if host.busybox is None:
         remedy = "install busybox-static, or bring a root filesystem of your own"
         yield Problem(missing="a root filesystem to try things in: no busybox in $PATH", remedy=remedy, blocking=False)
+    if host.init is None:
+        remedy = "install tini; init= of a bundle takes the path of another"
+        missing = "a first process for init=True: no static tini-static, catatonit or dumb-init in $PATH"
+        yield Problem(missing=missing, remedy=remedy, blocking=False)
 
 
 def _runtime_problems(runtime: Runtime) -> Iterator[Problem]:

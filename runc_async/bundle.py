@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ._bundles.check import CONFIG, check_bundle, check_rootfs, find_rootfs
 from ._bundles.config import ConfigFile, begin, finished
+from ._bundles.init import chosen_init, with_init
 from ._linux.files import read_bounded
 from ._shield import wait_shielded
 from .errors import CleanupWarning
-from .rootfs import Busybox, Overlay, Rootfs, Tar
+from .rootfs import Busybox, Host, Overlay, Rootfs, Tar
 from .spec import Spec
 from .spec._json import MAX_DOCUMENT, dump, parse
 from .spec._violation import is_array, is_object
@@ -57,9 +58,11 @@ class Bundle:
         closing: contextlib.ExitStack | None = None,
         *,
         config: ConfigFile | None = None,
+        init: str | None = None,
     ) -> None:
         self._path = path
         self._config = config or ConfigFile(path)
+        self._init = init
         self._closing = closing or contextlib.ExitStack()
         self.spec = spec
         """The configuration; change it at will."""
@@ -86,7 +89,12 @@ class Bundle:
 
     @classmethod
     async def create(
-        cls, path: str | os.PathLike[str], *, rootfs: Rootfs | None = None, spec: Spec | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        rootfs: Rootfs | None = None,
+        spec: Spec | None = None,
+        init: bool | str | os.PathLike[str] = False,
     ) -> Self:
         """Make a bundle that stays.
 
@@ -100,14 +108,19 @@ class Bundle:
             spec: The configuration, of which the bundle gets a copy with its own `root.path`. None: what `runc spec`
                 proposes, that is `sh` on a terminal; for a caller who isn't root, rootless. If the root filesystem is
                 the bundle's own, the container can write to it.
+            init: Whether a small init is the first process, and starts the program of `spec`: it reaps what other
+                processes leave behind, and passes signals on. True: tini-static, catatonit or dumb-init of this host,
+                the first that is there and statically linked; else the path of another, or its name in $PATH, which is
+                started as `INIT -- PROGRAM ARGUMENTS`. The config.json has it, and `spec` the program alone.
 
         Raises:
+            InitNotFound: If there is no such init, or if it isn't statically linked.
             FileExistsError: If there is a bundle already.
             BundleNotFound: If the directory of the root filesystem isn't there.
             RootfsError: If the root filesystem can't be made from `rootfs`.
             OSError: If something can't be read or written.
         """
-        return await cls._make(os.path.abspath(path), None, rootfs, spec)
+        return await cls._make(os.path.abspath(path), None, rootfs, spec, init=init)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -117,6 +130,7 @@ class Bundle:
         rootfs: Rootfs | None = None,
         spec: Spec | None = None,
         directory: str | os.PathLike[str] | None = None,
+        init: bool | str | os.PathLike[str] = False,
     ) -> AsyncGenerator[Self]:
         """Make a bundle for the time of an `async with`.
 
@@ -127,13 +141,15 @@ class Bundle:
             rootfs: As for `create`.
             spec: As for `create`.
             directory: Where the bundle's directory is made; None: where Python makes temporary files.
+            init: As for `create`.
 
         Raises:
+            InitNotFound: As `create` does.
             BundleNotFound: As `create` does.
             RootfsError: As `create` does.
             OSError: As `create` does.
         """
-        async with await cls._make(None, directory, rootfs, spec) as bundle:
+        async with await cls._make(None, directory, rootfs, spec, init=init) as bundle:
             yield bundle
 
     @classmethod
@@ -144,6 +160,7 @@ class Bundle:
         spec: Spec | None = None,
         command: str | os.PathLike[str] = "busybox",
         directory: str | os.PathLike[str] | None = None,
+        init: bool | str | os.PathLike[str] = False,
     ) -> contextlib.AbstractAsyncContextManager[Self]:
         """Make a temporary bundle around the busybox of this host, without a terminal: for demos and tests.
 
@@ -158,8 +175,10 @@ class Bundle:
             command: A statically linked busybox: a name looked up in $PATH, or a path. Debian has one in the package
                 busybox-static.
             directory: As for `temporary`.
+            init: As for `create`.
 
         Raises:
+            InitNotFound: As `create` does.
             RootfsError: If there is no busybox, or if it isn't statically linked.
             OSError: As `create` does.
         """
@@ -167,11 +186,11 @@ class Bundle:
             raise TypeError(f"args must be a sequence of arguments, not one: {args!r}")
         rootfs = Busybox(command)
         own = _own_spec(spec, rootfs).set_args(*args).set_terminal(enabled=False)
-        return cls.temporary(rootfs=rootfs, spec=own, directory=directory)
+        return cls.temporary(rootfs=rootfs, spec=own, directory=directory, init=init)
 
     @classmethod
     async def open(cls, path: str | os.PathLike[str], *, strict: bool = True) -> Self:
-        """Read a bundle that is there.
+        """Read a bundle that is there. Of one with an init, `spec` has the init and its arguments.
 
         Args:
             path: Its directory.
@@ -199,7 +218,7 @@ class Bundle:
             TypeError: Likewise.
             OSError: If it can't be written; the old one is still there then.
         """
-        await self._config.save(self.spec.encode(indent=2))
+        await self._config.save(self._encoded())
 
     def saved(self) -> contextlib.AbstractAsyncContextManager[Callable[[], None]]:
         """Save `spec` if it has changed, and keep config.json so while the block runs: what commands do by themselves.
@@ -220,7 +239,7 @@ class Bundle:
             TypeError: Likewise.
             OSError: On enter, if config.json can't be read or written.
         """
-        return self._config.held(self.spec.encode(indent=2))
+        return self._config.held(self._encoded())
 
     async def aclose(self) -> None:
         """Unmount an overlay, and remove a temporary bundle. Can be called again, and isn't stopped by a cancel.
@@ -242,13 +261,20 @@ class Bundle:
 
     @classmethod
     async def _make(
-        cls, path: str | None, parent: str | os.PathLike[str] | None, rootfs: Rootfs | None, spec: Spec | None
+        cls,
+        path: str | None,
+        parent: str | os.PathLike[str] | None,
+        rootfs: Rootfs | None,
+        spec: Spec | None,
+        *,
+        init: bool | str | os.PathLike[str],
     ) -> Self:
         """Make a bundle, or nothing if the calling task is cancelled."""
         own = _own_spec(spec, rootfs)
+        chosen = chosen_init(init)
         given_up = threading.Event()
         directory = None if parent is None else os.path.abspath(parent)
-        work = begin(lambda: _make(path, directory, rootfs, own, given_up))
+        work = begin(lambda: _make(path, directory, rootfs, own, given_up, init=chosen))
         try:
             await asyncio.wait((work,))
         except asyncio.CancelledError:
@@ -258,15 +284,27 @@ class Bundle:
                 await finished(begin(work.result().undo))
             raise
         made = work.result()
-        written = own.encode(indent=2)
-        return cls(made.path, own, made.closing, config=ConfigFile(made.path, written, written))
+        written = with_init(own, chosen).encode(indent=2)
+        return cls(made.path, own, made.closing, config=ConfigFile(made.path, written, written), init=chosen)
+
+    def _encoded(self) -> bytes:
+        """Return what config.json is to be: the spec, with the arguments wrapped if there is an init."""
+        return with_init(self.spec, self._init).encode(indent=2)
 
 
 class _GivenUpError(Exception):
     """The calling task was cancelled."""
 
 
-def _make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, given_up: threading.Event) -> Made:
+def _make(
+    path: str | None,
+    parent: str | None,
+    rootfs: Rootfs | None,
+    spec: Spec,
+    given_up: threading.Event,
+    *,
+    init: str | None,
+) -> Made:
     """Make a bundle; in a worker thread."""
     from ._bundles.directory import make  # noqa: PLC0415 - tarfile, tempfile and ctypes take 15 ms, and few callers need them
 
@@ -274,7 +312,7 @@ def _make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spe
         if given_up.is_set():
             raise _GivenUpError
 
-    return make(path, parent, rootfs, spec, check)
+    return make(path, parent, rootfs, spec, check, init=init)
 
 
 def _read(path: str | os.PathLike[str], *, strict: bool) -> tuple[str, Spec, ConfigFile]:
@@ -308,4 +346,4 @@ def _own_spec(spec: Spec | None, rootfs: Rootfs | None) -> Spec:
     if spec is not None:
         return copy.deepcopy(spec)
     own = Spec.default(rootless=os.geteuid() != 0)
-    return own.set_root("rootfs", readonly=False) if isinstance(rootfs, (Overlay, Tar, Busybox)) else own
+    return own.set_root("rootfs", readonly=False) if isinstance(rootfs, (Overlay, Tar, Busybox, Host)) else own

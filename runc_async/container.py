@@ -15,12 +15,14 @@ from ._commands.options import DEFAULT, Timeout
 from ._commands.words import signal_number
 from ._containers.first_process import Init
 from ._containers.ownership import retried
+from ._files.access import FileAccess
+from ._files.root import Root
 from ._linux.pidfd import open_pidfd
 from ._linux.procfs import ProcessIdentity
 from ._shield import retried_once, shielded, start
 from ._streams.pump import discarding
 from .containerprocess import ContainerProcess
-from .errors import CleanupWarning, RuncError
+from .errors import CleanupWarning, ContainerNotRunning, RuncError, UnsupportedError
 from .exitstatus import ExitStatus
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ DELETE_TIMEOUT = 30.0
 """Seconds for the deletion at the end; runc itself may need ten."""
 
 
-class Container:
+class Container(FileAccess):
     """A handle on one container: the commands of `Runc` without the id, and its end.
 
     `Runc.container` gives one for a container that exists, `Runc.open_container` one that it has made.
@@ -217,6 +219,19 @@ class Container:
             return None if process is None else Init(process.pid, open_pidfd(process))
         except ProcessLookupError:
             return None
+
+    async def _open_root(self) -> Root:
+        """Open the root filesystem of its first process."""
+        if not await self._runc.supports("files"):
+            raise UnsupportedError("files that can be reached from outside the container")
+        if self._init is not None:
+            init = self._init
+            return Root.open(self.id, init.pid, lambda: not init.exited)
+        state = await self.state()
+        process = ProcessIdentity.told(state.pid)
+        if process is None:
+            raise ContainerNotRunning((), None, container_id=self.id, message="the container is not running")
+        return Root.open(self.id, process.pid, process.exists)
 
     async def aclose(self, *, grace: float = 0.0) -> None:
         """End its process, delete it, and close its streams; `Runc.open_container` does so at the end of its block.

@@ -8,6 +8,8 @@
     ├── ExitError                       the container's process ended with a code other than 0
     ├── DecodeError                     also ValueError: output that can't be understood
     ├── RootfsError                     a bundle's root filesystem can't be made
+    │   ├── InitNotFound                there is no program to be the first process
+    │   └── ArchiveError                an archive isn't unpacked into a container
     ├── BundleChanged                   config.json and the bundle's spec have both changed
     ├── UnsupportedError                the runtime has no such command or option
     │   └── UnsupportedUsage            ... and has said so itself; also InvalidUsage
@@ -251,13 +253,27 @@ class RootfsError(RuncError):
         reason: Why not, and what helps.
     """
 
+    _what = "no root filesystem from"
+
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(source, reason)
         self.source = source
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"no root filesystem from {one_line(self.source, _SOURCE_LIMIT)!r}: {one_line(self.reason)}"
+        return f"{self._what} {one_line(self.source, _SOURCE_LIMIT)!r}: {one_line(self.reason)}"
+
+
+class InitNotFound(RootfsError):
+    """There is no program to be a container's first process: `source` is what was looked for."""
+
+    _what = "no init"
+
+
+class ArchiveError(RootfsError):
+    """An archive is refused that was to be unpacked into a container: `source` is the directory in the container."""
+
+    _what = "archive for"
 
 
 class BundleChanged(RuncError):

@@ -6,6 +6,7 @@
 | `Overlay` | some directories on top of each other | a directory of the bundle's own |
 | `Tar` | an archive, unpacked into the bundle | the bundle |
 | `Busybox` | a shell and the usual small commands, from this host | the bundle |
+| `Host` | the programs of this host, in its /usr | the bundle |
 
 The values hold no resource and can be used for any number of bundles.
 """
@@ -77,5 +78,15 @@ class Busybox(msgspec.Struct, frozen=True):
     command: str | os.PathLike[str] = "busybox"
 
 
-Rootfs: TypeAlias = str | os.PathLike[str] | Overlay | Tar | Busybox
+class Host(msgspec.Struct, frozen=True):
+    """A root filesystem around the programs of this host, its python3 among them: no image is needed.
+
+    The host's /usr is mounted read-only, without setuid. Around it is what programs need: /bin, /lib and the like as on
+    the host; /etc with two users, root and nobody, and copies of some public files of the host's; an empty /root, /run,
+    /tmp and /var. Nothing else of the host is there: no home, no password, no key, and what is mounted below /usr
+    isn't either. docs/howto/host-programs.md has the list.
+    """
+
+
+Rootfs: TypeAlias = str | os.PathLike[str] | Overlay | Tar | Busybox | Host
 """Everything that `rootfs=` takes."""

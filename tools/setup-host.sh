@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install what the demo needs from this host: runc, and a busybox that runs in an empty root filesystem, that is a
-# static one. With the argument `test` also what the live tests call: ps, what makes bundles of images, and a browser.
+# Install what the demo needs from this host: runc, and a busybox and an init that run in an empty root filesystem, that
+# is static ones. With the argument `test` also what the live tests call: ps, what makes bundles of images, and a browser.
 set -eu
 cd "$(dirname "$0")/.."
 . tools/setup-common.sh
@@ -16,6 +16,7 @@ need() { command -v "$1" >/dev/null || missing="$missing $2"; }
 
 need runc runc
 static_busybox || missing="$missing busybox-static"
+command -v tini-static >/dev/null || command -v catatonit >/dev/null || missing="$missing tini"
 if [ "${1:-}" = test ]; then
     need ps procps
     need skopeo skopeo

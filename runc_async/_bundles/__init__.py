@@ -1,1 +1,1 @@
-"""Bundles on the disk: checked, made, and their root filesystems."""
+"""What a bundle is made of."""

@@ -47,7 +47,7 @@ def fill(busybox: Busybox, directory: str) -> None:
     program = shutil.which(command)
     if program is None:
         raise RootfsError(command, f"there is no such program; {_REMEDY}")
-    if not _is_static(program):
+    if not is_static(program):
         raise RootfsError(program, f"it is no statically linked program; {_REMEDY}")
     for name in _DIRECTORIES:
         _make_directory(os.path.join(directory, name), 0o1777 if name == "tmp" else _EXECUTABLE)
@@ -67,7 +67,7 @@ def _make_directory(path: str, mode: int) -> None:
     os.chmod(path, mode)
 
 
-def _is_static(program: str) -> bool:
+def is_static(program: str) -> bool:
     """Tell whether the kernel can run a program by itself, without a dynamic linker from the root filesystem."""
     with open(program, "rb") as file:
         start = file.read(_HEADER_SIZE)

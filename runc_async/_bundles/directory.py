@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from .._linux.files import REMOVAL_DESCRIPTORS, opened, remove_tree, reserved, write_private
 from ..errors import CleanupWarning
-from ..rootfs import Busybox, Overlay, Rootfs, Tar
+from ..rootfs import Busybox, Host, Overlay, Rootfs, Tar
 from ..spec import Spec
 from .busybox import fill
 from .check import CONFIG, check_rootfs
+from .host import fill_from_host
+from .init import with_init
 from .overlay import mount_overlay
 from .unpack import Check, unpack
 
@@ -60,19 +62,21 @@ class Made:
         self.closing.callback(remove_tree, self.path)
         self._is_temporary = True
 
-    def make_rootfs(self, rootfs: Tar | Busybox | Overlay, check: Check) -> None:
-        """Make the root filesystem inside the bundle."""
+    def make_rootfs(self, rootfs: Tar | Busybox | Overlay | Host, spec: Spec, check: Check) -> None:
+        """Make the root filesystem inside the bundle, and put what it mounts into `spec`."""
         if isinstance(rootfs, Overlay):
             writes = self._make_inside("overlay", 0o700)
             self.closing.callback(mount_overlay(rootfs, os.path.join(self.path, "rootfs"), writes))
         elif isinstance(rootfs, Tar):
             unpack(rootfs, self._make_inside("rootfs", 0o755), check)
+        elif isinstance(rootfs, Host):
+            fill_from_host(self._make_inside("rootfs", 0o755), spec)
         else:
             fill(rootfs, self._make_inside("rootfs", 0o755))
 
-    def make_config(self, spec: Spec) -> None:
+    def make_config(self, spec: Spec, init: str | None) -> None:
         """Write config.json, last of all: what has none is no bundle."""
-        write_private(self.path, CONFIG, spec.encode(indent=2), replace=False)
+        write_private(self.path, CONFIG, with_init(spec, init).encode(indent=2), replace=False)
         self._on_undo(os.unlink, os.path.join(self.path, CONFIG))
 
     def _make_inside(self, name: str, mode: int) -> str:
@@ -94,7 +98,9 @@ class Made:
             os.rmdir(self.path)
 
 
-def make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, check: Check) -> Made:
+def make(
+    path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, check: Check, *, init: str | None = None
+) -> Made:
     """Make a bundle, or nothing.
 
     Args:
@@ -103,6 +109,7 @@ def make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec
         rootfs: Where its root filesystem comes from; None: `spec` names a directory.
         spec: What config.json shall be; its root is set.
         check: Called often; raises when the work shall be given up.
+        init: The host's program that is the first process and starts the one of `spec`; None for none.
 
     Raises:
         BundleNotFound: If the directory of the root filesystem isn't there.
@@ -116,13 +123,13 @@ def make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec
                 made.make_temporary_directory(parent)
             else:
                 made.make_directory()
-            if isinstance(rootfs, (Tar, Busybox, Overlay)):
-                made.make_rootfs(rootfs, check)
+            if isinstance(rootfs, (Tar, Busybox, Overlay, Host)):
+                made.make_rootfs(rootfs, spec, check)
                 spec.set_root("rootfs")
             elif rootfs is not None:
                 spec.set_root(_seen_from(made.path, os.path.abspath(rootfs)))
             check_rootfs(made.path, spec.root.path if spec.root else None)
-            made.make_config(spec)
+            made.make_config(spec, init)
             check()
         except BaseException:
             for_undoing.close()

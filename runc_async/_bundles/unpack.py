@@ -12,7 +12,6 @@ import errno
 import importlib
 import io
 import os
-import shutil
 import tarfile
 from collections.abc import Callable, Generator, Sequence
 from typing import BinaryIO, TypeAlias, cast
@@ -27,14 +26,16 @@ Check: TypeAlias = Callable[[], None]
 _PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}
 _MAGIC_LENGTH = 6
 _CHUNK = 1 << 18
-_READ_LIMIT = 1 << 20
+READ_LIMIT = 1 << 20
+"""Bytes of one read: a header that asks for more is refused."""
+
 _END = bytes(tarfile.BLOCKSIZE)
 
 # What tarfile raises on headers that make no sense, besides its own errors.
 _NONSENSE = (tarfile.TarError, ValueError, ArithmeticError, LookupError, TypeError, RecursionError)
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """The archive is not unpacked; the text says why."""
 
 
@@ -53,8 +54,8 @@ def unpack(tar: Tar, directory: str, check: Check) -> None:
     path = os.fspath(tar.path)
     try:
         with open(path, "rb") as packed, _unpacked(packed) as plain, opened(directory) as top:
-            _Unpacking(tar, _Source(plain, check), top).run()
-    except _RefusedError as refusal:
+            Unpacking(tar, Source(plain, check), top).run()
+    except RefusedError as refusal:
         raise RootfsError(path, str(refusal)) from None
 
 
@@ -68,7 +69,7 @@ def _unpacked(packed: io.BufferedReader) -> BinaryIO:
     return packed
 
 
-class _Source:
+class Source:
     """The archive as `tarfile` gets to see it: read once from its start to its end, and never much at a time.
 
     Attributes:
@@ -85,26 +86,30 @@ class _Source:
         """Tell the position."""
         return self._position
 
+    def seekable(self) -> bool:
+        """Say that `seek` can be called."""
+        return True
+
     def read(self, size: int = -1) -> bytes:
         """Read; a header of more than a mebibyte is an attempt to fill the memory."""
         self._check()
-        if not 0 <= size <= _READ_LIMIT:
-            raise _RefusedError(f"a header of {size} bytes")
+        if not 0 <= size <= READ_LIMIT:
+            raise RefusedError(f"a header of {size} bytes")
         try:
             self.last = self._file.read(size)
         except OSError as error:
             if error.errno is not None:
                 raise
-            raise _RefusedError(f"damaged: {error}") from error
+            raise RefusedError(f"damaged: {error}") from error
         except Exception as error:  # each decompressor has errors of its own, and not all are there in every Python
-            raise _RefusedError(f"damaged: {error}") from error
+            raise RefusedError(f"damaged: {error}") from error
         self._position += len(self.last)
         return self.last
 
     def seek(self, position: int, _whence: int = 0) -> int:
         """Go forwards. A negative size, in a header or a map of holes, points backwards (CVE-2025-8194)."""
         if position < self._position:
-            raise _RefusedError("damaged: a header that points back")
+            raise RefusedError("damaged: a header that points back")
         while self._position < position and self.read(min(position - self._position, _CHUNK)):
             pass
         return self._position
@@ -120,10 +125,10 @@ class _Archive(tarfile.TarFile):
     members: list[tarfile.TarInfo]
 
 
-class _Unpacking:
+class Unpacking:
     """One archive on its way into one directory."""
 
-    def __init__(self, tar: Tar, source: _Source, top: int) -> None:
+    def __init__(self, tar: Tar, source: Source, top: int) -> None:
         self._source = source
         self._top = top
         self._bytes_left = tar.max_size
@@ -140,16 +145,16 @@ class _Unpacking:
                 archive.members.clear()  # tarfile would keep them all
                 self._place(archive, member)
         except _NONSENSE as error:
-            raise _RefusedError(f"no tar archive, or damaged: {error}") from error
+            raise RefusedError(f"no tar archive, or damaged: {error}") from error
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
-                raise _RefusedError(f"a name that no filesystem takes: {error}") from error
+                raise RefusedError(f"a name that no filesystem takes: {error}") from error
             raise
         if self._source.last != _END:
-            raise _RefusedError("damaged: cut short")
-        self._source.read(_READ_LIMIT)  # the checksum of a packed archive comes after the padding
+            raise RefusedError("damaged: cut short")
+        self._source.read(READ_LIMIT)  # the checksum of a packed archive comes after the padding
         if self._source.read(1):
-            raise _RefusedError("there is more after its end")
+            raise RefusedError("there is more after its end")
 
     def _place(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Make what an entry says."""
@@ -158,16 +163,16 @@ class _Unpacking:
         self._hold_limits()
         parts = _parts(member.name)
         if member.size < 0:
-            raise _RefusedError(f"{member.name!r} has a size of {member.size} bytes")
+            raise RefusedError(f"{member.name!r} has a size of {member.size} bytes")
         if member.isdir():
             with self._folder(parts) as folder:
                 self._dress(folder, member, member.mode | 0o700)
         elif parts:
             with self._folder(parts[:-1]) as folder:
-                _clear(folder, parts[-1], member.name)
+                self.clear(folder, parts[-1], member.name)
                 self._place_file(archive, member, folder, parts[-1])
         else:
-            raise _RefusedError(f"{member.name!r} would take the place of the root")
+            raise RefusedError(f"{member.name!r} would take the place of the root")
 
     def _place_file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, name: str) -> None:
         """Make a file or a link in an open directory."""
@@ -176,18 +181,22 @@ class _Unpacking:
         elif member.issym():
             os.symlink(_target(member), name, dir_fd=folder)
             if self._keep_owners:
-                os.chown(name, member.uid, member.gid, dir_fd=folder, follow_symlinks=False)
+                os.chown(name, *self.owner(member), dir_fd=folder, follow_symlinks=False)
         elif member.islnk():
             self._link(member, folder, name)
         else:
-            raise _RefusedError(f"{member.name!r} is neither file, directory nor link")
+            raise RefusedError(f"{member.name!r} is neither file, directory nor link")
 
     def _write(self, archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, name: str) -> None:
         """Write a file."""
         content = cast("BinaryIO", archive.extractfile(member))  # None only for what is no file
         with open(os.open(name, NEW_FILE, 0o600, dir_fd=folder), "wb") as file:
-            shutil.copyfileobj(content, file, _CHUNK)
+            for start, length in _extents(member):
+                content.seek(start)
+                file.seek(start)
+                _copy(content, file, length)
             file.flush()  # what is written later would change the time again, and take setuid away
+            os.ftruncate(file.fileno(), member.size)  # to the end of a last hole
             self._dress(file.fileno(), member, member.mode)
             os.utime(file.fileno(), (member.mtime, member.mtime))
 
@@ -198,14 +207,14 @@ class _Unpacking:
             with self._folder(above, make=False) as there:
                 os.link(original, name, src_dir_fd=there, dst_dir_fd=folder, follow_symlinks=False)
         except (FileNotFoundError, PermissionError):  # EPERM: a directory
-            raise _RefusedError(
+            raise RefusedError(
                 f"{member.name!r} is a link to {member.linkname!r}, which is no file before it"
             ) from None
 
     def _dress(self, fd: int, member: tarfile.TarInfo, mode: int) -> None:
         """Set owner and permissions; in this order, for chown(2) takes setuid away."""
         if self._keep_owners:
-            os.fchown(fd, member.uid, member.gid)
+            os.fchown(fd, *self.owner(member))
         os.fchmod(fd, mode & 0o7777)
 
     @contextlib.contextmanager
@@ -230,7 +239,7 @@ class _Unpacking:
                 raise
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:
-                raise _RefusedError(f"a name leads through {name!r}, which is no directory") from None
+                raise RefusedError(f"a name leads through {name!r}, which is no directory") from None
             raise
         self._directories_left -= 1
         self._hold_limits()
@@ -239,37 +248,53 @@ class _Unpacking:
         os.fchmod(fd, 0o755)
         return fd
 
+    def owner(self, member: tarfile.TarInfo) -> tuple[int, int]:
+        """Return whose an entry shall be: user and group."""
+        return member.uid, member.gid
+
+    def clear(self, folder: int, name: str, whole: str) -> None:
+        """Remove what an earlier entry of the same name has made: tar(1) appends newer versions."""
+        try:
+            os.unlink(name, dir_fd=folder)
+        except FileNotFoundError:
+            pass
+        except IsADirectoryError:
+            raise RefusedError(f"{whole!r} would take the place of a directory") from None
+
     def _hold_limits(self) -> None:
         """Refuse an archive that asks for more than it may."""
         if min(self._entries_left, self._directories_left, self._bytes_left) < 0:
-            raise _RefusedError(f"it holds more than {self._limits}")
+            raise RefusedError(f"it holds more than {self._limits}")
 
 
 def _parts(name: str) -> list[str]:
     """Take a name apart that must stay below the root."""
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if name.startswith("/") or ".." in parts:
-        raise _RefusedError(f"{name!r} is absolute or has '..' in it")
+        raise RefusedError(f"{name!r} is absolute or has '..' in it")
     return parts
 
 
 def _target(member: tarfile.TarInfo) -> str:
     """Return where a symbolic link leads; a relative one must stay below the root."""
     if not member.linkname:
-        raise _RefusedError(f"{member.name!r} is a link to nothing")
+        raise RefusedError(f"{member.name!r} is a link to nothing")
     depth = len(_parts(member.name)) - 1
     for part in member.linkname.split("/"):
         depth += {"": 0, ".": 0, "..": -1}.get(part, 1)
         if depth < 0 and not member.linkname.startswith("/"):
-            raise _RefusedError(f"{member.name!r} is a link to {member.linkname!r}, above the root")
+            raise RefusedError(f"{member.name!r} is a link to {member.linkname!r}, above the root")
     return member.linkname
 
 
-def _clear(folder: int, name: str, whole: str) -> None:
-    """Remove what an earlier entry of the same name has made: tar(1) appends newer versions."""
-    try:
-        os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        pass
-    except IsADirectoryError:
-        raise _RefusedError(f"{whole!r} would take the place of a directory") from None
+def _extents(member: tarfile.TarInfo) -> Sequence[tuple[int, int]]:
+    """Return where a file has data: the offset and the length of each piece."""
+    extents = cast("Sequence[tuple[int, int]] | None", member.sparse)
+    return [(0, member.size)] if extents is None else extents
+
+
+def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:
+    """Copy so many bytes."""
+    while length > 0 and (data := source.read(min(length, _CHUNK))):
+        target.write(data)
+        length -= len(data)

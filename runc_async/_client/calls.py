@@ -139,6 +139,10 @@ class Calls:
             **settings,
         )
 
+    def reworded(self, invocation: Invocation, command: Command) -> Invocation:
+        """Return an invocation with the words of another command, everything else as it is."""
+        return structs.replace(invocation, argv=(*self._prefix, *command.words))
+
     def _runtime_directory(self) -> str | None:
         """Return $XDG_RUNTIME_DIR, as runc gets it, where runc heeds it: not as root, and not with a `--root`."""
         if self._root is not None or os.geteuid() == 0:

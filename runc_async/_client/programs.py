@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 import msgspec
 from anyio import TASK_STATUS_IGNORED
@@ -15,21 +15,21 @@ from anyio.abc import TaskStatus
 from .._answers.decode import decode_state
 from .._answers.outcome import raise_failure
 from .._commands import argv
-from .._commands.argv import Creation, Overrides
-from .._commands.execution import exec_command
+from .._commands.argv import Command, Creation, Overrides
+from .._commands.execution import exec_command, overrides_of, sized
 from .._commands.options import DEFAULT, ProcessOptions, Timeout
 from .._commands.words import FileDescriptor, StrPath, User, preserved
 from .._process.running import ProcessRunner
 from ..containerprocess import ContainerProcess
-from ..errors import RuncError
 from ..response import Response
-from ..runner import Completed, Process as Running
+from ..runner import Completed, Invocation, Process as Running
 from ..stdio import CapturedIO, NullIO, PtyIO, StdIO
 from .calls import DRAIN_TIMEOUT, GRACE, Calls
 from .requirements import Requirements
 from .undo import Undo
 
 if TYPE_CHECKING:
+    from .._commands.exec_document import ProcessDocument, Template
     from ..spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
 
 
@@ -201,7 +201,8 @@ class Programs:
                 process is the template, as the bundle's config.json has it at that moment.
             tty: With a terminal; for the streams of `PtyIO`, or with `detach` and `console_socket`.
             cwd: Its working directory in the container.
-            env: Variables to add to its environment.
+            env: Variables to add to its environment. Their values stand in no command line, unless the runtime is
+                neither runc nor crun, or the container's config.json can't be read from here.
             user: A uid, `"uid:gid"`, or `(uid, gid)`; runc takes numbers only.
             additional_gids: More groups. Not in crun.
             caps: Capabilities to add, such as `"CAP_NET_RAW"`, or `"NET_RAW"` for short.
@@ -258,19 +259,16 @@ class Programs:
             extra_args=extra_args,
         )
         fds = preserved(preserve_fds)
-        if isinstance(io, PtyIO):
-            process, options = await self._with_size(container_id, process, options, io)
-        command = exec_command(
+        build = functools.partial(
+            exec_command,
             container_id,
-            process,
-            options,
             preserve_fds=len(fds),
             detach=detach,
             console_socket=console_socket,
             pidfd_socket=None if detach else self._requirements.pidfd_socket_for_exec(),
         )
         invocation = self._calls.waiting(
-            command,
+            build(process, options),
             io=io,
             data=input,
             preserve_fds=fds,
@@ -280,41 +278,8 @@ class Programs:
             detach=detach,
         )
         await self._require_for_exec(options, timeout or DEFAULT)
+        invocation = await self._as_document(invocation, build, process, options)
         return await self._calls.run_program(invocation, check=check, started=task_status.started)
-
-    async def _with_size(
-        self, container_id: str, process: Process | Sequence[str], options: ProcessOptions, io: PtyIO
-    ) -> tuple[Process | Sequence[str], ProcessOptions]:
-        """Return a process with a terminal of a size, and the options that are left to give beside it.
-
-        Arguments stay as they are where the container's own process isn't to be had here, or where the runtime isn't a
-        runc: the size is set then when the process runs already.
-        """
-        from .._commands.exec_template import from_template, sized  # noqa: PLC0415 - only terminals need it
-
-        if isinstance(process, msgspec.Struct):
-            return sized(process, io), options
-        exec_command(container_id, process, options)  # what can't be right is refused before anything is started
-        given: dict[str, Any] = dict(options)
-        overrides = Overrides(**{name: value for name, value in given.items() if name in Overrides.__struct_fields__})
-        if not overrides.tty or overrides.caps or not isinstance(self._calls.runner, ProcessRunner):
-            return process, options
-        template = await self._own_process(container_id)
-        if template is None:
-            return process, options
-        left = {name: value for name, value in given.items() if name not in Overrides.__struct_fields__}
-        return from_template(template, process, overrides, io), cast("ProcessOptions", left)
-
-    async def _own_process(self, container_id: str) -> Process | None:
-        """Return the process of a container's configuration, as runc reads it; None if it can't be had."""
-        if (await self._requirements.known_version(DEFAULT)).runtime != "runc":
-            return None
-        from ..bundle import Bundle  # noqa: PLC0415 - it loads the whole of `spec`, which takes milliseconds
-
-        with contextlib.suppress(RuncError, OSError):
-            state = decode_state((await self._calls.run_now(self._undo.state_invocation(container_id))).stdout)
-            return (await Bundle.open(state.bundle, strict=False)).spec.process
-        return None
 
     async def _require_for_exec(self, options: ProcessOptions, timeout: Timeout = DEFAULT) -> None:
         """Raise if the runtime lacks one of the options that are given."""
@@ -327,6 +292,57 @@ class Programs:
             },
             timeout,
         )
+
+    async def _as_document(
+        self,
+        invocation: Invocation,
+        build: Callable[[Process | ProcessDocument | Sequence[str], ProcessOptions], Command],
+        process: Process | Sequence[str],
+        options: ProcessOptions,
+    ) -> Invocation:
+        """Send arguments as a process document where options can't do: for values of `env`, and a terminal's size.
+
+        An option would show the values in the runtime's command line; and there is no option for the size that a
+        program sees at its start. They stay options where the container's own process can't be read from here, as under
+        a runner that takes the runtime to another mount namespace, and for runtimes other than runc and crun.
+
+        Raises:
+            CommandError: If there is no such container.
+        """
+        io = invocation.streams
+        size = (io.rows, io.cols) if isinstance(io, PtyIO) else None
+        if isinstance(process, msgspec.Struct):
+            return (
+                invocation if size is None else self._calls.reworded(invocation, build(sized(process, size), options))
+            )
+        overrides = overrides_of(options)
+        if invocation.container_id is None or not (overrides.env or (size and overrides.tty)):
+            return invocation
+        from .._commands.exec_document import exec_document  # noqa: PLC0415  (few calls need it)
+
+        template = await self._template(invocation.container_id)
+        own = None if template is None else template.process()
+        if template is None or own is None:
+            return invocation
+        version = (await self._requirements.known_version(DEFAULT)).number if overrides.caps else ()
+        document = exec_document(template.kind, own, process, overrides, version, size if overrides.tty else None)
+        others = {name: value for name, value in options.items() if name not in Overrides.__struct_fields__}
+        return self._calls.reworded(invocation, build(document, cast("ProcessOptions", others)))
+
+    async def _template(self, container_id: str) -> Template | None:
+        """Find the container's own process; None if it isn't known where.
+
+        Raises:
+            CommandError: If there is no such container.
+        """
+        from .._commands.exec_document import find_template, template_in  # noqa: PLC0415  (as above)
+
+        found = find_template(self._calls.state_directory(), container_id)
+        if found is not None or not isinstance(self._calls.runner, ProcessRunner):
+            return found
+        # Another state directory than it seems, or no such container: no value is shown before that is known.
+        bundle = decode_state((await self._calls.run_now(self._undo.state_invocation(container_id))).stdout).bundle
+        return template_in(bundle, (await self._requirements.known_version(DEFAULT)).runtime)
 
     @asynccontextmanager
     async def open_exec(
@@ -373,16 +389,11 @@ class Programs:
         check_live(io)
         options.setdefault("tty", isinstance(io, PtyIO) and not isinstance(process, msgspec.Struct))
         fds = preserved(options.get("preserve_fds", ()))
-        if isinstance(io, PtyIO):
-            process, options = await self._with_size(container_id, process, options, io)
+        build = functools.partial(
+            exec_command, container_id, preserve_fds=len(fds), pidfd_socket=self._requirements.pidfd_socket_for_exec()
+        )
         invocation = self._calls.waiting(
-            exec_command(
-                container_id,
-                process,
-                options,
-                preserve_fds=len(fds),
-                pidfd_socket=self._requirements.pidfd_socket_for_exec(),
-            ),
+            build(process, options),
             io=io or NullIO(),
             data=None,
             preserve_fds=fds,
@@ -391,6 +402,7 @@ class Programs:
             grace=grace,
         )
         await self._require_for_exec(options)
+        invocation = await self._as_document(invocation, build, process, options)
         running = await self._calls.runner.open(invocation)
         try:
             ended = await running.started()

@@ -230,7 +230,8 @@ class Queries:
         Cancelling kills runc at once; nothing is lost.
 
         Args:
-            feature: A command, such as `"events"`, or a command with an option, such as `"exec --ignore-paused"`.
+            feature: A command, such as `"events"`, or a command with an option, such as `"exec --ignore-paused"`; or
+                `"files"` for `Container.read_file` and the like.
             timeout: Seconds, or None for no limit; the client's own if left out.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from .words import StrPath
 
 if TYPE_CHECKING:
     from ..spec import Process
+    from .exec_document import ProcessDocument
 
 
 EXECUTION_OPTIONS = ("cgroup", "ignore_paused", "pid_file", "pidfd_socket", "extra_args")
@@ -25,7 +27,7 @@ EXECUTION_OPTIONS = ("cgroup", "ignore_paused", "pid_file", "pidfd_socket", "ext
 
 def exec_command(
     container_id: str,
-    process: Process | Sequence[str],
+    process: Process | ProcessDocument | Sequence[str],
     options: ProcessOptions,
     *,
     preserve_fds: int = 0,
@@ -42,7 +44,7 @@ def exec_command(
     given: dict[str, Any] = dict(options)
     if given.get("pidfd_socket") is None:
         given["pidfd_socket"] = pidfd_socket
-    overrides = Overrides(**{name: given[name] for name in Overrides.__struct_fields__ if name in given})
+    overrides = overrides_of(options)
     execution = Execution(
         detach=detach,
         own_pid_file=not detach or adopting(),
@@ -56,3 +58,20 @@ def exec_command(
         raise ValueError("a spec.Process says everything itself: set its fields instead of giving options beside it")
     check_lengths(process.args or (), process.env or ())
     return argv.exec_document(container_id, process.encode(), execution)
+
+
+def overrides_of(options: ProcessOptions) -> Overrides:
+    """Return the options that change the container's own process."""
+    given: dict[str, Any] = dict(options)
+    return Overrides(**{name: given[name] for name in Overrides.__struct_fields__ if name in given})
+
+
+def sized(process: Process, size: tuple[int, int]) -> Process:
+    """Return a process with a terminal of so many rows and columns, unless it has a size already, or no terminal."""
+    if not process.terminal or process.console_size is not None:
+        return process
+    from ..spec import Box  # noqa: PLC0415 - there is a `Process`, so the module is loaded
+
+    found = copy.copy(process)
+    found.console_size = Box(height=size[0], width=size[1])
+    return found

@@ -16,6 +16,7 @@ CREATE_PIDFD_SOCKET: Final = "create --pidfd-socket"
 
 SINCE: Final[Mapping[str, Mapping[str, tuple[int, ...] | None]]] = {
     "features": {"runc": (1, 1), "crun": AFTER_DEBIAN_12},
+    "files": {"runsc": None},
     "events": {"crun": None},
     "checkpoint": {"crun": AFTER_DEBIAN_12},
     "restore": {"crun": AFTER_DEBIAN_12},
@@ -46,7 +47,7 @@ SINCE: Final[Mapping[str, Mapping[str, tuple[int, ...] | None]]] = {
     "restore --lsm-mount-context": {"runc": (1, 1), "crun": AFTER_DEBIAN_12},
     "restore --manage-cgroups-mode ignore": {"runc": (1, 2)},
 }
-"""A command, or a command with an option: for each runtime the numbers of the first version that has it, None for none.
+"""A command, `files`, or a command with an option: for each runtime the first version that has it, None for none.
 
 A runtime that isn't named has it in all versions, or isn't known.
 """

@@ -254,7 +254,7 @@ async def test_what_exec_shows_of_itself(client: Runc, make_container: MakeConta
     """A value of the environment isn't in the arguments that the response shows."""
     response = await client.exec(await make_container(), ["env"], env={"TOKEN": "secret"})
     assert b"TOKEN=secret\n" in response.stdout
-    assert "TOKEN=***" in response.args
+    assert "<process.json>" in response.args
     assert "secret" not in str(response.args)
 
 

@@ -81,7 +81,7 @@ def own_members(owner: type) -> list[str]:
 
 def public_parent(parent: type) -> bool:
     """Whether a parent has an entry of its own."""
-    return parent.__name__ in {"SpecObject", "RuncError", "UnsupportedError", "CommandError"}
+    return parent.__name__ in {"SpecObject", "RuncError", "UnsupportedError", "CommandError", "RootfsError"}
 
 
 class Loads(HTMLParser):

@@ -25,6 +25,7 @@ HOST = Host(
     inotify=True,
     criu="/usr/sbin/criu",
     busybox="/usr/bin/busybox",
+    init="/usr/bin/tini-static",
 )
 """A host that lacks nothing."""
 

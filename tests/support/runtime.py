@@ -59,6 +59,7 @@ class Runtime(NamedTuple):
         These are features too:
 
         - `cgroup removal`: see there.
+        - `files`: that the library can reach a container's files, for which it needs no command.
         - `whole terminal output`: crun 1.28 with `--log` writes into the log what is left in the terminal of an `exec`
           or a `run` when the process has ended, and not where the rest went.
         - `rootfs errors`: crun 1.28 says of a missing root filesystem no more than `open X: No such file or directory`,
@@ -68,6 +69,8 @@ class Runtime(NamedTuple):
         """
         if feature == "cgroup removal":
             return self.removes_cgroups
+        if feature == "files":
+            return True
         if feature in {"whole terminal output", "rootfs errors", "clean failures"}:
             return not self.is_crun
         command, _, option = feature.partition(" ")

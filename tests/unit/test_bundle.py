@@ -409,8 +409,10 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading
     done, go_on = threading.Event(), threading.Event()
     real = directory.make
 
-    def make(path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, _check: object) -> object:
-        made = real(path, parent, rootfs, spec, lambda: None)
+    def make(
+        path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, _check: object, *, init: str | None
+    ) -> object:
+        made = real(path, parent, rootfs, spec, lambda: None, init=init)
         done.set()
         go_on.wait(10)
         return made

@@ -85,6 +85,7 @@ OPTIONAL = {
     "inotify instances": msgspec.structs.replace(HOST, inotify=False),
     "checkpoints: no criu": msgspec.structs.replace(HOST, criu=None),
     "a root filesystem to try things in: no busybox": msgspec.structs.replace(HOST, busybox=None),
+    "a first process for init=True: no": msgspec.structs.replace(HOST, init=None),
     "more users than one": change(USER, rootless={"newuidmap": None}),
     "more users than one in": change(USER, rootless={"subordinate_ids": 0}),
 }

@@ -35,7 +35,7 @@ def shown(host: Host) -> dict[str, str]:
 
 
 def test_a_screen_has_a_line_for_each_part() -> None:
-    """All parts of a host without problems stand on ten short lines, and the last one is the verdict."""
+    """All parts of a host without problems stand on eleven short lines, and the last one is the verdict."""
     lines = list(program.lines(change(HOST, runtime={"features": FEATURES})))
     assert lines == [
         "runtime   runc 1.1.5 at /usr/sbin/runc, runtime-spec unknown",
@@ -48,6 +48,7 @@ def test_a_screen_has_a_line_for_each_part() -> None:
         "process 1 reaps at once",
         "criu      /usr/sbin/criu",
         "busybox   /usr/bin/busybox",
+        "init      /usr/bin/tini-static",
         "",
         "Containers can run here.",
     ]

@@ -1,0 +1,118 @@
+"""The root filesystem of a container, as its first process has it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator
+from typing import NamedTuple
+
+from runc_async.errors import ContainerNotRunning, UnsupportedError
+
+_PROC = "/proc"
+_NOBODY = 65534  # what the kernel shows for an id that isn't mapped: /proc/sys/fs/overflowuid
+
+
+class IdMap(NamedTuple):
+    """The ids of a user namespace: user_namespaces(7).
+
+    Attributes:
+        ranges: For each range the first id inside, the first outside as we see it, and how many.
+    """
+
+    ranges: tuple[tuple[int, int, int], ...]
+
+    @classmethod
+    def read(cls, path: str) -> IdMap:
+        """Read /proc/PID/uid_map or gid_map.
+
+        Raises:
+            OSError: If the process is gone.
+        """
+        with open(path, encoding="ascii") as file:
+            numbers = (tuple(map(int, line.split())) for line in file)
+            return cls(tuple((inside, outside, count) for inside, outside, count in numbers))
+
+    def outside(self, number: int) -> int:
+        """Return what an id inside is outside.
+
+        Raises:
+            ValueError: If it isn't mapped.
+        """
+        for inside, outside, count in self.ranges:
+            if inside <= number < inside + count:
+                return outside + number - inside
+        raise ValueError(f"there is no user or group {number} in the container's user namespace")
+
+    def inside(self, number: int) -> int:
+        """Return what an id outside is inside; 65534 if it isn't mapped."""
+        for inside, outside, count in self.ranges:
+            if outside <= number < outside + count:
+                return inside + number - outside
+        return _NOBODY
+
+
+class Root(NamedTuple):
+    """A container's root filesystem, open.
+
+    Attributes:
+        fd: Its root directory, O_PATH; in the container's mount namespace.
+        uids: The container's users.
+        gids: The container's groups.
+    """
+
+    fd: int
+    uids: IdMap
+    gids: IdMap
+
+    @classmethod
+    def open(cls, container_id: str, pid: int, is_there: Callable[[], bool]) -> Root:
+        """Open the root filesystem of a container.
+
+        Args:
+            container_id: The container, for errors.
+            pid: Its first process.
+            is_there: Tells whether that process exists still, so that its number means no other one. Asked afterwards.
+
+        Raises:
+            ContainerNotRunning: If the process has ended.
+            UnsupportedError: If it shares the root filesystem of the calling process.
+            PermissionError: If it belongs to another user.
+        """
+        with contextlib.ExitStack() as opening:
+            root: Root | None = None
+            own = False
+            try:
+                fd = os.open(f"{_PROC}/{pid}/root", os.O_PATH | os.O_DIRECTORY)
+                opening.callback(os.close, fd)
+                root = cls(fd, IdMap.read(f"{_PROC}/{pid}/uid_map"), IdMap.read(f"{_PROC}/{pid}/gid_map"))
+                own = _is_our_own(fd, pid)
+            except (FileNotFoundError, ProcessLookupError):
+                root = None
+            if root is None or not is_there():
+                raise ContainerNotRunning((), None, container_id=container_id, message="the container is not running")
+            if own:  # a number from another pid namespace, perhaps: never the host's files for a container's
+                raise UnsupportedError("root filesystem of its own", f"process {pid}")
+            opening.pop_all()
+        return root
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.fd)
+
+
+def _is_our_own(fd: int, pid: int) -> bool:
+    """Say whether a process has the root directory, in the mount namespace, that we have."""
+    namespaces = [os.readlink(f"{_PROC}/{process}/ns/mnt") for process in (pid, "self")]
+    return namespaces[0] == namespaces[1] and os.path.samestat(os.fstat(fd), os.stat("/"))
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Generator[None]:
+    """Give errors of the block the path by which the caller knows the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from None
