@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from . import _host
-from ._host import Host, Runtime
+from . import _doctor
+from ._doctor import Host, Runtime
 from ._one_line import one_line
 from .features import Features
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if containers can run here, else 1.
     """
     options = parser().parse_args(arguments)
-    host = asyncio.run(_host.probe(options.runtime))
+    host = asyncio.run(_doctor.probe(options.runtime))
     shown = as_json(host) if options.json else "\n".join(map(one_line, lines(host)))
     print(shown)  # noqa: T201 - what this program is for
     return 0 if host.ready else 1

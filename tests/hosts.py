@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from runc_async._host import Cgroups, Host, Privileges, Rootless, Runtime
+from runc_async._doctor import Cgroups, Host, Privileges, Rootless, Runtime
 from runc_async.features import Version
 
 HOST = Host(

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from hosts import HOST, USER, change
 
-from runc_async import __main__ as program, _host
-from runc_async._host import Host
+from runc_async import __main__ as program, _doctor
+from runc_async._doctor import Host
 from runc_async.features import CgroupFeatures, Feature, Features, LinuxFeatures, SeccompFeatures
 
 FEATURES = Features(
@@ -115,7 +115,7 @@ def test_the_status_of_a_host_that_is_ready_is_zero(
         assert command == "runc"
         return HOST
 
-    monkeypatch.setattr(_host, "probe", probe)
+    monkeypatch.setattr(_doctor, "probe", probe)
     assert program.main(arguments) == 0
     assert capsys.readouterr().out.startswith(start)
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from hosts import HOST, USER, change
 
-from runc_async import _host
-from runc_async._host import Cgroups, Host, Privileges
+from runc_async import _doctor
+from runc_async._doctor import Cgroups, Host, Privileges
 from runc_async.client import Runc
 from runc_async.errors import RuncNotFound
 from runc_async.features import Version
@@ -102,27 +102,27 @@ def test_control_groups_are_read_from_the_mounts(mounted: str, expected: Cgroups
     (tmp_path / "cgroup.controllers").write_text("io hugetlb\n")
     (tmp_path / "mounts").write_text(mounted.replace("{unified}", str(tmp_path)))
     (tmp_path / "own").write_text(V1_OWN)
-    assert _host.cgroups(str(tmp_path / "mounts"), str(tmp_path / "own")) == expected
+    assert _doctor.cgroups(str(tmp_path / "mounts"), str(tmp_path / "own")) == expected
 
 
 def test_a_v2_hierarchy_without_a_list_has_no_controllers(tmp_path: Path) -> None:
     """A list that can't be read is an empty one."""
     (tmp_path / "mounts").write_text(f"cgroup2 {tmp_path} cgroup2 rw 0 0\n")
-    assert _host.cgroups(str(tmp_path / "mounts")) == Cgroups(mode="v2", controllers=())
+    assert _doctor.cgroups(str(tmp_path / "mounts")) == Cgroups(mode="v2", controllers=())
 
 
 def test_privileges_are_read_from_the_status(tmp_path: Path) -> None:
     """The effective user id and the effective capabilities count."""
     status = tmp_path / "status"
     status.write_text("Name:\tx\nUid:\t1000\t0\t0\t0\nCapPrm:\tffff\nCapEff:\t00000000000401c0\n")
-    read = _host.privileges(str(status))
+    read = _doctor.privileges(str(status))
     assert read == Privileges(uid=0, missing_capabilities=("CAP_SYS_ADMIN", "CAP_MKNOD"))
     assert not read.sufficient
 
 
 def test_this_process_has_the_privileges_it_has() -> None:
     """The real file of this process can be read."""
-    assert _host.privileges().uid == os.geteuid()
+    assert _doctor.privileges().uid == os.geteuid()
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_user_namespaces_are_read_from_the_settings(
     """The setting that forbids them is named with its value; one that isn't there forbids nothing."""
     (tmp_path / name).parent.mkdir()
     (tmp_path / name).write_text(f"{value}\n")
-    read = _host.rootless(str(tmp_path), str(tmp_path / "no subuid"))
+    read = _doctor.rootless(str(tmp_path), str(tmp_path / "no subuid"))
     assert read.forbidden_by == forbidden_by
     assert read.user_namespaces == (forbidden_by is None)
     assert read.subordinate_ids == 0
@@ -156,14 +156,14 @@ def test_subordinate_ids_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A user's ranges count, by number and by name; those of others and broken lines don't."""
     (tmp_path / "subuid").write_text("root:100000:65536\nother:1:7\n0:200000:1000\nbroken\n")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert _host.rootless(subuid=str(tmp_path / "subuid")).subordinate_ids == 66536
+    assert _doctor.rootless(subuid=str(tmp_path / "subuid")).subordinate_ids == 66536
 
 
 def test_a_user_without_a_name_has_subordinate_ids_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user id that is in no list of users is looked up as it is."""
     (tmp_path / "subuid").write_text("3999999999:100000:65536\n")
     monkeypatch.setattr(os, "geteuid", lambda: 3999999999)
-    assert _host.rootless(subuid=str(tmp_path / "subuid")).subordinate_ids == 65536
+    assert _doctor.rootless(subuid=str(tmp_path / "subuid")).subordinate_ids == 65536
 
 
 @pytest.mark.parametrize(
@@ -178,25 +178,25 @@ def test_a_user_without_a_name_has_subordinate_ids_by_number(tmp_path: Path, mon
 )
 def test_the_root_directory_is_the_runtimes_default(runtime: str, uid: int, expected: str) -> None:
     """Root's is below /run, and that of others below $XDG_RUNTIME_DIR."""
-    assert _host.root_directory(runtime, uid, "/run/user/1000") == expected
+    assert _doctor.root_directory(runtime, uid, "/run/user/1000") == expected
 
 
 def test_without_a_runtime_directory_a_user_has_roots_default() -> None:
     """Then the directory is one that the user can't write to, and that is reported."""
-    assert _host.root_directory("runc", 1000, None) == "/run/runc"
+    assert _doctor.root_directory("runc", 1000, None) == "/run/runc"
 
 
 def test_a_file_descriptor_of_another_kind_keeps_no_exit_status() -> None:
     """A kernel that doesn't know the request says so, and that is no failure of ours."""
     with Path("/dev/null").open("rb") as other:
-        assert not _host.keeps_status(other.fileno())
+        assert not _doctor.keeps_status(other.fileno())
 
 
 def test_a_living_process_has_no_exit_status() -> None:
     """What the probe looks for is there only after the end."""
     pidfd = os.pidfd_open(os.getpid())
     try:
-        assert not _host.keeps_status(pidfd)
+        assert not _doctor.keeps_status(pidfd)
     finally:
         os.close(pidfd)
 
@@ -204,7 +204,7 @@ def test_a_living_process_has_no_exit_status() -> None:
 def test_the_kernel_is_asked_with_a_child() -> None:
     """The answer agrees with the kernel's release: such statuses are kept since Linux 6.15."""
     major, minor = map(int, os.uname().release.split(".")[:2])
-    assert _host.kernel_keeps_exit_status() == ((major, minor) >= (6, 15))
+    assert _doctor.kernel_keeps_exit_status() == ((major, minor) >= (6, 15))
 
 
 async def test_the_runtime_is_asked_for_version_and_features() -> None:
@@ -212,7 +212,7 @@ async def test_the_runtime_is_asked_for_version_and_features() -> None:
     runner = FakeRunner()
     runner.reply("version", stdout=b"runc version 1.1.5+ds1\nspec: 1.0.2-dev\n")
     runner.reply("features", stdout=b'{"ociVersionMin": "1.0.0", "ociVersionMax": "1.0.2"}')
-    runtime = await _host.probe_runtime("/bin/sh", Runc("/bin/sh", runner=runner))
+    runtime = await _doctor.probe_runtime("/bin/sh", Runc("/bin/sh", runner=runner))
     assert runtime.path == "/bin/sh"
     assert runtime.version
     assert runtime.version.version == "1.1.5+ds1"
@@ -226,7 +226,7 @@ async def test_a_runtime_without_features_is_no_failure() -> None:
     runner = FakeRunner()
     runner.reply("version", stdout=b"runc version 1.0.3\n")
     runner.reply("features", exit_code=3, stderr=b"No help topic for 'features'\n")
-    runtime = await _host.probe_runtime("runc", Runc(runner=runner))
+    runtime = await _doctor.probe_runtime("runc", Runc(runner=runner))
     assert (runtime.features, runtime.error) == (None, None)
 
 
@@ -234,14 +234,14 @@ async def test_a_runtime_that_fails_is_an_error_with_its_reason() -> None:
     """What the runtime's start raised is said."""
     runner = FakeRunner()
     runner.reply("version", error=RuncNotFound("missing", "/nowhere"))
-    runtime = await _host.probe_runtime("missing", Runc("missing", runner=runner))
+    runtime = await _doctor.probe_runtime("missing", Runc("missing", runner=runner))
     assert runtime.path is None
     assert runtime.error == "no runtime 'missing' in $PATH ('/nowhere')"
 
 
 async def test_a_missing_runtime_is_found_out() -> None:
     """A whole probe without a runtime names it as what blocks."""
-    host = await _host.probe("/nowhere/runc")
+    host = await _doctor.probe("/nowhere/runc")
     assert not host.ready
     assert host.problems[0].missing == "a runtime: no /nowhere/runc in $PATH"
 
@@ -249,7 +249,7 @@ async def test_a_missing_runtime_is_found_out() -> None:
 @pytest.mark.runc
 async def test_this_host_is_ready() -> None:
     """On a host where live tests run, containers can run."""
-    host = await _host.probe()
+    host = await _doctor.probe()
     assert host.ready
     assert host.runtime.version
     assert host.runtime.version.runtime == "runc"
