@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from .response import Response as Response
     from .state import State as State, Status as Status
     from .stats import Stats as Stats
+    from .statsreader import StatsReader as StatsReader
     from .stdio import (
         CapturedIO as CapturedIO,
         InheritedIO as InheritedIO,
@@ -112,6 +113,7 @@ _NAMES = {
     "_runner": "ProcessRunner",
     "state": "State Status",
     "stats": "Stats",
+    "statsreader": "StatsReader",
     "stdio": "CapturedIO InheritedIO NullIO PipedIO PtyIO RedirectIO",
     "_streams": "PipeReader PipeWriter",
     "top": "Top",

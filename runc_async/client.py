@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ._client.host import Host
 from ._opening import Opening
 
 
-class Runc(Opening):
+class Runc(Host, Opening):
     r"""A client of one runtime with one root directory.
 
     It holds no open resource, can be shared by any number of tasks and event loops, and is cheap to make::

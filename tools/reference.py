@@ -25,6 +25,7 @@ handles
 streams
 bundles
 events
+host
 answers
 figures
 errors

@@ -1,0 +1,1 @@
+"""The families of commands of the client."""
