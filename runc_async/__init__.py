@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ._streams import PipeReader as PipeReader, PipeWriter as PipeWriter
     from ._subreaper import subreaper as subreaper
     from .bundle import Bundle as Bundle
+    from .change import Change as Change, ChangeKind as ChangeKind
+    from .changes import ChangeStream as ChangeStream
     from .client import Runc as Runc
     from .console import AttachEnd as AttachEnd, Pty as Pty
     from .container import Container as Container, ContainerProcess as ContainerProcess
@@ -92,6 +94,8 @@ __version__ = "0.1.0"
 _NAMES = {
     "bundle": "Bundle",
     "_call": "Completed Invocation Process Runner",
+    "change": "Change ChangeKind",
+    "changes": "ChangeStream",
     "client": "Runc",
     "console": "AttachEnd Pty",
     "container": "Container ContainerProcess",

@@ -7,12 +7,13 @@ import json
 import os
 import resource
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from runc_async import Runc, StatsReader
-from runc_async._host import cgroup_files, usage
+from runc_async._host import usage
 from runc_async.stats import Hugetlb, MemoryEntry, PSIData, PSIStats
 
 if TYPE_CHECKING:
@@ -262,8 +263,8 @@ async def test_an_absent_file_is_tried_again(
         (tmp_path / "cgroups" / "web" / "pids.current").write_text("1\n")
         (tmp_path / "cgroups" / "web" / "pids.max").write_text("5\n")
         assert (await reader.read())["web"].pids.limit == 0
-        now = cgroup_files.time.monotonic()
-        monkeypatch.setattr(cgroup_files.time, "monotonic", lambda: now + 61)
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 61)
         assert (await reader.read())["web"].pids.limit == 5
 
 

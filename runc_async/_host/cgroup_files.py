@@ -144,7 +144,8 @@ class CgroupFiles:
             fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as exc:
             if exc.errno in _ABSENT:
-                return self._without(directory, name, absent, exc)
+                self._note_absent(directory, name, absent, exc)
+                return None
             if exc.errno not in _EXHAUSTED or not self._descriptors.used:
                 raise
             self._descriptors.halve()
@@ -156,7 +157,8 @@ class CgroupFiles:
             keep = self._descriptors.admits(self)
         except OSError as exc:
             if exc.errno in _ABSENT:
-                return self._without(directory, name, absent, exc)
+                self._note_absent(directory, name, absent, exc)
+                return None
             raise
         finally:
             if keep:
@@ -166,7 +168,7 @@ class CgroupFiles:
                 os.close(fd)
         return data
 
-    def _without(self, directory: str, name: str, absent: set[str], error: OSError) -> None:
+    def _note_absent(self, directory: str, name: str, absent: set[str], error: OSError) -> None:
         """Note that there is no such file.
 
         Raises:

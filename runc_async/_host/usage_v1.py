@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from runc_async.stats import (
     CPU,
@@ -131,7 +131,7 @@ def _memory(files: CgroupFiles) -> Memory:
 def _blkio(files: CgroupFiles) -> Blkio:
     """Read the controller `blkio`."""
     for group in _BLKIO:
-        tables: dict[str, list[BlkioEntry]] = {}
+        tables: dict[str, Any] = {}
         for name, field in group:
             if not (entries := _entries(*files.read("blkio", name))):
                 break

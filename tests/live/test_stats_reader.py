@@ -44,7 +44,9 @@ def disagreements(before: Any, read: Any, after: Any, path: str = "") -> Iterato
 async def test_all_fields_are_those_of_the_runtime(client: Runc, make_container: MakeContainer) -> None:
     """Every field has the value that `stats` has, for running, created and paused containers."""
     work = ("sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=3 2>/dev/null; exec sleep 60")
-    limits = {"linux": {"resources": {"memory": {"limit": 64 << 20}}}} if runtimes.has_controller("memory") else {}
+    limits: dict[str, Any] = (
+        {"linux": {"resources": {"memory": {"limit": 64 << 20}}}} if runtimes.has_controller("memory") else {}
+    )
     names = [
         await make_container(args=work, **limits),
         await make_container(Status.CREATED),
