@@ -224,6 +224,31 @@ async def test_lost_events(containers: Containers, monkeypatch: pytest.MonkeyPat
     assert told == ["web created", "web started", "other created", "web exited", "web deleted", "web created"]
 
 
+async def test_a_lost_start_is_found_before_what_follows(
+    containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the event of a start was lost, and the look came too early, the removal of the fifo tells of it."""
+    read, lost = inotify.Inotify.read, False
+
+    def with_overflow(self: inotify.Inotify) -> list[inotify.Notice]:
+        nonlocal lost
+        notices = read(self)
+        if any(notice.mask & inotify.CLOSE_WRITE for notice in notices):
+            lost = True
+            return [inotify.Notice(-1, inotify.OVERFLOW, "")]
+        return notices
+
+    async with watch(containers) as stream:
+        containers.create("web")
+        assert await words(stream, 1) == ["web created"]
+        monkeypatch.setattr(inotify.Inotify, "read", with_overflow)
+        (containers.root / "web" / "exec.fifo").write_bytes(b"0")
+        await asyncio.sleep(0.05)
+        assert lost
+        (containers.root / "web" / "exec.fifo").unlink()
+        assert await words(stream, 1) == ["web started"]
+
+
 async def test_the_root_directory_is_replaced(containers: Containers) -> None:
     """With the root directory all containers are gone, and another one in its place is watched."""
     async with watch(containers) as stream:

@@ -127,6 +127,14 @@ class Life:
         ):
             self.start()
 
+    def lose_fifo(self) -> None:
+        """Report that the program was started, if the event of that was lost.
+
+        What the program waits at is removed after its start, and at the deletion, which comes after the program's end.
+        """
+        if not self._is_over:
+            self._look_at_start()
+
     def look(self) -> None:
         """Report what has changed, whether or not the kernel has told of it."""
         if self.record is not None and not self._ended:

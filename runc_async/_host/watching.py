@@ -237,6 +237,8 @@ class HostWatch:
                 self._forget(life)
         elif name == FIFO and mask & inotify.CLOSE_WRITE:
             life.start()
+        elif name == FIFO and mask & _VANISHED:
+            life.lose_fifo()
 
     def _appear(self, name: str, *, new: bool) -> None:
         """Take a directory in the root into account."""
@@ -344,11 +346,13 @@ class HostWatch:
             names = set()
         for name, life in tuple(self._lives.items()):
             life.touched = True
-            if name not in names:
-                self._vanish(name)
-            elif not life.reported or read_record(self._root, name) != life.record:
-                self._vanish(name)  # another one, whose directory has another watch
-            else:
+            if name in names and life.reported and read_record(self._root, name) == life.record:
                 life.look()
+                continue
+            # Gone, or another one by now, whose directory has another watch. If it went after the events were dropped,
+            # the event of that is there, and reports it in its turn.
+            self._drain()
+            if not self._is_removed(life):
+                self._vanish(name)
         for name in sorted(names):
             self._appear(name, new=new)
