@@ -36,17 +36,20 @@ class StatsReader:
     works with crun, which has no stats of its own.
 
     It may be closed and read again.
+
+    Attributes:
+        root: The root directory.
     """
 
     def __init__(self, root: str) -> None:
         """Keep the root directory; see `Runc.stats_reader`."""
-        self._root = root
+        self.root = root
         self._usage = HostUsage(root)
         self._open = False
 
     def __repr__(self) -> str:
         """Show the root directory."""
-        return f"<StatsReader {self._root!r}>"
+        return f"<StatsReader {self.root!r}>"
 
     async def __aenter__(self) -> Self:
         """Return itself; nothing is opened before the first reading."""
