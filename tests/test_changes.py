@@ -285,7 +285,7 @@ async def test_a_slow_consumer(containers: Containers, monkeypatch: pytest.Monke
         for number in range(12):
             containers.create(f"c{number}")
             await asyncio.sleep(0.01)
-        assert len(stream._waiting) < 12
+        assert len(stream._waiting) < 12  # pyright: ignore[reportPrivateUsage] - what waits is shown nowhere
         assert sorted(await words(stream, 12)) == sorted(f"c{number} created" for number in range(12))
 
 

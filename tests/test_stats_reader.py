@@ -169,7 +169,7 @@ async def test_one_id_is_no_collection(reader: StatsReader) -> None:
 async def test_a_removed_file_means_a_removed_cgroup(tmp_path: Path, reader: StatsReader) -> None:
     """Figures that were there never turn into zeros: a container whose cgroup is being removed is left out."""
     make(tmp_path, "web", V1)
-    reader._usage._descriptors.limit = 0  # so that files are opened each time
+    reader._usage._descriptors.limit = 0  # pyright: ignore[reportPrivateUsage] - the limit of the process is all tests'
     async with reader:
         assert (await reader.read()).keys() == {"web"}
         cgroup = tmp_path / "cgroups" / "web" / "memory"
@@ -185,7 +185,7 @@ async def test_descriptors_are_bounded(tmp_path: Path, reader: StatsReader, limi
     for name in "abcde":
         make(tmp_path, name, V1)
     before = len(os.listdir("/proc/self/fd"))
-    reader._usage._descriptors.limit = limit
+    reader._usage._descriptors.limit = limit  # pyright: ignore[reportPrivateUsage] - the limit of the process is all tests'
     async with reader:
         first = await reader.read()
         second = await reader.read()

@@ -10,6 +10,7 @@ if no event of its removal has come by then; if one has, the container was gone 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import os
 import select
@@ -339,11 +340,9 @@ class HostWatch:
 
     def _look_again(self, *, new: bool = True) -> None:
         """Compare what is known with what is there."""
-        try:
-            with os.scandir(self._root) as entries:
-                names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
-        except (FileNotFoundError, NotADirectoryError):
-            names = set()
+        names: set[str] = set()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._root) as entries:
+            names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
         for name, life in tuple(self._lives.items()):
             life.touched = True
             if name in names and life.reported and read_record(self._root, name) == life.record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import pytest
@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 
     from runc_async.client import Runc
 
+Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | float | None"
+
 pytestmark = [pytest.mark.runc, pytest.mark.root]
 
 
-def disagreements(before: Any, read: Any, after: Any, path: str = "") -> Iterator[str]:
+def disagreements(before: Plain, read: Plain, after: Plain, path: str = "") -> Iterator[str]:
     """Yield where a value is neither between two readings of the runtime's nor equal to the first."""
-    if isinstance(read, dict) and isinstance(before, dict):
-        assert isinstance(after, dict)
+    if isinstance(read, dict) and isinstance(before, dict) and isinstance(after, dict):
         for name in {*read, *before}:
             yield from disagreements(before.get(name), read.get(name), after.get(name), f"{path}.{name}")
-    elif isinstance(read, list) and isinstance(before, list) and len(read) == len(before) == len(after):
+    elif isinstance(read, list) and isinstance(before, list) and isinstance(after, list) and len(read) == len(before):
         for index, values in enumerate(zip(before, read, after, strict=True)):
             yield from disagreements(*values, f"{path}[{index}]")
-    elif type(read) is type(before) is type(after) is int:
+    elif isinstance(read, int) and isinstance(before, int) and isinstance(after, int):
         if not min(before, after) <= read <= max(before, after):
             yield f"{path}: {before} {read} {after}"
     elif read != before and not path.endswith(".psi"):  # runc has it since 1.2 and averages move
