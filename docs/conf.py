@@ -31,6 +31,10 @@ release = version = runc_async.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 nitpicky = True
+nitpick_ignore = [  # of libraries whose sites aren't asked
+    ("py:class", "prometheus_client.metrics_core.Metric"),
+    ("py:class", "opentelemetry.trace.TracerProvider"),
+]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 

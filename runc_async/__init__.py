@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ._process.running import ProcessRunner as ProcessRunner
     from ._streams.pipes import PipeReader as PipeReader, PipeWriter as PipeWriter
     from .bundle import Bundle as Bundle
+    from .change import Change as Change, ChangeKind as ChangeKind
+    from .changes import ChangeStream as ChangeStream
     from .client import Runc as Runc
     from .console import AttachEnd as AttachEnd, Pty as Pty
     from .container import Container as Container
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from .runner import Completed as Completed, Invocation as Invocation, Process as Process, Runner as Runner
     from .state import State as State, Status as Status
     from .stats import Stats as Stats
+    from .statsreader import StatsReader as StatsReader
     from .stdio import (
         CapturedIO as CapturedIO,
         InheritedIO as InheritedIO,
@@ -99,6 +102,8 @@ __version__ = "0.1.0"
 _NAMES = {
     "bundle": "Bundle",
     "runner": "Completed Invocation Process Runner",
+    "change": "Change ChangeKind",
+    "changes": "ChangeStream",
     "client": "Runc",
     "console": "AttachEnd Pty",
     "container": "Container ContainerProcess",
@@ -122,6 +127,7 @@ _NAMES = {
     "_process.running": "ProcessRunner",
     "state": "State Status",
     "stats": "Stats",
+    "statsreader": "StatsReader",
     "stdio": "CapturedIO InheritedIO NullIO PipedIO PtyIO RedirectIO",
     "_streams.pipes": "PipeReader PipeWriter",
     "top": "Top",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from . import _doctor
+from . import _doctor as _doctor_module
 from ._doctor import Host, Runtime
 from ._linux.reaping import LIMIT, Reaping
 from ._text import one_line
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if containers can run here, else 1.
     """
     options = parser().parse_args(arguments)
-    host = asyncio.run(_doctor.probe(options.runtime))
+    host = asyncio.run(_doctor_module.probe(options.runtime))
     shown = as_json(host) if options.json else "\n".join(map(one_line, lines(host)))
     print(shown)  # noqa: T201 - what this program is for
     return 0 if host.ready else 1

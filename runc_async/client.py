@@ -12,6 +12,7 @@ from ._answers.outcome import check_finished
 from ._client.calls import DEFAULT_CONCURRENCY, GRACE, LET_FINISH, OWN_OUTPUT, Calls
 from ._client.checkpoints import LET_RESTORE_FINISH, naming_criu_mounts
 from ._client.commands import Commands
+from ._client.host import Host
 from ._client.programs import check_live, with_unread
 from ._client.requirements import Requirements
 from ._client.undo import Undo
@@ -34,7 +35,7 @@ from .stdio import NullIO, PtyIO, StdIO
 _NO_TERMINAL = "runc has sent no terminal: process.terminal isn't set; call set_terminal() of the bundle's spec"
 
 
-class Runc(Commands):
+class Runc(Commands, Host):
     r"""A client of one runtime with one root directory.
 
     It holds no open resource, can be shared by any number of tasks and event loops, and is cheap to make::

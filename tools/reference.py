@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from types import ModuleType, UnionType
 from typing import get_args
 
-MODULES = ("runc_async", "runc_async.rootfs", "runc_async.figures", "runc_async.spec", "runc_async.testing")
+MODULES = (
+    "runc_async",
+    "runc_async.rootfs",
+    "runc_async.figures",
+    "runc_async.prometheus",
+    "runc_async.opentelemetry",
+    "runc_async.spec",
+    "runc_async.testing",
+)
 
 HEAD = """\
 # Reference
@@ -25,6 +33,7 @@ handles
 streams
 bundles
 events
+host
 answers
 figures
 errors

@@ -1,1 +1,1 @@
-"""The families of the client's commands, over one object that runs calls."""
+"""The families of commands of the client."""

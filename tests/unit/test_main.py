@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hosts import HOST, USER, change
 
-from runc_async import __main__ as program, _doctor
+from runc_async import __main__ as program, _doctor as _doctor_module
 from runc_async._doctor import Host
 from runc_async.features import CgroupFeatures, Feature, Features, LinuxFeatures, SeccompFeatures
 
@@ -139,7 +139,7 @@ def test_the_status_of_a_host_that_is_ready_is_zero(
         assert command == "runc"
         return HOST
 
-    monkeypatch.setattr(_doctor, "probe", probe)
+    monkeypatch.setattr(_doctor_module, "probe", probe)
     assert program.main(arguments) == 0
     assert capsys.readouterr().out.startswith(start)
 

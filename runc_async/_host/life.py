@@ -1,0 +1,278 @@
+"""One container as `HostWatch` follows it: what is held to learn of its changes, and what was reported of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from runc_async.change import ChangeKind
+from runc_async.exitstatus import ExitStatus, from_wait_status
+from runc_async.state import State, Status
+
+from .._linux.pidfd import has_exited, open_pidfd
+from .exits import status_now
+from .inotify import CLOSE_WRITE, MODIFY
+from .record import FIFO, NAMES, Record
+
+_OOM_KILL: Final = re.compile(rb"^oom_kill ([0-9]{1,20})$", re.MULTILINE)
+_FROZEN: Final = re.compile(rb"^frozen 1$", re.MULTILINE)
+
+FREEZING: Final = (0.005,) * 10 + (0.05,) * 20
+"""Seconds between looks at a v1 cgroup that is being frozen: the kernel tells of the request, and not of its end."""
+
+KILLING: Final = (0.005, 0.02, 0.08, 0.3, 1.0)
+"""Seconds between looks at a v1 counter of kills: the kernel tells of the want of memory, then it kills and counts."""
+
+
+class Host(Protocol):
+    """What a container needs of the watch that it belongs to."""
+
+    def report(self, life: Life, kind: ChangeKind, state: State | None, status: ExitStatus | None = None) -> None:
+        """Report a change."""
+        ...
+
+    def hold(self, fd: int, ready: Callable[[], None]) -> None:
+        """Call back while a descriptor is readable."""
+        ...
+
+    def release(self, fd: int) -> None:
+        """Stop calling back, and close the descriptor."""
+        ...
+
+    def watch_file(self, path: str, mask: int, changed: Callable[[], None]) -> int:
+        """Call back when a file changes; return the number of the watch, -1 if there is no such file."""
+        ...
+
+    def unwatch(self, number: int) -> None:
+        """Stop calling back."""
+        ...
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call back once, after some time."""
+        ...
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call back once, after all that the kernel has reported by now was worked off."""
+        ...
+
+
+class Life:
+    """A container's directory, and the container in it, if there is one.
+
+    Attributes:
+        id: The container's id.
+        record: The runtime's record of it; None if it was gone before it could be read.
+        reported: "created" was reported, and not "deleted".
+        touched: Something was seen in the directory, so that its content is known.
+        number: The watch of the directory; -1 if it was gone before it could be watched.
+    """
+
+    def __init__(self, host: Host, container_id: str, number: int = -1, *, touched: bool = False) -> None:
+        self.id = container_id
+        self.number = number
+        self.touched = touched
+        self.record: Record | None = None
+        self.reported = False
+        self._host = host
+        self._directory = ""
+        self._status = Status.CREATED
+        self._started = False
+        self._paused = False
+        self._ended = False
+        self._pidfd = -1
+        self._events_fd = -1
+        self._files: list[int] = []
+        self._kills = 0
+
+    def create(self, record: Record | None, directory: str, *, new: bool) -> None:
+        """Report that the container exists, and all that has happened to it by now.
+
+        Args:
+            record: The runtime's record; None if it is gone already.
+            directory: The container's directory.
+            new: It was created during the watch, so that all kills for memory are news.
+        """
+        self.record = record
+        self.reported = True
+        self._directory = directory
+        self._report(ChangeKind.CREATED)
+        if record is None:
+            return
+        self._look_at_start()
+        try:
+            self._pidfd = open_pidfd(record.process)
+        except ProcessLookupError:
+            # It ended before we looked. Its start may be among what the kernel has reported by now.
+            self._host.soon(self.exit)
+        else:
+            self._host.hold(self._pidfd, self.exit)
+        self._follow_cgroup(record)
+        self._kills = 0 if new else self._read_kills() or 0
+        self._look_at_kills()
+        self._look_at_freezer()
+
+    def start(self) -> None:
+        """Report that the program was started, once."""
+        if self.reported and not self._started and not self._ended:
+            self._started = True
+            self._report(ChangeKind.STARTED, Status.RUNNING)
+
+    def _look_at_start(self) -> None:
+        """Report that the program was started, if the runtime has removed what it waits at, and not the record too."""
+        if not os.path.lexists(os.path.join(self._directory, FIFO)) and any(
+            os.path.exists(os.path.join(self._directory, name)) for name in NAMES
+        ):
+            self.start()
+
+    def lose_fifo(self) -> None:
+        """Report that the program was started, if the event of that was lost.
+
+        What the program waits at is removed after its start, and at the deletion, which comes after the program's end.
+        """
+        if not self._is_over:
+            self._look_at_start()
+
+    def look(self) -> None:
+        """Report what has changed, whether or not the kernel has told of it."""
+        if self.record is not None and not self._ended:
+            self._look_at_start()
+            self._look_at_kills()
+            self._look_at_freezer()
+
+    def exit(self) -> None:
+        """Report that the first process has ended, once."""
+        if not self.reported or self._ended or not self._is_over:
+            return
+        self.look()
+        status = None if self._pidfd < 0 else status_now(self._pidfd)
+        kills = self._read_kills()
+        oom_killed = self._kills > 0 or (None if kills is None else kills > 0)
+        found = ExitStatus(oom_killed=oom_killed) if status is None else from_wait_status(status, oom_killed=oom_killed)
+        self._ended = True
+        self._let_go()
+        self._report(ChangeKind.EXITED, Status.STOPPED, found)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the first process has ended. Readiness doesn't prove it: descriptors' numbers are used again."""
+        return self._pidfd < 0 or has_exited(self._pidfd)
+
+    def delete(self) -> None:
+        """Report that the container was deleted; its end before that, if it has ended."""
+        if self.record is not None:
+            self.exit()
+        self._let_go()
+        self._report(ChangeKind.DELETED)
+        self.reported = False
+
+    def close(self) -> None:
+        """Let go of all that is held. Idempotent."""
+        self._let_go()
+        self._host.unwatch(self.number)
+        self.number = -1
+
+    def _report(self, kind: ChangeKind, status: Status | None = None, exit_status: ExitStatus | None = None) -> None:
+        """Report a change, with the state after it."""
+        self._status = status or self._status
+        state = None if self.record is None else self.record.state(self._status)
+        self._host.report(self, kind, state, exit_status)
+
+    def _follow_cgroup(self, record: Record) -> None:
+        """Have the kernel tell of freezing, and of kills for memory."""
+        if (unified := record.unified) is not None:
+            self._watch(f"{unified}/cgroup.events", MODIFY, self._look_at_freezer)
+            self._watch(f"{unified}/memory.events", MODIFY, self._look_at_kills)
+            return
+        if freezer := record.cgroups.get("freezer"):
+            # The kernel doesn't tell of the change of the state, but of the runtime's write that asks for it.
+            self._watch(f"{freezer}/freezer.state", CLOSE_WRITE, self._look_at_freezer)
+        if memory := record.cgroups.get("memory"):
+            self._listen_for_kills(memory)
+
+    def _watch(self, path: str, mask: int, changed: Callable[[], None]) -> None:
+        """Watch a file of the cgroup, if it is there."""
+        self._files.append(self._host.watch_file(path, mask, changed))
+
+    def _listen_for_kills(self, memory: str) -> None:
+        """Have cgroup v1 tell by an eventfd of a want of memory (kernel: cgroup-v1/memory.rst, "OOM Control")."""
+        events = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            with open(f"{memory}/memory.oom_control", "rb", buffering=0) as control:
+                fd = os.open(f"{memory}/cgroup.event_control", os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(fd, f"{events} {control.fileno()}".encode())
+                finally:
+                    os.close(fd)
+        except OSError:  # the cgroup is gone, or isn't ours to write to; the counter is read at the end at least
+            os.close(events)
+            return
+        self._events_fd = events
+        self._host.hold(events, self._want_of_memory)
+
+    def _want_of_memory(self) -> None:
+        """Look for a kill from now on for a while. The eventfd is written to at the removal of the cgroup too."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._events_fd)
+        self._look_at_kills(iter(KILLING))
+
+    def _look_at_kills(self, again: Iterator[float] | None = None) -> None:
+        """Report kills for memory since the last look; without any, look again after the seconds that are given."""
+        if self._ended or not self.reported or (kills := self._read_kills()) is None:
+            return
+        if kills > self._kills:
+            self._kills = kills
+            self._report(ChangeKind.OOM)
+        elif again is not None and (seconds := next(again, None)) is not None:
+            self._host.later(seconds, lambda: self._look_at_kills(again))
+
+    def _read_kills(self) -> int | None:
+        """Read how often the kernel has killed; None if the cgroup is gone, or memory isn't counted."""
+        if self.record is None:
+            return None
+        unified = self.record.unified
+        directory = self.record.cgroups.get("memory") if unified is None else unified
+        data = _read(f"{directory}/memory.{'oom_control' if unified is None else 'events'}")
+        return int(match[1]) if data and (match := _OOM_KILL.search(data)) else None
+
+    def _look_at_freezer(self, again: Iterator[float] | None = None) -> None:
+        """Report a change of whether the processes are frozen."""
+        if self._ended or not self.reported or self.record is None:
+            return
+        if (unified := self.record.unified) is not None:
+            data = _read(f"{unified}/cgroup.events")
+            frozen = bool(data and _FROZEN.search(data))
+        else:
+            data = _read(f"{self.record.cgroups.get('freezer')}/freezer.state")
+            frozen = data == b"FROZEN\n"
+            if data == b"FREEZING\n":
+                again = iter(FREEZING) if again is None else again
+                if (seconds := next(again, None)) is not None:
+                    self._host.later(seconds, lambda: self._look_at_freezer(again))
+                return
+        if data is not None and frozen != self._paused:
+            self._paused = frozen
+            thawed = Status.RUNNING if self._started else Status.CREATED
+            kind = ChangeKind.PAUSED if frozen else ChangeKind.RESUMED
+            self._report(kind, Status.PAUSED if frozen else thawed)
+
+    def _let_go(self) -> None:
+        """Let go of what tells of changes in the container."""
+        for fd in (self._pidfd, self._events_fd):
+            if fd >= 0:
+                self._host.release(fd)
+        self._pidfd = self._events_fd = -1
+        for number in self._files:
+            self._host.unwatch(number)
+        self._files.clear()
+
+
+def _read(path: str) -> bytes | None:
+    """Read a small file; None if it is gone."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return None

@@ -1,0 +1,357 @@
+"""The life of all containers below a root directory, as the kernel tells of it: inotify(7), pidfds, cgroups.
+
+A container is made by mkdir of its directory, `ID`, and the writing of a record there; it starts when its `exec.fifo`
+is written to, and is gone when its record is. No runtime is asked, and nothing is polled.
+
+Between an event and the look at what it is about, anything can happen. So what was read of a container is believed only
+if no event of its removal has come by then; if one has, the container was gone before it could be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+
+from runc_async.change import Change, ChangeKind
+from runc_async.exitstatus import ExitStatus
+from runc_async.state import State
+
+from . import inotify
+from .inotify import Inotify, Notice
+from .life import Life
+from .record import FIFO, NAMES, read_record
+
+_IN_ROOT = (
+    inotify.CREATE | inotify.MOVED_TO | inotify.DELETE | inotify.MOVED_FROM | inotify.DELETE_SELF | inotify.MOVE_SELF
+)
+_IN_CONTAINER = inotify.CREATE | inotify.DELETE | inotify.MOVED_TO | inotify.CLOSE_WRITE
+_APPEARED = inotify.CREATE | inotify.MOVED_TO
+_WRITTEN = inotify.MOVED_TO | inotify.CLOSE_WRITE
+_VANISHED = inotify.DELETE | inotify.MOVED_FROM
+_UNWATCHED = inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.UNMOUNT | inotify.IGNORED
+
+
+class HostWatch:
+    """Watches a root directory, which may come and go.
+
+    Args:
+        root: The runtime's root directory, absolute.
+        changed: Called with each change.
+        failed: Called once if it can't go on, for want of a descriptor or of an inotify watch; it is closed then.
+    """
+
+    def __init__(self, root: str, changed: Callable[[Change], None], failed: Callable[[OSError], None]) -> None:
+        self._root = root
+        self._changed = changed
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._lives: dict[str, Life] = {}
+        self._directories: dict[int, Life] = {}
+        self._files: dict[int, Callable[[], None]] = {}
+        self._descriptors: dict[int, Callable[[], None]] = {}
+        self._notices: deque[Notice] = deque()
+        self._soon: list[Callable[[], None]] = []
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._root_number = -1
+        self._above_number = -1
+        self._next_name = ""
+        self._listening = False
+        self._inotify = Inotify()
+        try:
+            self._epoll = select.epoll()
+        except BaseException:
+            self._inotify.close()
+            raise
+        self._closed = False
+
+    def start(self) -> None:
+        """Report all that is there, and go on watching.
+
+        Raises:
+            OSError: If the root directory may not be read, or there is no descriptor or inotify watch left.
+        """
+        try:
+            self._epoll.register(self._inotify.fd, select.EPOLLIN)
+            self._find_root(new=False)
+            self._work()
+            self.listen()
+        except BaseException:
+            self.close()
+            raise
+
+    def listen(self) -> None:
+        """Take what the kernel tells, from now on."""
+        if not self._listening and not self._closed:
+            self._listening = True
+            self._loop.add_reader(self._epoll.fileno(), self._turn)
+
+    def pause(self) -> None:
+        """Take nothing for a while. The kernel keeps 16,384 events by default, and tells if it had to drop some."""
+        if self._listening:
+            self._listening = False
+            self._loop.remove_reader(self._epoll.fileno())
+
+    def close(self) -> None:
+        """Close all descriptors. Idempotent."""
+        if self._closed:
+            return
+        if not self._loop.is_closed():
+            self.pause()
+        self._closed = True
+        for timer in self._timers:
+            timer.cancel()
+        for life in self._lives.values():
+            life.close()
+        self._lives.clear()
+        self._inotify.close()
+        self._epoll.close()
+
+    # What a `Life` needs.
+
+    def report(self, life: Life, kind: ChangeKind, state: State | None, status: ExitStatus | None = None) -> None:
+        """Report a change."""
+        self._changed(Change(id=life.id, kind=kind, state=state, status=status, time=dt.datetime.now(dt.UTC)))
+
+    def hold(self, fd: int, ready: Callable[[], None]) -> None:
+        """Call back while a descriptor is readable."""
+        self._descriptors[fd] = ready
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def release(self, fd: int) -> None:
+        """Stop calling back, and close the descriptor."""
+        del self._descriptors[fd]
+        self._epoll.unregister(fd)
+        os.close(fd)
+
+    def watch_file(self, path: str, mask: int, changed: Callable[[], None]) -> int:
+        """Call back when a file changes; return the number of the watch, -1 if there is no such file."""
+        try:
+            number = self._inotify.add(path, mask)
+        except (FileNotFoundError, NotADirectoryError):
+            return -1
+        self._files[number] = changed
+        return number
+
+    def unwatch(self, number: int) -> None:
+        """Stop calling back."""
+        if number >= 0:
+            self._files.pop(number, None)
+            self._directories.pop(number, None)
+            self._inotify.remove(number)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call back once, after some time."""
+
+        def run() -> None:
+            self._timers.discard(timer)
+            self._guarded(call)
+
+        timer = self._loop.call_later(seconds, run)
+        self._timers.add(timer)
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call back once, after all that the kernel has reported by now was worked off."""
+        self._soon.append(call)
+
+    # The work.
+
+    def _turn(self) -> None:
+        """Take what the kernel tells."""
+        self._guarded(self._take)
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        """Do something; end the watch if it fails."""
+        if self._closed:
+            return
+        try:
+            call()
+        except OSError as exc:
+            self.close()
+            self._failed(exc)
+
+    def _take(self) -> None:
+        """Take what is ready. Ends of processes come after the events of before: a start is reported before an end."""
+        ready = self._epoll.poll(0)
+        self._work()
+        for fd, _ in ready:
+            if (call := self._descriptors.get(fd)) is not None:
+                call()
+
+    def _work(self) -> None:
+        """Work off all events, and what is to be done after them."""
+        while True:
+            self._drain()
+            while self._notices:
+                self._handle(self._notices.popleft())
+            if not self._soon:
+                return
+            calls, self._soon = self._soon, []
+            self._drain()
+            while self._notices:
+                self._handle(self._notices.popleft())
+            for call in calls:
+                call()
+
+    def _drain(self) -> None:
+        """Take all events from the kernel."""
+        while notices := self._inotify.read():
+            self._notices.extend(notices)
+
+    def _handle(self, notice: Notice) -> None:
+        """Do what an event asks for."""
+        number, mask, name = notice
+        if mask & inotify.OVERFLOW:
+            # What has come since is older than the look, and would be taken for newer.
+            self._drain()
+            self._notices.clear()
+            self._find_root(new=True)
+            self._look_again()
+        elif (life := self._directories.get(number)) is not None:
+            self._handle_file(life, mask, name)
+        elif number == self._root_number:
+            if mask & _UNWATCHED:
+                self._find_root(new=True)
+            elif mask & _APPEARED:
+                self._appear(name, new=True)
+            elif mask & _VANISHED:
+                self._vanish(name)
+        elif number == self._above_number:
+            if name == self._next_name or mask & _UNWATCHED:
+                self._find_root(new=True)
+        elif (changed := self._files.get(number)) is not None:
+            changed()
+
+    def _handle_file(self, life: Life, mask: int, name: str) -> None:
+        """Do what an event in a container's directory asks for."""
+        if mask & inotify.IGNORED:
+            return
+        life.touched = True
+        if name in NAMES:
+            if mask & _WRITTEN and not life.reported:
+                self._read(life, written=True)
+            elif mask & _VANISHED:
+                self._forget(life)
+        elif name == FIFO and mask & inotify.CLOSE_WRITE:
+            life.start()
+        elif name == FIFO and mask & _VANISHED:
+            life.lose_fifo()
+
+    def _appear(self, name: str, *, new: bool) -> None:
+        """Take a directory in the root into account."""
+        if name in self._lives:
+            return
+        directory = os.path.join(self._root, name)
+        try:
+            number = self._inotify.add(directory, _IN_CONTAINER | inotify.ONLYDIR)
+            touched = bool(os.listdir(directory))
+        except NotADirectoryError:
+            return
+        except FileNotFoundError:  # the event of its removal is on its way
+            self._lives[name] = Life(self, name)
+            return
+        life = self._lives[name] = self._directories[number] = Life(self, name, number, touched=touched)
+        self._read(life, new=new)
+
+    def _read(self, life: Life, *, written: bool = False, new: bool = True) -> None:
+        """Read a container's record, and report the container if it has one.
+
+        Args:
+            life: The container.
+            written: There was a record.
+            new: It was created during the watch.
+        """
+        record = read_record(self._root, life.id)
+        self._drain()
+        if self._is_removed(life):
+            if not written:
+                # The directory that was watched and read may be that of a later container of the same id.
+                life.close()
+                life.touched = False
+                return
+            record = None
+        elif record is None:
+            return  # it is being written
+        life.create(record, os.path.join(self._root, life.id), new=new)
+
+    def _is_removed(self, life: Life) -> bool:
+        """Whether an event of the removal of a container, or of its directory, is waiting."""
+        return any(
+            mask & _VANISHED
+            and ((number == life.number and name in NAMES) or (number == self._root_number and name == life.id))
+            for number, mask, name in self._notices
+        )
+
+    def _vanish(self, name: str) -> None:
+        """Report that a container is gone with its directory."""
+        if (life := self._lives.pop(name, None)) is None:
+            return
+        if not life.reported and not life.touched:  # it was gone before anything could be seen of it
+            life.create(None, "", new=True)
+        if life.reported:
+            life.delete()
+        life.close()
+
+    def _forget(self, life: Life) -> None:
+        """Report that a container is gone, whose directory may stay or go."""
+        if life.reported:
+            life.delete()
+        successor = Life(self, life.id, life.number, touched=True)
+        self._lives[life.id] = self._directories[life.number] = successor
+
+    def _find_root(self, *, new: bool) -> None:
+        """Watch the root directory if it is there, and the directory above in any case; look what is there.
+
+        If there is no such directory either, that is the nearest one above that there is.
+        """
+        above = os.path.dirname(self._root)
+        below = self._root
+        while True:
+            try:
+                above_number = self._inotify.add(above, _IN_ROOT | inotify.ONLYDIR)
+            except (FileNotFoundError, NotADirectoryError):
+                above, below = os.path.dirname(above), above
+                continue
+            number = -1
+            try:
+                number = self._inotify.add(self._root, _IN_ROOT | inotify.ONLYDIR)
+            except (FileNotFoundError, NotADirectoryError):
+                if below != self._root and os.path.isdir(below):  # it was made meanwhile
+                    above, below = os.path.dirname(self._root), self._root
+                    continue
+            break
+        if above_number != self._above_number:
+            self._drop(self._above_number)
+            self._above_number = above_number
+        self._next_name = os.path.basename(below)
+        if number != self._root_number:
+            self._drop(self._root_number)
+            self._root_number = number
+            self._look_again(new=new)
+
+    def _drop(self, number: int) -> None:
+        """End a watch of the root directory or of one above."""
+        if number >= 0:
+            self._inotify.remove(number)
+
+    def _look_again(self, *, new: bool = True) -> None:
+        """Compare what is known with what is there."""
+        names: set[str] = set()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._root) as entries:
+            names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+        for name, life in tuple(self._lives.items()):
+            life.touched = True
+            if name in names and life.reported and read_record(self._root, name) == life.record:
+                life.look()
+                continue
+            # Gone, or another one by now, whose directory has another watch. If it went after the events were dropped,
+            # the event of that is there, and reports it in its turn.
+            self._drain()
+            if not self._is_removed(life):
+                self._vanish(name)
+        for name in sorted(names):
+            self._appear(name, new=new)

@@ -1,0 +1,204 @@
+"""`ChangeStream`: the life of all containers below a root directory, change by change."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+import anyio
+
+from .change import Change, ChangeKind
+from .events import OnLag
+
+if TYPE_CHECKING:
+    from ._host.watching import HostWatch
+
+T = TypeVar("T")
+
+LIMIT: Final = 10_000
+"""Changes that wait to be taken before no more are taken from the kernel, with `on_lag="block"`."""
+
+
+class ChangeStream(AsyncIterator[Change]):
+    """The life of all containers below one root directory, from `Runc.watch`.
+
+    It begins with what is there: for each container the changes that have brought it where it is now. Then come the
+    changes as they happen, whoever makes them. Those of one container are in order, each comes once, and `exited` comes
+    before `deleted`::
+
+        runc = Runc()
+        async with Bundle.busybox(["true"]) as bundle, runc.watch() as changes:
+            await runc.run("short", bundle)
+            async for change in changes:
+                if change.id == "short" and change.kind == "exited":
+                    print(change.status)  # exited with 0
+                    break
+
+    It ends with `aclose()` alone, or with an `OSError` if the process has no descriptor or inotify watch left. A
+    cancelled wait for the next change loses none. One task may iterate at a time.
+
+    Attributes:
+        skipped: How many changes made way for newer ones, with `on_lag="latest"`.
+    """
+
+    def __init__(self, root: str, *, on_lag: OnLag) -> None:
+        """Keep the root directory; see `Runc.watch`."""
+        self.skipped = 0
+        self._root = root
+        self._waiting: _Queue | _Latest = _Queue() if on_lag == "block" else _Latest()
+        self._arrived = asyncio.Event()
+        self._watch: HostWatch | None = None
+        self._error: OSError | None = None
+        self._closed = False
+        self._iterating = anyio.ResourceGuard("iterating over")
+
+    def __repr__(self) -> str:
+        """Show the root directory and the state."""
+        state = "closed" if self._closed else "new" if self._watch is None else "open"
+        return f"<ChangeStream {self._root!r} {state}>"
+
+    async def __aenter__(self) -> Self:
+        """Begin to watch."""
+        self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        """Return itself: iterating may stop and go on later."""
+        return self
+
+    async def __anext__(self) -> Change:
+        """Wait for the next change; see the class for what it raises."""
+        with self._iterating:
+            self._open()
+            while not self._waiting and not self._closed:
+                self._arrived.clear()
+                await self._arrived.wait()
+            if self._closed:
+                error, self._error = self._error, None
+                if error is not None and not self._waiting:
+                    raise error
+                if not self._waiting:
+                    raise StopAsyncIteration
+            change = self._waiting.take()
+            if self._watch is not None and len(self._waiting) <= LIMIT // 2:
+                self._watch.listen()
+            return change
+
+    async def aclose(self) -> None:
+        """End the watch, and the iteration, also that of another task; changes that wait are dropped. Idempotent."""
+        self._waiting.clear()
+        self._error = None
+        self._close()
+
+    def _open(self) -> None:
+        """Begin to watch, unless that has been done."""
+        if self._watch is None and not self._closed:
+            from ._host.watching import HostWatch  # noqa: PLC0415 - it loads ctypes, which takes milliseconds
+
+            # The event loop holds the watch; held by that in turn, a stream that was dropped would never be closed.
+            watch = HostWatch(os.path.abspath(self._root), _weakly(self._keep), _weakly(self._fail))
+            watch.start()
+            self._watch = watch
+
+    def _close(self) -> None:
+        """Close the watch, and wake who waits."""
+        self._closed = True
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        self._arrived.set()
+
+    def _keep(self, change: Change) -> None:
+        """Keep a change until it is taken."""
+        self.skipped += self._waiting.put(change)
+        self._arrived.set()
+        if len(self._waiting) >= LIMIT and self._watch is not None and isinstance(self._waiting, _Queue):
+            self._watch.pause()
+
+    def _fail(self, error: OSError) -> None:
+        """End with an error, once the changes that wait are taken."""
+        self._error = error
+        self._close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_watch", None) is not None:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self._close()
+
+
+def _weakly(method: Callable[[T], None]) -> Callable[[T], None]:
+    """Return a function that calls a method as long as its object lives."""
+    reference = weakref.WeakMethod(method)
+
+    def call(argument: T) -> None:
+        if (alive := reference()) is not None:
+            alive(argument)
+
+    return call
+
+
+class _Queue:
+    """All changes that wait."""
+
+    def __init__(self) -> None:
+        self._changes: deque[Change] = deque()
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def put(self, change: Change) -> int:
+        """Keep a change; return how many made way for it: none."""
+        self._changes.append(change)
+        return 0
+
+    def take(self) -> Change:
+        """Return the oldest."""
+        return self._changes.popleft()
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._changes.clear()
+
+
+class _Latest:
+    """Of each container the newest change that waits; of one that has come and gone untaken, none."""
+
+    def __init__(self) -> None:
+        self._changes: OrderedDict[str, Change] = OrderedDict()
+        self._taken: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def put(self, change: Change) -> int:
+        """Keep a change; return how many made way for it, or with it."""
+        skipped = self._changes.pop(change.id, None) is not None
+        if change.kind == ChangeKind.DELETED and change.id not in self._taken:
+            return skipped + 1
+        self._changes[change.id] = change
+        return int(skipped)
+
+    def take(self) -> Change:
+        """Return the one that has waited longest."""
+        container_id, change = self._changes.popitem(last=False)
+        if change.kind == ChangeKind.DELETED:
+            self._taken.discard(container_id)
+        else:
+            self._taken.add(container_id)
+        return change
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._changes.clear()

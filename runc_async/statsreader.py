@@ -1,0 +1,123 @@
+"""`StatsReader`: the resource usage of all containers of a host, again and again, without a process for each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import warnings
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final, Self
+
+from ._host.usage import HostUsage
+from .stats import Stats
+
+_TURN: Final = 0.002
+"""Seconds for which the event loop may be kept from its other work."""
+
+
+class StatsReader:
+    """The resource usage of the containers below one root directory, from `Runc.stats_reader`.
+
+    The figures are the same as those of `Runc.stats`, and of the same type, but come from the files of the containers'
+    cgroups, whose descriptors stay open until the reader is closed::
+
+        runc = Runc()
+        async with Bundle.busybox(["sleep", "60"]) as bundle, runc.open_container("web", bundle):
+            async with runc.stats_reader() as reader:
+                stats = await reader.read()
+        print(stats["web"].cpu.usage.total > 0)  # True
+
+    As many descriptors are kept as three quarters of RLIMIT_NOFILE allow: some 35 for each container with cgroup v1,
+    some 20 with v2. The files of further containers are opened each time, which takes three times as long.
+
+    It differs from `Runc.stats` in four things. A container that has ended and isn't deleted is read too. `intel_rdt`
+    and `network_interfaces` stay empty. Pressure (`psi`) is read with any version of the runtime, on cgroup v2. And it
+    works with crun, which has no stats of its own.
+
+    It may be closed and read again.
+
+    Attributes:
+        root: The root directory.
+    """
+
+    def __init__(self, root: str) -> None:
+        """Keep the root directory; see `Runc.stats_reader`."""
+        self.root = root
+        self._usage = HostUsage(root)
+        self._open = False
+
+    def __repr__(self) -> str:
+        """Show the root directory."""
+        return f"<StatsReader {self.root!r}>"
+
+    async def __aenter__(self) -> Self:
+        """Return itself; nothing is opened before the first reading."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    async def read(self, ids: Iterable[str] | None = None) -> dict[str, Stats]:
+        """Read the resource usage of containers.
+
+        The event loop gets its turn every 2 ms. The figures of one container are of one moment, those of several are
+        not. Cancelling loses nothing.
+
+        Args:
+            ids: The containers; all if left out.
+
+        Returns:
+            The figures by container id. A container that doesn't exist, or has no cgroup (as one without privileges
+            may), is left out.
+
+        Raises:
+            OSError: If the root directory may not be read, or no descriptor is left.
+        """
+        found: dict[str, Stats] = {}
+        listed = _listed(ids)
+        self._open = True
+        pause = time.monotonic() + _TURN
+        for record, stats in self._usage.read(listed):
+            found[record.id] = stats
+            if time.monotonic() >= pause:
+                await asyncio.sleep(0)
+                pause = time.monotonic() + _TURN
+        return found
+
+    def read_now(self, ids: Iterable[str] | None = None) -> dict[str, Stats]:
+        """Do the same without an event loop: for a thread, such as that of an exporter. Any number of threads may.
+
+        Args:
+            ids: The containers; all if left out.
+
+        Raises:
+            OSError: If the root directory may not be read, or no descriptor is left.
+        """
+        listed = _listed(ids)
+        self._open = True
+        return {record.id: stats for record, stats in self._usage.read(listed)}
+
+    def close(self) -> None:
+        """Close the descriptors. Idempotent."""
+        self._usage.close()
+        self._open = False
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False):
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+
+def _listed(ids: Iterable[str] | None) -> Iterable[str] | None:
+    """Return ids that were given, each once.
+
+    Raises:
+        TypeError: If it is one id alone, whose letters would be taken for ids.
+    """
+    if isinstance(ids, str):
+        raise TypeError(f"ids must be a collection of ids, not one: {ids!r}")
+    return None if ids is None else dict.fromkeys(ids)
