@@ -66,6 +66,13 @@ if TYPE_CHECKING:
     from .events import EventStream as EventStream
     from .exitstatus import ExitStatus as ExitStatus
     from .features import Features as Features, Version as Version
+    from .keeper import (
+        Keeper as Keeper,
+        KeeperError as KeeperError,
+        KeeperLost as KeeperLost,
+        Kept as Kept,
+        StreamsInUse as StreamsInUse,
+    )
     from .merge import (
         MergedEvents as MergedEvents,
         StreamEnded as StreamEnded,
@@ -107,6 +114,7 @@ _NAMES = {
     "_subreaper": "subreaper",
     "exitstatus": "ExitStatus",
     "features": "Features Version",
+    "keeper": "Keeper KeeperError KeeperLost Kept StreamsInUse",
     "merge": "MergedEvents StreamEnded StreamFailed merge_events",
     "response": "Response",
     "_runner": "ProcessRunner",

@@ -116,6 +116,7 @@ class Caller:
         runner: Runner | None = None,
     ) -> None:
         """Check and keep the options: see `Runc`."""
+        self._given = {name: value for name, value in locals().items() if name != "self"}  # first of all
         if log_format not in {None, "text", "json"}:
             raise ValueError(f"log_format must be 'text' or 'json': {log_format!r}")
         if rootless not in {None, True, False, "auto"}:
@@ -354,6 +355,11 @@ class Caller:
         except (CommandError, DecodeError):
             return False
         return created is not None and created < begun
+
+
+def given_options(caller: Caller) -> dict[str, Any]:
+    """Return the arguments that a client was made with, by their names: another process makes the same of them."""
+    return dict(caller._given)  # noqa: SLF001 - in the module of the class
 
 
 def check_timeout(timeout: float | None) -> float | None:

@@ -107,6 +107,23 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             OSError: If no descriptor is left.
             CommandError: If runc fails in another way.
         """
+        container = await self._open(container_id, bundle, io, grace=grace, timeout=timeout, options=options)
+        try:
+            yield container
+        finally:
+            await patiently(container.aclose(grace=grace))
+
+    async def _open(
+        self,
+        container_id: str,
+        bundle: StrPath,
+        io: StdIO | None,
+        *,
+        grace: float,
+        timeout: Timeout,
+        options: CreateOptions,
+    ) -> Container:
+        """Create a container and start it; cut short, or failed, it leaves nothing behind: see `open_container`."""
         check_live(io)
         _argv.check_container_id(container_id)
         await self._require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None}, timeout)
@@ -117,9 +134,10 @@ class Opening(Queries, Lifecycle, Checkpointing, Watching):
             )
         try:
             await container.start(timeout=timeout)
-            yield container
-        finally:
+        except BaseException:
             await patiently(container.aclose(grace=grace))
+            raise
+        return container
 
     @asynccontextmanager
     async def open_restored(
