@@ -10,10 +10,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Generator, Sequence
 from typing import NamedTuple, NoReturn
 
 from runc_async import subreaper
+from runc_async._scratch import scratch_directory
 
 from .errors import KeeperError
 from .handover import Handover, read, replace, take_over
@@ -102,9 +104,25 @@ def run(path: str, handover: Handover | None = None, ready: int = -1) -> int:
             lock = handover.lock
             listener = socket.socket(fileno=handover.listener)
         stack.callback(os.close, lock)
+        stack.enter_context(scratch(place, resumed=handover is not None))
         stack.enter_context(subreaper())
         asyncio.run(_keep(Setup(place, lock, listener, inherited, handover, ready)))
     return 0
+
+
+@contextlib.contextmanager
+def scratch(place: Place, *, resumed: bool) -> Generator[None]:
+    """Have temporary files made in a directory of the keeper's own: the next one removes what a killed one has left."""
+    if not resumed:
+        place.remove_scratch()
+    with contextlib.nullcontext(os.environ.get("TMPDIR", "")) if resumed else scratch_directory() as directory:
+        if not resumed:
+            place.note_scratch(directory)
+        os.environ["TMPDIR"] = tempfile.tempdir = directory
+        try:
+            yield
+        finally:
+            place.remove_scratch()
 
 
 async def _keep(setup: Setup) -> None:

@@ -45,7 +45,7 @@ from .protocol import (
 )
 from .reaching import RETRY_TIME, START_TIME, answer_to, checked, reach
 from .sending import client_of, options_of, streams_of, to_options
-from .streams import LentStream, content_of, lent, memory_of
+from .streams import LentStream, lent, memory_of
 
 A = TypeVar("A", bound=Answer)
 
@@ -276,9 +276,10 @@ class Keeper:
                 init = Init(answer.pid, passed.take(index["pidfd"]))
             for name in names:
                 if name in index:
-                    ahead = content_of(passed.get(index[f"{name}.ahead"])) if f"{name}.ahead" in index else b""
-                    loans.append(lent(name, passed.get(index[name]), ahead))
-                    passed.take(index[name])
+                    places = [index[part] for part in (name, f"{name}.ahead") if part in index]
+                    loans.append(lent(name, *map(passed.get, places)))
+                    for place in places:
+                        passed.take(place)
             return AttachedContainer(self, answer, init, {stream.name: stream for stream in loans}), loans
         except BaseException:
             for stream in loans:

@@ -3,6 +3,8 @@
 PATH/socket          where it listens, mode 0600
 PATH/lock            locked by flock(2) for as long as the keeper lives, however it ends
 PATH/containers/ID   the record of a container
+PATH/scratch         a link to the directory of its temporary files
+PATH/log             what a keeper in the background has to say
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import stat
 from collections.abc import Generator, Iterator
 from typing import Self
 
+from runc_async._scratch import discard
+
 from .channel import KIND
 from .errors import KeeperError
 from .protocol import Record, decode_record, encode
@@ -27,6 +31,7 @@ BACKLOG = 128
 _SOCKET = "socket"
 _LOCK = "lock"
 _RECORDS = "containers"
+_SCRATCH = "scratch"
 _UNFINISHED = "~"  # a character that no id has
 
 
@@ -120,6 +125,20 @@ class Place:
             listener.close()
             raise
         return listener
+
+    def note_scratch(self, directory: str) -> None:
+        """Note which directory the keeper's temporary files are in.
+
+        Raises:
+            OSError: If there is no room for that.
+        """
+        os.symlink(directory, _SCRATCH, dir_fd=self._fd)
+
+    def remove_scratch(self) -> None:
+        """Remove the directory that was noted, with what is in it."""
+        with contextlib.suppress(OSError):
+            discard(os.readlink(_SCRATCH, dir_fd=self._fd))
+            os.unlink(_SCRATCH, dir_fd=self._fd)
 
     def write(self, record: Record) -> None:
         """Write the record of a container, whole or not at all.

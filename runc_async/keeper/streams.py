@@ -36,16 +36,43 @@ class _Lent(Descriptor):
 
 
 class _LentReading(_Lent, ReadingMixin):
-    """A stream with bytes that were read from it before and not consumed."""
+    """A stream, and before it the bytes that the last service had read and not consumed.
 
-    def __init__(self, fd: int, ahead: bytes = b"") -> None:
+    They are in a file in memory, whose position is shared with the keeper's descriptor. So what is read is gone, as
+    with a pipe, and what is not read is there for the next one, however this process ends.
+    """
+
+    def __init__(self, fd: int, before: int = -1) -> None:
+        """Take over a descriptor, and that of the file."""
         super().__init__(fd)
-        self._ahead: bytearray = bytearray(ahead)
+        self._before = before
+
+    async def _receive(self, max_bytes: int) -> bytes:
+        """Receive what was there before, and then from the descriptor."""
+        if self._before >= 0 and not self.closed:
+            if data := os.read(self._before, max_bytes):
+                return data
+            self._drop_before()
+        return await super()._receive(max_bytes)
+
+    def _drop_before(self) -> None:
+        """Close the file. Idempotent."""
+        if self._before >= 0:
+            os.close(self._before)
+            self._before = -1
+
+    def close(self) -> None:
+        """Close the stream, here and in the keeper. Idempotent."""
+        self._drop_before()
+        super().close()
 
     def give_back(self) -> bytes:
-        """Close our descriptor alone; return what was read and not consumed."""
+        """Close our descriptors alone; return what was read and not consumed, if it has to go back."""
+        ahead = bytes(self._ahead)
+        if ahead and self._before >= 0:
+            ahead += content_of(self._before)
         super().give_back()
-        return bytes(self._ahead)
+        return ahead
 
 
 class LentReader(_LentReading, PipeReader):
@@ -63,20 +90,22 @@ class LentPty(_LentReading, Pty):
 LentStream: TypeAlias = LentReader | LentWriter | LentPty
 
 
-def lent(name: StreamName, fd: int, ahead: bytes) -> LentStream:
-    """Make the stream of a descriptor, which it takes over.
+def lent(name: StreamName, fd: int, before: int = -1) -> LentStream:
+    """Make the stream of a descriptor, which it takes over, with the file of what comes before it.
 
     Raises:
-        ValueError: If the descriptor is no such stream. It stays the caller's then.
+        ValueError: If the descriptor is no such stream, or the file is none. They stay the caller's then.
     """
+    if before >= 0 and not stat.S_ISREG(os.fstat(before).st_mode):
+        raise ValueError(f"descriptor {before} is no file, and could block")
     stream: LentStream
     match name:
         case "stdin":
             stream = LentWriter(fd)
         case "pty":
-            stream = LentPty(fd, ahead)
+            stream = LentPty(fd, before)
         case _:
-            stream = LentReader(fd, ahead)
+            stream = LentReader(fd, before)
     stream.name = name
     return stream
 
@@ -100,13 +129,8 @@ def memory_of(data: bytes) -> int:
 
 
 def content_of(fd: int) -> bytes:
-    """Read what is left in a file in memory.
-
-    The position is shared with the keeper's descriptor, so what is read here is gone, as with a pipe: a service that is
-    killed afterwards has read it, and one that is killed before has not.
-    """
+    """Read what is left in a file in memory."""
     data = bytearray()
-    if stat.S_ISREG(os.fstat(fd).st_mode):  # nothing that could block
-        while chunk := os.read(fd, 1 << 20):
-            data += chunk
+    while chunk := os.read(fd, 1 << 20):
+        data += chunk
     return bytes(data)
