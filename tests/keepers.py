@@ -59,10 +59,14 @@ def memory(pid: int) -> float:
     raise AssertionError("no such line")
 
 
+def words(place: Path, *options: str) -> tuple[str, ...]:
+    """Return the command line of a keeper."""
+    return (sys.executable, "-m", "runc_async.keeper", *options, str(place))
+
+
 async def child(place: Path, *options: str, **settings: object) -> asyncio.subprocess.Process:
     """Start a keeper as our child, and wait until it listens."""
-    argv = (sys.executable, "-m", "runc_async.keeper", *options, str(place))
-    process = await asyncio.create_subprocess_exec(*argv, stderr=asyncio.subprocess.PIPE, **settings)  # type: ignore[arg-type]
+    process = await asyncio.create_subprocess_exec(*words(place, *options), stderr=asyncio.subprocess.PIPE, **settings)  # type: ignore[arg-type]
     assert process.stderr is not None
     async with asyncio.timeout(30):
         line = b""

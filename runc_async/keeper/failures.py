@@ -23,7 +23,7 @@ def failure_of(exc: BaseException) -> Failed:
         case errors.CommandError():
             data = {**_output(exc), "text": _text(exc.message), "exit_code": exc.exit_code}
         case errors.RuncTimeout():
-            data = {**_output(exc), "number": exc.timeout}
+            data = {**_output(exc), "timeout": exc.timeout}
         case errors.RuncNotFound():
             data = {"text": _text(exc.command), "filename": exc.path and _text(exc.path)}
         case errors.UnsupportedError():
@@ -34,7 +34,7 @@ def failure_of(exc: BaseException) -> Failed:
             data = {"text": _text(exc.reason)}
         case OSError():
             name = "OSError"
-            data = {"text": _text(exc.strerror or str(exc)), "number": exc.errno}
+            data = {"text": _text(exc.strerror or str(exc)), "errno": exc.errno}
             if exc.filename is not None:
                 data["filename"] = _text(os.fsdecode(exc.filename))
         case ValueError() | TypeError():
@@ -56,15 +56,14 @@ def _output(exc: errors.CommandError | errors.RuncTimeout) -> dict[str, Any]:
 
 def _os_error(failed: Failed) -> OSError:
     """Make the error of a failed system call."""
-    if failed.number is None:
+    if failed.errno is None:
         return OSError(failed.text)
-    return OSError(int(failed.number), failed.text, failed.filename)
+    return OSError(failed.errno, failed.text, failed.filename)
 
 
 def _timeout(failed: Failed) -> errors.RuncTimeout:
     """Make the error of a runtime that was stopped."""
-    number = failed.number or 0.0
-    return errors.RuncTimeout(failed.args, number, failed.stdout, failed.stderr, failed.container_id)
+    return errors.RuncTimeout(failed.args, failed.timeout, failed.stdout, failed.stderr, failed.container_id)
 
 
 _MAKERS: dict[str, Callable[[Failed], Exception]] = {

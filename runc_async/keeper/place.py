@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import io
 import os
 import socket
@@ -150,8 +151,7 @@ class Place:
         with self._records() as directory:
             unfinished = record.id + _UNFINISHED
             try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-                with open(os.open(unfinished, flags, 0o600, dir_fd=directory), "wb", buffering=0) as file:
+                with open(unfinished, "wb", buffering=0, opener=functools.partial(_open_in, directory)) as file:
                     _write(file, data)
                 os.rename(unfinished, record.id, src_dir_fd=directory, dst_dir_fd=directory)
             except BaseException:
@@ -180,8 +180,7 @@ class Place:
                     os.unlink(name, dir_fd=directory)
                     continue
                 with contextlib.suppress(KeeperError, IsADirectoryError):
-                    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
-                    with open(fd, "rb") as file:
+                    with open(name, "rb", opener=functools.partial(_open_in, directory)) as file:
                         record = decode_record(file.read())
                     if record.id == name:
                         yield record
@@ -194,6 +193,11 @@ class Place:
             yield fd
         finally:
             os.close(fd)
+
+
+def _open_in(directory: int, name: str, flags: int) -> int:
+    """Open a file of a directory, for its owner alone; not one elsewhere that a link leads to."""
+    return os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=directory)
 
 
 def _write(file: io.FileIO, data: bytes) -> None:

@@ -222,7 +222,8 @@ class Failed(Answer, frozen=True):
     exit_code: int | None = None
     stdout: bytes = b""
     stderr: bytes = b""
-    number: float | None = None
+    timeout: float = 0.0
+    errno: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)] | None = None
     filename: str | None = None
 
 
