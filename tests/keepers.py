@@ -67,13 +67,16 @@ def words(place: Path, *options: str) -> tuple[str, ...]:
 async def child(place: Path, *options: str, **settings: object) -> asyncio.subprocess.Process:
     """Start a keeper as our child, and wait until it listens."""
     process = await asyncio.create_subprocess_exec(*words(place, *options), stderr=asyncio.subprocess.PIPE, **settings)  # type: ignore[arg-type]
-    assert process.stderr is not None
-    async with asyncio.timeout(30):
-        line = b""
-        while b"keeps" not in line:
-            line = await process.stderr.readline()
-            assert line, "the keeper has ended"
+    await listens(process)
     return process
+
+
+async def listens(process: asyncio.subprocess.Process) -> None:
+    """Wait until a keeper, or its successor in the same process, reports that it listens."""
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        while b"keeps" not in (line := await process.stderr.readline()):
+            assert line, "the keeper has ended"
 
 
 def remove(place: Path) -> None:
@@ -85,11 +88,8 @@ def remove(place: Path) -> None:
 
 async def upgrade(process: asyncio.subprocess.Process) -> None:
     """Have a keeper replaced by itself, and wait until the successor listens."""
-    assert process.stderr is not None
     process.send_signal(signal.SIGHUP)
-    async with asyncio.timeout(60):
-        while b"keeps" not in (line := await process.stderr.readline()):
-            assert line, "the keeper has ended"
+    await listens(process)
 
 
 def requests(name: str, client: Runc, bundle: Path, new: str) -> list[protocol.Request]:

@@ -1,9 +1,7 @@
-"""A keeper on a host that has no descriptor or no room left, and a keeper with many containers."""
+"""A keeper on a host that has no descriptor or no room left."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import resource
 import signal
 from pathlib import Path
@@ -96,25 +94,3 @@ async def test_no_room_left(
     assert {kept.id: kept.status and kept.status.code for kept in await keeper.list()} == {name: 42, other: 0}
     for each in (name, other):
         await keeper.delete(each)
-
-
-@pytest.mark.timeout(900)
-async def test_many_containers(
-    keeper: Keeper, client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
-) -> None:
-    """Memory and descriptors of the keeper grow by a little for each container, and the descriptors go back to none."""
-    number = int(os.environ.get("KEEPER_CONTAINERS", "20"))
-    bundle = make_bundle(["sleep", "600"])
-    names = [container_id() for _ in range(number)]
-    before = len(keepers.open_descriptors(keeper.pid))
-    for at in range(0, number, 8):
-        await asyncio.gather(*(keeper.start(client, name, bundle, io=PipedIO()) for name in names[at : at + 8]))
-    kept, memory = len(await keeper.list()), keepers.memory(keeper.pid)
-    held = len(keepers.open_descriptors(keeper.pid)) - before
-    for at in range(0, number, 8):
-        await asyncio.gather(*(keeper.delete(name, force=True) for name in names[at : at + 8]))
-    print(f"{kept} containers: {memory:.1f} MiB, {held} descriptors")  # noqa: T201 - a figure
-    assert (kept, await keeper.list()) == (number, [])
-    assert memory <= 40
-    assert held <= 4 * number + 8
-    await until(lambda: len(keepers.open_descriptors(keeper.pid)) <= before + 2)
