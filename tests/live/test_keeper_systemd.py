@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.runc
 
 LAUNCH = """
-import os, sys
+import fcntl, os, sys
 numbers, words = sys.argv[1].split(","), sys.argv[2:]
-numbers = [os.dup(int(number)) for number in numbers]  # the copies are above all places that they go to
+numbers = [fcntl.fcntl(int(number), fcntl.F_DUPFD_CLOEXEC, 100) for number in numbers]  # above where they go
 for place, number in enumerate(numbers, 3):
     os.dup2(number, place)
 os.environ["LISTEN_PID"] = str(os.getpid())
