@@ -88,11 +88,8 @@ class Server:
         self._unsaved: set[str] = set()
         self._connections: set[asyncio.Task[None]] = set()
         self._changes: set[asyncio.Task[Any]] = set()
+        self._changing: set[asyncio.Task[None] | None] = set()  # connections that wait for a change, or its answer
         self._watches: dict[Holding, asyncio.Task[None]] = {}
-
-    def listen(self) -> None:
-        """Begin to accept connections."""
-        self._listener.resume()
 
     def fileno(self) -> int:
         """Return the descriptor of the listening socket."""
@@ -105,8 +102,7 @@ class Server:
         """
         self.handing_over = True
         self._listener.pause()
-        while self._changes:
-            await asyncio.wait(set(self._changes))
+        await self._changed()
         await self._end_tasks()
 
     def resume(self) -> None:
@@ -125,11 +121,15 @@ class Server:
         self._listener.close()
         for task in tuple(self._changes):
             task.cancel()
-        while self._changes:
-            await asyncio.wait(set(self._changes))
+        await self._changed()
         await self._end_tasks()
         for holding in self.holdings.values():
             holding.close()
+
+    async def _changed(self) -> None:
+        """Wait until no change is under way, and the client of each has its answer."""
+        while tasks := {*self._changes, *self._changing} - {None}:
+            await asyncio.wait(tasks)
 
     async def _end_tasks(self) -> None:
         """Cancel the tasks of connections and of waits, and see their ends."""
@@ -218,6 +218,7 @@ class Server:
         task = begin(work)
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        task.add_done_callback(self._changing.discard)
 
     async def _serve(self, channel: Channel) -> None:
         """Read a request, and answer it."""
@@ -262,9 +263,10 @@ class Server:
             request = decode_request(data)
             if isinstance(request, Attach):
                 return await self._attach(channel, request)
-            answer = await self._while_connected(
-                channel, self._do(request, passed), changes=isinstance(request, Start | Delete)
-            )
+            changes = isinstance(request, Start | Delete)
+            if changes:
+                self._changing.add(asyncio.current_task())
+            answer = await self._while_connected(channel, self._do(request, passed), changes=changes)
         except (RuncError, OSError, ValueError, TypeError) as exc:
             answer = failure_of(exc)
         except Exception as exc:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 import keepers
 import pytest
+from waiting import until
 
 from runc_async import (
     CleanupWarning,
@@ -383,7 +384,12 @@ async def test_an_upgrade_loses_nothing(
         async with keeper.attach(one) as container:
             assert container.stdin
             assert container.stdout
+            three = container_id()
+            starting = asyncio.create_task(keeper.start(client, three, make_bundle(["sleep", "60"]), io=PipedIO()))
+            await until(lambda: any((place / "containers").glob(three)))
             await keepers.upgrade(process)
+            await starting
+            await keeper.delete(three, force=True)
             with pytest.raises(StreamsInUse):
                 async with keeper.attach(one):
                     pass
