@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -14,7 +16,8 @@ import pytest
 from runc_async import (
     KeeperError,
 )
-from runc_async.keeper import protocol, sending, streams
+from runc_async._call import StopPolicy
+from runc_async.keeper import orphans, protocol, sending, streams
 from runc_async.keeper.channel import Passed
 from runc_async.keeper.place import Place
 from runc_async.keeper.systemd import Inherited, Store
@@ -129,6 +132,21 @@ async def test_closing_a_lent_stream_is_reported_once() -> None:
         stream.close()
         os.close(ours)
     assert closed == ["stdin"]
+
+
+async def test_runtimes_of_a_killed_keeper_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have its mark are found, and no others; one that goes on is killed after a while."""
+    monkeypatch.setattr(orphans, "LET_FINISH", StopPolicy(patience=0.3, grace=30.0))
+    mine = {**os.environ, orphans.VARIABLE: str(tmp_path)}
+    other = {**os.environ, orphans.VARIABLE: f"{tmp_path}/other"}
+    started = [await asyncio.create_subprocess_exec("sleep", "60", env=env) for env in (mine, other)]
+    found = orphans.found(str(tmp_path))
+    assert len(found) == 1
+    await orphans.ended(found)
+    assert await started[0].wait() == -signal.SIGKILL
+    assert (started[1].returncode, orphans.found(str(tmp_path))) == (None, [])
+    started[1].kill()
+    await started[1].wait()
 
 
 def test_what_systemd_gives_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

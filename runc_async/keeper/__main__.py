@@ -17,6 +17,7 @@ from typing import NamedTuple, NoReturn
 from runc_async import subreaper
 from runc_async._scratch import scratch_directory
 
+from . import orphans
 from .errors import KeeperError
 from .handover import Handover, read, replace, take_over
 from .place import Place
@@ -140,6 +141,7 @@ async def _keep(setup: Setup) -> None:
     else:
         take_over(setup.handover, server)
     setup.inherited.close()
+    orphans.mark(setup.place.path)  # after the search for those of the keeper before
     server.resume()
     store.ready()
     log.info("keeps %d containers at %s", len(server.holdings), setup.place.path)

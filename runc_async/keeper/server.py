@@ -15,6 +15,7 @@ from runc_async._process import begin, patiently
 from runc_async.errors import ContainerExists, ContainerNotFound, RuncError
 from runc_async.exitstatus import ExitStatus
 
+from . import orphans
 from .accepting import Listener
 from .channel import Channel, Passed
 from .errors import KeeperError, KeeperLost, StreamsInUse
@@ -151,17 +152,22 @@ class Server:
         holding = Holding(record)
         self.holdings[record.id] = holding
         if not record.pid:  # that keeper was killed in the middle of a start
-            change = begin(self._undo(holding))
+            change = begin(self._undo(holding, orphans.found(self._place.path)))
             self._changes.add(change)
             change.add_done_callback(self._changes.discard)
             return None
         holding.container = Handle.adopted(record, descriptors)
         return holding
 
-    async def _undo(self, holding: Holding) -> None:
-        """Delete what a start has left that was cut short; its client has got no answer."""
-        await client_like(holding.record.client).undo(holding.record)
-        self._forget(holding)
+    async def _undo(self, holding: Holding, runtimes: list[int]) -> None:
+        """Delete what a start has left that was cut short, when the runtimes of that keeper have ended."""
+        try:
+            await orphans.ended(runtimes)
+            await client_like(holding.record.client).undo(holding.record)
+        except (KeeperError, OSError, ValueError, TypeError) as exc:
+            log.warning("container %s: what a killed keeper has begun can't be undone: %s", holding.record.id, exc)
+        else:
+            self._forget(holding)
 
     def _watch(self, holding: Holding) -> None:
         """Wait for the end of a container in a task of its own."""

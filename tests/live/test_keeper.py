@@ -343,7 +343,8 @@ async def test_a_start_that_a_keeper_was_killed_in_is_undone_by_the_next(
                     if kept:
                         assert [each.id for each in kept] == [state.id for state in await client.list()] == [name]
                         await keeper.delete(name, force=True)
-            assert os.listdir(place / "containers") == []
+            await until(lambda: os.listdir(place / "containers") == [])
+            assert await client.list() == []
     assert lost
 
 
