@@ -89,7 +89,7 @@ class Server:
         self._unsaved: set[str] = set()
         self._connections: set[asyncio.Task[None]] = set()
         self._changes: set[asyncio.Task[Any]] = set()
-        self._changing: set[asyncio.Task[None] | None] = set()  # connections that wait for a change, or its answer
+        self._changing: set[asyncio.Task[Any]] = set()  # connections that wait for a change, or its answer
         self._watches: dict[Holding, asyncio.Task[None]] = {}
 
     def fileno(self) -> int:
@@ -129,7 +129,7 @@ class Server:
 
     async def _changed(self) -> None:
         """Wait until no change is under way, and the client of each has its answer."""
-        while tasks := {*self._changes, *self._changing} - {None}:
+        while tasks := {*self._changes, *self._changing}:
             await asyncio.wait(tasks)
 
     async def _end_tasks(self) -> None:
@@ -270,8 +270,8 @@ class Server:
             if isinstance(request, Attach):
                 return await self._attach(channel, request)
             changes = isinstance(request, Start | Delete)
-            if changes:
-                self._changing.add(asyncio.current_task())
+            if changes and (task := asyncio.current_task()):
+                self._changing.add(task)
             answer = await self._while_connected(channel, self._do(request, passed), changes=changes)
         except (RuncError, OSError, ValueError, TypeError) as exc:
             answer = failure_of(exc)
