@@ -116,7 +116,8 @@ class Caller:
         runner: Runner | None = None,
     ) -> None:
         """Check and keep the options: see `Runc`."""
-        self._given = {name: value for name, value in locals().items() if name != "self"}  # first of all
+        self._given = dict(locals())  # the arguments; nothing else is bound yet
+        del self._given["self"]
         if log_format not in {None, "text", "json"}:
             raise ValueError(f"log_format must be 'text' or 'json': {log_format!r}")
         if rootless not in {None, True, False, "auto"}:

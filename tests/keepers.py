@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from containers import ended
 
+from runc_async import Keeper
 from runc_async.keeper import protocol, sending
 from runc_async.keeper.channel import Channel
 from runc_async.keeper.place import Place
@@ -77,6 +78,12 @@ async def listens(process: asyncio.subprocess.Process) -> None:
     async with asyncio.timeout(60):
         while b"keeps" not in (line := await process.stderr.readline()):
             assert line, "the keeper has ended"
+
+
+async def begin(place: Path) -> None:
+    """Start a keeper in the background."""
+    async with Keeper.connect(place, start=True, timeout=60):
+        pass
 
 
 def remove(place: Path) -> None:

@@ -79,7 +79,7 @@ def pair() -> tuple[Channel, Channel]:
     ],
 )
 async def test_an_older_keeper_says_what_it_lacks(served: Path, sent: dict[str, object], lacking: str) -> None:
-    """A request or an option that it doesn't know is named, and nothing is done by halves."""
+    """A request or an option that it doesn't know is named, and nothing is done."""
     channel = await keepers.connect(served)
     await channel.send(msgspec.msgpack.encode(sent))
     failed = await answer(channel)

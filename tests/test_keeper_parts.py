@@ -55,7 +55,7 @@ def test_a_path_may_be_longer_than_that_of_a_socket(tmp_path: Path) -> None:
 
 
 def test_records_are_read_again(tmp_path: Path) -> None:
-    """What is no record, half of one, or another's is left where it is and not believed; unfinished ones go."""
+    """A file that is no record, or another container's, is left and not believed; unfinished ones are removed."""
     record = protocol.Record(id="web", client=protocol.Client(command=b"runc"), begun=sending.now())
     with Place.make(str(tmp_path / "p")) as place:
         place.write(record)
@@ -135,7 +135,7 @@ async def test_closing_a_lent_stream_is_reported_once() -> None:
 
 
 async def test_runtimes_of_a_killed_keeper_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that have its mark are found, and no others; one that goes on is killed after a while."""
+    """Processes with its mark are found, and no others; a process that goes on is killed after a while."""
     monkeypatch.setattr(orphans, "LET_FINISH", StopPolicy(patience=0.3, grace=30.0))
     mine = {**os.environ, orphans.VARIABLE: str(tmp_path)}
     other = {**os.environ, orphans.VARIABLE: f"{tmp_path}/other"}

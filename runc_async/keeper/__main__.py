@@ -209,7 +209,7 @@ def _background(path: str, ready: int) -> int:
         os.chdir("/")
         code = run(path, None, ready)
     except (KeeperError, OSError) as exc:
-        with contextlib.suppress(OSError):  # it was reported that we listen, and nobody reads any more
+        with contextlib.suppress(OSError):  # it was reported already that we listen, and the pipe is closed
             os.write(ready, str(exc).encode(errors="backslashreplace"))
         raise
     if code == BUSY:

@@ -118,7 +118,7 @@ class Keeper:
         the block ends nothing. A systemd service should have its keeper in a unit of its own instead, since the service
         manager ends all processes of a unit.
 
-        Cancelled before the block begins, it leaves no keeper that has not begun to listen.
+        Cancelled before the block begins, a keeper that is being started ends by itself, and a listening one stays.
 
         Args:
             path: The keeper's directory: of this user, with mode 0700. A keeper makes it if it isn't there.
@@ -159,8 +159,8 @@ class Keeper:
 
         Args:
             runc: A client of the runtime, without a runner of its own.
-            container_id: Its id: letters, digits and `_+.-`, 254 at most; one that no other container of the keeper's
-                has, also one that has ended.
+            container_id: Its id: letters, digits and `_+.-`, 254 at most. No other container of the keeper
+                has it, nor one that has ended and is not deleted.
             bundle: A `Bundle`, or the path of its directory, which has to outlive this process.
             io: Its streams; `NullIO()` if left out. Pipes and terminals are held by the keeper; a file, FIFO or
                 descriptor of `RedirectIO` is the container's own.

@@ -16,7 +16,7 @@ EXCERPT = 1 << 12
 
 
 def failure_of(exc: BaseException) -> Failed:
-    """Put an exception into a message; one that is not of this library, and no usual one, is a `KeeperError` there."""
+    """Put an exception into a message; an unexpected class becomes a `KeeperError`."""
     name = type(exc).__name__
     data: dict[str, Any] = {"text": _text(str(exc) or name)}
     match exc:

@@ -2,7 +2,8 @@
 
 So the new one is the parent of the containers still, and knows their exit statuses exactly; and it has the descriptors,
 which execve(2) leaves open. What they are is written into a file in memory. Before that, a trial run of the new program
-reads the same file: one that doesn't start, or doesn't understand it, replaces nothing.
+reads the same file: a program that doesn't start, or doesn't understand it,
+replaces nothing.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ async def replace(server: Server, path: str, lock: int) -> None:
 
 
 def _handed(server: Server) -> Iterator[HandedContainer]:
-    """Yield the containers; one that is being started when this is a trial has no process yet."""
+    """Yield the containers; in a trial, some may be starting and have no process yet."""
     for holding in server.holdings.values():
         yield HandedContainer(
             record=holding.record,

@@ -53,7 +53,7 @@ async def reach(path: str, *, start: bool, seconds: float) -> Channel:
 
 
 async def _launch(path: str, seconds: float) -> bool:
-    """Start a keeper in the background; return whether it listens, and not another one that has begun meanwhile.
+    """Start a keeper in the background; return whether it listens, False if another process was faster.
 
     Raises:
         KeeperError: If it can't be started.

@@ -30,7 +30,7 @@ def client_of(runc: Runc) -> Client:
         TypeError: If it is no `Runc`, or of a class of the caller's own.
     """
     if type(runc) is not Runc:
-        raise TypeError(f"runc must be a Runc, and of no class of its own: {runc!r}")
+        raise TypeError(f"runc must be a Runc, and not of a subclass: {runc!r}")
     given = given_options(runc)
     if given.pop("runner") is not None:
         raise ValueError("a client with a runner of its own can't be sent to a keeper")

@@ -28,13 +28,13 @@ class Inherited:
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         """Take over the descriptors, and take the variables that tell of them out of the environment."""
-        told = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+        given = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
         self.listener: socket.socket | None = None
         self.streams: dict[str, dict[StreamName, int]] = {}
-        if told["LISTEN_PID"] != str(os.getpid()):
+        if given["LISTEN_PID"] != str(os.getpid()):
             return
-        names = told["LISTEN_FDNAMES"].split(":")
-        for number in range(int(told["LISTEN_FDS"] or 0)):
+        names = given["LISTEN_FDNAMES"].split(":")
+        for number in range(int(given["LISTEN_FDS"] or 0)):
             fd = FIRST + number
             os.set_inheritable(fd, False)
             self._sort(fd, names[number] if number < len(names) else "")

@@ -147,7 +147,7 @@ async def test_what_does_not_start_leaves_nothing(
 async def test_an_id_that_is_taken_is_refused(
     keeper: Keeper, client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
-    """A container of the keeper's, one that has ended, and one that it doesn't know stay as they are."""
+    """A container of the keeper that has ended, and a container that the keeper doesn't know, stay as they are."""
     name, other = container_id(), container_id()
     bundle = make_bundle(["true"])
     await keeper.start(client, name, bundle)
@@ -259,6 +259,21 @@ async def test_two_that_start_a_keeper_at_once_get_the_same(place: Path) -> None
     assert len(set(found)) == 1
 
 
+async def test_a_cancelled_connect_leaves_no_keeper_that_does_not_listen(place: Path) -> None:
+    """Whenever the cancel comes, the keeper that was being started ends by itself, or listens."""
+    for step in range(6):
+        task = asyncio.create_task(keepers.begin(place))
+        await asyncio.sleep(0.06 * step)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(60):
+            while list(keepers.pids(place)):
+                with contextlib.suppress(KeeperError):
+                    async with Keeper.connect(place):
+                        break
+        await keepers.end(place)
+
+
 async def test_without_a_keeper_it_is_said(place: Path) -> None:
     """Neither a directory nor a socket without a listener is waited for."""
     with pytest.raises(KeeperError, match="none listens at"):
@@ -325,7 +340,7 @@ async def test_a_killed_keeper_is_followed_by_one_that_adopts(
 async def test_a_start_that_a_keeper_was_killed_in_is_undone_by_the_next(
     place: Path, client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
-    """Whenever it is killed, the client is told, and what was half made is gone, or the container is whole."""
+    """Whenever it is killed, the call fails and a partially created container is gone, or the container is whole."""
     bundle = make_bundle(["sleep", "60"])
     lost = 0
     for step in range(12):
