@@ -75,6 +75,13 @@ if TYPE_CHECKING:
     from .exitstatus import ExitStatus as ExitStatus
     from .features import Features as Features, Version as Version
     from .ignored import Ignored as Ignored
+    from .keeper import (
+        Keeper as Keeper,
+        KeeperError as KeeperError,
+        KeeperLost as KeeperLost,
+        Kept as Kept,
+        StreamsInUse as StreamsInUse,
+    )
     from .merge import (
         MergedEvents as MergedEvents,
         StreamEnded as StreamEnded,
@@ -122,6 +129,7 @@ _NAMES = {
     "exitstatus": "ExitStatus",
     "features": "Features Version",
     "ignored": "Ignored",
+    "keeper": "Keeper KeeperError KeeperLost Kept StreamsInUse",
     "merge": "MergedEvents StreamEnded StreamFailed merge_events",
     "response": "Response",
     "_process.running": "ProcessRunner",

@@ -199,6 +199,23 @@ class Runc(Commands, Host):
             OSError: If no descriptor is left.
             CommandError: If runc fails in another way.
         """
+        container = await self._open(container_id, bundle, io, grace=grace, timeout=timeout, options=options)
+        try:
+            yield container
+        finally:
+            await shielded(container.aclose(grace=grace))
+
+    async def _open(
+        self,
+        container_id: str,
+        bundle: StrPath,
+        io: StdIO | None,
+        *,
+        grace: float,
+        timeout: Timeout,
+        options: CreateOptions,
+    ) -> Container:
+        """Create a container and start it; cut short, or failed, it leaves nothing behind: see `open_container`."""
         check_live(io)
         strict = options.pop("strict", False)
         source = self._calls.bundle(container_id, bundle, strict=strict)
@@ -212,9 +229,10 @@ class Runc(Commands, Host):
             )
         try:
             await container.start(timeout=timeout)
-            yield container
-        finally:
+        except BaseException:
             await shielded(container.aclose(grace=grace))
+            raise
+        return container
 
     @asynccontextmanager
     async def open_restored(

@@ -30,6 +30,7 @@ All public names, from the docstrings. Written by `make docs`.
 
 client
 handles
+keeper
 streams
 bundles
 events

@@ -21,6 +21,7 @@ if [ "${1:-}" = test ]; then
     need ps procps
     need skopeo skopeo
     need umoci umoci
+    need conmon conmon
 fi
 [ -z "$missing" ] || install_packages $missing
 

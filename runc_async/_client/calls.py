@@ -85,6 +85,8 @@ class Calls:
         runner: Runner | None = None,
     ) -> None:
         """Check and keep the options: see `Runc`."""
+        self._given = dict(locals())  # the arguments; nothing else is bound yet
+        del self._given["self"]
         if log_format not in {None, "text", "json"}:
             raise ValueError(f"log_format must be 'text' or 'json': {log_format!r}")
         if rootless not in {None, True, False, "auto"}:
@@ -312,6 +314,11 @@ class Calls:
     def __str__(self) -> str:
         """Show the program and its root directory, as arguments."""
         return repr(self._command) + ("" if self._root is None else f", root={self._root!r}")
+
+
+def given_options(calls: Calls) -> dict[str, Any]:
+    """Return the arguments that a client was made with, by their names: another process makes the same of them."""
+    return dict(vars(calls)["_given"])
 
 
 def _has_stdin(io: StdIO | None) -> bool:

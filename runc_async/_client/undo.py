@@ -41,7 +41,7 @@ class Undo:
         Only what this call has made is deleted: see `Attempt`. A container that existed before the call is not its own.
         That is asked of the file system, for it costs a microsecond and a call of runc ten milliseconds.
         """
-        existed = await self._exists(container_id)
+        existed = await self.exists(container_id)
         attempt = Attempt(self._calls.state_directory(), container_id)
         with attempt.compared():
             try:
@@ -52,7 +52,7 @@ class Undo:
                     await shielded(self._discard(attempt))
                 raise
 
-    async def _exists(self, container_id: str) -> bool:
+    async def exists(self, container_id: str) -> bool:
         """Tell whether there is a container of that id."""
         try:
             os.stat(os.path.join(self._calls.state_directory(), words.check_container_id(container_id)))

@@ -27,7 +27,7 @@ from runc_async import errors
 PAGES_WITH_BLOCKS = [page for page in PAGES if pages.blocks(page)]
 
 # Their blocks of the kind "py" have needs of their own: images and a shell, criu, a user who isn't root.
-RUN_ELSEWHERE = {"image-to-bundle.md", "checkpoint.md", "rootless.md"}
+RUN_ELSEWHERE = {"image-to-bundle.md", "checkpoint.md", "conmon.md", "rootless.md"}
 
 # Likewise their commands for a shell.
 COMMANDS_RUN_ELSEWHERE = {"image-to-bundle.md", "runtimes.md"}

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeAlias
 from unittest import mock
 
 import archives
+import keeper_targets
 from recorded import cases, raw
 from spec_documents import BAD, DATA, GOOD
 
@@ -95,6 +96,18 @@ def decoder(decode: Callable[[bytes], object]) -> Callable[[bytes], None]:
         else:
             shown = repr(value)
             assert shown.isprintable(), ascii(shown[:LIMIT])
+
+    return check
+
+
+def reader(read: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Make a target of what raises no other than sound errors."""
+
+    def check(data: bytes) -> None:
+        try:
+            read(data)
+        except RuncError as error:
+            sound(error)
 
     return check
 
@@ -372,6 +385,9 @@ TARGETS: dict[str, Target] = {
     "spec": Target(document(spec.Spec), configurations),
     "process": Target(document(spec.Process), processes),
     "validate": Target(validation, configurations),
+    "keeper-request": Target(reader(keeper_targets.request), keeper_targets.requests),
+    "keeper-answer": Target(reader(keeper_targets.answer), keeper_targets.answers),
+    "keeper-record": Target(reader(keeper_targets.record), keeper_targets.records),
     "log": Target(log, logs),
     "failure": Target(failure, failures),
     "criu-log": Target(criu_log, given(b"(00.000000) Version: 4.2\n(00.1) Error (criu/cr-dump.c:1): no\n(00.2) bye\n")),

@@ -1,0 +1,221 @@
+"""A keeper as a program: `python -m runc_async.keeper PATH`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Generator, Sequence
+from typing import NamedTuple, NoReturn
+
+from runc_async import subreaper
+
+from .._linux.scratch import scratch_directory
+from . import orphans
+from .errors import KeeperError
+from .handover import Handover, read, replace, take_over
+from .place import Place
+from .reaching import BUSY
+from .server import Server, log
+from .systemd import Inherited, Store
+
+BUSY_TEXT = b"another keeper is there"
+
+DESCRIPTION = """\
+Keep containers for services that come and go: their streams, their exit statuses, and a record of each.
+SIGTERM ends the keeper and no container; SIGHUP replaces it by the program that is installed now.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a keeper until it is ended by a signal."""
+    parser = argparse.ArgumentParser("python -m runc_async.keeper", description=DESCRIPTION)
+    parser.add_argument("path", metavar="PATH", help="the keeper's directory, of mode 0700; made if it isn't there")
+    parser.add_argument("--detach", action="store_true", help="run in the background, and return when it listens")
+    parser.add_argument("--resume", metavar="FD", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--try", dest="trial", metavar="FD", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    path = os.path.abspath(options.path)
+    try:
+        if options.trial is not None:
+            read(options.trial)
+            return 0
+        handover = None if options.resume is None else read(options.resume)
+        if options.detach:
+            return detach(path)
+        code = run(path, handover)
+    except (KeeperError, OSError) as exc:
+        print(exc, file=sys.stderr)  # noqa: T201 - it is a program
+        return 1
+    if code == BUSY:
+        print(f"another keeper is at {path}", file=sys.stderr)  # noqa: T201 - as above
+    return code
+
+
+class Setup(NamedTuple):
+    """What a keeper begins with.
+
+    Attributes:
+        place: Its directory.
+        lock: The descriptor that holds the lock.
+        listener: The listening socket.
+        inherited: What the service manager has given.
+        handover: What the keeper that this process was before has handed over.
+        ready: A descriptor for the report that it listens; -1 for none.
+    """
+
+    place: Place
+    lock: int
+    listener: socket.socket
+    inherited: Inherited
+    handover: Handover | None
+    ready: int
+
+
+def run(path: str, handover: Handover | None = None, ready: int = -1) -> int:
+    """Keep containers at a place.
+
+    Args:
+        path: The place.
+        handover: What the keeper that this process was before has handed over.
+        ready: A descriptor to which a line feed is written when the keeper listens.
+
+    Raises:
+        KeeperError: If the place isn't private.
+        OSError: If it can't be used.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+    logging.captureWarnings(True)
+    inherited = Inherited(os.environ)
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(Place.make(path))
+        if handover is None:
+            try:
+                lock = place.lock()
+            except BlockingIOError:
+                return BUSY
+            listener = inherited.listener or place.listen()
+        else:
+            lock = handover.lock
+            listener = socket.socket(fileno=handover.listener)
+        stack.callback(os.close, lock)
+        stack.enter_context(scratch(place, resumed=handover is not None))
+        stack.enter_context(subreaper())
+        asyncio.run(_keep(Setup(place, lock, listener, inherited, handover, ready)))
+    return 0
+
+
+@contextlib.contextmanager
+def scratch(place: Place, *, resumed: bool) -> Generator[None]:
+    """Have temporary files made in a directory of the keeper's own: the next one removes what a killed one has left."""
+    if not resumed:
+        place.remove_scratch()
+    with contextlib.nullcontext(os.environ.get("TMPDIR", "")) if resumed else scratch_directory() as directory:
+        if not resumed:
+            place.note_scratch(directory)
+        os.environ["TMPDIR"] = tempfile.tempdir = directory
+        try:
+            yield
+        finally:
+            place.remove_scratch()
+
+
+async def _keep(setup: Setup) -> None:
+    """Serve until SIGTERM or SIGINT; be replaced at SIGHUP."""
+    store = Store(os.environ)
+    server = Server(setup.place, setup.listener, store)
+    ending = asyncio.Event()
+    replacing = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number, event in ((signal.SIGTERM, ending), (signal.SIGINT, ending), (signal.SIGHUP, replacing)):
+        loop.add_signal_handler(number, event.set)
+    if setup.handover is None:
+        for record in setup.place.records():
+            server.adopt(record, setup.inherited.take(record.id))
+    else:
+        take_over(setup.handover, server)
+    setup.inherited.close()
+    orphans.mark(setup.place.path)  # after the search for those of the keeper before
+    server.resume()
+    store.ready()
+    log.info("keeps %d containers at %s", len(server.holdings), setup.place.path)
+    if setup.ready >= 0:
+        try:
+            os.write(setup.ready, b"\n")
+        except BrokenPipeError:  # the process that has started us was cancelled
+            ending.set()
+        os.close(setup.ready)
+    watches = [
+        asyncio.create_task(ending.wait()),
+        asyncio.create_task(_replace(replacing, server, setup.place.path, setup.lock)),
+    ]
+    try:
+        await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in watches:
+            task.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+        await server.close()
+
+
+async def _replace(wanted: asyncio.Event, server: Server, path: str, lock: int) -> NoReturn:
+    """Have the keeper replaced whenever that is wanted; what fails is logged, and the keeper goes on."""
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        try:
+            await replace(server, path, lock)
+        except (KeeperError, OSError) as exc:
+            log.warning("not replaced: %s", exc)
+
+
+def detach(path: str) -> int:
+    """Run a keeper in a session of its own, whose parent is gone; return when it listens, or has failed."""
+    ours, ready = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child:
+        os.close(ready)
+        with open(ours, "rb") as answer:
+            said = answer.read()
+        os.waitpid(child, 0)
+        if said == b"\n":
+            return 0
+        print(said.decode(errors="replace") or "it has ended", file=sys.stderr)  # noqa: T201 - as above
+        return BUSY if said == BUSY_TEXT else 1
+    os.close(ours)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    return _background(path, ready)
+
+
+def _background(path: str, ready: int) -> int:
+    """Be the keeper, with its log in its directory."""
+    try:
+        with Place.make(path):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            log_file = os.open(os.path.join(path, "log"), flags, 0o600)
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for source, target in ((nothing, 0), (nothing, 1), (log_file, 2)):
+            os.dup2(source, target)
+        os.close(nothing)
+        os.close(log_file)
+        os.chdir("/")
+        code = run(path, None, ready)
+    except (KeeperError, OSError) as exc:
+        with contextlib.suppress(OSError):  # it was reported already that we listen, and the pipe is closed
+            os.write(ready, str(exc).encode(errors="backslashreplace"))
+        raise
+    if code == BUSY:
+        os.write(ready, BUSY_TEXT)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

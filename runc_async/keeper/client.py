@@ -1,0 +1,417 @@
+"""`Keeper`: a service's side of its keeper."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import warnings
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, TypeVar, Unpack
+
+from runc_async.client import Runc
+from runc_async.container import Container
+from runc_async.errors import CleanupWarning, ContainerNotFound, UnsupportedError
+from runc_async.exitstatus import ExitStatus
+from runc_async.stdio import StdIO
+
+from .._bundles.check import SavesItself
+from .._commands.options import DEFAULT, CreateOptions, Timeout, check_timeout
+from .._commands.words import StrPath, absolute, check_container_id
+from .._containers.first_process import Init
+from .._shield import shielded
+from .channel import Channel, Passed
+from .errors import KeeperError, KeeperLost
+from .protocol import (
+    DESCRIPTOR_LIMIT,
+    Answer,
+    Attach,
+    Attached,
+    Close,
+    Delete,
+    Detach,
+    Done,
+    Ended,
+    Hello,
+    Kept,
+    List,
+    Listing,
+    Request,
+    Start,
+    StreamName,
+    Wait,
+    Welcome,
+    encode,
+)
+from .reaching import RETRY_TIME, START_TIME, answer_to, checked, reach
+from .sending import client_of, options_of, streams_of, to_options
+from .streams import LentStream, lent, memory_of
+
+A = TypeVar("A", bound=Answer)
+
+GIVE_BACK_TIME = 10.0
+"""Seconds for the keeper to take streams back."""
+
+UNDO_TIME = 45.0
+"""Seconds for the keeper to undo a start that was cancelled: the runtime has ten, and its deletion twenty."""
+
+
+class AttachedContainer(Container):
+    """The handle that `Keeper.attach` gives: its exit status comes from the keeper, which is the process's parent."""
+
+    def __init__(self, keeper: Keeper, answer: Attached, init: Init | None, streams: dict[str, Any]) -> None:
+        super().__init__(Runc(**to_options(answer.client)), answer.id, init=init, **streams)
+        self.pid = answer.pid
+        self._keeper = keeper
+
+    async def wait(self) -> ExitStatus:
+        """Wait for the end of its first process, and tell how it ended: see `Keeper.wait`.
+
+        If there is no keeper any more, what the kernel tells is returned, as by `Container.wait`.
+        """
+        try:
+            return await self._keeper.wait(self.id)
+        except (KeeperError, ContainerNotFound, OSError):
+            return ExitStatus() if self._init is None else await self._init.wait()
+
+    def release(self) -> None:
+        """Let go of the first process; whoever waits for it goes on."""
+        if self._init is not None:
+            self._init.close()
+
+
+class Keeper:
+    """A service's side of its keeper, a small process that holds containers for services that come and go.
+
+    A keeper is the parent of its containers' processes, so it knows how each has ended, and it holds the streams of
+    each. A service that is ended or killed loses neither: the next one attaches to the containers, and goes on.
+
+    `Keeper.connect` gives one. It holds no open resource: each request is a connection of its own, so a keeper that is
+    started anew meanwhile, or upgraded, is found again.
+
+    Attributes:
+        path: The keeper's directory, as an absolute path.
+        pid: The keeper's process id, as the keeper itself sees it.
+        release: The release of runc_async that the keeper runs.
+    """
+
+    def __init__(self, path: str, *, start: bool, timeout: float) -> None:
+        self.path = path
+        self.pid = 0
+        self.release = ""
+        self._start_it = start
+        self._timeout = timeout
+        self._known: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Show the directory and the pid."""
+        return f"<Keeper {self.path!r} pid {self.pid}>"
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(
+        cls, path: StrPath, *, start: bool = False, timeout: float = START_TIME
+    ) -> AsyncGenerator[Keeper]:
+        """Find the keeper at a place, and start one there if there is none and `start` is given.
+
+        A keeper that is started runs in the background, in a session of its own, and outlives this process; the end of
+        the block ends nothing. A systemd service should have its keeper in a unit of its own instead, since the service
+        manager ends all processes of a unit.
+
+        Cancelled before the block begins, a keeper that is being started ends by itself, and a listening one stays.
+
+        Args:
+            path: The keeper's directory: of this user, with mode 0700. A keeper makes it if it isn't there.
+            start: Start a keeper if none listens; also later, when a request finds that there is none any more.
+            timeout: Seconds for a keeper to be started, or to come back; 10.0 if left out.
+
+        Raises:
+            KeeperError: If no keeper listens there, if it can't be started, or if the directory isn't private.
+            ValueError: If an argument can't be right.
+            OSError: If the directory or the socket can't be used.
+        """
+        seconds = check_timeout(timeout)
+        if seconds is None:
+            raise ValueError("timeout must be a positive number of seconds: None")
+        keeper = cls(absolute(path), start=start, timeout=seconds)
+        welcome = await keeper._ask(Hello(), Welcome)
+        keeper.pid, keeper.release, keeper._known = welcome.pid, welcome.release, welcome.requests
+        yield keeper
+
+    async def start(
+        self,
+        runc: Runc,
+        container_id: str,
+        bundle: StrPath,
+        *,
+        io: StdIO | None = None,
+        pipe_size: int | None = None,
+        timeout: Timeout = DEFAULT,
+        **options: Unpack[CreateOptions],
+    ) -> None:
+        """Create a container and start it, with the keeper as its parent and as the holder of its streams.
+
+        The keeper runs the runtime with the options of `runc`, in its own environment and in `/`. What the container
+        prints while no service is attached waits in its pipe or terminal, and then holds the program back.
+
+        Cancelling undoes it: the container is deleted, and the call returns when that is done. So does the keeper if
+        this process is killed before the container runs.
+
+        Args:
+            runc: A client of the runtime, without a runner of its own.
+            container_id: Its id: letters, digits and `_+.-`, 254 at most. No other container of the keeper
+                has it, nor one that has ended and is not deleted.
+            bundle: A `Bundle`, which is saved first if its spec has changed, or the path of its directory; it has to
+                outlive this process.
+            io: Its streams; `NullIO()` if left out. Pipes and terminals are held by the keeper; a file, FIFO or
+                descriptor of `RedirectIO` is the container's own.
+            pipe_size: Bytes that each pipe holds, at most /proc/sys/fs/pipe-max-size for users other than root; the
+                kernel's 65,536 if None.
+            timeout: Seconds for `create` and for `start`, or None for no limit; that of `runc` if left out.
+            options: Those of `create`.
+
+        Raises:
+            ContainerExists: If there is a container of that id.
+            KeeperError: If the keeper can't be reached, or ends meanwhile.
+            UnsupportedError: If the runtime, or an older keeper, has no such option.
+            ValueError: If an argument can't be right, such as `CapturedIO`, or a client with a runner of its own.
+            TypeError: If an argument is of a wrong type.
+            OSError: If no descriptor is left, here or in the keeper, or no room on the disk for the record.
+            CommandError: If the runtime fails, as for `Runc.open_container`.
+        """
+        fds: list[int] = []
+
+        def pass_on(fd: int) -> int:
+            fds.append(fd)
+            return len(fds) - 1
+
+        if pipe_size is not None and pipe_size < 1:
+            raise ValueError(f"pipe_size must be a positive number of bytes: {pipe_size}")
+        request = Start(
+            id=check_container_id(container_id),
+            bundle=os.fsencode(absolute(bundle)),
+            client=client_of(runc),
+            streams=streams_of(io, pipe_size, pass_on),
+            options=options_of(options, timeout, pass_on),
+        )
+        if len(fds) > DESCRIPTOR_LIMIT:
+            raise ValueError(f"a keeper takes at most {DESCRIPTOR_LIMIT} descriptors at once, not {len(fds)}")
+        async with bundle.saved() if isinstance(bundle, SavesItself) else contextlib.nullcontext():
+            channel = await self._send(request, fds)
+            try:
+                try:
+                    await answer_to(channel, Done)
+                except asyncio.CancelledError:
+                    channel.finish()
+                    await shielded(self._undo(channel, container_id))
+                    raise
+            finally:
+                channel.close()
+
+    async def _undo(self, channel: Channel, container_id: str) -> None:
+        """Wait until the keeper has undone a start; delete the container if it was started by then."""
+        try:
+            async with asyncio.timeout(UNDO_TIME):
+                with contextlib.suppress(Exception):  # it is undone, or has failed by itself
+                    await answer_to(channel, Done)
+                    await self.delete(container_id, force=True)
+        except TimeoutError:
+            _warn(f"the keeper doesn't answer: container {container_id!r} may be left behind")
+
+    @contextlib.asynccontextmanager
+    async def attach(self, container_id: str, *, streams: bool = True) -> AsyncGenerator[Container]:
+        """Give a handle on a container of the keeper's, with its streams; at the end of the block they go back.
+
+        The streams are the container's own pipes or its terminal, not a copy. Only one connection at a time has them;
+        any number can attach without. A service that is killed inside the block has its streams free for the next one
+        at once.
+
+        At the end of the block, bytes that `lines()` has read and not handed over go back too, and come first for the
+        next. A stream that is closed inside the block is closed for good: so a program gets the end of its input. The
+        container lives on, unless it was deleted. The handle's `wait()` can be called after the block.
+
+        No cancel interrupts the end of the block, and it takes a bounded time; what can't be done is reported as a
+        `CleanupWarning`. If the keeper has died meanwhile, the streams end with the block.
+
+        Args:
+            container_id: Its id.
+            streams: Whether to take the streams.
+
+        Raises:
+            ContainerNotFound: If the keeper has no such container.
+            StreamsInUse: If another connection has the streams.
+            KeeperError: If the keeper can't be reached.
+            InvalidContainerID: If the id can't be one.
+            OSError: If no descriptor is left, here or in the keeper.
+        """
+        request = Attach(id=check_container_id(container_id), streams=streams)
+        channel, container, loans = await self._attached(request)
+        try:
+            for stream in loans:
+                stream.when_closed = lambda name: _close_there(channel, name)
+            yield container
+        finally:
+            container.release()
+            await shielded(_give_back(channel, container_id, loans))
+
+    async def _attached(self, request: Attach) -> tuple[Channel, AttachedContainer, list[LentStream]]:
+        """Ask for a container until there is an answer; the connection stays open."""
+        channel = await self._send(request)
+        try:
+            data, passed = await channel.receive()
+            with passed:
+                answer = checked(data, Attached)
+                container, loans = self._take(answer, passed)
+        except BaseException:
+            channel.close()
+            raise
+        return channel, container, loans
+
+    def _take(self, answer: Attached, passed: Passed) -> tuple[AttachedContainer, list[LentStream]]:
+        """Make the handle of the descriptors that have come."""
+        index = {name: number for number, name in enumerate(answer.descriptors)}
+        names: tuple[StreamName, ...] = ("stdin", "stdout", "stderr", "pty")
+        loans: list[LentStream] = []
+        init: Init | None = None
+        try:
+            if "pidfd" in index:
+                init = Init(answer.pid, passed.take(index["pidfd"]))
+            for name in names:
+                if name in index:
+                    places = [index[part] for part in (name, f"{name}.ahead") if part in index]
+                    loans.append(lent(name, *map(passed.get, places)))
+                    for place in places:
+                        passed.take(place)
+            return AttachedContainer(self, answer, init, {stream.name: stream for stream in loans}), loans
+        except BaseException:
+            for stream in loans:
+                stream.give_back()
+            if init is not None:
+                init.close()
+            raise
+
+    async def list(self) -> list[Kept]:
+        """Return the containers of the keeper, those that have ended too, in the order of their ids.
+
+        Cancelling changes nothing.
+
+        Raises:
+            KeeperError: If the keeper can't be reached.
+        """
+        found: list[Kept] = []
+        while True:
+            listing = await self._ask(List(after=found[-1].id if found else ""), Listing)
+            found += listing.containers
+            if not (listing.more and listing.containers):
+                return found
+
+    async def wait(self, container_id: str) -> ExitStatus:
+        """Wait for the end of a container's first process, and tell how it ended.
+
+        The keeper is the parent of the process, so the status is exact on every kernel. It is unknown only if the
+        keeper was killed, and a new one has found that the process had ended meanwhile.
+
+        If the keeper is started anew or upgraded, the wait goes on. Any number of tasks and processes may wait.
+        Cancelling changes nothing.
+
+        Raises:
+            ContainerNotFound: If the keeper has no such container.
+            KeeperError: If the keeper can't be reached for `timeout` seconds.
+            InvalidContainerID: If the id can't be one.
+        """
+        request = Wait(id=check_container_id(container_id))
+        loop = asyncio.get_running_loop()
+        lost: float | None = None
+        while True:
+            try:
+                channel = await self._send(request)
+                lost = None
+                try:
+                    return (await answer_to(channel, Ended)).status
+                finally:
+                    channel.close()
+            except KeeperLost:
+                lost = loop.time() if lost is None else lost
+            except KeeperError:
+                if lost is None or loop.time() - lost > self._timeout:
+                    raise
+            await asyncio.sleep(RETRY_TIME)
+
+    async def delete(self, container_id: str, *, force: bool = False) -> None:
+        """Delete a container that has ended, with all that the keeper has of it.
+
+        Cancelling lets the keeper finish or ends it; the container may be deleted.
+
+        Args:
+            container_id: Its id.
+            force: Kill it first if it runs.
+
+        Raises:
+            ContainerNotFound: If the keeper has no such container.
+            ContainerRunning: If it runs, without `force`.
+            KeeperError: If the keeper can't be reached.
+            InvalidContainerID: If the id can't be one.
+            CommandError: If the runtime fails in another way.
+        """
+        await self._ask(Delete(id=check_container_id(container_id), force=force), Done)
+
+    async def _ask(self, request: Request, kind: type[A]) -> A:
+        """Send a request that needs no more than its answer."""
+        channel = await self._send(request)
+        try:
+            return await answer_to(channel, kind)
+        finally:
+            channel.close()
+
+    async def _send(self, request: Request, fds: Sequence[int] = ()) -> Channel:
+        """Send a request over a connection of its own, and return that.
+
+        Raises:
+            UnsupportedError: If the keeper knows no such request.
+        """
+        tag = str(request.__struct_config__.tag)
+        if self._known and tag not in self._known:
+            raise UnsupportedError(f"request {tag!r}", f"the keeper (runc_async {self.release})")
+        data = encode(request)
+        channel = await reach(self.path, start=self._start_it, seconds=self._timeout)
+        try:
+            await channel.send(data, fds)
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+
+def _close_there(channel: Channel, name: StreamName) -> None:
+    """Have the keeper close its own end of a stream."""
+    with contextlib.suppress(KeeperError, OSError):  # it is gone, with its ends
+        channel.send_nowait(encode(Close(stream=name)))
+
+
+async def _give_back(channel: Channel, container_id: str, loans: list[LentStream]) -> None:
+    """Give the streams back, with what was read and not consumed."""
+    ahead: dict[StreamName, bytes] = {}
+    for stream in loans:
+        closed = stream.closed
+        data = stream.give_back()
+        if data and not closed:
+            ahead[stream.name] = data
+    files: list[int] = []
+    try:
+        for data in ahead.values():
+            files.append(memory_of(data))  # noqa: PERF401 - those that were made are closed
+        if loans:
+            await channel.send(encode(Detach(ahead=tuple(ahead))), files)
+            async with asyncio.timeout(GIVE_BACK_TIME):
+                await answer_to(channel, Done)
+    except (KeeperError, OSError) as exc:
+        _warn(f"the streams of container {container_id!r} can't go back: {exc}")
+    finally:
+        for fd in files:
+            os.close(fd)
+        channel.close()
+
+
+def _warn(text: str) -> None:
+    """Report what is left behind."""
+    warnings.warn(text, CleanupWarning, stacklevel=3)
