@@ -10,32 +10,30 @@ from runc_async import Runc, StatsEvent, Status, StreamEnded, merge_events
 from runc_async.figures import cpu_percent, memory_working_set
 
 
-def row(before: StatsEvent | None, now: StatsEvent) -> tuple[str, str, str]:
-    """Say what is known of a container: the first reading tells no CPU time yet."""
-    cpu = None if before is None else cpu_percent(before, now)
-    memory = memory_working_set(now)
-    dash = "\N{EN DASH}"
-    return now.id, dash if cpu is None else f"{cpu:.1f} %", dash if memory is None else f"{memory / 2**20:.1f} MiB"
+def table(rows: dict[str, tuple[float | None, int | None]]) -> Table:
+    """Put the containers into a table, with a dash for what isn't known."""
+    view, dash = Table("container", "CPU", "memory"), "\N{EN DASH}"
+    for name, (cpu, memory) in sorted(rows.items()):
+        shown = dash if memory is None else f"{memory / 2**20:.1f} MiB"
+        view.add_row(name, dash if cpu is None else f"{cpu:.1f} %", shown)
+    return view
 
 
 async def main(root: str | None = None) -> None:
     """Watch until all containers have ended."""
     runc = Runc(root=root)
     running = [state.id for state in await runc.list() if state.status == Status.RUNNING]
-    latest: dict[str, StatsEvent] = {}
-    rows: dict[str, tuple[str, str, str]] = {}
+    last: dict[str, StatsEvent] = {}
+    rows: dict[str, tuple[float | None, int | None]] = {}
     async with merge_events(runc.events(name, interval=1, on_lag="latest") for name in running) as events:
-        with Live() as live:
+        with Live(table(rows)) as live:
             async for event in events:
                 if isinstance(event, StatsEvent):
-                    rows[event.id] = row(latest.get(event.id), event)
-                    latest[event.id] = event
-                elif isinstance(event, StreamEnded):
-                    live.console.print(*rows.pop(event.id, (event.id,)), "has ended")
-                view = Table("container", "CPU", "memory")
-                for _, figures in sorted(rows.items()):
-                    view.add_row(*figures)
-                live.update(view)
+                    cpu = cpu_percent(last[event.id], event) if event.id in last else None
+                    rows[event.id], last[event.id] = (cpu, memory_working_set(event)), event
+                elif isinstance(event, StreamEnded) and rows.pop(event.id, None):
+                    live.console.print(event.id, "has ended")
+                live.update(table(rows))
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -227,7 +227,7 @@ class Bundle:
         one isn't written before the block has ended, or has called the function that it gets, which lets config.json
         go earlier::
 
-            async with bundle.saved() as read:
+            async with Bundle.busybox(["true"]) as bundle, bundle.saved() as read:
                 ...  # start a runtime; once it has read config.json:
                 read()
 

@@ -24,7 +24,7 @@ class Arrival(NamedTuple):
     monotonic: float
 
     @classmethod
-    def now(cls) -> Arrival:
+    def stamp(cls) -> Arrival:
         """Read both clocks."""
         return cls(dt.datetime.now(dt.UTC), clock())
 

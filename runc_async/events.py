@@ -75,7 +75,7 @@ class EventStream(AsyncIterator[Event]):
         self._closed = False
         self._over = False
         self._lines: Iterator[bytes] = iter(())
-        self._time, self._monotonic = Arrival.now()  # of those lines
+        self._time, self._monotonic = Arrival.stamp()  # of those lines
         self._reader: EventReader | None = None
         self._backlog: Backlog | None = None
         self._error: BaseException | None = None
@@ -219,7 +219,7 @@ class EventStream(AsyncIterator[Event]):
             line = self._reader.untold_oom()
             if line is not None:
                 self._lines = iter((line,))
-                self._time, self._monotonic = Arrival.now()
+                self._time, self._monotonic = Arrival.stamp()
                 return
             self._error = self._reader.error
             await shielded(self._release())

@@ -56,8 +56,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the mark that has arguments; let children die of a hang-up, though `nohup` may have begun all this."""
+    """Register the mark that has arguments; ignore no signal, though `nohup` or a job in the background may do so."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers",
         "needs(feature): skipped where the runtime has no such command or option, or the host no such controller",

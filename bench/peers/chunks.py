@@ -39,6 +39,7 @@ class _Output:
     def __init__(self, chunks: list[bytes]) -> None:
         self._chunks: Iterator[bytes] = iter(chunks)
         self.stdout = self
+        self.stderr = None
 
     async def receive(self, _limit: int) -> bytes:
         """Return the next chunk."""

@@ -87,7 +87,7 @@ def decode_event(line: bytes, arrival: Arrival | None = None) -> Event:
             raise
         return UnknownEvent(id=event.id, type=event.type, raw=line)
     if isinstance(decoded, StatsLine):
-        return StatsEvent(decoded.id, decoded.data, *(arrival or Arrival.now()), line)
+        return StatsEvent(decoded.id, decoded.data, *(arrival or Arrival.stamp()), line)
     return decoded
 
 

@@ -18,7 +18,7 @@ from .._containers.state_mounts import unmount
 from .._linux.procfs import ProcessIdentity
 from .._linux.subreaper import reap_adopted
 from .._shield import retried_once, shielded
-from ..errors import CleanupWarning, CommandError, ContainerNotFound, RuncCrashed, RuncError, RuncTimeout
+from ..errors import CleanupWarning, CommandError, ContainerNotFound, ResourceError, RuncCrashed, RuncError, RuncTimeout
 from ..runner import Invocation
 from .calls import KILL, LET_FINISH, OWN_OUTPUT, UNDO_TIMEOUT, Calls
 
@@ -47,7 +47,8 @@ class Undo:
             try:
                 with attempt.noted():
                     yield
-            except (asyncio.CancelledError, RuncTimeout, RuncCrashed):
+            except (asyncio.CancelledError, RuncTimeout, RuncCrashed, ResourceError):
+                # With no process or thread to be had, runc can't take back what it has made either.
                 if attempt.asked and not (existed or keep or any(refused_as_existing(*end) for end in attempt.ends)):
                     await shielded(self._discard(attempt))
                 raise

@@ -143,7 +143,7 @@ class EventReader:
             return await self._end()
         finally:
             self._waiting = False
-        lines = Lines(self._framer.feed(chunk), Arrival.now())
+        lines = Lines(self._framer.feed(chunk), Arrival.stamp())
         self._reads += 1
         if STATS in lines.block:
             self._failures = 0
@@ -191,7 +191,7 @@ class EventReader:
 
         What a runc that was killed leaves without an end is the beginning of a line, and no event.
         """
-        nothing = Lines(b"", Arrival.now())
+        nothing = Lines(b"", Arrival.stamp())
         completed = await self._process.wait()
         if self._logging is not None:
             await asyncio.wait((self._logging,))

@@ -55,7 +55,7 @@ class ArgumentFiles:
                 return self.workload.path
             case PidfdSocket():
                 if self.workload is None:
-                    raise ValueError("a PidfdSocket has to stand behind a WatchedPidFile")
+                    raise ValueError("a PidfdSocket has to stand behind a PidFile")
                 path = self.workload.listen()
                 directory = lifted(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY), self._above)
                 return f"{self._path(directory)}/{os.path.basename(path)}"  # as any mount namespace sees it

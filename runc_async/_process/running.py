@@ -162,7 +162,7 @@ class RunningProcess:
 
     @property
     def workload(self) -> Workload | None:
-        """The container's process, if the invocation has a `WatchedPidFile`."""
+        """The container's process, if the invocation has a `PidFile`."""
         return self._files.workload
 
     @property

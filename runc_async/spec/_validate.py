@@ -25,8 +25,8 @@ def validate(
     the same. Other keys that the specification does not name are left alone: a runtime ignores them, and a newer
     specification may name them::
 
-        print(spec.validate({"ociVersion": "1.0.2", "hostnme": "web"}, unknown=True)[0])
-        # expected the key hostname, got "hostnme" at $.hostnme
+        found = spec.validate({"ociVersion": "1.0.2", "hostnme": "web"}, unknown=True)
+        print(found[0].expected)  # the key hostname
 
     Args:
         document: A configuration as JSON text, as plain values or as a `Spec`; or any other object of this package

@@ -262,7 +262,7 @@ async def test_a_number_that_changed_hands(
     def at_boot(_: int) -> float:
         return 0.0
 
-    monkeypatch.setattr("runc_async._linux.pidfd.time.clock_gettime", at_boot)
+    monkeypatch.setattr("runc_async._linux.procfs.time.clock_gettime", at_boot)
     assert await client.container("web").wait() == ExitStatus()
 
 

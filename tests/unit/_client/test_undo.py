@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -105,11 +106,15 @@ async def test_what_does_not_exist_is_not_deleted(hanging: tuple[FakeRunner, Run
 
 async def test_a_call_that_has_started_nothing_deletes_nothing(tmp_path: Path) -> None:
     """A call that is cancelled before a runtime process was started asks nothing and deletes nothing."""
-    task = asyncio.create_task(Runc(tmp_path / "nothing", root=tmp_path).create("web", BUNDLE))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):  # and no warning of a clean-up that can't be started
-        await task
+    runner = FakeRunner()
+    client = Runc(root=tmp_path, runner=runner, max_concurrency=1)
+    async with client._calls.turn():  # for which the call has to wait
+        task = asyncio.create_task(client.create("web", BUNDLE))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert commands(runner) == []
 
 
 @pytest.mark.any_loop
@@ -133,7 +138,8 @@ async def test_whose_container_it_is(tmp_path: Path, whose: str) -> None:
         verb = "create" if whose == "a rival's" else "look"
         with subprocess.Popen(["/bin/sh", "-c", "read _", verb, "web"], stdin=subprocess.PIPE) as other:  # noqa: ASYNC220
             task = asyncio.create_task(Runc(program, root=tmp_path).run("web", BUNDLE, grace=0.1))
-            first = {"its own": int(await said.word()), "another's": other.pid}.get(whose)
+            started = int(await said.word())
+            first = {"its own": started, "another's": other.pid}.get(whose)
             (tmp_path / "web").mkdir()
             if first is not None:
                 process = ProcessIdentity.of(first)
@@ -144,6 +150,8 @@ async def test_whose_container_it_is(tmp_path: Path, whose: str) -> None:
             with warned if whose == "a rival's" else contextlib.nullcontext():
                 await asyncio.wait([task])
             assert task.cancelled()
+        with contextlib.suppress(ProcessLookupError):  # this runtime deletes no container, and so ends no process
+            os.kill(started, signal.SIGKILL)
         said.tell("end")
         assert await said.word() == ("delete" if whose in {"its own", "nobody's"} else "end")
 

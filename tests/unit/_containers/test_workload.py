@@ -579,5 +579,5 @@ async def test_no_descriptor_for_a_pidfd_that_was_sent(monkeypatch: pytest.Monke
 
 async def test_a_socket_for_nobody() -> None:
     """A socket alone says nothing: the pid comes by the file."""
-    with pytest.raises(ValueError, match="WatchedPidFile"):
+    with pytest.raises(ValueError, match="PidFile"):
         await ProcessRunner().open(Invocation(command="create", argv=("/bin/true", PrivateLog(), PidfdSocket())))

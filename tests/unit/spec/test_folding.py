@@ -23,7 +23,8 @@ from runc_async.errors import DecodeError
 from runc_async.spec._folding import FoldedKeys
 
 JUDGE = Path(__file__).parents[2] / "data" / "folding.go"
-GENERATED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+GENERATED = settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
 # Characters that folding takes for the same, and some that only look as if: for `casefold`, or in capitals.
 VARIANTS = {"s": "sS\u017f\u0455", "k": "kK\u212a\u03ba", "i": "iI\u0131\u0130", "b": "bB\u00df", "f": "fF\ufb00"}
 
