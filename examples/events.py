@@ -10,13 +10,11 @@ from runc_async import Runc, StatsEvent, Status, StreamEnded, merge_events
 from runc_async.figures import cpu_percent, memory_working_set
 
 
-def table(rows: dict[str, tuple[float | None, int | None]]) -> Table:
-    """Put the containers into a table, with a dash for what isn't known."""
-    view, dash = Table("container", "CPU", "memory"), "\N{EN DASH}"
-    for name, (cpu, memory) in sorted(rows.items()):
-        shown = dash if memory is None else f"{memory / 2**20:.1f} MiB"
-        view.add_row(name, dash if cpu is None else f"{cpu:.1f} %", shown)
-    return view
+def row(before: StatsEvent | None, now: StatsEvent) -> tuple[str, ...]:
+    """Say what is known of a container, with a dash for the rest: the first reading tells no CPU time yet."""
+    cpu, memory = None if before is None else cpu_percent(before, now), memory_working_set(now)
+    known = (None if cpu is None else f"{cpu:.1f} %", None if memory is None else f"{memory / 2**20:.1f} MiB")
+    return now.id, *(shown or "\N{EN DASH}" for shown in known)
 
 
 async def main(root: str | None = None) -> None:
@@ -24,16 +22,18 @@ async def main(root: str | None = None) -> None:
     runc = Runc(root=root)
     running = [state.id for state in await runc.list() if state.status == Status.RUNNING]
     last: dict[str, StatsEvent] = {}
-    rows: dict[str, tuple[float | None, int | None]] = {}
+    rows: dict[str, tuple[str, ...]] = {}
     async with merge_events(runc.events(name, interval=1, on_lag="latest") for name in running) as events:
-        with Live(table(rows)) as live:
+        with Live(Table("container", "CPU", "memory")) as live:
             async for event in events:
                 if isinstance(event, StatsEvent):
-                    cpu = cpu_percent(last[event.id], event) if event.id in last else None
-                    rows[event.id], last[event.id] = (cpu, memory_working_set(event)), event
-                elif isinstance(event, StreamEnded) and rows.pop(event.id, None):
-                    live.console.print(event.id, "has ended")
-                live.update(table(rows))
+                    rows[event.id], last[event.id] = row(last.get(event.id), event), event
+                elif isinstance(event, StreamEnded):
+                    live.console.print(*rows.pop(event.id, (event.id,)), "has ended")
+                view = Table("container", "CPU", "memory")
+                for _, shown in sorted(rows.items()):
+                    view.add_row(*shown)
+                live.update(view)
 
 
 asyncio.run(main(*sys.argv[1:]))
