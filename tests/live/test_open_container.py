@@ -299,7 +299,7 @@ async def test_the_first_process_is_not_looked_up(
         raise AssertionError("a process is looked up by its number")
 
     for place in (
-        "_linux.held_pidfd.HeldPidfd.open",
+        "_linux.pidfd.HeldPidfd.open",
         "_linux.pidfd._stat",
         "_linux.pidfd.open_pidfd",
         "_containers.workload.children",
@@ -474,7 +474,7 @@ def refuse(*_: object) -> NoReturn:
         ["_containers.first_process.memory_cgroup"],
         pytest.param(["_containers.first_process.read_oom_kills"], marks=pytest.mark.needs("memory controller")),
         ["client.Pty"],
-        ["_linux.held_pidfd.HeldPidfd.open", "_containers.workload.FDSocket.receive_nowait"],
+        ["_linux.pidfd.HeldPidfd.open", "_containers.workload.FDSocket.receive_nowait"],
     ],
     ids=lambda places: places[-1],
 )
