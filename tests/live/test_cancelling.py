@@ -13,6 +13,7 @@ import leaks
 import pytest
 from containers import heard
 
+from runc_async._client.undo import Undo
 from runc_async.client import Runc
 from runc_async.errors import ContainerExists, RuncTimeout
 from runc_async.state import Status
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from containers import MakeBundle, MakeContainer
+    from runtime import Runtime
 
 pytestmark = pytest.mark.runc
 
@@ -111,27 +113,38 @@ async def test_a_cancelled_create_of_an_id_that_is_taken(
     assert await client.state(name) == before
 
 
-async def test_a_cancelled_create_of_an_id_that_somebody_takes_meanwhile(
+async def test_a_cancelled_create_of_an_id_that_is_taken_meanwhile(  # noqa: PLR0917  (each is a fixture)
     client: Runc,
+    runtime: Runtime,
+    root: Path,
     make_bundle: MakeBundle,
     container_id: Callable[[], str],
     fifo: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nor is one whose making has begun after we have looked whether there is one."""
+    """A container that another call has begun to make after our look for it is not ours to delete."""
 
     async def not_yet(*_: object) -> bool:
         return False
 
-    monkeypatch.setattr("runc_async._client.undo.Undo.exists", not_yet)
-    name, bundle = container_id(), make_bundle(["sleep", "60"], hooks=hooked(f"echo half-way >{fifo}; sleep 0.5"))
+    monkeypatch.setattr(Undo, "exists", not_yet)
+    name, bundle = container_id(), make_bundle(["sleep", "60"], hooks=hooked(f"echo half-way >{fifo}; read _ <{fifo}"))
     first = asyncio.create_task(client.create(name, bundle))
     await asyncio.to_thread(fifo.read_text)
-    second = asyncio.create_task(client.create(name, bundle))
-    await asyncio.sleep(0.01)
+    # The second runtime process begins after the cancel: before it, it might have refused already.
+    gate = fifo.with_name("gate")
+    os.mkfifo(gate)
+    slow = fifo.with_name("slow")
+    slow.write_text(f'#!/bin/sh\necho begun >{gate}\nread _ <{gate}\nexec {runtime.command} "$@"\n')
+    slow.chmod(0o755)
+    second = asyncio.create_task(Runc(str(slow), root=root).create(name, bundle))
+    await asyncio.to_thread(gate.read_text)
     second.cancel()
-    await asyncio.wait([second])
-    assert second.cancelled() or isinstance(second.exception(), ContainerExists)  # runc may have refused by then
+    await asyncio.sleep(0)
+    await asyncio.to_thread(gate.write_text, "go\n")
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    await asyncio.to_thread(fifo.write_text, "go\n")
     await first
     assert (await client.state(name)).status == Status.CREATED
 

@@ -1,0 +1,158 @@
+"""What the clean-up of a container does when others act at the same time: signals, hooks, other calls, full pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import containers
+import leaks
+import msgspec
+import pytest
+
+from runc_async._client import lifecycle
+from runc_async.client import Runc
+from runc_async.errors import RuncTimeout
+from runc_async.state import Status
+from runc_async.stdio import PipedIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from containers import MakeBundle
+    from runtime import Runtime
+
+pytestmark = pytest.mark.runc
+
+PRINTS_ON_SIGTERM = ["sh", "-c", "trap 'head -c 300000 /dev/zero; exit 7' TERM; echo ready; sleep 60 & wait"]
+
+SERVICE = """\
+import asyncio, signal, sys
+from runc_async import Runc
+
+async def main(command, root, name, bundle):
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    async with Runc(command, root=root).open_container(name, bundle, grace=0):
+        pass
+
+try:
+    asyncio.run(main(*sys.argv[1:]))
+except (KeyboardInterrupt, asyncio.CancelledError):
+    pass
+"""
+"""A service that opens a container and leaves it at once, with SIGTERM as a cancel."""
+
+FIRST_PROCESS = """\
+import asyncio, glob, os, sys
+from runc_async import Runc
+
+async def main(command, root, bundle, *names):
+    for number, name in enumerate(names):
+        try:
+            async with asyncio.timeout(0.01 * (number + 1)):
+                await Runc(command, root=root).create(name, bundle)
+        except TimeoutError:
+            pass
+        else:
+            await Runc(command, root=root).delete(name, force=True)
+
+asyncio.run(main(*sys.argv[1:]))
+assert os.getpid() == 1
+for path in glob.glob("/proc/[0-9]*/stat"):
+    with open(path) as file:
+        if file.read().rpartition(")")[2].split()[0] == "Z":
+            print(path)
+"""
+"""A program that cancels creations, and prints the zombies that it is left with as process 1."""
+
+
+async def test_the_id_of_a_block_is_taken_by_another(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
+) -> None:
+    """Leaving a block doesn't delete a container of the same id that was made by others in the meantime."""
+    name, bundle = container_id(), make_bundle(["sleep", "60"])
+    async with client.open_container(name, bundle):
+        await client.delete(name, force=True)
+        await client.create(name, bundle)
+        before = await client.state(name)
+    assert await client.state(name) == before
+    assert before.status == Status.CREATED
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_group_during_clean_up(  # noqa: PLR0917  (each is a fixture)
+    runtime: Runtime, root: Path, make_bundle: MakeBundle, container_id: Callable[[], str], signum: int, tmp_path: Path
+) -> None:
+    """A signal to the process group that ends the runtime process of a deletion leaves no container."""
+    name, gate = container_id(), tmp_path / "gate"
+    os.mkfifo(gate)
+    slow = tmp_path / "slow"
+    # The first deletion waits here for the signal; those that follow go on at once.
+    slow.write_text(f"""#!/bin/sh
+for word; do
+    if [ "$word" = delete ] && mkdir {tmp_path}/once 2>/dev/null; then echo deleting >{gate}; exec sleep 60; fi
+done
+exec {runtime.command} "$@"
+""")
+    slow.chmod(0o755)
+    argv = [sys.executable, "-c", SERVICE, slow, root, name, make_bundle(["sleep", "60"])]
+    with subprocess.Popen(argv, start_new_session=True) as service:
+        try:
+            assert gate.read_text() == "deleting\n"
+            os.killpg(service.pid, signum)
+            assert service.wait(60) == 0
+        finally:
+            service.kill()
+    assert list(leaks.containers(root)) == []
+    assert leaks.left_on_host(name) == []
+
+
+async def test_a_hook_that_hangs(
+    client: Runc,
+    make_bundle: MakeBundle,
+    container_id: Callable[[], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hook that hangs, and what it has started, ends with a `create` that runs out of time."""
+    quick = msgspec.structs.replace(lifecycle.LET_FINISH, patience=0.1, grace=0.5)
+    monkeypatch.setattr(lifecycle, "LET_FINISH", quick)
+    started = tmp_path / "started"
+    script = f"sleep 60 & echo $$ $! >{started}; wait"
+    hooks = {"prestart": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    name = container_id()
+    with pytest.raises(RuncTimeout):
+        await client.create(name, make_bundle(["sleep", "60"], hooks=hooks), timeout=2)
+    async with asyncio.timeout(20):
+        for pid in map(int, started.read_text().split()):
+            await containers.ended(pid)
+    assert await client.list() == []
+    assert leaks.left_on_host(name) == []
+
+
+async def test_output_while_a_block_is_left(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
+) -> None:
+    """A program that prints 300 kB on SIGTERM ends in its own way, though no task reads: its output is discarded."""
+    async with client.open_container(
+        container_id(), make_bundle(PRINTS_ON_SIGTERM), io=PipedIO(), grace=30
+    ) as container:
+        assert container.stdout is not None
+        assert await container.stdout.receive() == b"ready\n"
+    assert (await container.wait()).exit_code == 7
+
+
+def test_cancelled_creations_as_process_1(
+    runtime: Runtime, root: Path, make_bundle: MakeBundle, container_id: Callable[[], str]
+) -> None:
+    """As process 1 of a pid namespace, without `subreaper()`, cancelled creations leave no zombie."""
+    names = [container_id() for _ in range(8)]
+    program = [sys.executable, "-c", FIRST_PROCESS, runtime.command, root, make_bundle(["sleep", "60"]), *names]
+    argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *program]
+    assert subprocess.run(argv, stdout=subprocess.PIPE, check=True, timeout=60).stdout == b""
+    assert list(leaks.containers(root)) == []
