@@ -34,7 +34,10 @@ SECONDS = 5.0
 MEMORY = 200
 """Bytes of memory for each byte of input, beside a mebibyte: Python's own JSON reader takes fifty and more."""
 
-JSON_TARGETS = ("state", "list", "ps", "stats", "events", "features", "spec", "process", "validate", "state-record")
+JSON_TARGETS = (
+    *("state", "list", "ps", "stats", "events", "features", "state-record"),
+    *("spec", "process", "lenient", "folded", "validate"),
+)
 
 # What no well-meaning program prints, to be put anywhere.
 PIECES = (
