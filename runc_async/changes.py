@@ -49,7 +49,7 @@ class ChangeStream(AsyncIterator[Change]):
 
     def __init__(self, root: str, *, on_lag: OnLag) -> None:
         """Keep the root directory; see `Runc.watch`."""
-        self.skipped = 0
+        self.skipped: int = 0
         self._root = root
         self._waiting: _Queue | _Latest = _Queue() if on_lag == "block" else _Latest()
         self._arrived = asyncio.Event()

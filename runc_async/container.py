@@ -290,5 +290,5 @@ class Container(FileAccess):
 
     async def _delete_own(self) -> None:
         """Delete the container of its id, unless it is known to be another one."""
-        if self._process is None or not await self._runc._undo.is_foreign(self.id, self._process):  # noqa: SLF001
+        if self._process is None or not await self._runc._undo.is_foreign(self.id, self._process):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 try:
     from opentelemetry import trace
-except ImportError as exc:
+except ImportError as _missing:
     raise ImportError(
         "runc_async.opentelemetry needs opentelemetry-api: install runc-async with the extra 'opentelemetry'"
-    ) from exc
+    ) from _missing
 
 from ._answers.log import parse_log
 from ._process.running import ProcessRunner

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 try:
     from prometheus_client import Metric
     from prometheus_client.registry import Collector
-except ImportError as exc:
+except ImportError as _missing:
     raise ImportError(
         "runc_async.prometheus needs prometheus-client: install runc-async with the extra 'prometheus'"
-    ) from exc
+    ) from _missing
 
 from ._host.record import Record
 from ._host.usage import HostUsage

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable
 
 from .._linux.files import opened
-from .._linux.libc import _call, detach
+from .._linux.libc import call_libc, detach
 from ..errors import RootfsError
 from ..rootfs import Overlay
 
@@ -77,7 +77,7 @@ def _mount(lower: list[str], upper: str, work: str, target: str, *, source: str)
     options = f"lowerdir={':'.join(lower)},upperdir={upper},workdir={work}".encode()
     if len(options) > _OPTIONS_LIMIT:
         raise RootfsError(source, f"{len(lower)} directories are too many for one mount")
-    if code := _call("mount", b"overlay", target.encode(), b"overlay", ctypes.c_ulong(0), options):
+    if code := call_libc("mount", b"overlay", target.encode(), b"overlay", ctypes.c_ulong(0), options):
         raise RootfsError(source, _REASONS.get(code, f"mounting them fails: {os.strerror(code)}"))
 
 

@@ -83,7 +83,7 @@ def pid_in(content: bytes) -> int | None:
     return int(match[1]) if match and int(match[1]) <= _LAST_PID else None
 
 
-def _signal_child(pid: int, parent: int, signum: int) -> None:
+def signal_child(pid: int, parent: int, signum: int) -> None:
     """Send a signal to a child of `parent`; nothing happens if it has ended, or the signal isn't allowed."""
     with contextlib.suppress(OSError):
         pidfd = open_child(pid, parent)

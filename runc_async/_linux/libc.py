@@ -46,11 +46,11 @@ def detach(target: str) -> None:
     Raises:
         OSError: If it can't be taken away; with EINVAL, if nothing is mounted there.
     """
-    if code := _call("umount2", os.fsencode(target), ctypes.c_int(_MNT_DETACH | _UMOUNT_NOFOLLOW)):
+    if code := call_libc("umount2", os.fsencode(target), ctypes.c_int(_MNT_DETACH | _UMOUNT_NOFOLLOW)):
         raise OSError(code, os.strerror(code), target)
 
 
-def _call(name: str, *args: object) -> int:
+def call_libc(name: str, *args: object) -> int:
     """Call a function of the C library and return its errno, or 0."""
     function = getattr(ctypes.CDLL(None, use_errno=True), name)
     return ctypes.get_errno() if function(*args) else 0

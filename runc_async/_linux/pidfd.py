@@ -10,7 +10,7 @@ import select
 import struct
 from collections.abc import Generator
 
-from .procfs import _PROC, ProcessIdentity, _stat
+from .procfs import PROC, ProcessIdentity, stat_field
 
 # ioctl_pidfd(2): struct pidfd_info in its first published size of 64 bytes. The kernel takes any larger one too.
 _INFO = struct.Struct("=QQ11Ii")
@@ -54,7 +54,7 @@ def open_child(pid: int, parent: int) -> int:
     """
     pidfd = os.pidfd_open(pid)
     try:
-        if _stat(pid, 1) != parent:
+        if stat_field(pid, 1) != parent:
             raise ProcessLookupError(f"process {pid} is no child of process {parent}")
     except OSError:
         os.close(pidfd)
@@ -83,7 +83,7 @@ def pidfd_numbers(pidfd: int) -> list[int]:
     Raises:
         ValueError: If `pidfd` is no pidfd.
     """
-    with open(f"{_PROC}/self/fdinfo/{pidfd}", encoding="ascii") as file:
+    with open(f"{PROC}/self/fdinfo/{pidfd}", encoding="ascii") as file:
         fields = {name: value for name, _, value in (line.partition(":") for line in file)}
     if "Pid" not in fields:
         raise ValueError(f"descriptor {pidfd} is no pidfd")
@@ -132,8 +132,8 @@ def zombie_status(pidfd: int) -> int | None:
         pid = pidfd_pid(pidfd)
         # Without the permission the field reads 0, and there is no error. The link needs the same permission:
         # ptrace(2), "Ptrace access mode checking", PTRACE_MODE_READ_FSCREDS.
-        os.readlink(f"{_PROC}/{pid}/ns/user")
-        status = _stat(pid, _EXIT_CODE)
+        os.readlink(f"{PROC}/{pid}/ns/user")
+        status = stat_field(pid, _EXIT_CODE)
         pidfd_pid(pidfd)  # raises if it was reaped meanwhile: the number may have been another process's by then
     except OSError as exc:
         if exc.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:

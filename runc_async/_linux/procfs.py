@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-_PROC = "/proc"
+PROC = "/proc"
 
 
 class ProcessIdentity(NamedTuple):
@@ -30,7 +30,7 @@ class ProcessIdentity(NamedTuple):
         Raises:
             ProcessLookupError: If there is none.
         """
-        return cls(pid, _stat(pid, 19))
+        return cls(pid, stat_field(pid, 19))
 
     @classmethod
     def told(cls, pid: int) -> ProcessIdentity | None:
@@ -75,7 +75,7 @@ class SignalView(NamedTuple):
             ProcessLookupError: If there is none.
         """
         try:
-            with open(f"{_PROC}/{pid}/status", "rb", buffering=0) as file:
+            with open(f"{PROC}/{pid}/status", "rb", buffering=0) as file:
                 fields = dict(line.split(b":", 1) for line in file.read().splitlines())
         except (FileNotFoundError, ProcessLookupError):
             raise ProcessLookupError(f"process {pid} is gone") from None
@@ -99,7 +99,7 @@ def descends_from(pid: int, ancestor: int) -> bool | None:
             return True
         seen.add(pid)
         try:
-            pid = _stat(pid, 1)
+            pid = stat_field(pid, 1)
         except ProcessLookupError:
             return None
     return False
@@ -121,7 +121,7 @@ def began_since(pid: int, moment: float) -> bool:
 def name_of(pid: int) -> bytes:
     """Tell the name of a process, of 15 bytes at most: proc_pid_comm(5); empty if it is gone."""
     try:
-        with open(f"{_PROC}/{pid}/comm", "rb", buffering=0) as file:
+        with open(f"{PROC}/{pid}/comm", "rb", buffering=0) as file:
             return file.read().rstrip(b"\n")
     except (FileNotFoundError, ProcessLookupError):
         return b""
@@ -134,20 +134,20 @@ def is_forsaken(pid: int, name: bytes) -> bool:
     """
     try:
         named = name_of(pid) == name
-        session = _stat(pid, 3)
+        session = stat_field(pid, 3)
     except OSError:
         return False
-    return named and session not in {0, pid, os.getsid(0)} and not os.path.exists(f"{_PROC}/{session}")
+    return named and session not in {0, pid, os.getsid(0)} and not os.path.exists(f"{PROC}/{session}")
 
 
-def _stat(pid: int, field: int) -> int:
+def stat_field(pid: int, field: int) -> int:
     """Read a number of proc_pid_stat(5), counted from the third on: the second, a name, may hold blanks and brackets.
 
     Raises:
         ProcessLookupError: If there is no such process.
     """
     try:
-        with open(f"{_PROC}/{pid}/stat", "rb", buffering=0) as file:
+        with open(f"{PROC}/{pid}/stat", "rb", buffering=0) as file:
             content = file.read()
         return int(content.rpartition(b")")[2].split()[field])
     except (OSError, ValueError, IndexError) as exc:  # an impossible pid makes an impossible path
@@ -189,7 +189,7 @@ def parent_of(pid: int) -> int:
     Raises:
         ProcessLookupError: If there is none.
     """
-    return _stat(pid, 1)
+    return stat_field(pid, 1)
 
 
 def await_halt(pids: Iterable[int], seconds: float = 0.05) -> None:
@@ -211,7 +211,7 @@ def _has_halted(pid: int) -> bool:
     """Return whether each thread of a process has stopped, or is a zombie, or is gone: proc_pid_stat(5)."""
     states: set[bytes] = set()
     with contextlib.suppress(OSError):  # it is gone, or there is no descriptor to look with
-        for thread in os.listdir(f"{_PROC}/{pid}/task"):
-            with open(f"{_PROC}/{pid}/task/{thread}/stat", "rb", buffering=0) as file:
+        for thread in os.listdir(f"{PROC}/{pid}/task"):
+            with open(f"{PROC}/{pid}/task/{thread}/stat", "rb", buffering=0) as file:
                 states.add(file.read().rpartition(b") ")[2][:1])
     return states <= {b"T", b"t", b"Z", b"X"}

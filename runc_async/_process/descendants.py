@@ -8,7 +8,7 @@ import signal
 
 import anyio
 
-from .._containers.workload import KILL_ROUNDS, _signal_child
+from .._containers.workload import KILL_ROUNDS, signal_child
 from .._linux.pidfd import has_exited, open_child
 from .._linux.procfs import SignalView, await_halt, children, descendants
 
@@ -72,16 +72,17 @@ def kill_descendants(pid: int) -> None:
     A signal goes through a pidfd that is checked against the parent.
     """
     stopped: set[tuple[int, int]] = set()
+    found: list[tuple[int, int]] = []
     for _ in range(KILL_ROUNDS):
         found = descendants(pid)
         if stopped.issuperset(found):
             break
         for descendant in (family for family in reversed(found) if family not in stopped):
-            _signal_child(*descendant, signal.SIGSTOP)
+            signal_child(*descendant, signal.SIGSTOP)
         await_halt(pid for pid, _ in found)
         stopped.update(found)
     for descendant in found:
-        _signal_child(*descendant, signal.SIGKILL)
+        signal_child(*descendant, signal.SIGKILL)
 
 
 def drops_sigterm(pid: int) -> bool:

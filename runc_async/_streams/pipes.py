@@ -162,7 +162,7 @@ class ReadingMixin(Descriptor):
         reads: How many reads of the descriptor have begun.
     """
 
-    reads = 0
+    reads: int = 0
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)

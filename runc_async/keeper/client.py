@@ -61,7 +61,7 @@ class AttachedContainer(Container):
 
     def __init__(self, keeper: Keeper, answer: Attached, init: Init | None, streams: dict[str, Any]) -> None:
         super().__init__(Runc(**to_options(answer.client)), answer.id, init=init, **streams)
-        self.pid = answer.pid
+        self.pid: int | None = answer.pid
         self._keeper = keeper
 
     async def wait(self) -> ExitStatus:

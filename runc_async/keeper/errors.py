@@ -38,4 +38,4 @@ class StreamsInUse(KeeperError):
     def __init__(self, container_id: str) -> None:
         RuncError.__init__(self, container_id)
         self.container_id = container_id
-        self.reason = f"another connection has the streams of container {container_id!r}"
+        self.reason: str = f"another connection has the streams of container {container_id!r}"

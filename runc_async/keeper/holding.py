@@ -152,11 +152,11 @@ class Holding:
     """
 
     def __init__(self, record: Record, container: Handle | None = None) -> None:
-        self.record = record
+        self.record: Record = record
         self.container = container
         self.owner: Channel | None = None
         self.ahead: dict[StreamName, int] = {}
-        self.ended = asyncio.Event()
+        self.ended: asyncio.Event = asyncio.Event()
         if record.status is not None:
             self.ended.set()
 

@@ -30,7 +30,7 @@ def client_of(runc: Runc) -> Client:
     """
     if type(runc) is not Runc:
         raise TypeError(f"runc must be a Runc, and not of a subclass: {runc!r}")
-    given = given_options(runc._calls)  # noqa: SLF001 - the keeper makes the same client
+    given = given_options(runc._calls)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     if given.pop("runner") is not None:
         raise ValueError("a client with a runner of its own can't be sent to a keeper")
     program: str | os.PathLike[str] = given.pop("command")

@@ -66,7 +66,7 @@ RETRY_TIME = 1.0
 CANCEL_TIME = 0.05
 """Seconds between two cancels of a task that doesn't end."""
 
-log = logging.getLogger("runc_async.keeper")
+log: logging.Logger = logging.getLogger("runc_async.keeper")
 
 
 class Server:
@@ -81,7 +81,7 @@ class Server:
     def __init__(self, place: Place, listener: socket.socket, store: Store) -> None:
         """Take over the listening socket."""
         self.holdings: dict[str, Holding] = {}
-        self.handing_over = False
+        self.handing_over: bool = False
         self.unread: list[Channel] = []
         self._place = place
         self._listener = Listener(listener, self.welcome)

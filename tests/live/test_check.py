@@ -1,5 +1,8 @@
 """`Runc.check` says of a real runtime what that does: a part that it returns has no effect, and any other has."""
 
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import os

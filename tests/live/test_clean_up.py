@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from runc_async._client import lifecycle
+from runc_async._client.calls import LET_FINISH
 from runc_async.client import Runc
 from runc_async.errors import RuncTimeout
 from runc_async.state import Status
@@ -100,7 +101,7 @@ done
 exec {runtime.command} "$@"
 """)
     slow.chmod(0o755)
-    argv = [sys.executable, "-c", SERVICE, slow, root, name, make_bundle(["sleep", "60"])]
+    argv = [sys.executable, "-c", SERVICE, str(slow), str(root), name, str(make_bundle(["sleep", "60"]))]
     with subprocess.Popen(argv, start_new_session=True) as service:
         try:
             assert gate.read_text() == "deleting\n"
@@ -120,7 +121,7 @@ async def test_a_hook_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A hook that hangs, and what it has started, ends with a `create` that runs out of time."""
-    quick = msgspec.structs.replace(lifecycle.LET_FINISH, patience=0.1, grace=0.5)
+    quick = msgspec.structs.replace(LET_FINISH, patience=0.1, grace=0.5)
     monkeypatch.setattr(lifecycle, "LET_FINISH", quick)
     started = tmp_path / "started"
     script = f"sleep 60 & echo $$ $! >{started}; wait"
@@ -152,7 +153,15 @@ def test_cancelled_creations_as_process_1(
 ) -> None:
     """As process 1 of a pid namespace, without `subreaper()`, cancelled creations leave no zombie."""
     names = [container_id() for _ in range(8)]
-    program = [sys.executable, "-c", FIRST_PROCESS, runtime.command, root, make_bundle(["sleep", "60"]), *names]
+    program = [
+        sys.executable,
+        "-c",
+        FIRST_PROCESS,
+        runtime.command,
+        str(root),
+        str(make_bundle(["sleep", "60"])),
+        *names,
+    ]
     argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *program]
     assert subprocess.run(argv, stdout=subprocess.PIPE, check=True, timeout=60).stdout == b""
     assert list(leaks.containers(root)) == []

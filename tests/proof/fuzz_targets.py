@@ -4,6 +4,9 @@ A target does nothing if it is given what it can read, or what it refuses as doc
 the reader raised, or `AssertionError` if bytes were lost, or if a sentence could upset a terminal.
 """
 
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import contextlib
@@ -29,7 +32,7 @@ from runc_async._bundles import unpack
 from runc_async._containers import adoption, record
 from runc_async._containers.workload import pid_in
 from runc_async._events.lines import LineFramer
-from runc_async._linux import cgroup, pidfd, procfs
+from runc_async._linux import cgroup, procfs
 from runc_async.errors import CheckpointError, DecodeError, RootfsError, RuncError
 from runc_async.rootfs import Tar
 
@@ -191,12 +194,14 @@ def respelled(value: Any) -> Any:
         fields = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
         known = {key: getattr(value, name) for name, key in fields if name != "extra"}
         given = {key: respelled(item) for key, item in known.items() if item is not None}
-        others = {key.swapcase().replace("S", "\u017f").replace("K", "\u212a"): [] for key in given}
+        others: dict[str, list[Any]] = {
+            key.swapcase().replace("S", "\u017f").replace("K", "\u212a"): [] for key in given
+        }
         return given | {key.swapcase(): [] for key in given} | others | value.extra
     if isinstance(value, dict):
         return {key: respelled(item) for key, item in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        return [respelled(item) for item in cast("list[Any]", value)]
+        return [respelled(item) for item in value]
     return value
 
 
@@ -264,7 +269,7 @@ def pid_file(data: bytes) -> None:
 def proc_stat(data: bytes) -> None:
     """Identify a process by what /proc says of it; one of which nothing can be read is gone."""
     place("7", "stat").write_bytes(data)
-    with mock.patch.object(pidfd, "_PROC", place()):
+    with mock.patch.object(procfs, "PROC", place()):
         with contextlib.suppress(ProcessLookupError):
             assert procfs.ProcessIdentity.of(7).pid == 7
         procfs.descends_from(7, 8)

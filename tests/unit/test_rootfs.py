@@ -416,7 +416,7 @@ async def test_mounts_that_fail(code: int, says: str, place: Path, monkeypatch: 
     def refuse(*_args: object) -> int:
         return code
 
-    monkeypatch.setattr(overlay, "_call", refuse)
+    monkeypatch.setattr(overlay, "call_libc", refuse)
     with pytest.raises(RootfsError, match=says):
         await Bundle.create(place / "bundle", rootfs=Overlay([place / "outside"]))
     assert snapshot(place) == before

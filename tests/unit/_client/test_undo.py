@@ -108,7 +108,7 @@ async def test_a_call_that_has_started_nothing_deletes_nothing(tmp_path: Path) -
     """A call that is cancelled before a runtime process was started asks nothing and deletes nothing."""
     runner = FakeRunner()
     client = Runc(root=tmp_path, runner=runner, max_concurrency=1)
-    async with client._calls.turn():  # for which the call has to wait
+    async with client._calls.turn():  # pyright: ignore[reportPrivateUsage] - the call has to wait for it
         task = asyncio.create_task(client.create("web", BUNDLE))
         await asyncio.sleep(0)
         task.cancel()

@@ -1,5 +1,8 @@
 """The first process of a container, played by small children of somebody else, and by our own."""
 
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import asyncio

@@ -340,7 +340,7 @@ def test_a_leader_that_ends_before_its_process(kernel: str, monkeypatch: pytest.
         process.stdin.close()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         if kernel == "5.16":
-            monkeypatch.setattr(pidfds, "_stat", of_the_first_thread)
+            monkeypatch.setattr(pidfds, "stat_field", of_the_first_thread)
             monkeypatch.setattr(pidfds, "TELLS_PROCESS", False)
             assert pidfds.zombie_status(pidfd) is None
         elif pidfds.TELLS_PROCESS:
@@ -381,7 +381,7 @@ def test_a_zombie_that_is_reaped_while_it_is_read(child: Maker, monkeypatch: pyt
         del pid, field
         return process.reaped()
 
-    monkeypatch.setattr(pidfds, "_stat", read_late)
+    monkeypatch.setattr(pidfds, "stat_field", read_late)
     assert pidfds.zombie_status(process.pidfd) is None
 
 
@@ -393,7 +393,7 @@ def test_a_zombie_without_a_descriptor_to_look_with(child: Maker, monkeypatch: p
     def refuse_to_read(*_: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(pidfds, "_stat", refuse_to_read)
+    monkeypatch.setattr(pidfds, "stat_field", refuse_to_read)
     with pytest.raises(OSError, match="Too many open files"):
         pidfds.zombie_status(process.pidfd)
 
@@ -674,7 +674,7 @@ def test_a_name_with_brackets_does_not_confuse(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "5").mkdir()
     fields = " ".join(str(number) for number in range(5, 53))
     (tmp_path / "5" / "stat").write_bytes(b"5 (a) R 9 (\xff) S 4 " + fields.encode())
-    monkeypatch.setattr(procfs, "_PROC", tmp_path)
+    monkeypatch.setattr(procfs, "PROC", tmp_path)
     assert ProcessIdentity.of(5) == (5, 22)
 
 

@@ -104,7 +104,7 @@ def test_a_client_is_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     again = Runc(**sending.to_options(sent))
     given["command"] = str(tmp_path / "bin" / "runc")
     expected = Runc(**given)
-    ours, theirs = vars(expected._calls), vars(again._calls)
+    ours, theirs = vars(expected._calls), vars(again._calls)  # pyright: ignore[reportPrivateUsage]
     ignored = {"_given", "runner", "_turns"}
     for name in ours.keys() - ignored:
         assert theirs[name] == ours[name]

@@ -1,5 +1,8 @@
 """Keys that a runtime takes for those of the specification, though they are spelled otherwise, have no effect."""
 
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import contextlib

@@ -1,5 +1,8 @@
 """`runc_async.spec.validate` gives the verdict of the specification's own schema, everywhere at once."""
 
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import copy
