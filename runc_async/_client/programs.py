@@ -21,6 +21,7 @@ from .._commands.options import DEFAULT, ProcessOptions, Timeout
 from .._commands.words import FileDescriptor, StrPath, User, preserved
 from .._process.running import ProcessRunner
 from ..containerprocess import ContainerProcess
+from ..errors import CommandError, DecodeError
 from ..response import Response
 from ..runner import Completed, Invocation, Process as Running
 from ..stdio import CapturedIO, NullIO, PtyIO, StdIO
@@ -320,7 +321,12 @@ class Programs:
             return invocation
         from .._commands.exec_document import exec_document  # noqa: PLC0415  (few calls need it)
 
-        template = await self._template(invocation.container_id)
+        try:
+            template = await self._template(invocation.container_id)
+        except (CommandError, DecodeError):
+            if overrides.env:  # no value is shown before it is known that it has to be
+                raise
+            return invocation
         own = None if template is None else template.process()
         if template is None or own is None:
             return invocation

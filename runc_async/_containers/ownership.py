@@ -227,7 +227,10 @@ def recorded_process(directory: str, container_id: str) -> ProcessIdentity | Non
         except (FileNotFoundError, *UNDECODABLE):
             continue
         if pid := record.init_process_pid or record.pid:
-            return ProcessIdentity(pid, record.init_process_start or record.process_start_time)
+            started = record.init_process_start or record.process_start_time
+            with contextlib.suppress(ProcessLookupError):
+                return ProcessIdentity(pid, started) if started else ProcessIdentity.of(pid)
+            return ProcessIdentity(pid, 0)
     return None
 
 

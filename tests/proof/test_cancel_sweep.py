@@ -88,6 +88,30 @@ async def test_cut_short(
 # that it is every coroutine
 
 
+NOT_SWEPT = {
+    "Bundle.saved": "the saving that it waits for is swept as Bundle.save; commands enter it",
+    "Container.ended": "starts nothing; it waits as Container.wait does",
+    "Runc.check": "asks for the version as Runc.supports does, and starts nothing else",
+    **dict.fromkeys(
+        ("Container.read_file", "Container.write_file", "Container.get_archive", "Container.put_archive"),
+        "starts no process; cut short in tests/live/test_files.py",
+    ),
+    **dict.fromkeys(
+        (f"ChangeStream.{name}" for name in ("__aenter__", "__aexit__", "__anext__", "aclose")),
+        "starts no process; left in the middle in tests/live/test_watch.py",
+    ),
+    **dict.fromkeys(
+        (f"StatsReader.{name}" for name in ("__aenter__", "__aexit__", "read")),
+        "starts no process; left in the middle in tests/live/test_stats_reader.py",
+    ),
+    **dict.fromkeys(
+        (f"Keeper.{name}" for name in ("attach", "connect", "delete", "list", "start", "wait")),
+        "needs a keeper; cut short in tests/live/test_keeper_faults.py",
+    ),
+}
+"""What no operation calls, and why: what isn't here has to be swept."""
+
+
 def public() -> dict[tuple[CodeType, type | None], str]:
     """Tell the code of each public function that waits, and of the class that it is called on, with its name."""
     names = [name for name in dir(runc_async) if not name.startswith("_")]
@@ -121,7 +145,7 @@ def waiting(function: object) -> CodeType | None:
 
 
 async def test_every_public_coroutine_is_swept(stage: tuple[Stage, sweep.Place]) -> None:
-    """What is public and waits is called by some operation, each on its own class."""
+    """What is public and waits is called by some operation, each on its own class, but for what says why not."""
     scene, _ = stage
     missing = public()
     assert len(missing) > 70
@@ -148,7 +172,7 @@ async def test_every_public_coroutine_is_swept(stage: tuple[Stage, sweep.Place])
         if operation.fresh:
             await scene.discard()
     await scene.discard()
-    assert list(missing.values()) == []
+    assert sorted(missing.values()) == sorted(NOT_SWEPT)
 
 
 # which points
