@@ -129,7 +129,9 @@ class Undo:
             found = await find_process(self._calls.state_directory(), container_id, self._ask)
         except ContainerNotFound:
             return True
-        return found is not None and process not in {found, ProcessIdentity(found.pid, 0)}
+        if found is None or (process.pid == found.pid and not (process.start_time and found.start_time)):
+            return False
+        return process != found
 
     @contextlib.contextmanager
     def ending(self, container_id: str) -> Generator[None]:
