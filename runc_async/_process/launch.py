@@ -104,9 +104,19 @@ def _has_signals_to_restore(*, on_asyncio: bool) -> bool:
     with open("/proc/thread-self/status", "rb", buffering=0) as file:  # 30 times as quick as `signal.getsignal` for all
         fields = dict(line.split(b":", 1) for line in file.read().splitlines())
     blocked, ignored = (int(fields[name], 16) for name in (b"SigBlk", b"SigIgn"))
+    return needs_restoring(blocked, ignored, on_asyncio=on_asyncio)
+
+
+def needs_restoring(blocked: int, ignored: int, *, on_asyncio: bool) -> bool:
+    """Return whether these signals, which this process blocks and ignores, would be so in a child too.
+
+    The C library keeps signals 32 and 33 for itself: they can't be restored, and make(1) starts programs with both
+    ignored.
+    """
+    valid = _bits(*signal.valid_signals())
     if on_asyncio:
-        return bool(blocked or ignored & ~_bits(signal.SIGPIPE, signal.SIGXFSZ))
-    return bool(ignored & ~_bits(*range(1, signal.SIGRTMIN)))
+        return bool((blocked | ignored & ~_bits(signal.SIGPIPE, signal.SIGXFSZ)) & valid)
+    return bool(ignored & valid & ~_bits(*range(1, signal.SIGRTMIN)))
 
 
 def _bits(*numbers: int) -> int:

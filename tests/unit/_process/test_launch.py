@@ -12,7 +12,7 @@ import children
 import pytest
 from children import gone, post, python, shell, write_program
 
-from runc_async._process.launch import helped, signal_name
+from runc_async._process.launch import helped, needs_restoring, signal_name
 from runc_async._process.running import ProcessRunner
 from runc_async.errors import RuncNotFound
 from runc_async.runner import Completed, Invocation
@@ -249,9 +249,9 @@ def odd_signals() -> Iterator[None]:
 
 
 def told_signals(status: bytes) -> dict[str, int]:
-    """Read what is blocked and ignored in a file like /proc/self/status."""
+    """Read what is blocked and ignored in a file like /proc/self/status, but for the C library's own two signals."""
     fields = dict(line.split(":", 1) for line in status.decode().splitlines())
-    return {name: int(fields[name], 16) for name in ("SigBlk", "SigIgn")}
+    return {name: int(fields[name], 16) & ~(3 << 31) for name in ("SigBlk", "SigIgn")}
 
 
 STATUS = ("/bin/cat", "/proc/self/status")
@@ -340,3 +340,10 @@ async def test_no_setpriv(tmp_path: Path) -> None:
     with pytest.raises(RuncNotFound) as caught:
         await run(Invocation(command="x", argv=(program,), pdeathsig=9, env={"PATH": "/nowhere"}))
     assert caught.value.command == "setpriv"
+
+
+@pytest.mark.parametrize("on_asyncio", [True, False])
+def test_signals_of_the_c_library_are_not_restored(*, on_asyncio: bool) -> None:
+    """Signals 32 and 33, with which make(1) starts programs ignored, need no helper; others do."""
+    assert not needs_restoring(0, 3 << 31, on_asyncio=on_asyncio)
+    assert needs_restoring(0, 1 << signal.SIGRTMAX - 1, on_asyncio=on_asyncio)
