@@ -401,7 +401,8 @@ async def test_the_signals_of_a_service_are_its_own(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGHUP, before)
     for told in (run.stdout, executed.stdout, opened):
-        blocked, ignored = (int(line.split()[1], 16) for line in told.splitlines())
+        # Signals 32 and 33 are the C library's own; make(1) starts programs with both ignored.
+        blocked, ignored = (int(line.split()[1], 16) & ~(3 << 31) for line in told.splitlines())
         if restored:
             assert (blocked, ignored) == (0, 0)
         elif isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop) and not runtime.is_crun:

@@ -300,7 +300,7 @@ async def test_the_first_process_is_not_looked_up(
 
     for place in (
         "_linux.pidfd.HeldPidfd.open",
-        "_linux.pidfd._stat",
+        "_containers.workload.open_child",
         "_linux.pidfd.open_pidfd",
         "_containers.workload.children",
     ):
