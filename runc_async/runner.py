@@ -129,11 +129,11 @@ class StopPolicy(msgspec.Struct, frozen=True):
     """How a runc whose caller was cancelled, or ran out of time, is made to end. Times in seconds.
 
     Attributes:
-        patience: How long it may go on and end by itself, before SIGTERM; with `workload` and a `PidFile` only
-            until that process has started.
+        patience: How long it may go on and end by itself, before SIGTERM; with `waits_for_process` and a
+            `PidFile` only until that process has started.
         grace: How long it may live after SIGTERM, before SIGKILL. Zero with zero patience: SIGKILL at once.
-        workload: It waits for a process of a container's: after the grace that process is killed first, and runc has
-            `grace` seconds more to report it. SIGKILL for runc alone would orphan the process.
+        waits_for_process: It waits for a process of a container's: after the grace that process is killed first, and
+            runc has `grace` seconds more to report it. SIGKILL for runc alone would orphan the process.
         hooks: What it has started, such as a hook that hangs, gets SIGKILL as soon as it has been ended itself.
         helpers: It has started others, such as criu, that have to end too: they have `grace` seconds after runc's end,
             before SIGKILL.

@@ -1,7 +1,7 @@
 """The commands that change a container: from `create` to `delete`.
 
-Cancelled, or out of time, runc is let finish for ten seconds, because killing it half-way leaves half-made containers;
-then it gets SIGTERM, and SIGKILL five seconds later.
+Cancelled, or out of time, runc is let finish for ten seconds, because killing it half-way leaves partially
+created containers; then it gets SIGTERM, and SIGKILL five seconds later.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 from .._linux.cgroup import unescape
 
 PATIENCE = 1.0
-"""Seconds for the processes of a half-made container to end: each does when it finds its runc gone."""
+"""Seconds for the processes of a partially created container to end: each does when it finds its runc gone."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MOUNTS = Path("/proc/self/mountinfo")
