@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .console import AttachEnd as AttachEnd, Pty as Pty
     from .container import Container as Container
     from .containerprocess import ContainerProcess as ContainerProcess
+    from .endreason import EndReason as EndReason
     from .errors import (
         ArchiveError as ArchiveError,
         ArgumentsTooLong as ArgumentsTooLong,
@@ -114,6 +115,7 @@ _NAMES = {
     "client": "Runc",
     "console": "AttachEnd Pty",
     "container": "Container ContainerProcess",
+    "endreason": "EndReason",
     "errors": """
         ArchiveError ArgumentsTooLong InitNotFound
         BundleChanged BundleNotFound CheckpointError CleanupWarning CommandError ContainerExists ContainerNotFound

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from .endreason import EndReason
+
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
     """A runc that has ended, with what it printed.
@@ -22,6 +24,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
         truncated: Bytes of stdout or stderr are missing: there were more than the limit, or other processes went on
             writing when the drain timeout was over. After `create`, and with `detach`, also if the container holds the
             pipe.
+        reason: Why the container's process ended. None for all but a foreground `run` or `exec`, whose process goes on,
+            and where it wasn't found out.
     """
 
     args: tuple[str, ...]
@@ -30,6 +34,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     stdout: bytes = b""
     stderr: bytes = b""
     truncated: bool = False
+    reason: EndReason | None = None
 
     @property
     def output(self) -> str:
