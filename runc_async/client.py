@@ -50,7 +50,8 @@ class Runc(Commands, Host):
     fails with E2BIG.
 
     What the runtime logs of a call, other than the errors of its exception, goes to `logging.getLogger("runc_async")`
-    at its own level when the call has ended: its warnings, and with `debug` its debug messages.
+    at its own level when the call has ended: its warnings, and with `debug` its debug messages. The start and the end
+    of each command are logged there at level DEBUG.
 
     Args:
         command: The program: a name that is looked up in $PATH, or a path. A missing one raises `RuncNotFound` from the

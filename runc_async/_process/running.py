@@ -22,6 +22,7 @@ from ..exitstatus import from_wait_status
 from ..runner import Completed, Fate, Invocation, StreamedOutput
 from .argument_files import FIRST_INHERITED, ArgumentFiles
 from .child import Child
+from .debug_log import log_end, log_start
 from .descendants import Descendants, drops_sigterm, kill_descendants
 from .launch import helped
 from .plumbing import Plumbing
@@ -130,6 +131,7 @@ class RunningProcess:
         self._abandoned = False
         self._lost = False
         self._told_fate: Fate | None = None
+        log_start(invocation, child.pid)
 
     def __repr__(self) -> str:
         """Show the command and the child."""
@@ -296,6 +298,7 @@ class RunningProcess:
                 started = {*(self._seen or ()), *([] if reported is None else [reported])}
                 self._attempt.ended(self.invocation, self._completed, started, seen=self._seen is not None)
             self._close()
+            log_end(self.invocation, self.pid, returncode, self.child.since)
         return self._completed
 
     def _adopt(self) -> None:
@@ -451,6 +454,8 @@ class RunningProcess:
     def drop(self) -> None:
         """Kill it and close everything, without waiting: for a finalizer. The child's own task reaps it."""
         self.child.end_at_once(signal.SIGKILL)
+        if self._completed is None:
+            self.child.when_ended(lambda: log_end(self.invocation, self.pid, self.child.returncode, self.child.since))
         self._close()
         for stream in (self.stdin, self.stdout, self.stderr, self.pty):
             if stream is not None:

@@ -27,7 +27,7 @@ from runc_async import errors
 PAGES_WITH_BLOCKS = [page for page in PAGES if pages.blocks(page)]
 
 # Their blocks of the kind "py" have needs of their own: images and a shell, criu, a user who isn't root.
-RUN_ELSEWHERE = {"image-to-bundle.md", "checkpoint.md", "conmon.md", "rootless.md"}
+RUN_ELSEWHERE = {"image-to-bundle.md", "checkpoint.md", "conmon.md", "rootless.md", "logging.md"}
 
 # Likewise their commands for a shell.
 COMMANDS_RUN_ELSEWHERE = {"image-to-bundle.md", "runtimes.md"}
@@ -112,6 +112,21 @@ def test_what_is_used_first_has_an_example(name: str) -> None:
     for word in name.split("."):
         value = getattr(value, word)
     assert pages.LITERAL.search(value.__doc__ + "\n")
+
+
+@pytest.mark.runc
+def test_the_page_on_logging_is_true(scratch: Path) -> None:
+    """Its program logs the lines below it, but for the numbers and the names that are new each time."""
+    (block,) = pages.blocks(PROJECT / "docs" / "howto" / "logging.md", "py")
+    with containers.private_root(scratch) as root:
+        code = block.code.replace("Runc()", f"Runc(root={str(root)!r})")
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert without_numbers(ended.stderr.replace(f"--root {root} ", "")) == without_numbers(block.output or "")
+
+
+def without_numbers(text: str) -> str:
+    """Put one word in the place of what differs from run to run: numbers, and a temporary directory."""
+    return re.sub(r"[\d.]+|/tmp/\S+", "N", text)
 
 
 @pytest.mark.runc
