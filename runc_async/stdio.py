@@ -5,7 +5,7 @@
 | `NullIO` | nothing to read | thrown away | |
 | `InheritedIO` | nothing, or the caller's | the caller's | |
 | `CapturedIO` | `input=` | bytes in the `Response` | the call |
-| `PipedIO` | a stream of ours | streams of ours | whoever opened it |
+| `PipedIO` | a stream of ours, a file or descriptor | streams of ours, files or descriptors | whoever opened it |
 | `RedirectIO` | a file, FIFO or descriptor | files, FIFOs or descriptors | |
 | `PtyIO` | one terminal for all three | | whoever opened it |
 
@@ -15,7 +15,7 @@ The values hold no resource: they can be made once and used for any number of ca
 from __future__ import annotations
 
 import os
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -25,6 +25,10 @@ CAPTURE_LIMIT = 1 << 20
 
 MAX_WINDOW = 0xFFFF
 """Largest number of rows or columns of a terminal: ioctl_tty(2) has 16 bits for each."""
+
+
+JOINED = "stdout"
+"""As `stderr`: the same stream as stdout."""
 
 
 class SupportsFileno(Protocol):
@@ -37,6 +41,9 @@ class SupportsFileno(Protocol):
 
 Redirection: TypeAlias = str | os.PathLike[str] | int | SupportsFileno | None
 """What one stream of a `RedirectIO` may be."""
+
+Target: TypeAlias = bool | str | os.PathLike[str] | int | SupportsFileno
+"""What one stream of a `PipedIO` may be: a pipe (True), `/dev/null` (False), a file, or an open descriptor."""
 
 
 class NullIO(msgspec.Struct, frozen=True):
@@ -56,38 +63,59 @@ class InheritedIO(msgspec.Struct, frozen=True):
 class CapturedIO(msgspec.Struct, frozen=True):
     """Stdout and stderr are kept in memory, apart from each other, and come with the `Response`.
 
-    A child that writes more than `limit` isn't held up and isn't ended: the last `limit` bytes of each stream are
-    kept and `Response.truncated` says that some were dropped.
+    A child that writes more than `limit` isn't held up and isn't ended: `limit` bytes of each stream are kept, and
+    `Response.truncated` is set.
 
     Attributes:
         limit: How many bytes of each stream are kept.
+        stderr: "stdout" puts both streams into one pipe: `Response.stdout` then has both in the order in which they
+            were written, and `Response.stderr` is empty.
+        keep: Which bytes are kept of a stream that is longer: its "last", or its "first".
     """
 
     limit: int = CAPTURE_LIMIT
+    stderr: Literal["stdout"] | None = None
+    keep: Literal["last", "first"] = "last"
 
     def __post_init__(self) -> None:
-        """Refuse a limit that isn't a number of bytes."""
+        """Refuse a limit that isn't a number of bytes, and words that mean nothing."""
         if self.limit < 0:
             raise ValueError(f"limit must not be negative: {self.limit}")
+        if self.stderr not in {None, JOINED}:
+            raise ValueError(f"stderr must be None or 'stdout': {self.stderr!r}")
+        if self.keep not in {"last", "first"}:
+            raise ValueError(f"keep must be 'last' or 'first': {self.keep!r}")
 
 
 class PipedIO(msgspec.Struct, frozen=True):
-    """Each stream that is asked for is a pipe whose other end is a stream of ours; the others are `/dev/null`.
+    """Each stream is a pipe whose other end is a stream of ours (True), `/dev/null` (False), a file or a descriptor.
+
+    Files and descriptors are those of `RedirectIO`: a path is opened for reading (stdin), or made and opened for
+    appending (stdout, stderr); a descriptor, and an open file, stays the caller's. One that can't be opened is an
+    `OSError` before the runtime is started.
 
     Attributes:
-        stdin: Whether stdin is a pipe.
-        stdout: Whether stdout is a pipe.
-        stderr: Whether stderr is a pipe.
+        stdin: True, False, a path, an open file, or a descriptor.
+        stdout: True, False, a path, an open file, or a descriptor.
+        stderr: Likewise; or "stdout", which makes it the same stream as stdout: what is written to both comes in the
+            order in which it was written. A file of that name is `Path("stdout")`.
         uid: Owner given to the pipes, so that a process in a user namespace can open `/dev/stdout` anew:
             the host's uid of the container's user. None: the caller's.
         gid: The group, likewise.
     """
 
-    stdin: bool = True
-    stdout: bool = True
-    stderr: bool = True
+    stdin: Target = True
+    stdout: Target = True
+    stderr: Target = True
     uid: int | None = None
     gid: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be a stream."""
+        for name in ("stdin", "stdout", "stderr"):
+            target = getattr(self, name)
+            if not isinstance(target, bool):
+                _check_target(name, target, "True, False, a path, a descriptor or an open file")
 
 
 class RedirectIO(msgspec.Struct, frozen=True):
@@ -110,13 +138,8 @@ class RedirectIO(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         """Refuse what can't be a target; negative numbers mean pipes and the like to `subprocess`."""
         for name in ("stdin", "stdout", "stderr"):
-            target = getattr(self, name)
-            if isinstance(target, bool | bytes) or not (
-                target is None or isinstance(target, int | str | os.PathLike) or hasattr(target, "fileno")
-            ):
-                raise TypeError(f"{name} must be a path, a descriptor or an open file: {target!r}")
-            if isinstance(target, int) and target < 0:
-                raise ValueError(f"{name} must be an open descriptor: {target}")
+            if getattr(self, name) is not None:
+                _check_target(name, getattr(self, name), "a path, a descriptor or an open file")
 
 
 class PtyIO(msgspec.Struct, frozen=True):
@@ -135,6 +158,21 @@ class PtyIO(msgspec.Struct, frozen=True):
         for name in ("rows", "cols"):
             if not 0 <= getattr(self, name) <= MAX_WINDOW:
                 raise ValueError(f"{name} must be from 0 to {MAX_WINDOW}: {getattr(self, name)}")
+
+
+def _check_target(name: str, target: object, expected: str) -> None:
+    """Refuse what is neither a path nor open; negative numbers mean pipes and the like to `subprocess`.
+
+    Raises:
+        TypeError: If it is something else.
+        ValueError: If it is a negative number.
+    """
+    if isinstance(target, bool | bytes) or not (
+        isinstance(target, int | str | os.PathLike) or hasattr(target, "fileno")
+    ):
+        raise TypeError(f"{name} must be {expected}: {target!r}")
+    if isinstance(target, int) and target < 0:
+        raise ValueError(f"{name} must be an open descriptor: {target}")
 
 
 StdIO: TypeAlias = NullIO | InheritedIO | CapturedIO | PipedIO | RedirectIO | PtyIO

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import CommandError, ContainerExists, RuncTimeout
 from ..response import Response
 from ..runner import Completed, Invocation
+from ..stdio import JOINED, CapturedIO, PipedIO
 
 
 def check_time(invocation: Invocation, completed: Completed) -> None:
@@ -29,7 +30,8 @@ def raise_failure(invocation: Invocation, completed: Completed) -> None:
     from .._answers.failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
     from .._answers.log import parse_log  # noqa: PLC0415  (as above)
 
-    if failed(parse_log(completed.log), completed.returncode, completed.stderr, process=completed.process):
+    stderr = _stderr(invocation, completed)
+    if failed(parse_log(completed.log), completed.returncode, stderr, process=completed.process):
         raise command_error(invocation, completed)
 
 
@@ -42,11 +44,18 @@ def command_error(invocation: Invocation, completed: Completed) -> CommandError:
         invocation.args,
         completed.returncode,
         completed.stdout,
-        completed.stderr,
+        _stderr(invocation, completed),
         parse_log(completed.log),
         invocation.container_id,
         process=completed.process,
     )
+
+
+def _stderr(invocation: Invocation, completed: Completed) -> bytes:
+    """Return what runc and the process have written to stderr, which may be the same stream as stdout."""
+    streams = invocation.streams
+    joined = isinstance(streams, CapturedIO | PipedIO) and streams.stderr == JOINED
+    return completed.stdout if joined else completed.stderr
 
 
 def refused_as_existing(invocation: Invocation, completed: Completed) -> bool:

@@ -25,7 +25,7 @@ from .._unicode import require_unicode
 from ..errors import BundleNotFound, CommandError, ExitError
 from ..response import Response
 from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams
-from ..stdio import CapturedIO, InheritedIO, NullIO, RedirectIO, StdIO
+from ..stdio import CapturedIO, InheritedIO, NullIO, PipedIO, RedirectIO, StdIO
 
 DRAIN_TIMEOUT = 1.0
 """Seconds for which captured output is read on, after the exit, while other processes hold the pipe."""
@@ -323,6 +323,11 @@ def given_options(calls: Calls) -> dict[str, Any]:
 
 def _has_stdin(io: StdIO | None) -> bool:
     """Tell whether the streams say where stdin comes from."""
-    if isinstance(io, InheritedIO):
-        return io.stdin
-    return isinstance(io, RedirectIO) and io.stdin is not None
+    match io:
+        case InheritedIO():
+            return io.stdin
+        case RedirectIO():
+            return io.stdin is not None
+        case PipedIO():
+            return not isinstance(io.stdin, bool)
+    return False

@@ -438,7 +438,7 @@ _UNREAD_LIMIT = 1 << 16
 
 def with_unread(completed: Completed, running: Running) -> Completed:
     """Add to a runc process that has failed what waits in its live stderr, or terminal: no handle will ever read it."""
-    stream = running.stderr or running.pty
+    stream = running.stderr or running.pty or running.stdout  # both may be one stream, and no program has printed yet
     if stream is None or completed.returncode == 0:
         return completed
     try:

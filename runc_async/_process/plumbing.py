@@ -17,7 +17,20 @@ from .._streams.pipes import PipeReader, PipeWriter
 from .._streams.pump import Drain, Feed
 from ..console import Pty, open_pty
 from ..runner import OwnOutput, StreamedOutput, Streams
-from ..stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, Redirection
+from ..stdio import (
+    CAPTURE_LIMIT,
+    JOINED,
+    CapturedIO,
+    InheritedIO,
+    NullIO,
+    PipedIO,
+    PtyIO,
+    RedirectIO,
+    Redirection,
+    Target,
+)
+
+_NAMES = ("stdin", "stdout", "stderr")
 
 
 class RelayedPty(Pty):
@@ -99,8 +112,8 @@ class Plumbing:
                     self._memory(0, OwnOutput().limit)
                     self._memory(1, OwnOutput().limit)
             case CapturedIO():
-                self._drain(1, streams.limit)
-                self._drain(2, streams.limit)
+                self._drain(1, streams)
+                self._drain(2, streams) if streams.stderr is None else self._join()
             case PipedIO():
                 self._pipes(streams)
             case RedirectIO():
@@ -133,9 +146,13 @@ class Plumbing:
         os.set_blocking(ours, False)
         return ours
 
-    def _drain(self, fd: int, limit: int) -> None:
+    def _join(self) -> None:
+        """Give the child one and the same stream as stdout and stderr."""
+        self.child[2] = self.child[1]
+
+    def _drain(self, fd: int, capture: CapturedIO) -> None:
         """Give the child a pipe as `fd` that is captured."""
-        drain = Drain(self._our_read_end(fd), limit)
+        drain = Drain(self._our_read_end(fd), capture.limit, keep=capture.keep)
         self._ours.append(drain)
         self._outputs[fd - 1] = drain
         self._drains.append(drain)
@@ -150,39 +167,45 @@ class Plumbing:
             self._ours.append(Feed(self._our_write_end(), data))
 
     def _pipes(self, streams: PipedIO) -> None:
-        """Give the child the pipes that are asked for."""
-        if not self._live:
-            for fd, wanted in ((1, streams.stdout), (2, streams.stderr)):
-                if wanted:
-                    self._drain(fd, CapturedIO().limit)
-            return
-        if streams.stdin:
-            self._hand_out("stdin", self._our_write_end())
-        if streams.stdout:
-            self._hand_out("stdout", self._our_read_end(1))
-        if streams.stderr:
-            self._hand_out("stderr", self._our_read_end(2))
+        """Give the child the pipes that are asked for, and open what is a file."""
+        pipes = [fd for fd, target in enumerate((streams.stdin, streams.stdout, streams.stderr)) if target is True]
+        self._redirect(streams)
+        for fd in pipes:
+            if not self._live:
+                if fd > 0:  # there is nothing to read on stdin but `input`
+                    self._drain(fd, CapturedIO())
+            elif fd == 0:
+                self._hand_out("stdin", self._our_write_end())
+            else:
+                self._hand_out(_NAMES[fd], self._our_read_end(fd))
+        if streams.stderr == JOINED:
+            self._join()
         owner = tuple(-1 if number is None else number for number in (streams.uid, streams.gid))
-        if owner != (-1, -1):
-            for fd in self.child:
-                if fd >= 0:
-                    os.fchown(fd, *owner)
+        if self._live and owner != (-1, -1):
+            for fd in pipes:
+                os.fchown(self.child[fd], *owner)
 
-    def _redirect(self, streams: RedirectIO) -> None:
+    def _redirect(self, streams: RedirectIO | PipedIO) -> None:
         """Open what is a path, and lend what is a descriptor."""
         self.child[0] = self._target(streams.stdin, os.O_RDONLY)
         self.child[1] = self._target(streams.stdout, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        same = isinstance(streams.stdout, str | os.PathLike) and streams.stderr == streams.stdout
-        self.child[2] = self.child[1] if same else self._target(streams.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        if isinstance(streams.stdout, str | os.PathLike) and streams.stderr == streams.stdout:
+            self._join()
+        elif not (isinstance(streams, PipedIO) and streams.stderr == JOINED):
+            self.child[2] = self._target(streams.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def _target(self, target: Redirection, flags: int) -> int:
-        """Open one target of a redirection."""
-        if target is None:
+    def _target(self, target: Redirection | Target, flags: int) -> int:
+        """Open one target of a redirection; `/dev/null` where there is none, or a pipe that comes later.
+
+        Raises:
+            OSError: If it can't be opened, or isn't open.
+        """
+        if target is None or isinstance(target, bool):
             return DEVNULL
-        if isinstance(target, int):
-            return target
         if not isinstance(target, str | os.PathLike):
-            return target.fileno()
+            fd = target if isinstance(target, int) else target.fileno()
+            os.fstat(fd)  # a closed one would be an error between fork and exec
+            return fd
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISFIFO(os.stat(target).st_mode):
                 flags = os.O_RDWR  # fifo(7): never blocks in Linux, unlike the other two
@@ -198,7 +221,7 @@ class Plumbing:
         if self._live:
             self._hand_out("pty", master)
         else:
-            drain = Drain(master, CapturedIO().limit)
+            drain = Drain(master, CAPTURE_LIMIT)
             self._ours.append(drain)
             self._outputs[0] = drain
             self._drains.append(drain)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from .pipes import ReadingMixin
@@ -23,18 +23,19 @@ LAST_READS = 16
 
 
 class Drain:
-    """Reads a pipe as fast as it fills, and keeps the last `limit` bytes.
+    """Reads a pipe as fast as it fills, and keeps `limit` bytes: the last, or the first.
 
     Always reading matters: a full pipe blocks runc itself.
     """
 
-    __slots__ = ("_dropped", "_ended", "_fd", "_kept", "_limit", "_loop", "came")
+    __slots__ = ("_dropped", "_ended", "_fd", "_keeps_first", "_kept", "_limit", "_loop", "came")
 
-    def __init__(self, fd: int, limit: int) -> None:
+    def __init__(self, fd: int, limit: int, *, keep: Literal["last", "first"] = "last") -> None:
         """Take over `fd`, a non-blocking descriptor, in every case, and begin to read in the running loop."""
         self.came = 0  # reads that gave something
         self._fd = fd
         self._limit = limit
+        self._keeps_first = keep == "first"
         self._kept = bytearray()
         self._dropped = False
         self._loop = asyncio.get_running_loop()
@@ -89,15 +90,18 @@ class Drain:
         return bool(data)
 
     def _keep(self, data: bytes) -> None:
-        """Append, and let go of what is no longer among the last `limit` bytes.
+        """Append, and let go of what isn't among the bytes that are kept.
 
         Of twice the limit half is let go at once, since each time the rest is moved. Pieces of their own would cost
         more than the bytes in them: a child can write its bytes one by one.
         """
         self.came += 1
-        self._kept += data
-        if len(self._kept) > self._limit:
+        if len(self._kept) + len(data) > self._limit:
             self._dropped = True
+        if self._keeps_first:
+            self._kept += data[: self._limit - len(self._kept)]
+            return
+        self._kept += data
         if len(self._kept) > 2 * self._limit:
             del self._kept[: len(self._kept) - self._limit]
 

@@ -297,6 +297,85 @@ async def test_fifos(
         os.close(reading)
 
 
+LINES = 20
+ALTERNATING = ["sh", "-c", f"i=0; while [ $i -lt {LINES} ]; do echo out; echo err >&2; i=$((i + 1)); done"]
+
+
+async def test_both_streams_of_a_container_in_one(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
+) -> None:
+    """What a container writes to both streams comes as one, in the order in which it was written."""
+    io = PipedIO(stderr="stdout")
+    async with client.open_container(container_id(), make_bundle(ALTERNATING), io=io, grace=0) as container:
+        assert container.stdout is not None
+        assert container.stderr is None
+        assert b"".join([chunk async for chunk in container.stdout]) == b"out\nerr\n" * LINES
+
+
+@WAYS
+async def test_pipes_beside_files(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], folder: Path, way: str
+) -> None:
+    """Each stream is a pipe, a file or a descriptor, whatever the others are."""
+    (folder / "in").write_bytes(b"fed\n")
+    args = ["sh", "-c", "cat; echo err >&2"]
+    with (folder / "err").open("wb") as errors:
+        io = PipedIO(stdin=str(folder / "in"), stdout=True, stderr=errors)
+        async with opened(way, client, make_bundle, container_id(), args, io=io) as process:
+            assert process.stdout is not None
+            assert (process.stdin, process.stderr) == (None, None)
+            assert b"".join([chunk async for chunk in process.stdout]) == b"fed\n"
+            await process.wait()
+    assert (folder / "err").read_bytes() == b"err\n"
+
+
+async def begun(way: str, client: Runc, bundle: Path, name: str, *, io: PipedIO | RedirectIO) -> None:
+    """Begin a program by one of the commands, and leave it."""
+    async with contextlib.AsyncExitStack() as stack:
+        match way:
+            case "container":
+                await stack.enter_async_context(client.open_container(name, bundle, io=io))
+            case "open_exec":
+                await stack.enter_async_context(client.open_exec(name, ["true"], io=io))
+            case "exec":
+                await client.exec(name, ["true"], io=io)
+            case _:
+                await getattr(client, way)(name, bundle, io=io)
+
+
+@pytest.mark.parametrize("io", [PipedIO, RedirectIO])
+@pytest.mark.parametrize("way", ["run", "exec", "create", "container", "open_exec"])
+async def test_a_file_that_cannot_be_opened(
+    *,
+    client: Runc,
+    make_bundle: MakeBundle,
+    make_container: MakeContainer,
+    container_id: Callable[[], str],
+    folder: Path,
+    way: str,
+    io: type[PipedIO | RedirectIO],
+) -> None:
+    """A file that can't be opened is an error before anything has started."""
+    streams = io(stdout=folder / "missing" / "out")
+    there = await make_container() if "exec" in way else container_id()
+    with pytest.raises(FileNotFoundError, match="missing"):
+        await begun(way, client, make_bundle(["true"]), there, io=streams)
+    assert [state.id for state in await client.list()] == ([there] if "exec" in way else [])
+
+
+async def test_the_first_bytes(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
+    """With `keep="first"` a program writes all it wants, and the beginning is kept."""
+    io = CapturedIO(limit=4, keep="first")
+    response = await client.run(container_id(), make_bundle(["seq", "1", "100000"]), io=io)
+    assert (response.stdout, response.exit_code, response.truncated) == (b"1\n2\n", 0, True)
+
+
+async def test_input_beside_a_file(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
+    """Input for a stdin that is a file is refused."""
+    with pytest.raises(ValueError, match="input goes neither"):
+        await client.run(container_id(), make_bundle(["true"]), io=PipedIO(stdin="/dev/null"), input=b"x")
+
+
 async def test_preserved_descriptors(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
     """Descriptors reach the process of an opened container, and one that is added to it, as 3, 4, ..."""
     reading, writing = os.pipe()

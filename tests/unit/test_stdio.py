@@ -60,3 +60,26 @@ def test_targets_that_are_none(name: str, target: Any, error: type[Exception], s
     """What can't be a target is refused at once; subprocess would take -1 for a pipe and -2 for stdout."""
     with pytest.raises(error, match=f"{name} {sentence}"):
         RedirectIO(**{name: target})
+
+
+@pytest.mark.parametrize("target", [True, False, "file", Path("file"), 0, sys.__stdout__])
+def test_streams_of_piped_io(target: Any) -> None:
+    """Each stream is a pipe, nothing, a path, a descriptor, or something open."""
+    assert PipedIO(stdin=target, stdout=target, stderr=target).stderr == target
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+@pytest.mark.parametrize(
+    ("target", "error"), [(-1, ValueError), (None, TypeError), (b"/dev/null", TypeError), (1.5, TypeError)]
+)
+def test_streams_of_piped_io_that_are_none(name: str, target: Any, error: type[Exception]) -> None:
+    """None is refused, since `subprocess` means the caller's own stream by it; and so is what can't be open."""
+    with pytest.raises(error, match=f"{name} must be"):
+        PipedIO(**{name: target})
+
+
+@pytest.mark.parametrize("settings", [{"keep": "middle"}, {"stderr": "stdin"}, {"stderr": "file"}])
+def test_captures_that_mean_nothing(settings: dict[str, Any]) -> None:
+    """A word that isn't one of the two is refused."""
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
+        CapturedIO(**settings)

@@ -33,6 +33,8 @@ STREAMS = [
     PipedIO(),
     PipedIO(stdin=False, stdout=False, stderr=False),
     PipedIO(uid=0, gid=0),
+    PipedIO(stdin="/dev/zero", stdout="/dev/null", stderr="stdout"),
+    CapturedIO(stderr="stdout"),
     RedirectIO(stdin="/dev/zero", stdout="/dev/null", stderr="/dev/null"),
     PtyIO(),
     OwnOutput(),
@@ -106,6 +108,27 @@ async def test_captured() -> None:
     assert (plumbing.captured(0), plumbing.captured(1), plumbing.dropped) == (b"out", b"ore", True)
 
 
+async def test_the_first_bytes_are_captured() -> None:
+    """With `keep="first"` the beginning of a stream is kept, and its end is dropped."""
+    plumbing = plumb(CapturedIO(limit=3, keep="first"))
+    as_child(plumbing, 1, b"out")
+    as_child(plumbing, 2, b"more")
+    plumbing.spawned()
+    assert not plumbing.drained()
+    assert (plumbing.captured(0), plumbing.captured(1), plumbing.dropped) == (b"out", b"mor", True)
+
+
+@pytest.mark.parametrize("io", [CapturedIO(stderr="stdout"), PipedIO(stderr="stdout")], ids=repr)
+async def test_both_streams_in_one(io: Streams) -> None:
+    """With `stderr="stdout"` both come as stdout, in the order in which they were written."""
+    plumbing = plumb(io)
+    for piece in range(4):
+        as_child(plumbing, 1 + piece % 2, b"%d" % piece)
+    plumbing.spawned()
+    assert not plumbing.drained()
+    assert (plumbing.captured(0), plumbing.captured(1)) == (b"0123", b"")
+
+
 async def test_captured_while_others_hold_the_pipe() -> None:
     """A pipe that somebody else holds is read as far as it goes, and said to be incomplete."""
     plumbing = plumb(CapturedIO())
@@ -150,6 +173,63 @@ async def test_pipes_that_are_live() -> None:
         await plumbing.stdout.receive()
     for stream in (plumbing.stdin, plumbing.stdout, plumbing.stderr):
         await stream.aclose()
+
+
+async def test_both_live_streams_in_one() -> None:
+    """With `stderr="stdout"` there is one live stream, and its end is the end of both."""
+    plumbing = plumb(PipedIO(stderr="stdout"), live=True)
+    as_child(plumbing, 1, b"one ")
+    as_child(plumbing, 2, b"two")
+    plumbing.spawned()
+    plumbing.close()
+    assert plumbing.stdin is not None
+    assert plumbing.stdout is not None
+    assert plumbing.stderr is None
+    assert b"".join([chunk async for chunk in plumbing.stdout]) == b"one two"
+    await plumbing.stdin.aclose()
+    await plumbing.stdout.aclose()
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_pipes_beside_files(tmp_path: Path, live: bool) -> None:  # noqa: FBT001 - of the table
+    """Each stream is what was asked for, whatever the others are; the caller's descriptor and file stay open."""
+    (tmp_path / "in").write_bytes(b"input")
+    with (tmp_path / "err").open("wb", buffering=0) as errors:
+        plumbing = plumb(PipedIO(stdin=tmp_path / "in", stdout=True, stderr=errors, uid=1, gid=1), live=live)
+        assert os.read(plumbing.child[0], 10) == b"input"
+        as_child(plumbing, 1, b"out")
+        as_child(plumbing, 2, b"err")
+        plumbing.spawned()
+        plumbing.close()
+        errors.write(b" more")
+    assert (tmp_path / "err").read_bytes() == b"err more"
+    assert (tmp_path / "in").stat().st_uid == os.geteuid(), "only pipes change hands"
+    assert (plumbing.stdin, plumbing.stderr) == (None, None)
+    if live:
+        assert plumbing.stdout is not None
+        assert await plumbing.stdout.receive() == b"out"
+        await plumbing.stdout.aclose()
+    else:
+        assert plumbing.captured(0) == b"out"
+
+
+async def test_both_streams_in_one_file(tmp_path: Path) -> None:
+    """With `stderr="stdout"` both go where stdout goes: into a file, or nowhere."""
+    plumbing = plumb(PipedIO(stdout=tmp_path / "out", stderr="stdout"))
+    assert plumbing.child[1] == plumbing.child[2]
+    plumbing.close()
+    assert plumb(PipedIO(stdout=False, stderr="stdout")).child == [DEVNULL] * 3
+
+
+@pytest.mark.parametrize("streams", [PipedIO, RedirectIO])
+async def test_a_descriptor_that_is_closed(streams: Any) -> None:
+    """A number that is no open descriptor is an error before a spawn."""
+    closed = os.dup(0)
+    os.close(closed)
+    before = leaks.footprint()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        plumb(streams(stderr=closed), live=True)
+    assert leaks.left_since(before, patience=0) == []
 
 
 async def test_whether_live_streams_are_quiet() -> None:
@@ -228,14 +308,15 @@ async def test_redirecting_to_descriptors(tmp_path: Path) -> None:
         file.write(b"still open")
 
 
+@pytest.mark.parametrize("streams", [PipedIO, RedirectIO])
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
-async def test_redirecting_into_a_directory_that_does_not_exist(tmp_path: Path, name: str) -> None:
+async def test_redirecting_into_a_directory_that_does_not_exist(tmp_path: Path, name: str, streams: Any) -> None:
     """A file that can't be opened is an OSError which names it, and what was opened before is closed."""
     targets: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), "/dev/null")
     targets[name] = tmp_path / "missing" / "file"
     before = leaks.footprint()
     with pytest.raises(FileNotFoundError) as caught:
-        plumb(RedirectIO(**targets))
+        plumb(streams(**targets))
     assert caught.value.filename == str(tmp_path / "missing" / "file")
     assert leaks.left_since(before, patience=0) == []
 
@@ -309,7 +390,7 @@ async def test_streamed_output() -> None:
 async def test_a_pump_that_cannot_be_set_up(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe or terminal that can't be read leaves nothing open."""
 
-    def fail(fd: int, _: int) -> NoReturn:
+    def fail(fd: int, _: int, **_options: object) -> NoReturn:
         os.close(fd)  # it has taken the descriptor over
         raise OSError(errno.ENOSPC, "no space")
 

@@ -46,6 +46,22 @@ async def test_the_last_bytes_are_kept(limit: int, kept: bytes, dropped: bool) -
     assert not is_open(read)
 
 
+@pytest.mark.parametrize(
+    ("limit", "kept", "dropped"),
+    [(100, b"0123456789", False), (10, b"0123456789", False), (4, b"0123", True), (0, b"", True)],
+)
+async def test_the_first_bytes_are_kept(limit: int, kept: bytes, dropped: bool) -> None:  # noqa: FBT001 - of the table
+    """A drain that keeps the first `limit` bytes reads all, and says whether there were more."""
+    read, write = pipe()
+    drain = Drain(read, limit, keep="first")
+    for piece in (b"012", b"345", b"6789"):
+        os.write(write, piece)
+        await asyncio.sleep(0)
+    os.close(write)
+    await drain.ended
+    assert (drain.data, drain.dropped) == (kept, dropped)
+
+
 async def test_much_more_than_the_limit() -> None:
     """However much comes, the last bytes are the right ones, and memory stays near the limit."""
     read, write = pipe(blocking_write=False)
