@@ -1,4 +1,4 @@
-"""A container's cgroup: where it is, and how often the kernel killed there because memory was used up."""
+"""The memory cgroup of a container: its directory, and its number of OOM kills."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _OOM_KILL = re.compile(rb"^oom_kill ([0-9]{1,20})$", re.MULTILINE)
 
 
 def memory_cgroup(pid: int, proc: str | Path = _PROC) -> Path | None:
-    """Find the directory of the cgroup that counts the memory of a process, as mounted for us: cgroups(7).
+    """Find the directory of the memory cgroup of a process, as mounted here: cgroups(7).
 
-    That is the memory hierarchy of cgroup v1 where there is one, also beside a v2 hierarchy without the controller
-    (hybrid), else the v2 hierarchy. To be asked while the process lives: a dead one is in no cgroup.
+    With cgroup v1 and the hybrid layout the directory is in the v1 memory hierarchy, otherwise in the v2 hierarchy. Ask
+    while the process lives: a dead process has no cgroup.
 
     Args:
         pid: The process.
-        proc: Where procfs is.
+        proc: The directory of procfs.
 
     Returns:
-        The directory; None if the process is gone, is in the same cgroup as we are, so that what is counted there is
-        not its own, or if the hierarchy isn't mounted here.
+        The directory. None if the process is gone, if its cgroup is the cgroup of this process, which counts more than
+        the process, or if the hierarchy isn't mounted here.
     """
     theirs = _cgroup_path(f"{proc}/{pid}")
     if theirs is None or theirs == _cgroup_path(f"{proc}/self"):
@@ -40,20 +40,18 @@ def memory_cgroup(pid: int, proc: str | Path = _PROC) -> Path | None:
 
 
 def cgroup_directories(path: str, proc: str | Path = _PROC) -> Iterator[Path]:
-    """Yield where a cgroup can be, by its path in the hierarchies: that of v1's memory first, then v2."""
+    """Yield the directories of a cgroup path that may exist: in the v1 memory hierarchy first, then in v2."""
     for version in (1, 2):
         yield from _mounted(path, _mounts(f"{proc}/self", version))
 
 
 def read_oom_kills(directory: Path) -> int | None:
-    """Read how many processes in a memory cgroup the kernel has killed for want of memory.
-
-    The counter is `oom_kill`, not `oom`, which counts failed allocations: `memory.events` in v2, with the cgroups below
-    it, and `memory.oom_control` in v1, without them.
+    """Read the number of processes that the kernel has killed in a memory cgroup for lack of memory.
 
     Returns:
-        The number since the cgroup was made; None if it can't be read, for example because the cgroup is gone.
+        The number since the cgroup was created; None if it can't be read, for example because the cgroup is gone.
     """
+    # The counter is `oom_kill`; `oom` counts failed allocations. In v2 it includes the cgroups below, in v1 it doesn't.
     for name in ("memory.events", "memory.oom_control"):
         try:
             content = (directory / name).read_bytes()
@@ -65,7 +63,7 @@ def read_oom_kills(directory: Path) -> int | None:
 
 
 def _cgroup_path(process: str) -> tuple[int, str] | None:
-    """Tell in which version of cgroups, and where in the hierarchy, the memory of a process is counted."""
+    """Return the cgroup version that counts the memory of a process, and the path of the process's cgroup there."""
     try:
         content = _read(f"{process}/cgroup")
     except (FileNotFoundError, ProcessLookupError):
@@ -83,7 +81,7 @@ def _cgroup_path(process: str) -> tuple[int, str] | None:
 
 
 def _mounted(path: str, mounts: list[tuple[str, Path]]) -> Iterator[Path]:
-    """Yield the directories of a cgroup, as mounted for us."""
+    """Yield the directories of a cgroup path, as mounted here."""
     from pathlib import Path  # noqa: PLC0415  (it takes milliseconds to load, and a mere query doesn't need it)
 
     for root, mount_point in mounts:
@@ -92,9 +90,9 @@ def _mounted(path: str, mounts: list[tuple[str, Path]]) -> Iterator[Path]:
 
 
 def _mounts(process: str, version: int) -> list[tuple[str, Path]]:
-    """List the mounts of the memory hierarchy: which of its directories is mounted where: proc_pid_mountinfo(5).
+    """List the mounts of the memory hierarchy as pairs of root and mount point: proc_pid_mountinfo(5).
 
-    That of the usual place comes first.
+    The usual mount point comes first.
     """
     from pathlib import Path  # noqa: PLC0415  (as above)
 

@@ -1,4 +1,4 @@
-"""What keeps a user's containers from being limited: controllers that are absent, or in which it may make no cgroup."""
+"""Cgroup controllers that are absent or not delegated to this user, so that containers can't be limited."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 import msgspec
 
 LIMITING = (("cpu",), ("cpuset",), ("io", "blkio"), ("memory",), ("pids",))
-"""The controllers by which containers are limited, with the name of each in cgroup v1 if that is another."""
+"""The controllers that limit containers; where cgroup v1 has another name, that too."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What keeps containers from being limited by cgroups.
+    """Obstacles to limiting containers by cgroups.
 
     Attributes:
-        absent: Controllers that aren't there.
-        unwritable: Those in whose hierarchy this user can't make a cgroup where the runtime does by default.
-        systemd: Whether there is a systemd that makes them, for `Runc(systemd_cgroup=True)`.
+        absent: Controllers that don't exist here.
+        unwritable: Controllers in whose hierarchy this user can't create a cgroup at the runtime's default place.
+        systemd: Whether systemd runs, for `Runc(systemd_cgroup=True)`.
     """
 
     absent: tuple[str, ...] = ()
@@ -32,13 +32,13 @@ def limits(
     own: str = "/proc/self/cgroup",
     systemd: str = "/run/systemd/system",
 ) -> Limits:
-    """Tell which limits can't be set by this user, from the cgroup that this process is in.
+    """Return the controllers that this user can't set limits with, seen from the cgroup of this process.
 
     Args:
-        controllers: Those that are there.
+        controllers: The controllers that exist.
         mounts: The table of mounts.
         own: The cgroups of this process.
-        systemd: A directory that is there if systemd runs: sd_booted(3).
+        systemd: A directory that exists if systemd runs: sd_booted(3).
     """
     unwritable = {
         name for directory, name in _hierarchies(mounts, own) if not os.access(directory, os.W_OK) and _limits(name)
@@ -51,7 +51,7 @@ def limits(
 
 
 def _limits(name: str) -> bool:
-    """Tell whether containers are limited by a controller."""
+    """Return whether a controller limits containers."""
     return any(name in names for names in LIMITING)
 
 

@@ -1,8 +1,8 @@
-"""How a process that is not our child tells its exit status.
+"""Exit statuses of processes that are not children of this process.
 
-Four ways, in this order: we are its parent after all, because orphans come to us (`subreaper()`, or we are process 1);
-it is a zombie that we may look into; the kernel keeps the status for its pidfd (Linux 6.15 and later); else the status
-is unknown.
+Four sources, in this order: waitid(2), if orphans come to this process (`subreaper()`, or process 1); the zombie, if
+this process may read it; the status that the kernel keeps for a pidfd (Linux 6.15 and later); otherwise the status is
+unknown.
 """
 
 from __future__ import annotations
@@ -38,25 +38,24 @@ async def wait_pidfd(
     oom_kills_before: int | Callable[[], int] = 0,
     reap_timeout: float = REAP_TIMEOUT,
 ) -> ExitStatus:
-    """Wait until the process of a pidfd has ended, and tell how.
+    """Wait until the process of a pidfd has ended, and return its exit status.
 
-    One reader on the event loop serves all waits: no thread, no polling, and no other library's child is touched.
-    Waiting can be cancelled at any time, and changes nothing then. The pidfd stays the caller's, and has to stay open
-    until the wait has ended.
+    One reader on the event loop serves all waits: no thread, no polling, and children of other libraries are not
+    touched. Cancelling changes nothing. The pidfd stays the caller's, and has to stay open until the wait has ended.
 
-    Only one wait can reap a process, and older kernels tell nothing to the others: ask once and keep the result.
+    Only one wait can reap a process, and older kernels report nothing to the others: ask once and keep the result.
 
     Args:
         pidfd: The process.
-        reap: Reap it if it is our child. False for what asyncio or `subprocess` started: its status is only looked at.
+        reap: Reap the process if it is a child. False for children of asyncio or `subprocess`: the status is only read.
         memory_cgroup: The directory of its memory cgroup, read as soon as the process has ended, for `oom_killed`.
-        oom_kills_before: What `read_oom_kills` said before there was any process whose end matters; or what tells that
-            once the process has ended.
-        reap_timeout: Seconds that its parent may take, after its end, to reap it. Only then does the kernel tell the
-            status of a zombie that isn't ours to look into, and many a process 1 of a container never reaps.
+        oom_kills_before: The value of `read_oom_kills` before the process started, or a callable that returns the value
+            after the process has ended.
+        reap_timeout: Seconds after the end for the parent to reap the process. The kernel reports the status of an
+            unreadable zombie only then, and process 1 of many containers never reaps.
 
     Returns:
-        The status; an unknown one if it can't be known.
+        The status, or an unknown status.
 
     Raises:
         OSError: If `pidfd` can't be waited for, or no descriptor is left.
@@ -81,7 +80,7 @@ async def wait_pidfd(
 
 
 async def wait_exited(pidfd: int) -> None:
-    """Wait until the process of a pidfd has ended, whether or not it is reaped; see `wait_pidfd`."""
+    """Wait until the process of a pidfd has ended, reaped or not; see `wait_pidfd`."""
     changed = asyncio.Event()
     with watching(pidfd, changed.set):
         while not has_exited(pidfd):
@@ -89,7 +88,7 @@ async def wait_exited(pidfd: int) -> None:
 
 
 async def wait_reaped(pidfd: int) -> None:
-    """Wait until the process of a pidfd has ended and was reaped, which Linux reports from 6.15 on."""
+    """Wait until the process of a pidfd has ended and was reaped; Linux reports the reaping from 6.15 on."""
     changed = asyncio.Event()
     with watching(pidfd, changed.set):
         while not is_reaped(pidfd):
@@ -97,7 +96,7 @@ async def wait_reaped(pidfd: int) -> None:
 
 
 async def _status(pidfd: int, changed: asyncio.Event, *, reap: bool) -> int | None:
-    """Wait until the wait status of a dead process can be known; None if it never will be."""
+    """Wait until the wait status of a dead process is known; return None if it can't become known."""
     while True:
         status = child_status(os.P_PIDFD, pidfd, reap=reap)
         if status is not None:
@@ -111,7 +110,8 @@ async def _status(pidfd: int, changed: asyncio.Event, *, reap: bool) -> int | No
         except ProcessLookupError:
             return None
         except OSError:
-            # No such call in this kernel. But a runc that is about to exit may be the zombie's parent still.
+            # The kernel has no such call. But the zombie's parent may be a runc process that is about to exit, and
+            # then this process becomes the parent.
             if not _may_become_ours(pidfd):
                 return None
         if status is not None:
@@ -120,7 +120,7 @@ async def _status(pidfd: int, changed: asyncio.Event, *, reap: bool) -> int | No
 
 
 def child_status(kind: int, number: int, *, reap: bool) -> int | None:
-    """Tell the wait status of a child of ours that has ended; None if it runs, or is not our child."""
+    """Return the wait status of a child that has ended; None if the process runs, or is not a child."""
     try:
         result = os.waitid(kind, number, os.WEXITED | os.WNOHANG | (0 if reap else os.WNOWAIT))
     except ChildProcessError:
@@ -131,7 +131,7 @@ def child_status(kind: int, number: int, *, reap: bool) -> int | None:
 
 
 def _may_become_ours(pidfd: int) -> bool:
-    """Say whether a zombie comes to us, to be reaped, when its parent ends, such as a runc that is about to."""
+    """Return whether a zombie becomes a child of this process when its parent, such as a runc process, exits."""
     if not orphans_come_to_us():
         return False
     try:
@@ -141,12 +141,10 @@ def _may_become_ours(pidfd: int) -> bool:
 
 
 class _Watch:
-    """One epoll descriptor, and one reader, for all waits in one event loop.
+    """One epoll descriptor, and one reader, for all waits of one event loop."""
 
-    A pidfd is ready from the end of its process on and stays so; a reader of the loop would be called without end. An
-    edge-triggered epoll reports each change once: the end, the change of a zombie's parent, the reaping.
-    """
-
+    # A pidfd stays readable from the end of its process on, so a reader of the loop would be called without end. An
+    # edge-triggered epoll reports each change once: the end, a new parent of the zombie, the reaping.
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.waits: dict[int, list[Callable[[], object]]] = {}
         self._epoll = select.epoll()
@@ -154,7 +152,7 @@ class _Watch:
         loop.add_reader(self._epoll.fileno(), self._report)
 
     def add(self, pidfd: int, changed: Callable[[], object]) -> None:
-        """Call `changed` whenever the process changes."""
+        """Call `changed` whenever the state of the process changes."""
         if pidfd not in self.waits:
             self._epoll.register(pidfd, select.EPOLLIN | select.EPOLLET)
         self.waits.setdefault(pidfd, []).append(changed)
@@ -164,12 +162,12 @@ class _Watch:
         self.waits[pidfd].remove(changed)
         if not self.waits[pidfd]:
             del self.waits[pidfd]
-            # A pidfd that its owner has closed too early is out already; so are all with the epoll of a closed loop.
+            # Already removed: a pidfd that its owner closed too early, and all pidfds of a closed loop's epoll.
             with contextlib.suppress(OSError, ValueError):
                 self._epoll.unregister(pidfd)
 
     def pids(self) -> Iterator[int]:
-        """Yield the processes that are waited for; asked in other threads too, while waits begin and end here."""
+        """Yield the processes waited for. Other threads call it too, while waits begin and end here."""
         for pidfd in list(self.waits):
             with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):  # the wait has ended meanwhile
                 yield pidfd_pid(pidfd)
@@ -209,7 +207,7 @@ def watching(pidfd: int, changed: Callable[[], object]) -> Generator[None]:
 
 
 def _close_stale_watches() -> None:
-    """Close the watches of loops that were closed without an end of their tasks."""
+    """Close the watches of event loops that were closed while tasks were waiting."""
     for loop in [loop for loop in list(watches) if loop.is_closed()]:
         watches.pop(loop).close()
 

@@ -1,7 +1,7 @@
-"""Receives one descriptor over AF_UNIX: the terminal (`--console-socket`) or the pidfd (`--pidfd-socket`) from runc.
+"""Receives one descriptor over AF_UNIX from runc: a terminal (`--console-socket`) or a pidfd (`--pidfd-socket`).
 
-runc connects as a client, sends one message with one descriptor, and closes. The socket listens before runc is spawned,
-because runc may be faster than we are, in a fresh directory that nobody else can enter.
+runc connects as a client, sends one message with one descriptor, and closes. The socket listens in a fresh private
+directory before runc is spawned, because runc may connect at once.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _EXCERPT = 80
 
 
 class FDSocket:
-    """A socket that waits for one descriptor from the runc that we have started.
+    """A socket that waits for one descriptor from the runc process of a call.
 
-    `async with FDSocket() as sock:` makes the directory and listens; leaving it removes the directory and closes
-    everything, also a descriptor that came and that nobody has taken with `detach()`. So a `receive()` can be
-    cancelled, or be raced against runc's exit, at any time.
+    On enter, `async with FDSocket() as sock:` creates the directory and listens. On exit the directory is removed and
+    all descriptors are closed, also a received one not yet taken with `detach()`. So `receive()` can be cancelled, or
+    raced against runc's exit, at any time.
 
-    The peer has to be of our own user or root, which the directory's mode already sees to, and it has to be the runc
-    that we have started or a child of it, as with `sudo` in front.
+    The peer must have the user id of this process or root's, and must be the spawned process or a descendant, as with
+    `sudo` in front.
     """
 
     def __init__(self) -> None:
@@ -51,10 +51,10 @@ class FDSocket:
         self._fd = -1
 
     def open(self) -> None:
-        """Make the directory and listen, as `async with` does.
+        """Create the directory and listen, as `async with` does.
 
         Raises:
-            OSError: If there is no directory for it, no path short enough, or no descriptor left.
+            OSError: If no directory, no path short enough, or no descriptor is available.
         """
         with contextlib.ExitStack() as undo:
             self._path = _make_directory(undo)
@@ -74,10 +74,10 @@ class FDSocket:
         self._cleanup.close()
 
     async def __aenter__(self) -> Self:
-        """Make the directory and listen.
+        """Create the directory and listen.
 
         Raises:
-            OSError: If there is no directory for it, no path short enough, or no descriptor left.
+            OSError: If no directory, no path short enough, or no descriptor is available.
         """
         self.open()
         return self
@@ -99,19 +99,19 @@ class FDSocket:
         return self._path
 
     async def receive(self, pid: int) -> bytes:
-        """Wait until a descriptor has come; `detach()` gives it. Strangers are turned away, and the wait goes on.
+        """Wait until a descriptor has arrived; take it with `detach()`. Connections of other processes are closed.
 
-        A cancelled call leaves everything as it was, so that it can be called again.
+        Cancelling changes nothing: the call can be repeated.
 
         Args:
-            pid: The process that we have started: runc, or the program that starts runc.
+            pid: The spawned process: runc, or the program that starts runc.
 
         Returns:
-            What the message says beside the descriptor: for a terminal a name that means nothing, for a pidfd
-            `standard` (the container's init) or `setns` (the process of an exec).
+            The bytes sent beside the descriptor: for a terminal an arbitrary name, for a pidfd `standard` (the
+            container's first process) or `setns` (the process of an exec).
 
         Raises:
-            RuncError: If the message has not exactly one descriptor.
+            RuncError: If the message doesn't have exactly one descriptor.
             OSError: If no descriptor is left for the connection.
         """
         while not self.receive_nowait(pid):
@@ -119,9 +119,9 @@ class FDSocket:
         return self._data
 
     def receive_nowait(self, pid: int) -> bool:
-        """Take a descriptor if it has come already; return whether there is one for `detach()`.
+        """Take a descriptor if it has arrived; return whether `detach()` has one.
 
-        For the moment after runc's exit: what it has sent is there by then, or never will be.
+        Call it after runc's exit: a descriptor sent by then is there, and no other will come.
 
         Raises:
             RuncError: As `receive()`.
@@ -143,14 +143,14 @@ class FDSocket:
 
     @property
     def data(self) -> bytes:
-        """What the message said, as `receive()` returns it; empty until then."""
+        """The bytes of the message, as `receive()` returns them; empty until then."""
         return self._data
 
     def detach(self) -> int:
-        """Give the descriptor away: it is the caller's from now on, non-inheritable.
+        """Return the descriptor, non-inheritable, and give up ownership.
 
         Raises:
-            ValueError: If none has come, or it was taken already.
+            ValueError: If no descriptor has arrived, or it was taken already.
         """
         if self._fd < 0:
             raise ValueError("there is no descriptor to take")
@@ -171,7 +171,7 @@ class FDSocket:
 
 
 def _make_directory(undo: contextlib.ExitStack) -> str:
-    """Make a directory for the socket and return the socket's path; `undo` removes the directory."""
+    """Create a directory for the socket and return the socket's path; `undo` removes the directory."""
     import tempfile  # noqa: PLC0415  (it takes a millisecond to load, and many programs need no socket)
 
     failures: list[OSError] = []
@@ -191,7 +191,7 @@ def _make_directory(undo: contextlib.ExitStack) -> str:
 
 
 def _parents() -> list[str]:
-    """List the directories in which the socket's own may be made, the best first."""
+    """List the possible parents of the socket's directory, best first."""
     import tempfile  # noqa: PLC0415  (as above)
 
     runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
@@ -204,7 +204,7 @@ def _parents() -> list[str]:
 
 
 def _accept(listener: socket.socket, pid: int) -> socket.socket:
-    """Accept the connection of the process that we have started, and close those of others.
+    """Accept the connection of the spawned process, and close those of others.
 
     Raises:
         BlockingIOError: If it has not connected yet.
@@ -222,11 +222,9 @@ def _accept(listener: socket.socket, pid: int) -> socket.socket:
 
 
 def _is_expected(connection: socket.socket, pid: int) -> bool:
-    """Say whether the peer is the process that we have started, or has been started by it: unix(7), SO_PEERCRED.
-
-    A peer that has gone already can't be traced any more; it was of the right user, which is what protects us: a user's
-    processes are not safe from each other in any case.
-    """
+    """Return whether the peer is the spawned process or a descendant: unix(7), SO_PEERCRED."""
+    # A peer that has exited can't be traced any more, and is accepted: its user id was right, and processes of one user
+    # aren't protected from each other in any case.
     peer_pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return uid in {0, os.geteuid()} and descends_from(peer_pid, pid) is not False
 
@@ -234,13 +232,12 @@ def _is_expected(connection: socket.socket, pid: int) -> bool:
 def _receive_one(connection: socket.socket) -> tuple[bytes, int]:
     """Receive one message with one descriptor, which is non-inheritable.
 
-    `socket.recv_fds` ignores its flags (cpython#128881), and a descriptor without MSG_CMSG_CLOEXEC would get into every
-    process that another thread spawns meanwhile.
-
     Raises:
         BlockingIOError: If there is no message yet.
-        RuncError: If the message is something else.
+        RuncError: If the message has no descriptor, or several.
     """
+    # `socket.recv_fds` ignores its flags (cpython#128881). Without MSG_CMSG_CLOEXEC the descriptor would leak into each
+    # process that another thread spawns meanwhile.
     fds = array.array("i")
     space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * fds.itemsize)
     try:
@@ -259,7 +256,7 @@ def _receive_one(connection: socket.socket) -> tuple[bytes, int]:
 
 
 async def _readable(sock: socket.socket) -> None:
-    """Wait until something can be accepted or received."""
+    """Wait until a connection can be accepted, or data received."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(sock.fileno(), ready.set)

@@ -1,4 +1,4 @@
-"""Files that others may tamper with: written whole, read within bounds, and trees removed to the bottom."""
+"""Files that other processes may tamper with: written whole, read within bounds, and removed as trees."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import os
 from collections.abc import Generator, Iterator
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-"""Flags to open a directory, and never what a symbolic link in its place leads to."""
+"""Flags to open a directory, and never the target of a symbolic link in its place."""
 
 REMOVAL_DESCRIPTORS = 3
-"""How many `remove_tree` needs: the directory, one inside it, and the copy by which Python lists either of them."""
+"""Descriptors that `remove_tree` needs: the directory, one inside it, and the copy that Python lists either with."""
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-"""Flags to open a file that must not be there yet."""
+"""Flags to open a file that must not exist yet."""
 
 
 @contextlib.contextmanager
 def opened(path: str, flags: int = DIRECTORY, dir_fd: int | None = None) -> Generator[int]:
-    """Open something for as long as the block runs."""
+    """Open a file while the block runs."""
     fd = os.open(path, flags, dir_fd=dir_fd)
     try:
         yield fd
@@ -28,10 +28,10 @@ def opened(path: str, flags: int = DIRECTORY, dir_fd: int | None = None) -> Gene
 
 
 def reserved(count: int) -> contextlib.ExitStack:
-    """Open so many descriptors, for work that has to be done also when there are no more: close them before it.
+    """Open `count` descriptors in reserve, for work that must succeed without free descriptors: close them before it.
 
     Raises:
-        OSError: If there aren't so many; then none is open.
+        OSError: If fewer are free; then none stays open.
     """
     with contextlib.ExitStack() as opening:
         for _ in range(count):
@@ -40,14 +40,14 @@ def reserved(count: int) -> contextlib.ExitStack:
 
 
 def write_private(directory: str, name: str, data: bytes, *, replace: bool) -> None:
-    """Put a file that only its owner can read into a directory, whole or not at all.
+    """Write a file that only its owner can read, whole or not at all.
 
-    It is on the disk when this returns. A process that is killed meanwhile leaves the old file, or the new one; a
-    hidden temporary file may stay beside it.
+    The file is on the disk on return. A process killed meanwhile leaves the old file, or the new one, and perhaps a
+    hidden temporary file beside it.
 
     Raises:
-        FileExistsError: If there is one of that name, and it shall not be replaced.
-        OSError: If it can't be written; then the directory is as it was.
+        FileExistsError: If the name exists, and `replace` is False.
+        OSError: If the file can't be written; then the directory is unchanged.
     """
     temporary = f".{name}.{os.urandom(8).hex()}"
     with opened(directory, os.O_RDONLY | os.O_DIRECTORY) as folder:
@@ -67,20 +67,19 @@ def write_private(directory: str, name: str, data: bytes, *, replace: bool) -> N
 
 
 def read_bounded(path: str, limit: int) -> bytes:
-    """Read a file, but not much more than `limit` bytes of it; a FIFO in its place holds up nobody."""
+    """Read at most `limit` bytes of a file and one more; never blocks on a FIFO."""
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         return file.read(limit + 1) or b""
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory with all that is in it, following no symbolic link.
-
-    `shutil.rmtree` recurses: a container can nest directories deeper than Python's stack, and holds a descriptor for
-    each level. Here every directory that is found is first moved to the top, so depth costs nothing.
+    """Remove a directory with its contents, following no symbolic link.
 
     Raises:
-        OSError: If something can't be removed, such as a mount point, or if there is no descriptor for it.
+        OSError: If an entry can't be removed, such as a mount point, or no descriptor is left.
     """
+    # shutil.rmtree recurses, and holds a descriptor for each level; a container can nest directories deeper than
+    # Python's stack. Here each directory found is moved to the top first, so depth costs nothing.
     numbers = itertools.count()
     with opened(path) as top:
         while names := os.listdir(top):
@@ -90,7 +89,7 @@ def remove_tree(path: str) -> None:
 
 
 def _remove_entry(top: int, name: str, numbers: Iterator[int]) -> None:
-    """Remove one entry of a directory; if it is a directory, move those that are in it to the top."""
+    """Remove one entry of a directory; of a directory, move its subdirectories to the top first."""
     if _unlinked(top, name):
         return
     with opened(name, dir_fd=top) as folder:
@@ -111,5 +110,5 @@ def _unlinked(folder: int, name: str) -> bool:
 
 
 def open_itself(path: str, flags: int) -> int:
-    """Open a file, and not what a link in its place leads to; without waiting for the other end of a FIFO."""
+    """Open a file itself, never the target of a symbolic link; doesn't wait for the other end of a FIFO."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

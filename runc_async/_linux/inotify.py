@@ -1,7 +1,7 @@
-"""Reports when a file is made in a directory, and when it is complete: a pid file of runc's. inotify(7), by ctypes.
+"""Reports new and complete files of a directory, such as a pid file of runc: inotify(7), by ctypes.
 
-A user has 128 inotify instances by default, which editors and node agents use too. So one instance serves an event
-loop, and `news` does without: it has the file looked at by a timer.
+A user has 128 inotify instances by default, shared with editors and node agents. So one instance serves an event loop,
+and `news` works without an instance: a timer then has the file looked at.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _EVENT = struct.Struct("iIII")  # struct inotify_event: wd, mask, cookie, length
 _BUFFER = 1 << 16
 
 IDLE = 1.0
-"""Seconds for which an instance is kept that isn't in use: closing one costs a thread and five milliseconds."""
+"""Seconds until an unused instance is closed: closing takes a thread and five milliseconds."""
 
 SPARE = 32
-"""Descriptors that have to be free above an instance that is kept: a call of ours takes fewer."""
+"""Descriptors that have to be free above an instance that is kept: a call takes fewer."""
 
 FIRST_GLANCE = 0.001
-"""Seconds until a file is looked at for the first time, where only a timer does that: runc takes 10 to 50 ms."""
+"""Seconds until the first look at a file, without inotify: runc takes 10 to 50 ms."""
 
 LAST_GLANCE = 0.02
-"""Seconds between two looks at a file that is long in coming."""
+"""Longest time between two looks, in seconds."""
 
 SLOWER = 1.05
-"""How much longer each time between two looks is than the one before: 0.02 s are reached after 0.4 s."""
+"""Factor by which the time between two looks grows: 0.02 s are reached after 0.4 s."""
 
 _LIMITS = {
     errno.EMFILE: "no inotify instance left for this user: see sysctl fs.inotify.max_user_instances",
@@ -55,10 +55,9 @@ _reported: set[str] = set()
 
 @contextlib.contextmanager
 def news(directory: str, arrived: Arrived) -> Generator[None]:
-    """Do as `arrivals` does; where that can't be had, call `arrived` again and again with an empty name.
+    """Do the same as `arrivals`; without inotify call `arrived` repeatedly, with an empty name.
 
-    That a directory isn't there, or isn't ours to read, is no error here, but for runc to report. A limit of inotify's
-    that is reached is logged, once.
+    A missing or unreadable directory is no error here: runc reports it. A limit of inotify is logged once.
 
     Raises:
         OSError: If this process has no descriptor left.
@@ -76,11 +75,11 @@ def news(directory: str, arrived: Arrived) -> Generator[None]:
 
 
 class InotifyLimitError(OSError):
-    """A limit of inotify's is reached, which the error names."""
+    """A limit of inotify is reached; the message names it."""
 
 
 def _report_limit(error: InotifyLimitError) -> None:
-    """Log that a limit is reached, unless that was done."""
+    """Log a limit that is reached, once."""
     limit = error.strerror or ""
     if limit not in _reported:
         _reported.add(limit)
@@ -89,17 +88,17 @@ def _report_limit(error: InotifyLimitError) -> None:
 
 @contextlib.contextmanager
 def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
-    """Call `arrived` in the running loop whenever a file is made in `directory`, is closed, or renamed into it.
+    """Call `arrived` in the running loop for each file created in, written in, or renamed into a directory.
 
-    It gets the name of the file, and whether that is complete: runc renames what it has written, and crun doesn't. An
-    empty name stands for any: the kernel has dropped events, since others make files faster than the loop turns.
+    Arguments of `arrived` are the name of the file, and whether the file is complete: runc renames a complete file,
+    crun writes in place. The name is empty if the kernel has dropped events: then any file may have arrived.
 
-    All uses in one event loop share one inotify instance. It is closed when it was not in use for a second, and at the
-    end of the loop.
+    All uses in one event loop share one inotify instance. The instance is closed after one second without use, and at
+    the end of the loop.
 
     Raises:
         InotifyLimitError: If this user has no instance, or no watch, left.
-        OSError: If the directory isn't there or can't be read, or no descriptor is left.
+        OSError: If the directory doesn't exist or can't be read, or no descriptor is left.
     """
     loop = asyncio.get_running_loop()
     watch = watches.get(loop)
@@ -113,7 +112,7 @@ def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
 
 @contextlib.contextmanager
 def _glances(arrived: Arrived) -> Generator[None]:
-    """Call `arrived` in the running loop again and again, as after the loss of events."""
+    """Call `arrived` in the running loop repeatedly, as after lost events."""
     loop = asyncio.get_running_loop()
     handle: asyncio.TimerHandle
 
@@ -130,7 +129,7 @@ def _glances(arrived: Arrived) -> Generator[None]:
 
 
 def has_instance() -> bool:
-    """Say whether there is an inotify instance to be had for this user."""
+    """Return whether this user can have an inotify instance."""
     try:
         os.close(_instance())
     except OSError:
@@ -139,11 +138,11 @@ def has_instance() -> bool:
 
 
 def _instance() -> int:
-    """Make an inotify instance, and return its descriptor.
+    """Create an inotify instance, and return its descriptor.
 
     Raises:
-        InotifyLimitError: If this user has none left.
-        OSError: If the kernel gives none for another reason.
+        InotifyLimitError: If this user has no instance left.
+        OSError: If the kernel refuses for another reason.
     """
     try:
         return _called(libc().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
@@ -155,7 +154,7 @@ def _instance() -> int:
 
 
 def _called(result: int, path: str | None = None) -> int:
-    """Raise what a call of libc's failed with."""
+    """Raise `OSError` if a call of the C library failed; otherwise return its result."""
     if result >= 0:
         return result
     import ctypes  # noqa: PLC0415  (as above)
@@ -183,7 +182,7 @@ class _Watch:
     async def _closed_with_the_loop(self) -> AsyncGenerator[None]:
         """Close the instance when the loop shuts its asynchronous generators down: `loop.shutdown_asyncgens`.
 
-        An event loop has no other way to say that it ends.
+        An event loop has no other way to report its end.
         """
         try:
             yield
@@ -212,10 +211,8 @@ class _Watch:
                 self._rest()
 
     def _rest(self) -> None:
-        """Keep the instance for a while; not where descriptors are scarce, of which a clean-up may need the last one.
-
-        They are given lowest number first.
-        """
+        """Keep the unused instance open for a while, unless descriptors are scarce."""
+        # The lowest free number is given first, so a high one means that few are left. A clean-up may need the last.
         if self._fd + SPARE > os.sysconf("SC_OPEN_MAX"):
             self.close()
         else:
@@ -226,7 +223,7 @@ class _Watch:
 
         Raises:
             InotifyLimitError: If this user has no watch left.
-            OSError: If the directory isn't there or can't be read.
+            OSError: If the directory doesn't exist or can't be read.
         """
         try:
             path = os.fsencode(directory)
@@ -241,11 +238,9 @@ class _Watch:
         _step(self._end.aclose())
 
     def _close(self) -> None:
-        """Close the instance.
-
-        The kernel waits then until nobody can be using a watch any more, for five milliseconds and more; so a thread
-        of its own waits, and not the event loop.
-        """
+        """Close the instance."""
+        # close(2) waits in the kernel until no watch is in use any more: five milliseconds and more. So a thread
+        # waits, and not the event loop.
         if watches.get(self._loop) is self:
             del watches[self._loop]
         if self._idle is not None:
@@ -258,7 +253,7 @@ class _Watch:
             os.close(fd)
 
     def _report(self) -> None:
-        """Read the events, and call whoever waits for one."""
+        """Read the events, and call the callbacks of their directories."""
         with contextlib.suppress(BlockingIOError):
             events = os.read(self._fd, _BUFFER)
             while events:
@@ -273,6 +268,6 @@ class _Watch:
 
 
 def _step(work: Coroutine[Any, None, None]) -> None:
-    """Take the one step that a coroutine has which waits for nothing."""
+    """Run a coroutine that never waits, in one step."""
     with contextlib.suppress(StopIteration):
         work.send(None)

@@ -1,4 +1,4 @@
-"""Whether orphaned descendants come to this process: prctl(2), which Python doesn't have."""
+"""Calls of the C library that Python doesn't have: prctl(2), umount2(2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import functools
 import os
 
-# <sys/mount.h>
+# From <sys/mount.h>: Python has no umount2(2).
 _MNT_DETACH = 2
 
 
@@ -17,12 +17,12 @@ PR_GET_CHILD_SUBREAPER = 37
 
 
 def orphans_come_to_us() -> bool:
-    """Say whether this process is the one to which its orphaned descendants go."""
+    """Return whether orphaned descendants become children of this process."""
     return os.getpid() == 1 or bool(get_subreaper())
 
 
 def get_subreaper() -> int:
-    """Read whether this process is a subreaper: 1 or 0."""
+    """Return whether this process is a subreaper: 1 or 0."""
     import ctypes  # noqa: PLC0415  (few programs need it, and all would pay for it)
 
     value = ctypes.c_int()
@@ -31,7 +31,7 @@ def get_subreaper() -> int:
 
 
 def prctl(option: int, argument: int) -> None:
-    """Change or read a setting of this process, as the manual page of the same name has them."""
+    """Change or read a setting of this process: prctl(2)."""
     import ctypes  # noqa: PLC0415  (as above)
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -41,10 +41,10 @@ def prctl(option: int, argument: int) -> None:
 
 
 def detach(target: str) -> None:
-    """Take a mount away at once, even if somebody is still in it: for them it lives on until they leave.
+    """Unmount lazily: processes that still use the mount keep it until they leave.
 
     Raises:
-        OSError: If it can't be taken away; with EINVAL, if nothing is mounted there.
+        OSError: If it can't be unmounted; with EINVAL if nothing is mounted there.
     """
     if code := call_libc("umount2", os.fsencode(target), ctypes.c_int(_MNT_DETACH | _UMOUNT_NOFOLLOW)):
         raise OSError(code, os.strerror(code), target)
@@ -58,7 +58,7 @@ def call_libc(name: str, *args: object) -> int:
 
 @functools.cache
 def libc() -> ctypes.CDLL:
-    """Open libc; making all of ctypes' objects for it anew takes longer than the calls."""
+    """Return the C library, opened once: creating its ctypes objects takes longer than the calls."""
     import ctypes  # noqa: PLC0415  (a program that waits for no file doesn't pay for it)
 
     return ctypes.CDLL(None, use_errno=True)

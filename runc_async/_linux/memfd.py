@@ -1,4 +1,4 @@
-"""Files in memory: documents that go to runc, its log, and its output."""
+"""Files in memory: documents for runc, the log of runc, and the output of runc."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
 
 def memory_file(name: str, data: bytes = b"", *, above: int = 0) -> int:
-    """Make a file in memory, and return its descriptor, which is at least `above` and closed on exec.
+    """Create a file in memory, and return its descriptor, numbered `above` or higher and closed on exec.
 
     Raises:
         SpawnError: If RLIMIT_FSIZE is below its size.
@@ -30,7 +30,11 @@ def memory_file(name: str, data: bytes = b"", *, above: int = 0) -> int:
 
 
 def lifted(fd: int, above: int) -> int:
-    """Move a descriptor to a number that is at least `above`; without a free one it is closed and OSError raised."""
+    """Move a descriptor to a number of at least `above`.
+
+    Raises:
+        OSError: If no such number is free. The descriptor is closed then.
+    """
     if fd >= above:
         return fd
     try:
@@ -40,17 +44,15 @@ def lifted(fd: int, above: int) -> int:
 
 
 class MemoryOutput:
-    """A stream of the child's that is a file in memory: no pump, no back-pressure, read once after the exit.
+    """A child's output as a file in memory: no pump, no back-pressure, read once after the exit."""
 
-    The file has its full size from the start, without having its pages, and is sealed: a write beyond `limit` fails
-    with EPERM instead of filling the machine's memory. How much was written is told by the offset, which the child
-    shares, and can move to anywhere.
-    """
-
+    # The file has its full size from the start, without pages, and is sealed: a write beyond `limit` fails with EPERM
+    # instead of filling the memory of the machine. The shared file offset tells how much was written; the child can
+    # move it anywhere, so it is bounded on reading.
     __slots__ = ("fd", "limit")
 
     def __init__(self, name: str, limit: int) -> None:
-        """Make the file.
+        """Create the file.
 
         Raises:
             SpawnError: If RLIMIT_FSIZE is below `limit`.
@@ -68,12 +70,12 @@ class MemoryOutput:
 
     @property
     def data(self) -> bytes:
-        """What was written."""
+        """The output so far, at most `limit` bytes."""
         return os.pread(self.fd, min(self.limit, os.lseek(self.fd, 0, os.SEEK_CUR)), 0)
 
     @property
     def dropped(self) -> bool:
-        """Whether the file is full: there may have been more."""
+        """Whether the file is full, so that output may be lost."""
         return os.lseek(self.fd, 0, os.SEEK_CUR) >= self.limit
 
     def close(self) -> None:

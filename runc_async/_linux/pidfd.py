@@ -1,4 +1,4 @@
-"""Processes that are not our children: which one a number means, and what the kernel tells about it."""
+"""Process descriptors (pidfds): open, identify and ask for exit statuses."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ _GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes)
 _INFO_EXIT = 1 << 3
 
 _EXIT_CODE = 49  # field 52 of proc_pid_stat(5), counted as `_stat` does
-# Before Linux 5.17 the field is that of the leader thread, and 0 if that had ended before another one called exit(3).
+# Before Linux 5.17 the field is the leader thread's, and 0 if the leader ended before another thread called exit(3).
 TELLS_PROCESS = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (5, 17)
 
 
 def open_pidfd(process: ProcessIdentity) -> int:
-    """Open a pidfd of exactly this process: non-inheritable, and the caller's.
+    """Open a pidfd of exactly this process. It is non-inheritable and belongs to the caller.
 
-    Signal through it with `signal.pidfd_send_signal`, which never hits another process.
+    `signal.pidfd_send_signal` with the pidfd never hits another process.
 
     Raises:
-        ProcessLookupError: If it is gone, even if its number is in use again.
+        ProcessLookupError: If the process is gone, even if its pid is in use again.
         OSError: If no descriptor is left.
     """
     pidfd = os.pidfd_open(process.pid)
-    # The number may have changed hands before the call, but not between the call and this check unnoticed: whoever
-    # has it now started later.
+    # The pid may have been reused before the call. The check finds it: the new process has a later start time.
     try:
         exists = process.exists()
     except OSError:
@@ -46,10 +45,10 @@ def open_pidfd(process: ProcessIdentity) -> int:
 
 
 def open_child(pid: int, parent: int) -> int:
-    """Open a pidfd of the process that has this number now and is a child of `parent`; see `open_pidfd`.
+    """Open a pidfd of the process that has this pid now and is a child of `parent`; see `open_pidfd`.
 
     Raises:
-        ProcessLookupError: If it is gone, or is another's child: its number, or that of its parent, is used again.
+        ProcessLookupError: If the process is gone, or has another parent, because one of the two pids was reused.
         OSError: If no descriptor is left.
     """
     pidfd = os.pidfd_open(pid)
@@ -63,10 +62,10 @@ def open_child(pid: int, parent: int) -> int:
 
 
 def pidfd_pid(pidfd: int) -> int:
-    """Tell the number of the process that a pidfd is of.
+    """Return the pid of the process of a pidfd.
 
     Raises:
-        ProcessLookupError: If it has ended and was reaped, or is invisible from here.
+        ProcessLookupError: If the process has ended and was reaped, or is invisible from here.
         ValueError: If `pidfd` is no pidfd.
     """
     if numbers := pidfd_numbers(pidfd):
@@ -75,10 +74,10 @@ def pidfd_pid(pidfd: int) -> int:
 
 
 def pidfd_numbers(pidfd: int) -> list[int]:
-    """Tell the numbers that the process of a pidfd has: here, and in each pid namespace below, down to its own.
+    """Return the pids of the process of a pidfd: here, and in each pid namespace below, down to its own.
 
     Returns:
-        The numbers; none if it has ended and was reaped, or is invisible from here.
+        The pids; empty if the process has ended and was reaped, or is invisible from here.
 
     Raises:
         ValueError: If `pidfd` is no pidfd.
@@ -92,20 +91,20 @@ def pidfd_numbers(pidfd: int) -> list[int]:
 
 
 def has_exited(pidfd: int) -> bool:
-    """Say whether all threads of the process have ended; it may be a zombie still."""
+    """Return whether all threads of the process have ended; the process may still be a zombie."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def kept_status(pidfd: int) -> int | None:
-    """Ask the kernel for the wait status that it keeps for a pidfd after the process was reaped.
+    """Read the wait status that the kernel keeps for a pidfd after the process was reaped.
 
     Returns:
-        The status as wait(2) has it, or None as long as the process has not been reaped.
+        The status as in wait(2), or None while the process has not been reaped.
 
     Raises:
-        ProcessLookupError: If the process was reaped and its status is not kept: before Linux 6.15.
+        ProcessLookupError: If the process was reaped and the status is not kept: before Linux 6.15.
         OSError: If the kernel has no such call: before Linux 6.13.
     """
     info = bytearray(_INFO.size)
@@ -116,12 +115,12 @@ def kept_status(pidfd: int) -> int | None:
 
 
 def zombie_status(pidfd: int) -> int | None:
-    """Read the wait status of a process that has ended and wasn't reaped: proc_pid_stat(5), `exit_code`.
+    """Read the wait status of a process that has ended and was not reaped: proc_pid_stat(5), `exit_code`.
 
-    Unlike the kernel's memory, it needs no parent that reaps, and no new kernel.
+    It needs no parent that reaps, and works on every kernel.
 
     Returns:
-        The status as wait(2) has it. None if the process runs or was reaped, or if it isn't ours to look into.
+        The status as in wait(2). None if the process runs or was reaped, or without the permission to read it.
 
     Raises:
         OSError: If no descriptor is left.
@@ -143,7 +142,7 @@ def zombie_status(pidfd: int) -> int | None:
 
 
 def told_status(pidfd: int) -> int | None:
-    """Return the wait status of a process that has ended, if the zombie or the kernel's memory tells it now."""
+    """Return the wait status of a process that has ended, if the zombie or the kernel reports it now."""
     try:
         status = zombie_status(pidfd)
         return kept_status(pidfd) if status is None else status
@@ -152,17 +151,15 @@ def told_status(pidfd: int) -> int | None:
 
 
 def is_reaped(pidfd: int) -> bool:
-    """Say whether a process has ended and was reaped, or is invisible from here."""
+    """Return whether a process has ended and was reaped, or is invisible from here."""
     return not pidfd_numbers(pidfd)
 
 
 class HeldPidfd:
-    """A pidfd with one owner and any number of waits.
+    """A pidfd with one owner and any number of waits. The last one to release it closes the descriptor."""
 
-    Its number may belong to another file as soon as it is closed, and a wait that began before would look at that. So
-    `close` ends the owner's hold, and the last one to let go closes the descriptor.
-    """
-
+    # As soon as a descriptor is closed, its number may be reused for another file, and a wait that began before
+    # would look at that file. So `close` ends only the owner's hold.
     def __init__(self, fd: int) -> None:
         """Take over `fd`."""
         self._fd = fd
@@ -171,10 +168,10 @@ class HeldPidfd:
 
     @classmethod
     def open(cls, pid: int) -> HeldPidfd:
-        """Open one of the process that has this number now.
+        """Open a pidfd of the process that has this pid now.
 
         Raises:
-            ProcessLookupError: If there is none.
+            ProcessLookupError: If there is no such process.
             OSError: If no descriptor is left.
         """
         return cls(os.pidfd_open(pid))
@@ -186,7 +183,7 @@ class HeldPidfd:
 
     @contextlib.contextmanager
     def held(self) -> Generator[int]:
-        """Keep the descriptor open for the time of the block."""
+        """Keep the descriptor open while the block runs."""
         self._holds += 1
         try:
             yield self._fd
@@ -194,18 +191,18 @@ class HeldPidfd:
             self._release()
 
     def detach(self) -> int:
-        """Give the descriptor away; nobody may be waiting."""
+        """Return the descriptor and give up ownership; no wait may be in progress."""
         self._owned = False
         return self._fd
 
     def close(self) -> None:
-        """Let go of it as its owner. Idempotent."""
+        """Release the descriptor as its owner. Idempotent."""
         if self._owned:
             self._owned = False
             self._release()
 
     def _release(self) -> None:
-        """Let go of it; the last one closes it."""
+        """Release one hold; the last release closes the descriptor."""
         self._holds -= 1
         if not self._holds:
             os.close(self._fd)

@@ -1,4 +1,4 @@
-"""What this process needs to start children and to hear of their end, and the error that names what it lacks."""
+"""Conditions for starting children and for learning of their end, and the errors that name an unmet condition."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from ..errors import ArgumentsTooLong, SpawnError
 
 LONGEST_ARGUMENT = 32 * os.sysconf("SC_PAGESIZE") - 1
-"""Bytes that one argument, or one variable as `NAME=value`, may have: execve(2), MAX_ARG_STRLEN, with its NUL."""
+"""Bytes of one argument, or of one variable as `NAME=value`: execve(2), MAX_ARG_STRLEN, less its final NUL."""
 
 INSTEAD_OF_ARGUMENTS = "pass large data by input=, or by a file that is mounted into the container"
 
 
 def check_process() -> None:
-    """See that this process can have children: two system calls, before each spawn.
+    """Check that this process can have children: two system calls, before each spawn.
 
     Raises:
         SpawnError: If SIGCHLD is ignored (ECHILD), or pidfd_open(2) is denied (EPERM) or missing (ENOSYS).
@@ -27,15 +27,14 @@ def check_process() -> None:
 
 
 def check_sigchld() -> None:
-    """See that the kernel keeps the exit status of a child until it is asked for.
-
-    A process whose parent ignores SIGCHLD begins with that, since execve(2) keeps it. asyncio then reports 255 for each
-    child. uvloop sets a handler of its own and would do, but a loop that starts later would not: it is an error with
-    both.
+    """Check that the kernel keeps the exit statuses of children.
 
     Raises:
         SpawnError: If SIGCHLD is ignored.
     """
+    # A process whose parent ignores SIGCHLD starts with that setting: execve(2) keeps it. asyncio then reports 255 for
+    # each child. uvloop sets a handler of its own and would work, but an asyncio loop that starts later would not. So
+    # it is an error on both.
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         raise SpawnError(
             errno.ECHILD,
@@ -45,10 +44,10 @@ def check_sigchld() -> None:
 
 
 def check_pidfd() -> None:
-    """See that pidfd_open(2) may be called: without a pidfd a signal could hit another process.
+    """Check that pidfd_open(2) may be called: without a pidfd a signal could hit another process.
 
     Raises:
-        SpawnError: If it may not, or there is no such call.
+        SpawnError: If the call is denied or missing.
     """
     try:
         os.close(os.pidfd_open(os.getpid()))
@@ -63,7 +62,7 @@ def check_pidfd() -> None:
 
 
 def check_file_size(size: int, what: str) -> None:
-    """See that a file may have this many bytes: one in memory counts too.
+    """Check that a file may have this many bytes: RLIMIT_FSIZE applies to files in memory too.
 
     Raises:
         SpawnError: If RLIMIT_FSIZE is lower.
@@ -78,14 +77,14 @@ def check_file_size(size: int, what: str) -> None:
 
 
 def check_lengths(arguments: Iterable[str], variables: Iterable[str] = ()) -> None:
-    """See that no argument and no variable is longer than execve(2) takes. Their text may be a secret and isn't shown.
+    """Check that execve(2) takes each argument and each variable. Their text may be secret and isn't shown.
 
     Args:
         arguments: An argument vector.
         variables: An environment, as `NAME=value`.
 
     Raises:
-        ArgumentsTooLong: If one is.
+        ArgumentsTooLong: If an argument or a variable is too long.
     """
     for number, word in enumerate(arguments):
         _check_length(word, f"argument {number}")
@@ -94,11 +93,11 @@ def check_lengths(arguments: Iterable[str], variables: Iterable[str] = ()) -> No
 
 
 def too_long(arguments: Iterable[str], environment: Mapping[str, str] | None) -> ArgumentsTooLong:
-    """Make the error for a spawn that failed with E2BIG.
+    """Return the error for a spawn that failed with E2BIG.
 
     Args:
         arguments: The argument vector.
-        environment: The environment; None for that of this process.
+        environment: The environment; None for the environment of this process.
     """
     words = list(arguments)
     variables = [f"{name}={value}" for name, value in (os.environ if environment is None else environment).items()]
@@ -116,7 +115,8 @@ def too_long(arguments: Iterable[str], environment: Mapping[str, str] | None) ->
 
 
 def _check_length(text: str, what: str) -> None:
-    """See that one argument isn't too long. A character has four bytes at most, which spares most of the encoding."""
+    """Check the length of one argument."""
+    # A character has four bytes at most, so short texts need no encoding.
     if len(text) * 4 > LONGEST_ARGUMENT and (size := len(os.fsencode(text))) > LONGEST_ARGUMENT:
         raise ArgumentsTooLong(
             errno.E2BIG,

@@ -1,4 +1,4 @@
-"""What /proc tells of a process: its identity, parents, name and signals."""
+"""Processes as /proc shows them: identity, parents, names and signals."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PROC = "/proc"
 
 
 class ProcessIdentity(NamedTuple):
-    """A process, and no other one that gets the same number later.
+    """A process, distinct from a later process with the same pid.
 
     Attributes:
-        pid: Its number, which the kernel reuses.
-        start_time: When it started, in clock ticks since boot: field 22 of proc_pid_stat(5).
+        pid: The pid, which the kernel reuses.
+        start_time: The start, in clock ticks since boot: field 22 of proc_pid_stat(5).
     """
 
     pid: int
@@ -25,19 +25,17 @@ class ProcessIdentity(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
-        """Identify the process that has this number now; a zombie has it still.
+        """Identify the process that has this pid now; a zombie counts.
 
         Raises:
-            ProcessLookupError: If there is none.
+            ProcessLookupError: If there is no such process.
         """
         return cls(pid, stat_field(pid, 19))
 
     @classmethod
     def told(cls, pid: int) -> ProcessIdentity | None:
-        """Identify the process whose number runc has just told, having looked at it itself; None if it is gone.
-
-        Who has the number now, and was there by then already, is the same process.
-        """
+        """Identify the process whose pid runc has just reported; return None if the process is gone."""
+        # The process that has this pid now, and started before runc answered, is the process that runc saw.
         now = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
         if pid <= 0:
             return None
@@ -48,7 +46,7 @@ class ProcessIdentity(NamedTuple):
         return process if process.start_time <= now else None
 
     def exists(self) -> bool:
-        """Say whether this very process runs, or is a zombie."""
+        """Return whether exactly this process runs, or is a zombie."""
         try:
             return self == ProcessIdentity.of(self.pid)
         except ProcessLookupError:
@@ -56,12 +54,11 @@ class ProcessIdentity(NamedTuple):
 
 
 class SignalView(NamedTuple):
-    """How a process stands to signals: proc_pid_status(5).
+    """How a process handles signals: proc_pid_status(5).
 
     Attributes:
-        namespace_init: It is the first process of a pid namespace below ours.
-        regarded: Bits, from 1 for signal 1, of the signals that it catches, ignores on purpose, or blocks, perhaps to
-            fetch them.
+        namespace_init: Whether it is the first process of a pid namespace below this one.
+        regarded: Bits, from 1 for signal 1, of the signals that the process catches, ignores, or blocks.
     """
 
     namespace_init: bool
@@ -69,10 +66,10 @@ class SignalView(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> SignalView:
-        """Look at the process that has this number now.
+        """Look at the process that has this pid now.
 
         Raises:
-            ProcessLookupError: If there is none.
+            ProcessLookupError: If there is no such process.
         """
         try:
             with open(f"{PROC}/{pid}/status", "rb", buffering=0) as file:
@@ -84,15 +81,15 @@ class SignalView(NamedTuple):
         return cls(len(numbers) > 1 and numbers[-1] == b"1", blocked | ignored | caught)
 
     def drops(self, signum: int) -> bool:
-        """Tell whether the kernel drops this signal, other than SIGKILL and SIGSTOP: pid_namespaces(7).
+        """Return whether the kernel drops this signal, other than SIGKILL and SIGSTOP: pid_namespaces(7).
 
-        The first process of a pid namespace gets only what it has a handler for.
+        The first process of a pid namespace gets only signals that it has a handler for.
         """
         return self.namespace_init and not self.regarded >> (signum - 1) & 1
 
 
 def descends_from(pid: int, ancestor: int) -> bool | None:
-    """Say whether a process is `ancestor`, or its child, or a child's child; None if it is gone."""
+    """Return whether a process is `ancestor` or a descendant of it; None if the process is gone."""
     seen: set[int] = set()
     while pid > 0 and pid not in seen:  # in a circle only if numbers changed hands meanwhile
         if pid == ancestor:
@@ -106,11 +103,11 @@ def descends_from(pid: int, ancestor: int) -> bool | None:
 
 
 def began_since(pid: int, moment: float) -> bool:
-    """Tell whether the process of this number is no older than a moment; False if there is none.
+    """Return whether the process with this pid started at or after a moment; False if there is no such process.
 
     Args:
-        pid: The number.
-        moment: As `clock_gettime(CLOCK_BOOTTIME)` tells it.
+        pid: The pid.
+        moment: The moment, in seconds of CLOCK_BOOTTIME.
     """
     try:
         return ProcessIdentity.of(pid).start_time >= int(moment * os.sysconf("SC_CLK_TCK"))
@@ -119,7 +116,7 @@ def began_since(pid: int, moment: float) -> bool:
 
 
 def name_of(pid: int) -> bytes:
-    """Tell the name of a process, of 15 bytes at most: proc_pid_comm(5); empty if it is gone."""
+    """Return the name of a process, at most 15 bytes: proc_pid_comm(5); empty if the process is gone."""
     try:
         with open(f"{PROC}/{pid}/comm", "rb", buffering=0) as file:
             return file.read().rstrip(b"\n")
@@ -128,9 +125,9 @@ def name_of(pid: int) -> bytes:
 
 
 def is_forsaken(pid: int, name: bytes) -> bool:
-    """Say whether a process has this name, and is in a session whose leader is gone: so do processes fork to detach.
+    """Return whether a process has this name and its session leader is gone, as after the double fork of a daemon.
 
-    What was started and not forked twice is in our own session, or leads one of its own.
+    Processes that didn't fork twice are in the session of this process, or lead a session of their own.
     """
     try:
         named = name_of(pid) == name
@@ -141,7 +138,7 @@ def is_forsaken(pid: int, name: bytes) -> bool:
 
 
 def stat_field(pid: int, field: int) -> int:
-    """Read a number of proc_pid_stat(5), counted from the third on: the second, a name, may hold blanks and brackets.
+    """Read a number of proc_pid_stat(5), counted from its third field on.
 
     Raises:
         ProcessLookupError: If there is no such process.
@@ -157,10 +154,9 @@ def stat_field(pid: int, field: int) -> int:
 
 
 def descendants(pid: int) -> list[tuple[int, int]]:
-    """Tell each descendant with its parent, none before its own children.
-
-    A container decides how many there are, and how long a line they make: a chain of a thousand is no depth to recurse.
-    """
+    """List each descendant with its parent; children come before their parents."""
+    # A container decides on the number of processes, and on their depth: a chain of a thousand is too deep to recurse.
+    # A container decides how many processes there are, and how deep: a chain of a thousand is too deep to recurse.
     found: list[tuple[int, int]] = []
     seen = {pid}
     waiting = [pid]
@@ -174,7 +170,7 @@ def descendants(pid: int) -> list[tuple[int, int]]:
 
 
 def children(pid: int) -> list[int]:
-    """Tell the children of `pid`, empty if it is gone: proc(5), `/proc/PID/task/TID/children`."""
+    """List the children of a process; empty if the process is gone: proc(5), `/proc/PID/task/TID/children`."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -184,22 +180,22 @@ def children(pid: int) -> list[int]:
 
 
 def parent_of(pid: int) -> int:
-    """Return the parent of the process that has this number now; 0 if it is outside of our pid namespace.
+    """Return the parent of the process that has this pid now; 0 if the parent is outside of this pid namespace.
 
     Raises:
-        ProcessLookupError: If there is none.
+        ProcessLookupError: If there is no such process.
     """
     return stat_field(pid, 1)
 
 
 def await_halt(pids: Iterable[int], seconds: float = 0.05) -> None:
-    """Wait until all threads of some processes have stopped or ended, and keep the event loop waiting meanwhile.
+    """Wait until all threads of some processes have stopped or ended; blocks the event loop.
 
-    After a SIGSTOP that takes microseconds: a thread that is in fork(2) makes its child first.
+    After a SIGSTOP the wait takes microseconds: a thread inside fork(2) creates its child first.
 
     Args:
         pids: The processes.
-        seconds: The limit: a thread may be in an uninterruptible sleep.
+        seconds: The limit, because a thread may be in an uninterruptible sleep.
     """
     deadline = time.monotonic() + seconds
     for pid in pids:
@@ -208,7 +204,7 @@ def await_halt(pids: Iterable[int], seconds: float = 0.05) -> None:
 
 
 def _has_halted(pid: int) -> bool:
-    """Return whether each thread of a process has stopped, or is a zombie, or is gone: proc_pid_stat(5)."""
+    """Return whether each thread of a process has stopped, is a zombie, or is gone: proc_pid_stat(5)."""
     states: set[bytes] = set()
     with contextlib.suppress(OSError):  # it is gone, or there is no descriptor to look with
         for thread in os.listdir(f"{PROC}/{pid}/task"):

@@ -1,4 +1,4 @@
-"""How long the process that orphans go to takes to reap them: process 1, or the nearest subreaper above this one."""
+"""How long orphans stay zombies: measures the process that reaps them, process 1 or the nearest subreaper."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMIT = 3.0
 """Seconds that an orphan is watched after its end."""
 
 GLANCE = 0.005
-"""Seconds between two looks at it: only Linux 6.15 and later report the reaping."""
+"""Seconds between two looks at the orphan: only Linux 6.15 and later report the reaping."""
 
 # The child starts an orphan-to-be, prints its pid and ends. The orphan ends when its stdin does.
 _ORPHAN = """\
@@ -38,8 +38,8 @@ class Reaping(msgspec.Struct, frozen=True, kw_only=True):
     """How orphans of this process are reaped.
 
     Attributes:
-        reaper: The process that they go to: 1, a subreaper, or this process itself.
-        seconds: The time from the end of an orphan to its reaping; None if that took longer than 3.0 seconds.
+        reaper: The process that adopts them: 1, a subreaper, or this process itself.
+        seconds: Seconds from the end of an orphan to its reaping; None if it was still a zombie at the limit.
     """
 
     reaper: int
@@ -47,15 +47,15 @@ class Reaping(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def measure_reaping(limit: float = LIMIT) -> Reaping | None:
-    """Make an orphan, let it end, and measure how long it stays a zombie.
+    """Create an orphan, let it end, and measure how long it stays a zombie.
 
-    Cancelled, it leaves no process and no descriptor behind.
+    Cancelled, no process and no descriptor is left behind.
 
     Args:
         limit: Seconds to wait after its end, at most.
 
     Returns:
-        The measurement; None if there is no process, no descriptor or no pidfd to be had for it.
+        The measurement; None without a free process, descriptor or pidfd.
     """
     try:
         with _orphan() as (pid, end):
@@ -85,10 +85,12 @@ async def _seconds(pidfd: int, limit: float) -> float | None:
 
 @contextlib.contextmanager
 def _orphan() -> Generator[tuple[int, Callable[[], None]]]:
-    """Start a process whose parent has gone; give its pid, and what lets it end. It ends with the block at the latest.
+    """Start a process whose parent has exited; yield its pid, and a function to end it.
+
+    It ends with the block at the latest.
 
     Raises:
-        OSError: If there is no process or no descriptor to be had.
+        OSError: If no process or no descriptor is left.
     """
     with contextlib.ExitStack() as stack:
         reading, leash = _pipe(stack)

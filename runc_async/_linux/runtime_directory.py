@@ -1,4 +1,4 @@
-"""$XDG_RUNTIME_DIR, in which a runtime that doesn't run as root keeps its containers: whether it can be used."""
+"""$XDG_RUNTIME_DIR, where a runtime that doesn't run as root keeps its containers: check that it can be used."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from ..errors import PermissionDenied
 
 
 def check_runtime_directory(directory: str, runtime: str, container_id: str | None) -> None:
-    """Raise if a runtime can't keep its containers in $XDG_RUNTIME_DIR: another user's, as su(1) leaves it.
+    """Raise if a runtime can't keep its containers in $XDG_RUNTIME_DIR.
 
-    runc would end with 1 and say so on stderr only, which looks like a program that exits with 1.
+    After su(1), for example, the directory belongs to another user.
 
     Raises:
-        PermissionDenied: If its directory there can't be made or written.
+        PermissionDenied: If the runtime's directory there can't be created or written.
     """
+    # runc itself would exit with 1, and report it on stderr alone: just like a program that exits with 1.
     root = os.path.join(directory, runtime)
     if can_write(root):
         return
@@ -26,7 +27,7 @@ def check_runtime_directory(directory: str, runtime: str, container_id: str | No
 
 
 def can_write(path: str) -> bool:
-    """Say whether a directory can be written to, or can be made."""
+    """Return whether a directory can be written, or can be created."""
     while not os.path.lexists(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
     return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)

@@ -12,12 +12,10 @@ CHOICES = ("TMPDIR", "TEMP", "TMP")  # what tempfile looks at too
 
 @contextlib.contextmanager
 def scratch_directory(*names: str) -> Generator[str]:
-    """Make a directory for files of these names, and remove it with them in every case.
-
-    `shutil.rmtree` alone wouldn't: it needs a descriptor, of which there may be none left.
+    """Create a directory for files of these names, and remove the directory with the files on exit.
 
     Raises:
-        OSError: If there is no place for it.
+        OSError: If there is no place for a directory.
     """
     import tempfile  # noqa: PLC0415  (it takes a millisecond to load, and many programs need no file)
 
@@ -29,7 +27,8 @@ def scratch_directory(*names: str) -> Generator[str]:
 
 
 def discard(directory: str, *names: str) -> None:
-    """Remove a directory with the files of these names, and with whatever else a runtime has left there."""
+    """Remove a directory with the files of these names, and with all other files that a runtime has left in it."""
+    # shutil.rmtree needs a descriptor, and there may be none left. The known files are removed without one.
     for name in names:
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(directory, name))
@@ -42,10 +41,8 @@ def discard(directory: str, *names: str) -> None:
 
 
 def _place() -> str | None:
-    """Choose memory, unless the user has chosen a place: runc waits until its pid file is on the disk.
-
-    None stands for the place of `tempfile`.
-    """
+    """Choose a directory in memory, or None for the default of `tempfile`."""
+    # runc waits until its pid file is on the disk, so memory is quicker; but a place chosen by the user comes first.
     if any(name in os.environ for name in CHOICES) or not os.access(MEMORY, os.W_OK | os.X_OK):
         return None
     return MEMORY

@@ -1,4 +1,4 @@
-"""What becomes our child under `subreaper()`: noted, and reaped when nobody can ask for its exit status any more."""
+"""Processes adopted under `subreaper()`: recorded, and reaped once no caller can ask for their exit status."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .procfs import ProcessIdentity
 
 
 class _Watched(NamedTuple):
-    """The watch for the end of a stray.
+    """The watch on a stray process.
 
     Attributes:
         loop: The event loop that watches.
-        watch: Ends it.
-        when_gone: Called at the end of the stray.
+        watch: Closes the watch.
+        when_gone: Called when the process has ended.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -35,32 +35,32 @@ _users = 0
 _value_before = 0
 adopted: set[ProcessIdentity] = set()
 strays: dict[ProcessIdentity, _Watched] = {}
-"""Those of the adopted processes that are reaped as soon as they end."""
+"""The adopted processes that are reaped as soon as they end."""
 claimed: Counter[int] = Counter()
-"""Processes of which somebody has a handle, and may ask for the status later."""
+"""Processes that a handle exists for, whose status may be asked for later."""
 
 
 @contextlib.contextmanager
 def subreaper() -> Generator[None]:
-    """Make this process the parent of the processes that runc leaves behind, so that their exit statuses are known.
+    """Adopt the processes that runc leaves behind, so that their exit statuses are known.
 
-    Process 1 of a pid namespace, such as the entry point of a container, is that without it.
+    Process 1 of a pid namespace, such as the entry point of a container, adopts orphans without this context.
 
-    runc exits after `create`, `run(detach=True)`, `exec(detach=True)` and `restore(detach=True)`. The kernel then gives
-    the container's process to the nearest ancestor that is a subreaper, or to process 1. Inside this context that is
-    us, and `wait()` knows the status on every kernel. Without it `wait()` needs Linux 6.15.
+    runc exits after `create`, `run(detach=True)`, `exec(detach=True)` and `restore(detach=True)`. The kernel then makes
+    the nearest ancestor that is a subreaper, or process 1, the parent of the container's process. Inside this context
+    the ancestor is this process, and `wait()` knows the status on every kernel. Outside, `wait()` may need Linux 6.15.
 
-    It changes the whole process, in all threads: every orphaned descendant becomes our child, whichever library started
-    it, and a zombie when it ends. This library reaps the processes of its own containers, and what runtimes leave of
-    themselves, and nothing else, so other libraries' children are safe, and what other libraries orphan stays a zombie
-    until this process ends. A container's first process is reaped by who waits for it, or with its container; every
-    other one as soon as it ends, for until then the first one can't end either. Nesting is counted; the last one to
-    leave restores what was set before. What became our child stays it.
+    The setting belongs to the whole process, in all threads: every orphaned descendant becomes a child of this process,
+    whichever library started it, and a zombie when it ends. Only processes of this library's containers, and processes
+    that runtimes leave behind, are reaped here. Children of other libraries are safe; orphans of other libraries stay
+    zombies until this process ends. A container's first process is reaped by the call that waits for it, or with its
+    container. Every other process is reaped as soon as it ends, because the first process can't end earlier. Nested
+    contexts are counted; the last exit restores the previous setting. Adopted processes stay children.
 
-    A runc that is ended in here is stopped for a moment before, to see what it has started; a process of a container's
-    may get the SIGCONT of that.
+    A runc process that is ended inside this context is stopped (SIGSTOP) first, to find the processes that it has
+    started; a process of the container may get the SIGCONT that follows.
 
-    Enter it before the containers are made, and see to it that the event loop goes on while there are any. See
+    Enter the context before the containers are created, and keep the event loop running while there are containers. See
     PR_SET_CHILD_SUBREAPER(2const).
 
     Raises:
@@ -77,7 +77,7 @@ def subreaper() -> Generator[None]:
 
 
 def _enter_subreaper() -> None:
-    """Become a subreaper, unless we are one."""
+    """Make this process a subreaper, unless it is a subreaper already."""
     global _users, _value_before  # noqa: PLW0603  (the setting is the process's, and no object's)
     with _lock:
         if _users == 0:
@@ -87,7 +87,7 @@ def _enter_subreaper() -> None:
 
 
 def _leave_subreaper() -> None:
-    """Be again what we were before, if nobody else needs it."""
+    """Restore the previous setting on exit of the outermost context."""
     global _users  # noqa: PLW0603  (as above)
     with _lock:
         _users -= 1
@@ -96,19 +96,18 @@ def _leave_subreaper() -> None:
 
 
 def adopting() -> bool:
-    """Return whether orphans are ours to reap, so that processes are to be noted with `adopt`.
+    """Return whether orphans become children of this process, so that processes have to be recorded with `adopt`.
 
-    They are while a `subreaper()` is on, and always in a process that is number 1 of its pid namespace, such as a
-    container's entry point: the kernel gives each orphan there to it.
+    They do inside `subreaper()`, and always for process 1 of a pid namespace, such as a container's entry point.
     """
     return bool(_users) or os.getpid() == 1
 
 
 def adopt(pid: int) -> None:
-    """Note a container's first process, that runc has left, or will leave, behind: see `reap_adopted`.
+    """Record a container's first process, which runc leaves behind; see `reap_adopted`.
 
-    If orphans don't come to us, or without a pid, there is nothing to note. Nor without a descriptor to look at the
-    process with: a call that ends goes on, and the process stays a zombie.
+    Nothing is recorded if orphans don't come to this process, without a pid, or without a free descriptor to look at
+    the process: the call goes on, and the process stays a zombie.
     """
     if adopting() and pid:
         with contextlib.suppress(OSError):
@@ -119,25 +118,26 @@ def adopt(pid: int) -> None:
 
 
 def is_adopted(pid: int) -> bool:
-    """Say whether a process is noted already.
+    """Return whether a process is recorded.
 
     Raises:
-        OSError: If no descriptor is left to look with.
+        OSError: If no descriptor is left to look at processes.
     """
     return any(process.pid == pid and process.exists() for process in list(adopted))
 
 
 def adopt_stray(pid: int, when_gone: Callable[[], object] | None = None) -> None:
-    """Note a process for whose status nobody can ask; it is reaped as soon as it ends, if it is our child by then.
+    """Record a process whose status no caller can ask for, and reap it as soon as it ends, if it is a child by then.
 
-    That is what `exec` has left, or a runc that was ended. While such a zombie is in the pid namespace of a container,
-    the kernel doesn't let the container's first process end (zap_pid_ns_processes in kernel/pid_namespace.c waits for
-    all others to be reaped), so that runc can't delete it.
+    Such processes are left by `exec`, or by a runc process that was ended.
 
     Args:
-        pid: Its number.
-        when_gone: Called by the event loop at its end: it may have left behind what nobody knows yet.
+        pid: The process.
+        when_gone: Called by the event loop when the process has ended, to look for processes that it has left behind.
     """
+    # A zombie in a container's pid namespace keeps the container's first process from ending: the kernel waits
+    # there until all other processes of the namespace are reaped (zap_pid_ns_processes, kernel/pid_namespace.c).
+    # Meanwhile runc can't delete the container.
     if not (adopting() and pid):
         return
     try:
@@ -163,7 +163,7 @@ def adopt_stray(pid: int, when_gone: Callable[[], object] | None = None) -> None
 
 
 def _reap_stray(process: ProcessIdentity, pidfd: int) -> None:
-    """Reap a stray if it has ended, and forget it if it is gone."""
+    """Reap a stray process if it has ended, and remove it from the records if it is gone."""
     if claimed[process.pid]:
         strays.pop(process).watch.close()
         return
@@ -181,7 +181,7 @@ def _reap_stray(process: ProcessIdentity, pidfd: int) -> None:
 
 
 def _forget_closed_loops() -> None:
-    """Watch no longer in event loops that are closed; `reap_adopted` sees to these strays."""
+    """Stop watching in event loops that are closed; `reap_adopted` reaps these processes."""
     for process, watched in list(strays.items()):
         if watched.loop.is_closed():
             del strays[process]
@@ -189,14 +189,14 @@ def _forget_closed_loops() -> None:
 
 
 def reap_adopted() -> None:
-    """Reap those of the noted processes that have ended, and that nobody waits for or has claimed. Never waits itself.
+    """Reap the recorded processes that have ended, and that no call waits for or has claimed. Never blocks.
 
-    To be called after a container was deleted: nobody can ask for the status of its processes any more.
+    Call it after a container was deleted: the status of its processes can't be asked for any more.
     """
     _forget_closed_loops()
     awaited = {pid for watch in list(watches.values()) for pid in watch.pids()}
     for process in [process for process in list(adopted) if not claimed[process.pid]]:
-        # The number is safe: if it is our child, then nobody else can reap it, and give its number away.
+        # The pid can't belong to another process: a child keeps its pid until its parent reaps it.
         free = process.pid not in awaited
         with contextlib.suppress(OSError):  # there is no descriptor to look with: the next one reaps it
             if not process.exists() or (free and child_status(os.P_PID, process.pid, reap=True) is not None):
