@@ -1,30 +1,30 @@
-"""What can go wrong, one class for each thing that a caller may want to tell apart.
+"""Exceptions: one class for each kind of failure.
 
     RuncError
-    ├── RuncNotFound                    also FileNotFoundError: no such program
-    ├── SpawnError                      also OSError: no process can be started from here
+    ├── RuncNotFound                    also FileNotFoundError: the runtime's program isn't there
+    ├── SpawnError                      also OSError: this process can't start another
     │   └── ArgumentsTooLong            also ValueError
-    ├── RuncTimeout                     also TimeoutError: runc was stopped because its time was up
+    ├── RuncTimeout                     also TimeoutError: runc was stopped after its time limit
     ├── ExitError                       the container's process ended with a code other than 0
-    ├── DecodeError                     also ValueError: output that can't be understood
+    ├── DecodeError                     also ValueError: output that can't be decoded
     ├── RootfsError                     a bundle's root filesystem can't be made
-    │   ├── InitNotFound                there is no program to be the first process
-    │   └── ArchiveError                an archive isn't unpacked into a container
+    │   ├── InitNotFound                no program for the first process
+    │   └── ArchiveError                an archive can't be unpacked into a container
     ├── BundleChanged                   config.json and the bundle's spec have both changed
-    ├── UnsupportedError                the runtime has no such command or option
-    │   └── UnsupportedUsage            ... and has said so itself; also InvalidUsage
+    ├── UnsupportedError                the runtime lacks a command or option
+    │   └── UnsupportedUsage            reported by the runtime; also InvalidUsage
     └── CommandError                    runc ran, and failed
         ├── ContainerNotFound
         ├── ContainerExists
         ├── InvalidContainerID          also ValueError
-        ├── ContainerStatusError        the container's status doesn't allow it
+        ├── ContainerStatusError        the container's status doesn't allow the command
         │   ├── ContainerNotRunning
         │   ├── ContainerRunning
         │   ├── ContainerPaused
         │   └── ContainerNotPaused
-        ├── CorruptState                runc's own record of the container can't be read
+        ├── CorruptState                runc's record of the container can't be read
         ├── BundleNotFound
-        ├── InvalidSpec                 config.json or process.json asks for what can't be
+        ├── InvalidSpec                 config.json or process.json is refused
         ├── ExecutableError             the program of the process can't be executed
         │   ├── ExecutableNotFound
         │   ├── ExecutableDenied        also PermissionDenied
@@ -32,22 +32,21 @@
         ├── HookError
         ├── TerminalError
         ├── InvalidSignal               also ValueError
-        ├── ResourceError               a limit can't be set, or something is used up
+        ├── ResourceError               a limit can't be set, or a resource is exhausted
         │   └── MemoryLimitTooLow
-        ├── CheckpointError             criu failed, or isn't there, or the images aren't
+        ├── CheckpointError             criu failed, or criu or the images are missing
         ├── PermissionDenied
         ├── InvalidUsage                runc didn't understand its command line
-        └── RuncCrashed                 runc broke down, or was killed
+        └── RuncCrashed                 runc panicked, or was killed
 
-A `CommandError` that is none of the classes below it says something that this library has no name for.
+A failure without a class of its own is a plain `CommandError`.
 
-Every error holds plain data, survives `pickle` and `copy`, and is one line of bounded length as a `str`. What runc and
-the container wrote is quoted there with its control characters escaped. Nothing is taken from the environment or the
-input of a process. Nor from the arguments, which may hold secrets and are in `args`: only `ExitError` quotes them, so
-secrets belong in the environment or on stdin.
+Every error holds plain data, survives `pickle` and `copy`, and is one line of bounded length as a `str`. Output of runc
+and of the container is quoted with control characters escaped. The environment and the input of a process are never
+quoted, and arguments, which may hold secrets, by `ExitError` alone: pass secrets by the environment or by stdin.
 """
 
-# ruff: noqa: N818 - the names are what happened, as in "except ContainerNotFound"; an ending would say nothing more
+# ruff: noqa: N818 - the names read as in "except ContainerNotFound"; the ending "Error" would add nothing
 
 from __future__ import annotations
 
@@ -64,10 +63,10 @@ _SOURCE_LIMIT = 300
 
 
 class RuncNotFound(RuncError, FileNotFoundError):
-    """There is no such program.
+    """The runtime's program doesn't exist.
 
     Attributes:
-        command: What was looked for: a name or a path.
+        command: The name or path that was looked up.
         path: The directories that were searched, as in $PATH; None if `command` is a path.
         errno: `errno.ENOENT`.
         filename: The same as `command`.
@@ -90,12 +89,12 @@ class RuncNotFound(RuncError, FileNotFoundError):
 
 
 class SpawnError(RuncError, OSError):
-    """No process can be started from here: nothing was started.
+    """This process can't start another process; none was started.
 
     Attributes:
-        errno: What the system call failed with, or would have failed with.
-        reason: What is the matter.
-        remedy: What helps.
+        errno: The error number of the system call that failed, or would have failed.
+        reason: The cause.
+        remedy: A way to mend it.
     """
 
     def __init__(self, errno: int, reason: str, remedy: str) -> None:
@@ -112,18 +111,18 @@ class SpawnError(RuncError, OSError):
 
 
 class ArgumentsTooLong(SpawnError, ValueError):
-    """An argument, or all arguments and the environment together, are longer than execve(2) takes (E2BIG)."""
+    """An argument, or the arguments and the environment together, are longer than execve(2) takes (E2BIG)."""
 
 
 class RuncTimeout(RuncError, TimeoutError):
-    """Runc didn't end in time and was stopped.
+    """The runc process was stopped because its time limit was reached.
 
     Attributes:
         args: The argument vector, as in `CommandError`.
         timeout: The limit, in seconds.
-        stdout: What had been printed until then.
-        stderr: Likewise.
-        container_id: The container that it acted on, if any.
+        stdout: The output until then.
+        stderr: The error output until then.
+        container_id: The container of the command, if any.
     """
 
     args: tuple[str, ...]
@@ -148,15 +147,15 @@ class RuncTimeout(RuncError, TimeoutError):
 
 
 class ExitError(RuncError):
-    """The container's process ended with a code other than 0, or with one that is unknown.
+    """The container's process ended with a code other than 0, or with an unknown code.
 
-    The sentence quotes the arguments of the program, shortened, and the last line of its stderr; after `run` it names
+    The message quotes the arguments of the program, shortened, and the last line of its stderr; after `run` it names
     the bundle instead of the arguments.
 
     Attributes:
         response: The whole result.
         exit_code: The code; None if it is unknown.
-        container_id: The container, if it is known.
+        container_id: The container, if known.
     """
 
     def __init__(self, response: Response, container_id: str | None = None) -> None:
@@ -177,12 +176,13 @@ class ExitError(RuncError):
 
 
 class DecodeError(RuncError, ValueError):
-    """Output, or a document, that isn't what it should be.
+    """Output, or a document, that can't be decoded.
 
     Attributes:
-        message: What is wrong with it.
-        data: The bytes, all of them.
-        private: They may hold secrets, as a document with an environment does: the sentence shows none of them.
+        message: The first fault.
+        data: All bytes.
+        private: Whether the bytes may hold secrets, as a document with an environment does: the message quotes none
+            then.
     """
 
     def __init__(self, message: str, data: bytes, *, private: bool = False) -> None:
@@ -204,7 +204,7 @@ class RootfsError(RuncError):
 
     Attributes:
         source: The archive, the program, or the directories.
-        reason: Why not, and what helps.
+        reason: The cause, and a way to mend it.
     """
 
     _what = "no root filesystem from"
@@ -219,21 +219,21 @@ class RootfsError(RuncError):
 
 
 class InitNotFound(RootfsError):
-    """There is no program to be a container's first process: `source` is what was looked for."""
+    """No program to be a container's first process was found: `source` is the name or path that was looked up."""
 
     _what = "no init"
 
 
 class ArchiveError(RootfsError):
-    """An archive is refused that was to be unpacked into a container: `source` is the directory in the container."""
+    """An archive can't be unpacked into a container: `source` is the directory in the container."""
 
     _what = "archive for"
 
 
 class BundleChanged(RuncError):
-    """A bundle's spec has to be saved, and its config.json was changed by other means than this `Bundle`.
+    """A bundle's spec has to be saved, but config.json was changed by other means than this `Bundle`.
 
-    Nothing was overwritten. `Bundle.open` reads what is there; `Bundle.save` replaces it.
+    Nothing was overwritten. `Bundle.open` reads the file; `Bundle.save` replaces it.
 
     Attributes:
         path: The bundle's directory.
@@ -248,10 +248,10 @@ class BundleChanged(RuncError):
 
 
 class UnsupportedError(RuncError):
-    """The runtime has no such command or option.
+    """The runtime lacks a command or an option.
 
     Attributes:
-        what: What it doesn't have.
+        what: The command or option.
         runtime: The runtime, by name or with its version.
     """
 
@@ -265,18 +265,18 @@ class UnsupportedError(RuncError):
 
 
 class CommandError(RuncError):
-    """Runc failed.
+    """A runc command failed.
 
-    What a container's process ends with is no failure of runc's: see `ExitError`.
+    The exit code of a container's process is no failure of runc: see `ExitError`.
 
     Attributes:
-        args: The argument vector that runc was started with, as in `Response`; empty if nothing was started.
-        exit_code: The exit code of runc, -n if signal n ended it; None if nothing was started, or if it is unknown.
-        stderr: What came on stderr, as far as it was captured.
+        args: The argument vector of the runc process, as in `Response`; empty if no process was started.
+        exit_code: The exit code of runc, -n if signal n ended it; None if no process was started, or if it is unknown.
+        stderr: The captured stderr.
         log: The records of runc's log.
-        stdout: What came on stdout, as far as it was captured.
-        container_id: The container that it acted on, if any.
-        message: What runc said, made fit for one line.
+        stdout: The captured stdout.
+        container_id: The container of the command, if any.
+        message: The message of runc, as one line.
     """
 
     args: tuple[str, ...]
@@ -292,6 +292,7 @@ class CommandError(RuncError):
         container_id: str | None = None,
         message: str | None = None,
     ) -> None:
+        # The next class in the method resolution order may be UnsupportedError (of UnsupportedUsage), with other arguments.
         RuncError.__init__(self)  # not the next in line, which is UnsupportedError for one class below
         self.args = tuple(args)
         self.exit_code = exit_code
@@ -307,17 +308,17 @@ class CommandError(RuncError):
 
 
 class ContainerNotFound(CommandError):
-    """There is no container of that id under runc's root directory."""
+    """No container with this id exists under runc's root directory."""
 
 
 class ContainerExists(CommandError):
-    """There is a container of that id already."""
+    """A container with this id exists already."""
 
 
 class InvalidContainerID(CommandError, ValueError):
-    """The id can't be one: empty, `.`, `..`, or with a character other than letters, digits and `_+-.`.
+    """The id is invalid: empty, `.`, `..`, or with a character other than letters, digits and `_+-.`.
 
-    Raised before anything is started (then `args` is empty and `exit_code` None), or after runc refused it.
+    Raised before a process is started (then `args` is empty and `exit_code` None), or after runc has refused the id.
     """
 
 
@@ -328,44 +329,44 @@ class ContainerStatusError(CommandError):
 class ContainerNotRunning(ContainerStatusError):
     """The command needs a running process, and the container is stopped.
 
-    Some commands say so of a paused or a created container as well.
+    Some commands raise it for a paused or a created container as well.
     """
 
 
 class ContainerRunning(ContainerStatusError):
-    """The command needs a container that doesn't run yet, or no longer."""
+    """The command needs a container that isn't running."""
 
 
 class ContainerPaused(ContainerStatusError):
-    """The container is paused, and the command can't be done before it is resumed."""
+    """The container is paused; the command needs it resumed first."""
 
 
 class ContainerNotPaused(ContainerStatusError):
-    """There is nothing to resume."""
+    """The container isn't paused, so it can't be resumed."""
 
 
 class CorruptState(CommandError):
-    """The runtime's own record of the container, in its root directory, can't be read."""
+    """The runtime's record of the container, in its root directory, can't be read."""
 
 
 class BundleNotFound(CommandError):
-    """The bundle's directory, its config.json or its root file system isn't there."""
+    """The bundle's directory, its config.json or its root filesystem doesn't exist."""
 
 
 class InvalidSpec(CommandError):
-    """config.json or process.json is no valid document, or asks for what can't be had on this host."""
+    """config.json or process.json is invalid, or can't be satisfied on this host."""
 
 
 class ExecutableError(CommandError):
-    """The program that the process should run can't be executed: execve(2) in the container failed."""
+    """The program of the process can't be executed: execve(2) in the container failed."""
 
 
 class ExecutableNotFound(ExecutableError):
-    """There is no such program in the container's root file system (ENOENT)."""
+    """The program doesn't exist in the container's root filesystem (ENOENT)."""
 
 
 class ExecFormatError(ExecutableError):
-    """The program is no executable file for this machine (ENOEXEC): another architecture, or a script without `#!`."""
+    """The program can't run on this machine (ENOEXEC): built for another architecture, or a script without `#!`."""
 
 
 class HookError(CommandError):
@@ -373,30 +374,30 @@ class HookError(CommandError):
 
 
 class TerminalError(CommandError):
-    """A terminal can't be set up: no console socket where one is needed (or the reverse), or stdin is no terminal."""
+    """A terminal can't be set up: a console socket is missing or not wanted, or stdin is no terminal."""
 
 
 class InvalidSignal(CommandError, ValueError):
-    """The runtime knows no such signal."""
+    """The runtime doesn't know the signal."""
 
 
 class ResourceError(CommandError):
-    """A limit can't be set, the container has no cgroup for what was asked of it, or something is used up.
+    """A limit can't be set, the container lacks the cgroup for the command, or a resource is exhausted.
 
-    The kernel refuses the value, the host lacks the controller, or the runtime could make no cgroup, as without root.
-    Or the call needs more processes (RLIMIT_NPROC, `pids.limit`), memory, descriptors or space than there are.
+    The kernel refuses the value, the host lacks the controller, or the runtime could create no cgroup, as without root.
+    Or the host or a limit (RLIMIT_NPROC, `pids.limit`) has no processes, memory, descriptors or space left.
     """
 
 
 class MemoryLimitTooLow(ResourceError):
-    """The memory limit is below what is in use already, or what the runtime needs to start a container."""
+    """The memory limit is below the memory in use, or below the memory needed to start a container."""
 
 
 class CheckpointError(CommandError):
-    """A checkpoint or restore failed in criu, or there is no criu, or there are no images.
+    """A checkpoint or restore failed in criu, or criu or the images are missing.
 
     Attributes:
-        log_path: criu's log file; None if the runtime named none.
+        log_path: The log file of criu; None if the runtime named none.
         log_tail: The end of that file, with errors from further up in front of it; empty if it couldn't be read.
     """
 
@@ -405,11 +406,11 @@ class CheckpointError(CommandError):
 
 
 class PermissionDenied(CommandError):
-    """The runtime may not do this: it runs without the privileges for it, or a file belongs to somebody else."""
+    """The runtime lacks a permission: a privilege, or access to a file of another user."""
 
 
 class ExecutableDenied(ExecutableError, PermissionDenied):
-    """The program may not be executed (EACCES, EPERM): no execute permission, or a directory."""
+    """The program can't be executed (EACCES, EPERM): no execute permission, or a directory."""
 
 
 class InvalidUsage(CommandError):
@@ -417,10 +418,10 @@ class InvalidUsage(CommandError):
 
 
 class UnsupportedUsage(InvalidUsage, UnsupportedError):
-    """The runtime says itself that it has no such command or option: it is older than the call, or another one.
+    """The runtime itself reports an unknown command or option: it is an older version, or another runtime.
 
     Attributes:
-        what: What it doesn't have.
+        what: The command or option.
         runtime: The program's name.
     """
 
@@ -429,8 +430,8 @@ class UnsupportedUsage(InvalidUsage, UnsupportedError):
 
 
 class RuncCrashed(CommandError):
-    """Runc broke down: it panicked, got no thread, or a signal ended it. What it was doing may be half done.
+    """The runc process panicked, got no thread, or was killed. Its work may be partly done.
 
-    A container that it was making is deleted, unless it was to be kept; a process that it waited for is killed, if runc
-    had told its pid by then.
+    A container created by the call is deleted, unless `keep` was given; a process that the call waited for is killed,
+    if runc had reported its pid by then.
     """

@@ -1,4 +1,4 @@
-"""What `events` tells of a container: a tagged union, `Event`."""
+"""The events of a container: a tagged union, `Event`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .stats import Stats
 
 
 class Arrival(NamedTuple):
-    """When bytes were read from the pipe, by both clocks.
+    """The moment at which bytes were read from the pipe, by both clocks.
 
     Attributes:
         time: By the host's clock, an aware time in UTC.
@@ -30,16 +30,16 @@ class Arrival(NamedTuple):
 
 
 def _utc_now() -> dt.datetime:
-    """Return the time of an event that is made by hand."""
+    """Return the time of an event that is not read from a runtime."""
     return dt.datetime.now(dt.UTC)
 
 
 class StatsEvent(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="stats"):
-    """The container's figures at one moment: one in each interval (runc-events(8)).
+    """The container's resource usage at one moment: one event in each interval (runc-events(8)).
 
-    runc prints no time with its figures. The times are those at which the line was read from runc's pipe; see "Slow
-    consumers" in docs/topics/events.md for when that is later than runc printed it. Two events are equal if they have
-    the same container and the same figures, whenever they came.
+    runc prints no time. The times are those of reading the line from runc's pipe; "Slow consumers" in
+    docs/topics/events.md says when they are later than the printing. Two events are equal if they have the same
+    container and the same figures, whatever their times.
 
     Attributes:
         id: The container.
@@ -47,7 +47,8 @@ class StatsEvent(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="s
         time: When the line was read, an aware time in UTC. The host's clock can be set: take intervals from
             `monotonic`.
         monotonic: The same moment by `time.monotonic()`, in seconds.
-        raw: The line as runc printed it, with all that a newer runc adds; empty if the event wasn't read from a runc.
+        raw: The line as printed by runc, with all fields of newer runc versions; empty if the event wasn't read from
+            runc.
     """
 
     id: str
@@ -65,18 +66,19 @@ class StatsEvent(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="s
         return hash(self.id)
 
     def __repr__(self) -> str:
-        """Show the container, the figures and the time, and not the line again."""
+        """Show the container, the figures and the time, without the line."""
         return f"StatsEvent(id={self.id!r}, data={self.data!r}, time={self.time.isoformat()!r})"
 
 
 class StatsFailedEvent(msgspec.Struct, frozen=True, gc=False):
-    """The runtime couldn't read the container's figures, so that one interval has none.
+    """The runtime couldn't read the container's figures, so one interval has none.
 
-    It comes as soon as runc says so. The third interval in a row without figures ends the stream with the error.
+    The event comes as soon as runc reports the failure. The third interval in a row without figures ends the stream
+    with the error.
 
     Attributes:
         id: The container.
-        error: What runc said: the error that `Runc.stats` would raise.
+        error: The error that `Runc.stats` would raise.
     """
 
     id: str
@@ -86,8 +88,8 @@ class StatsFailedEvent(msgspec.Struct, frozen=True, gc=False):
 class OOMEvent(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="oom"):
     """The container ran out of memory: the kernel has killed, or is about to kill, one of its processes.
 
-    runc may print two for one kill on cgroup v2, and one for two kills that are close together on v1. Which process it
-    was isn't told; the container may go on.
+    runc may print two events for one kill on cgroup v2, and one for two kills in quick succession on v1. The killed
+    process is not reported; the container may go on.
 
     Attributes:
         id: The container.
@@ -97,12 +99,12 @@ class OOMEvent(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="oom
 
 
 class UnknownEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event of a type that this version of the library doesn't know.
+    """An event of a type unknown to this version of the library.
 
     Attributes:
         id: The container; empty if the event names none.
         type: The type.
-        raw: The whole event: JSON, as it was printed.
+        raw: The whole event: JSON, as printed.
     """
 
     id: str
@@ -111,4 +113,4 @@ class UnknownEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 Event: TypeAlias = StatsEvent | StatsFailedEvent | OOMEvent | UnknownEvent
-"""What an `EventStream` gives; `match` tells which it is."""
+"""The events of an `EventStream`; distinguish them with `match`."""

@@ -1,4 +1,4 @@
-"""What a runtime can do and which one it is: the answers of `features` and `--version`."""
+"""Capabilities and version of a runtime: the output of `features` and `--version`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})*")
 
 
 class Feature(msgspec.Struct, frozen=True):
-    """Something that the runtime either has or hasn't.
+    """A feature that is compiled in or not.
 
     Attributes:
-        enabled: Whether it was compiled in; None if the runtime doesn't tell. The host may lack it all the
-            same.
+        enabled: Whether it was compiled in; None if the runtime doesn't report it. The host may lack the feature in any
+            case.
     """
 
     enabled: bool | None = None
 
 
 class CgroupFeatures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Which cgroup managers were compiled in, whatever the host has; None: not told.
+    """The compiled-in cgroup managers, whatever the host has; None: not reported.
 
     Attributes:
         v1: cgroup v1.
@@ -40,15 +40,15 @@ class CgroupFeatures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class SeccompFeatures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What `linux.seccomp` of a config.json may contain; None: not told.
+    """Values that `linux.seccomp` of a config.json may contain; None: not reported.
 
     Attributes:
         enabled: Whether seccomp was compiled in.
         actions: Actions, such as `SCMP_ACT_ERRNO`.
         operators: Operators, such as `SCMP_CMP_EQ`.
         archs: Architectures, such as `SCMP_ARCH_X86_64`.
-        known_flags: Flags that the runtime knows.
-        supported_flags: Those of them that this kernel and libseccomp support.
+        known_flags: Flags known to the runtime.
+        supported_flags: Flags that this kernel and libseccomp support too.
     """
 
     enabled: bool | None = None
@@ -60,12 +60,12 @@ class SeccompFeatures(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 
 
 class IntelRdtFeatures(msgspec.Struct, frozen=True, kw_only=True):
-    """Support of Intel RDT; None: not told.
+    """Support of Intel RDT; None: not reported.
 
     Attributes:
         enabled: Whether it was compiled in.
-        schemata: Whether `linux.intelRdt.schemata` of a config.json counts.
-        monitoring: Whether `linux.intelRdt.enableMonitoring` counts.
+        schemata: Whether `linux.intelRdt.schemata` of a config.json has an effect.
+        monitoring: Whether `linux.intelRdt.enableMonitoring` has an effect.
     """
 
     enabled: bool | None = None
@@ -74,7 +74,7 @@ class IntelRdtFeatures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MountExtensions(msgspec.Struct, frozen=True, kw_only=True):
-    """Extensions of mounts; None: not told.
+    """Extensions of mounts; None: not reported.
 
     Attributes:
         idmap: Mounts with `uidMappings` and `gidMappings`.
@@ -84,7 +84,7 @@ class MountExtensions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemoryPolicyFeatures(msgspec.Struct, frozen=True, kw_only=True):
-    """What `linux.memoryPolicy` of a config.json may contain; None: not told.
+    """Values that `linux.memoryPolicy` of a config.json may contain; None: not reported.
 
     Attributes:
         modes: Modes, such as `MPOL_BIND`.
@@ -96,7 +96,7 @@ class MemoryPolicyFeatures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LinuxFeatures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Features on Linux (runtime-spec features-linux.md); None: not told, which is not "no".
+    """Features on Linux (runtime-spec features-linux.md); None: not reported, which doesn't mean "no".
 
     Attributes:
         namespaces: Types of namespaces, such as `pid`.
@@ -124,20 +124,20 @@ class LinuxFeatures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a runtime supports, as `runc features` prints it (runtime-spec features.md).
+    """Features of a runtime, as printed by `runc features` (runtime-spec features.md).
 
-    runc 1.0 and crun 1.8 have no such command. None means "not told", never "no".
+    runc 1.0 and crun 1.8 have no such command. None means "not reported", never "no".
 
     Attributes:
-        oci_version_min: The oldest `ociVersion` of a config.json that it takes.
+        oci_version_min: The oldest supported `ociVersion` of a config.json.
         oci_version_max: The newest.
         hooks: Names of hooks, such as `createRuntime`.
-        mount_options: Options of mounts that it handles itself; a filesystem may know more.
-        linux: What is particular to Linux.
+        mount_options: Options of mounts that the runtime itself handles; a filesystem may know more.
+        linux: Features on Linux.
         annotations: Facts under the runtime's own names, such as `org.opencontainers.runc.version`. The line
-            break at the end of that one, which runc 1.3 and 1.4 print, is taken off.
-        potentially_unsafe_config_annotations: Annotations of a config.json that change what the runtime does;
-            one that ends in a dot is a prefix.
+            break at the end of that value in runc 1.3 and 1.4 is removed.
+        potentially_unsafe_config_annotations: Annotations of a config.json that change the runtime's behaviour;
+            an entry that ends in a dot is a prefix.
     """
 
     oci_version_min: str
@@ -150,16 +150,16 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """Which runtime this is, as `--version` prints it; None: not told.
+    """Name and version of a runtime, as printed by `--version`; None: not reported.
 
     Attributes:
         runtime: The runtime's name: `runc`, `crun`.
-        version: The version in full, distribution's additions included: `1.1.5+ds1`.
-        commit: The commit, or whatever its packager put there.
-        spec: Version of the runtime-spec that it implements.
-        go: The Go that compiled it, such as `go1.19.8`; runc only.
-        libseccomp: Version of the libseccomp in use; runc only, and None for one without seccomp.
-        raw: All that was printed.
+        version: The version in full, additions of the distribution included: `1.1.5+ds1`.
+        commit: The commit, or the packager's text in its place.
+        spec: The implemented version of the runtime-spec.
+        go: The version of the Go compiler, such as `go1.19.8`; runc only.
+        libseccomp: The version of libseccomp in use; runc only, and None without seccomp.
+        raw: The whole output.
     """
 
     runtime: str
@@ -172,10 +172,10 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def number(self) -> tuple[int, ...]:
-        """Return the numbers that the version begins with, for comparing: (1, 1, 5) for `1.1.5+ds1`.
+        """The numbers at the beginning of the version, for comparing: (1, 1, 5) for `1.1.5+ds1`.
 
-        A release candidate has the numbers of its release. The tuple is empty for a version without numbers, and
-        so less than any other.
+        A release candidate has the numbers of its release. The tuple is empty for a version without numbers, and so
+        less than any other.
         """
         match = _NUMBER.match(self.version)
         return tuple(map(int, match[0].split("."))) if match else ()

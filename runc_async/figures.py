@@ -1,12 +1,12 @@
-"""The figures that everybody computes from `Stats`: percentages, rates and the working set.
+"""Percentages, rates and the working set, computed from `Stats`.
 
-Pure functions of one reading, or of two of the same container and the time between them. They hold these rules:
+Pure functions of one reading, or of two readings of the same container and the time between them. The rules:
 
-- What can't be known is None, never 0: no controller, nothing counted yet, or no time on the CPU.
-- A reading is a `StatsEvent` or a `Stats`. Two events know the time between them (`StatsEvent.monotonic`); between two
-  `Stats` it has to be given in seconds.
-- A counter that went down began again at 0, for the container was started anew between the readings. What it shows
-  now is then taken as its growth, as Prometheus does in `increase()`: too little rather than nonsense.
+- Unknown values are None, never 0: no controller, nothing counted yet, or no time on the CPU.
+- A reading is a `StatsEvent` or a `Stats`. The time between two events is known (`StatsEvent.monotonic`); between two
+  `Stats` it is an argument, in seconds.
+- A counter that decreased was reset: the container was restarted between the readings. Its new value counts as the
+  growth, as in Prometheus' `increase()`: rather too little than nonsense.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .event import StatsEvent
 from .stats import BlkioEntry, NetworkInterface, Stats
 
 Reading: TypeAlias = Stats | StatsEvent
-"""A container's figures at one moment; an event also knows which moment that was."""
+"""A container's resource usage at one moment; an event also has its time."""
 
 # "Unlimited" is 2**63 less one page on cgroup v1 and 2**64 - 1 on v2. No host has half of either.
 _UNLIMITED = 2**62
 
 
 class BlkioRates(msgspec.Struct, frozen=True, kw_only=True):
-    """Block I/O by second, all devices together; None where the kernel counts nothing.
+    """Block I/O per second, of all devices together; None where the kernel counts nothing.
 
     Attributes:
         read_bytes: Bytes read.
@@ -43,12 +43,12 @@ class BlkioRates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkRates(msgspec.Struct, frozen=True, kw_only=True):
-    """Traffic of one network interface by second.
+    """Traffic of one network interface per second.
 
     Attributes:
         rx_bytes: Bytes received.
         rx_packets: Packets received.
-        rx_errors: Packets received broken.
+        rx_errors: Packets received with errors.
         rx_dropped: Packets received and dropped.
         tx_bytes: Bytes sent.
         tx_packets: Packets sent.
@@ -69,25 +69,25 @@ class NetworkRates(msgspec.Struct, frozen=True, kw_only=True):
 def cpu_percent(
     previous: Reading, current: Reading, seconds: float | None = None, *, cores: float = 1.0
 ) -> float | None:
-    """Compute how much CPU was used between two readings, in percent.
+    """Compute the CPU usage between two readings, in percent.
 
-    It is 100 * growth of `cpu.usage.total` / (seconds * 10**9 * cores). With the default 100 is one core fully
-    used, as in top(1) and `docker stats`, so that a container on four cores can reach 400. For percent of the
-    container's limit give the limit as `cores`: quota / period of `linux.resources.cpu` (runtime-spec
-    config-linux.md), which runc doesn't print among its figures.
+    It is 100 * growth of `cpu.usage.total` / (seconds * 10**9 * cores). By default 100 percent is one core fully used,
+    as in top(1) and `docker stats`: a container on four cores can reach 400. For percent of the container's limit pass
+    the limit as `cores`: quota / period of `linux.resources.cpu` (runtime-spec config-linux.md), which isn't part of
+    runc's figures.
 
     Args:
         previous: The earlier reading.
-        current: The later one.
-        seconds: The time between them; None: that between two events.
-        cores: How many cores make 100 percent.
+        current: The later reading.
+        seconds: The time between the readings; None for the time between two events.
+        cores: The number of cores that make 100 percent.
 
     Returns:
-        The percentage, or None if no CPU time was ever measured, or no time went by between two events.
+        The percentage, or None if no CPU time was ever measured, or no time passed between two events.
 
     Raises:
         ValueError: If `seconds` or `cores` is not more than 0.
-        TypeError: If there are no `seconds`, and one of the two isn't an event.
+        TypeError: If `seconds` is None and a reading isn't an event.
     """
     elapsed = _elapsed(previous, current, seconds)
     _check_positive("cores", cores)
@@ -98,14 +98,13 @@ def cpu_percent(
 
 
 def throttled_share(previous: Reading, current: Reading) -> float | None:
-    """Compute in which share of its periods a container was throttled between two readings: 0.0 to 1.0.
+    """Compute the share of periods in which a container was throttled between two readings: 0.0 to 1.0.
 
-    It is growth of `cpu.throttling.throttled_periods` / growth of `cpu.throttling.periods`, which is what the
-    Kubernetes alert CPUThrottlingHigh watches (nr_throttled and nr_periods of cpu.stat; kernel:
-    scheduler/sched-bwc.rst).
+    It is growth of `cpu.throttling.throttled_periods` / growth of `cpu.throttling.periods`, as in the Kubernetes alert
+    CPUThrottlingHigh (nr_throttled and nr_periods of cpu.stat; kernel: scheduler/sched-bwc.rst).
 
     Returns:
-        The share, or None if no period went by: there is no quota, or nothing ran.
+        The share, or None if no period passed: there is no quota, or the container was idle.
     """
     before, now = _stats(previous).cpu.throttling, _stats(current).cpu.throttling
     periods, throttled = now.periods, now.throttled_periods
@@ -117,11 +116,12 @@ def throttled_share(previous: Reading, current: Reading) -> float | None:
 
 
 def memory_working_set(reading: Reading) -> int | None:
-    """Compute the memory that can't be taken back easily, in bytes.
+    """Compute the memory that can't easily be reclaimed, in bytes.
 
-    It is `memory.usage.usage` less the page cache not used of late, and never below 0: what cAdvisor reports as
-    `container_memory_working_set_bytes` and the kubelet evicts by. That cache is `total_inactive_file` of
-    memory.stat on cgroup v1, which has children's in it, and `inactive_file` on v2, where every key does.
+    It is `memory.usage.usage` less the inactive page cache, and never below 0: cAdvisor reports the same as
+    `container_memory_working_set_bytes`, and the kubelet evicts by it. The cache is `total_inactive_file` of
+    memory.stat on cgroup v1, with the caches of child cgroups, and `inactive_file` on v2, where every key includes
+    them.
 
     Returns:
         The bytes, or None if memory isn't measured.
@@ -135,10 +135,10 @@ def memory_working_set(reading: Reading) -> int | None:
 
 
 def memory_limit(reading: Reading) -> int | None:
-    """Return the memory limit in bytes, or None if there is none or memory isn't measured.
+    """Return the memory limit in bytes, or None without a limit, or if memory isn't measured.
 
-    It is `memory.usage.limit` without the numbers that stand for "unlimited": 2**63 less one page (cgroup v1),
-    2**64 - 1 (v2), and 0 and less (gVisor).
+    It is `memory.usage.limit`, without the values for "unlimited": 2**63 less one page (cgroup v1), 2**64 - 1 (v2), and
+    0 and less (gVisor).
     """
     usage = _stats(reading).memory.usage
     return usage.limit if usage.known and 0 < usage.limit < _UNLIMITED else None
@@ -151,30 +151,30 @@ def blkio_rates(
     *,
     devices: Collection[tuple[int, int]] | None = None,
 ) -> BlkioRates:
-    """Compute how much was read from and written to block devices between two readings, by second.
+    """Compute the reads and writes of block devices between two readings, per second.
 
-    It is the growth of the entries `Read` and `Write` (in any case of letters) of `blkio.io_service_bytes_recursive`
+    It is the growth of the entries `Read` and `Write` (in any letter case) of `blkio.io_service_bytes_recursive`
     (bytes) and of `blkio.io_serviced_recursive` (requests), summed over the devices, / seconds. `Sync`, `Async` and
-    `Total` of cgroup v1 count the same I/O again and are left out. A device without an earlier entry began at 0,
-    because the kernel shows it from its first request on.
+    `Total` of cgroup v1 count the same I/O again and are left out. A device without an earlier entry started at 0,
+    because the kernel lists a device from its first request on.
 
-    Where block devices stand on one another (LVM, dm-crypt or RAID on disks), the kernel counts the same I/O for each
-    of them, and their sum is too much: name the devices that count, or take `blkio_rates_by_device`. Which stand on
-    others is told by `/sys/dev/block/MAJOR:MINOR/slaves`.
+    Where block devices are stacked (LVM, dm-crypt or RAID on disks), the kernel counts the same I/O for each of them,
+    and their sum is too much: name the devices to count, or use `blkio_rates_by_device`.
+    `/sys/dev/block/MAJOR:MINOR/slaves` lists the devices below a device.
 
     Args:
         previous: The earlier reading.
-        current: The later one.
-        seconds: The time between them; None: that between two events.
-        devices: Major and minor number of each device that counts; None: all.
+        current: The later reading.
+        seconds: The time between the readings; None for the time between two events.
+        devices: Major and minor number of each device to count; None for all.
 
     Returns:
-        The rates; those of a table that has neither `Read` nor `Write` in the later reading are None, and all are if no
-        time went by between two events.
+        The rates. The rates of a table with neither `Read` nor `Write` in the later reading are None, and all rates are
+        None if no time passed between two events.
 
     Raises:
         ValueError: If `seconds` is not more than 0.
-        TypeError: If there are no `seconds`, and one of the two isn't an event.
+        TypeError: If `seconds` is None and a reading isn't an event.
     """
     elapsed = _elapsed(previous, current, seconds)
     before, now = _stats(previous).blkio, _stats(current).blkio
@@ -191,19 +191,19 @@ def blkio_rates(
 def blkio_rates_by_device(
     previous: Reading, current: Reading, seconds: float | None = None
 ) -> dict[tuple[int, int], BlkioRates]:
-    """Compute what `blkio_rates` does, for each device by itself.
+    """Compute the rates of `blkio_rates` for each device.
 
     Args:
         previous: The earlier reading.
-        current: The later one.
-        seconds: The time between them; None: that between two events.
+        current: The later reading.
+        seconds: The time between the readings; None for the time between two events.
 
     Returns:
-        The rates by major and minor number. A device that was not used has no entry.
+        The rates by major and minor number. An unused device has no entry.
 
     Raises:
         ValueError: If `seconds` is not more than 0.
-        TypeError: If there are no `seconds`, and one of the two isn't an event.
+        TypeError: If `seconds` is None and a reading isn't an event.
     """
     blkio = _stats(current).blkio
     entries = (*blkio.io_service_bytes_recursive, *blkio.io_serviced_recursive)
@@ -212,22 +212,22 @@ def blkio_rates_by_device(
 
 
 def network_rates(previous: Reading, current: Reading, seconds: float | None = None) -> dict[str, NetworkRates]:
-    """Compute the traffic of each network interface between two readings, by second.
+    """Compute the traffic of each network interface between two readings, per second.
 
     It is the growth of each counter of `network_interfaces` / seconds.
 
     Args:
         previous: The earlier reading.
-        current: The later one.
-        seconds: The time between them; None: that between two events.
+        current: The later reading.
+        seconds: The time between the readings; None for the time between two events.
 
     Returns:
-        The rates by name of interface. One that is missing in either reading is left out: it may have counted
-        long before it came into the container. Empty if no time went by between two events.
+        The rates by interface name. An interface missing in a reading is left out: its counters may have started long
+        before it was moved into the container. Empty if no time passed between two events.
 
     Raises:
         ValueError: If `seconds` is not more than 0.
-        TypeError: If there are no `seconds`, and one of the two isn't an event.
+        TypeError: If `seconds` is None and a reading isn't an event.
     """
     elapsed = _elapsed(previous, current, seconds)
     if elapsed is None:
@@ -246,7 +246,7 @@ def _stats(reading: Reading) -> Stats:
 
 
 def _elapsed(previous: Reading, current: Reading, seconds: float | None) -> float | None:
-    """Return the seconds between two readings; None if they are events that were read together."""
+    """Return the seconds between two readings; None for two events that were read together."""
     if seconds is None:
         if not (isinstance(previous, StatsEvent) and isinstance(current, StatsEvent)):
             raise TypeError("seconds must be given unless both readings are events")
@@ -257,13 +257,13 @@ def _elapsed(previous: Reading, current: Reading, seconds: float | None) -> floa
 
 
 def _check_positive(name: str, value: float) -> None:
-    """Refuse a divisor that gives no figure; NaN among them, which compares false with everything."""
+    """Refuse a divisor that is not more than 0, or NaN, which compares false with everything."""
     if not value > 0:
         raise ValueError(f"{name} must be more than 0, not {value}")
 
 
 def _growth(before: int, now: int) -> int:
-    """Return by how much a counter grew, with one that went down counted from 0."""
+    """Return the growth of a counter; a decreased counter is counted from 0."""
     return now - before if now >= before else now
 
 

@@ -1,16 +1,16 @@
-"""What a container uses: the figures of `events --stats`, part by part.
+"""Resource usage of a container: the figures of `events --stats`, part by part.
 
-The structs are those of runc's types/events.go, with its JSON names in snake_case. Times are nanoseconds and sizes
-are bytes unless a field says otherwise; every number is exact up to 2**64 - 1.
+The structs are the structs of runc's types/events.go, with its JSON names in snake_case. Times are nanoseconds and
+sizes are bytes unless a field says otherwise; every number is exact up to 2**64 - 1.
 
-runc leaves out what is zero, and up to 1.3 prints zeros for what it couldn't read. So a missing figure is 0 here,
-whichever runc printed it, and three things tell an unknown figure from a real 0:
+runc omits zeros, and up to 1.3 prints zeros for unreadable figures. So a missing figure is 0 here with every runc
+version. Unknown figures can be distinguished from a real 0 as follows:
 
 - `MemoryEntry.known` is false where the kernel gave nothing (no memory controller; kernel memory on cgroup v2).
-- A part that only some kernels or runc versions have (`psi`, Intel RDT's monitoring) is None without them.
+- Parts of some kernels or runc versions only (`psi`, Intel RDT's monitoring) are None without them.
 - Lists and maps (`blkio`, `hugetlb`, `memory.raw`, `network_interfaces`) are empty.
 
-`runc_async.figures` computes percentages and rates from two of them, with that in mind.
+`runc_async.figures` computes percentages and rates from two `Stats`, with these rules.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 _set = msgspec.structs.force_setattr  # found at once: it is called for each event of a stream
 
-# Go prints null for a slice that was never made. `Stats` puts an empty list in its place, so nobody gets to see it.
+# Go prints null for a slice that was never made. `Stats` puts an empty list in its place.
 if TYPE_CHECKING:
     Nullable: TypeAlias = Annotated[T, "may be null in JSON"]
 else:
@@ -62,10 +62,10 @@ class PSIStats(msgspec.Struct, frozen=True, gc=False):
 
 
 class CPUUsage(msgspec.Struct, frozen=True, gc=False):
-    """CPU time used since the cgroup was made, in nanoseconds.
+    """CPU time used since the cgroup was created, in nanoseconds.
 
     Attributes:
-        total: All of it.
+        total: Kernel and user mode together.
         kernel: In kernel mode.
         user: In user mode.
         percpu: `total` by CPU; cgroup v1 only.
@@ -82,11 +82,11 @@ class CPUUsage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Throttling(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """How a CPU quota held the container back; all 0 without a quota.
+    """Effects of a CPU quota; all 0 without a quota.
 
     Attributes:
         periods: Periods of the quota in which the container ran.
-        throttled_periods: Those in which it used up its quota.
+        throttled_periods: Periods in which the container used up its quota.
         throttled_time: Time its tasks were held back, in nanoseconds.
     """
 
@@ -96,7 +96,7 @@ class Throttling(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class CPU(msgspec.Struct, frozen=True, gc=False):
-    """CPU time and what held it back.
+    """CPU time and throttling.
 
     Attributes:
         usage: CPU time used.
@@ -143,10 +143,10 @@ class MemoryEntry(msgspec.Struct, frozen=True, gc=False):
     """The counters of one kind of memory, in bytes.
 
     Attributes:
-        limit: The limit. Without one cgroup v1 has 9223372036854771712, v2 has 18446744073709551615.
+        limit: The limit. Without a limit cgroup v1 has 9223372036854771712, v2 has 18446744073709551615.
         usage: In use now.
-        max: The most ever in use; on cgroup v2 from Linux 5.19 on and only by newer runc, else 0.
-        failcnt: How often the limit was hit; cgroup v1 only.
+        max: The peak; on cgroup v2 from Linux 5.19 on and only by newer runc, else 0.
+        failcnt: Number of times the limit was hit; cgroup v1 only.
     """
 
     limit: int = 0
@@ -156,10 +156,10 @@ class MemoryEntry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def known(self) -> bool:
-        """Say whether the kernel gave figures: an entry of nothing but zeros means that it gave none.
+        """Whether the kernel gave figures. An entry of zeros alone means that it gave none.
 
-        A container of which memory is measured has a limit other than 0, if only "unlimited". runc up to 1.3 prints
-        the zeros, runc 1.4 leaves the entry out.
+        A container with measured memory has a limit other than 0, if only "unlimited". runc up to 1.3 prints the zeros,
+        runc 1.4 leaves the entry out.
         """
         return bool(self.limit or self.usage or self.max or self.failcnt)
 
@@ -170,8 +170,7 @@ class Memory(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         cache: Page cache, in bytes (v1 `cache`, v2 `file` of memory.stat).
         usage: User memory and page cache.
-        swap: Memory *and* swap together: on cgroup v2 runc adds the two up, so that it means the same as on
-            v1.
+        swap: Memory *and* swap together: on cgroup v2 runc adds the two, for the same meaning as on v1.
         kernel: Kernel memory; cgroup v1 only.
         kernel_tcp: Buffers of TCP sockets; cgroup v1 only.
         raw: The kernel's memory.stat, under its own keys: `rss`, `total_inactive_file`... (v1), `anon`,
@@ -189,11 +188,11 @@ class Memory(msgspec.Struct, frozen=True, gc=False):
 
 
 class Pids(msgspec.Struct, frozen=True, gc=False):
-    """How many tasks (processes and threads) there are.
+    """Number of tasks (processes and threads).
 
     Attributes:
-        current: Tasks in the cgroup; 0 if it is empty or the kernel doesn't tell.
-        limit: How many there may be; 0 means no limit.
+        current: Tasks in the cgroup; 0 if it is empty or the kernel doesn't report them.
+        limit: The highest number allowed; 0 means no limit.
     """
 
     current: int = 0
@@ -260,12 +259,12 @@ class Hugetlb(msgspec.Struct, frozen=True, gc=False):
 
 
 class L3CacheInfo(msgspec.Struct, frozen=True, gc=False):
-    """What the host's L3 cache allocation can do (kernel: arch/x86/resctrl.rst).
+    """Capabilities of the host's L3 cache allocation (kernel: arch/x86/resctrl.rst).
 
     Attributes:
         cbm_mask: The bitmask of the whole cache, hexadecimal.
         min_cbm_bits: The fewest bits that may be set in a row.
-        num_closids: How many classes of service there are.
+        num_closids: Number of classes of service.
     """
 
     cbm_mask: str = ""
@@ -274,13 +273,13 @@ class L3CacheInfo(msgspec.Struct, frozen=True, gc=False):
 
 
 class MemBwInfo(msgspec.Struct, frozen=True, gc=False):
-    """What the host's memory bandwidth allocation can do (kernel: arch/x86/resctrl.rst).
+    """Capabilities of the host's memory bandwidth allocation (kernel: arch/x86/resctrl.rst).
 
     Attributes:
         bandwidth_gran: Granularity, in percent.
         delay_linear: 1: the delay is linear to the bandwidth.
-        min_bandwidth: The least that can be asked for, in percent.
-        num_closids: How many classes of service there are.
+        min_bandwidth: The lowest value that can be requested, in percent.
+        num_closids: Number of classes of service.
     """
 
     bandwidth_gran: int = 0
@@ -293,7 +292,7 @@ class MBMNumaNodeStats(msgspec.Struct, frozen=True, gc=False):
     """Memory traffic of one L3 domain, in bytes.
 
     Attributes:
-        mbm_total_bytes: All of it.
+        mbm_total_bytes: To all memory.
         mbm_local_bytes: To memory of the same node.
     """
 
@@ -315,10 +314,10 @@ class IntelRdt(msgspec.Struct, frozen=True, gc=False):
     """Intel RDT: cache and memory bandwidth; all empty for a container without `linux.intelRdt`.
 
     Attributes:
-        l3_cache_info: What the host can do with its L3 cache.
+        l3_cache_info: Capabilities of the host's L3 cache allocation.
         l3_cache_schema_root: The host's own L3 line of `schemata`.
         l3_cache_schema: The container's L3 line.
-        mem_bw_info: What the host can do with memory bandwidth.
+        mem_bw_info: Capabilities of the host's memory bandwidth allocation.
         mem_bw_schema_root: The host's own MB line of `schemata`.
         mem_bw_schema: The container's MB line.
         schemata: All lines of `schemata` of the container's class; runc 1.4 and later.
@@ -364,7 +363,7 @@ class NetworkInterface(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
 
 
 class Stats(msgspec.Struct, frozen=True, gc=False):
-    """All figures of one container at one moment (runc-events(8)). runc alone has them, crun has not.
+    """Resource usage of one container at one moment (runc-events(8)). Only runc reports it; crun doesn't.
 
     Attributes:
         cpu: CPU time.
@@ -374,7 +373,7 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
         blkio: Block I/O.
         hugetlb: Huge pages by size: `2MB`, `1GB`.
         intel_rdt: Intel RDT.
-        network_interfaces: Network interfaces that runc itself set up; it sets up none for a config.json, so
+        network_interfaces: Network interfaces set up by runc itself; it sets up none for a config.json, so
             nearly always empty.
     """
 
