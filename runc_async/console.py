@@ -1,4 +1,4 @@
-"""Terminals: `Pty`, our end of one, and `attach()`, which connects it with the caller's own."""
+"""Terminals: `Pty`, the caller's end of a terminal, and `attach()` to connect it with the caller's own terminal."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _MAX_SIZE = 0xFFFF  # ioctl_tty(2): unsigned short
 
 
 class AttachEnd(enum.Enum):
-    """Why `Pty.attach` has returned."""
+    """The reason for the end of `Pty.attach`."""
 
     DETACHED = "detached"
-    """The user has typed the keys for it; the container runs on."""
+    """The user has typed the detach keys; the container runs on."""
 
     ENDED = "ended"
-    """Nobody holds the container's terminal any more."""
+    """No process holds the container's terminal any more."""
 
 
 class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
-    r"""Our end of a container's terminal, as anyio's `ByteStream`: what is sent is typed, what is received is shown.
+    r"""The caller's end of a container's terminal, as anyio's `ByteStream`: send types, receive shows.
 
-    There is one stream for both of the container's outputs, and the terminal echoes what is typed and writes `\r\n`
-    for every line feed until the program inside decides otherwise. The stream ends when nobody holds the terminal any
-    more, which the kernel reports as EIO.
+    One stream carries both outputs of the container. The terminal echoes typed characters and writes `\r\n` for every
+    line feed until the program inside decides otherwise. The stream ends when no process holds the terminal any more,
+    which the kernel reports as EIO.
 
     `Container.pty` and `ContainerProcess.pty` are such streams, with `PtyIO`. One task reads and one writes at a time.
     """
@@ -41,7 +41,7 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
         """Take over `fd`, the master of a pseudo-terminal.
 
         Raises:
-            ValueError: If `fd` is no terminal. It stays the caller's then.
+            ValueError: If `fd` is no terminal. The caller keeps it then.
             OSError: If `fd` is no open descriptor.
         """
         os.fstat(fd)
@@ -52,10 +52,10 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows and columns, (0, 0) if nobody has set them.
+        """Rows and columns; (0, 0) if they were never set.
 
         Raises:
-            anyio.ClosedResourceError: If it is closed.
+            anyio.ClosedResourceError: If the stream is closed.
         """
         rows, cols = termios.tcgetwinsize(self._open_fd())
         return rows, cols
@@ -69,7 +69,7 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
 
         Raises:
             ValueError: If a number is out of range.
-            anyio.ClosedResourceError: If it is closed.
+            anyio.ClosedResourceError: If the stream is closed.
         """
         for number in (rows, cols):
             if not 0 <= number <= _MAX_SIZE:
@@ -77,14 +77,14 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
         termios.tcsetwinsize(self._open_fd(), (rows, cols))
 
     async def send(self, item: bytes) -> None:
-        """Type all of `item`, waiting as often as the program inside is slow.
+        """Type all of `item`, waiting while the program inside is slow.
 
-        While the terminal edits lines, which is its mode at first, the kernel cuts a line after 4095 bytes: termios(3).
-        A cancelled call may have typed a first part.
+        While the terminal edits lines, its first mode, the kernel cuts a line after 4095 bytes: termios(3). A cancelled
+        call may have typed the first part of `item`.
 
         Raises:
-            anyio.BrokenResourceError: If nobody holds the terminal any more, or the kernel reports another error.
-            anyio.ClosedResourceError: If our end is closed, before the call or while it waits.
+            anyio.BrokenResourceError: If no process holds the terminal any more, or the kernel reports another error.
+            anyio.ClosedResourceError: If this end is closed, before the call or during the wait.
             anyio.BusyResourceError: If another task is sending.
         """
         if self._is_hung_up():
@@ -94,10 +94,10 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
             self._line_is_open = item[-1:] not in {b"\r", b"\n"}
 
     async def send_eof(self) -> None:
-        """Type the end-of-file character, Ctrl-D if nothing else is set, as a user would: twice in an unfinished line.
+        """Type the end-of-file character (Ctrl-D by default) as a user would: twice in an unfinished line.
 
-        It is the end of the input for a program that reads lines from the terminal, and a character like any other for
-        one that has set raw mode. Our end stays open.
+        For a program that reads lines from the terminal this is the end of the input; in raw mode it is a normal
+        character. This end stays open.
 
         Raises:
             anyio.BrokenResourceError: As `send`.
@@ -105,7 +105,7 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
             anyio.BusyResourceError: As `send`.
         """
         try:
-            # Asked of our end, the kernel answers for the other one.
+            # tcgetattr(3) on the master returns the settings of the slave.
             key = termios.tcgetattr(self._open_fd())[6][termios.VEOF]
         except termios.error as exc:
             raise anyio.BrokenResourceError from exc
@@ -113,27 +113,27 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
         self._line_is_open = False
 
     async def attach(self, *, stdin: int = 0, stdout: int = 1, detach_keys: str | None = "ctrl-p,ctrl-q") -> AttachEnd:
-        """Connect the caller's terminal with the container's until the container's ends, or the user detaches.
+        """Connect the caller's terminal with the container's terminal until the latter ends, or the user detaches.
 
-        The caller's terminal is in raw mode meanwhile, so that every key goes to the container, and is restored in
-        every case: end, exception, cancel, and a signal that ends this process. The size follows the caller's window
+        Meanwhile the caller's terminal is in raw mode, so that every key goes to the container. It is restored in every
+        case: end, exception, cancellation, and a signal that ends this process. The size follows the caller's window
         (SIGWINCH, if called in the main thread). The flags of the two descriptors, which other programs share, aren't
-        touched, and nothing is read from `stdin` that isn't typed into the container.
+        changed, and all bytes read from `stdin` are typed into the container.
 
-        `stdin` and `stdout` may be pipes or files too: the end of such an input is typed as `send_eof` does, and the
-        output is shown to its end. Then there are no keys to detach with.
+        `stdin` and `stdout` may be pipes or files too: the end of such an input is typed as by `send_eof`, and the
+        output is shown to its end. Detach keys have no effect then.
 
         A cancelled call leaves the container running and the stream open; output on its way to `stdout` may be lost.
 
         Args:
-            stdin: Where to read what is typed.
-            stdout: Where to show what the container writes. Write to it by nothing else meanwhile.
-            detach_keys: The keys that detach, as docker(1) writes them; None: there are none. A key that may be the
-                first of them arrives together with the next.
+            stdin: The descriptor to read typed characters from.
+            stdout: The descriptor to show the output on. Don't write to it otherwise meanwhile.
+            detach_keys: The keys that detach, as in docker(1); None for none. A key that may be the first of the
+                sequence arrives together with the next key.
 
         Raises:
-            ValueError: If `detach_keys` can't be understood.
-            anyio.BrokenResourceError: If `stdout` is gone, or the kernel reports another error.
+            ValueError: If `detach_keys` is invalid.
+            anyio.BrokenResourceError: If `stdout` is closed at its other end, or the kernel reports another error.
             anyio.ClosedResourceError: If the stream is closed, before the call or meanwhile.
             anyio.BusyResourceError: If another task is receiving or sending.
             OSError: If a descriptor isn't open, or none is left.
@@ -161,13 +161,13 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
         except ExceptionGroup as failures:
             failure = failures.exceptions[0]
         if failure is not None:
-            # The group is our own affair, and the first failure has cancelled the other half.
+            # Callers need not know of the task group: its first failure has cancelled the other task.
             raise failure
         return AttachEnd.DETACHED if keys is not None and keys.found else AttachEnd.ENDED
 
     async def _type(self, typed: CallersInput, keys: DetachKeys | None, scope: anyio.CancelScope) -> None:
-        """Type what the user types; at the keys that detach, cancel `scope`."""
-        # A program that is gone takes no input; the end of its output is what ends us.
+        """Type the user's input; on the detach keys, cancel `scope`."""
+        # A program that has ended takes no input, but its last output is still to be shown; its end ends `attach`.
         with contextlib.suppress(anyio.BrokenResourceError):
             while data := await typed.read():
                 await self.send(data if keys is None else keys.feed(data))
@@ -178,7 +178,7 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
                 await self.send_eof()
 
     def _follow(self, screen: int) -> None:
-        """Set the size of the caller's window, if it has one. Called by a signal handler, at any time."""
+        """Set the size of the caller's window, if it has a window. Called by a signal handler, at any time."""
         size = window_size(screen)
         if size is not None:
             with contextlib.suppress(anyio.ClosedResourceError, termios.error):
@@ -186,10 +186,10 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
 
 
 def open_pty(rows: int, cols: int) -> tuple[int, int]:
-    """Make a terminal of a size.
+    """Open a terminal of the given size.
 
     Returns:
-        Both descriptors: ours, which is non-blocking, and the child's. Neither is inheritable.
+        Both descriptors: the master, which is non-blocking, and the child's. Neither is inheritable.
 
     Raises:
         OSError: If no terminal or descriptor is left.

@@ -292,7 +292,7 @@ class CommandError(RuncError):
         container_id: str | None = None,
         message: str | None = None,
     ) -> None:
-        # The next class in the method resolution order may be UnsupportedError (of UnsupportedUsage), with other arguments.
+        # The next class in the order may be UnsupportedError (of UnsupportedUsage), with other arguments.
         RuncError.__init__(self)  # not the next in line, which is UnsupportedError for one class below
         self.args = tuple(args)
         self.exit_code = exit_code

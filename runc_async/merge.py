@@ -19,12 +19,12 @@ from .events import EventStream
 
 
 class StreamFailed(msgspec.Struct, frozen=True, gc=False):
-    """One of the streams has raised an error. After a `DecodeError` it goes on, after any other it ends.
+    """A stream has raised an error. It goes on after a `DecodeError`, and ends after any other error.
 
     Attributes:
         id: The container.
         error: The error.
-        root: The directory in which the runtime keeps it; None if the event wasn't made by `merge_events`.
+        root: The runtime's root directory of the container; None if the event wasn't made by `merge_events`.
     """
 
     id: str
@@ -33,12 +33,12 @@ class StreamFailed(msgspec.Struct, frozen=True, gc=False):
 
 
 class StreamEnded(msgspec.Struct, frozen=True, gc=False):
-    """One of the streams has ended, because its container has, or after an error: the last that comes of it.
+    """A stream has ended, with its container or after an error: the last event of the stream.
 
     Attributes:
         id: The container.
-        root: The directory in which the runtime keeps it: two containers of one id are told apart by it. None if the
-            event wasn't made by `merge_events`.
+        root: The runtime's root directory, to distinguish containers with the same id. None if the event wasn't
+            made by `merge_events`.
     """
 
     id: str
@@ -46,18 +46,18 @@ class StreamEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 MergedEvent: TypeAlias = Event | StreamFailed | StreamEnded
-"""What `merge_events` gives; `match` tells which it is."""
+"""The events of `merge_events`; distinguish them with `match`."""
 
 
 class _Turn:
-    """One stream, when it may have events: it stands in the queue, and takes the event as late as that comes."""
+    """The entry of one stream in the queue. An event leaves its stream only when the consumer asks."""
 
     def __init__(self, stream: EventStream) -> None:
         self.stream = stream
         self.over = asyncio.Event()
 
     def take(self) -> Event | StreamFailed | None:
-        """Return the stream's next event, or the error in its place; None if there is none yet."""
+        """Return the stream's next event, or a `StreamFailed`; None if there is none yet."""
         try:
             return self.stream.take()
         except DecodeError as error:
@@ -70,12 +70,12 @@ _Queue: TypeAlias = "asyncio.Queue[_Turn | StreamFailed | StreamEnded | None]"
 class MergedEvents(AsyncIterator[MergedEvent]):
     """The events of many containers, from `merge_events`.
 
-    Nothing is started before it is entered or iterated. The iteration ends when all streams have ended, or with
-    `aclose()`, and raises no error of a stream's. A cancelled wait for the next event loses none. One task may iterate
-    at a time.
+    Streams start on enter, or with the first iteration. The iteration ends when all streams have ended, or with
+    `aclose()`, and raises no error of a stream. A cancelled wait for the next event loses no event. One task may
+    iterate at a time.
 
-    Each stream is read by a task that belongs to this object and ends with the stream, or when this is closed; where it
-    is neither iterated to its end nor closed, the garbage collector closes it and warns of it.
+    Each stream is read by a task owned by this object; the task ends with the stream, or on close. If an object is
+    neither iterated to its end nor closed, the garbage collector closes it with a `ResourceWarning`.
     """
 
     def __init__(self, streams: Iterable[EventStream]) -> None:
@@ -89,16 +89,16 @@ class MergedEvents(AsyncIterator[MergedEvent]):
         self._iterating = anyio.ResourceGuard("iterating over")
 
     def __repr__(self) -> str:
-        """Show the state, and how many streams haven't ended."""
+        """Show the state, and the number of streams that haven't ended."""
         number = self._running + len(self._new)
         state = "closed" if self._closed else "new" if not self._started else "open" if number else "ended"
         return f"<MergedEvents {state}, {number} stream{'s' * (number != 1)}>"
 
     def add(self, stream: EventStream) -> None:
-        """Take over one more stream, also while others are read. Where all others have ended, iterate again.
+        """Take over one more stream, also while others are read. If all others have ended, iterate again.
 
         Raises:
-            anyio.ClosedResourceError: If this is closed.
+            anyio.ClosedResourceError: If the object is closed.
         """
         if self._closed:
             raise anyio.ClosedResourceError
@@ -114,11 +114,11 @@ class MergedEvents(AsyncIterator[MergedEvent]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it, and them."""
+        """Close the streams."""
         await self.aclose()
 
     def __aiter__(self) -> Self:
-        """Return itself: iterating may stop and go on later."""
+        """Return the object: iteration may stop and continue later."""
         return self
 
     async def __anext__(self) -> MergedEvent:
@@ -139,9 +139,9 @@ class MergedEvents(AsyncIterator[MergedEvent]):
                 item.over.set()
 
     async def aclose(self) -> None:
-        """Close all streams at once, and end the iteration, also that of another task. Idempotent.
+        """Close all streams at once, and end the iteration, also in another task. Idempotent.
 
-        It can't be cancelled: a cancel is raised again when nothing is left.
+        Cancelling doesn't stop it: the cancellation is raised again once the streams are closed.
         """
         self._closed = True
         await shielded(self._release())
@@ -160,7 +160,7 @@ class MergedEvents(AsyncIterator[MergedEvent]):
         self._queue.put_nowait(None)  # for a task that waits
 
     def _start(self) -> None:
-        """Start what is new."""
+        """Start the new streams."""
         if self._closed:
             return
         self._started = True
@@ -179,12 +179,12 @@ class MergedEvents(AsyncIterator[MergedEvent]):
 
 
 def merge_events(streams: Iterable[EventStream]) -> MergedEvents:
-    """Merge the events of any number of containers into one stream, which owns the streams from now on.
+    """Merge the events of any number of containers into one stream, which takes over the streams.
 
-    What comes are events, in the order in which they came from each container; a `StreamFailed` in the place of an
-    error, which ends no other stream; and at the end of each stream a `StreamEnded`. The streams take turns, and an
-    event is taken from its stream no earlier than it is asked for. So a slow consumer slows all runcs, and gets from
-    streams with `on_lag="latest"`, which don't slow them, the newest figures of each container::
+    The result has the events of each container in order; a `StreamFailed` in the place of an error, which ends no other
+    stream; and a `StreamEnded` at the end of each stream. The streams take turns, and an event leaves its stream only
+    when the consumer asks. So a slow consumer slows all runc processes, and from streams with `on_lag="latest"`, which
+    don't slow runc, the consumer gets the newest usage of each container::
 
         runc = Runc()
         async with merge_events(runc.events(state.id) for state in await runc.list()) as events:
@@ -192,13 +192,13 @@ def merge_events(streams: Iterable[EventStream]) -> MergedEvents:
                 print(event)
 
     Args:
-        streams: Streams from `Runc.events` that nobody else iterates; of one client or of several.
+        streams: Streams from `Runc.events`, not iterated elsewhere; of one client or of several.
     """
     return MergedEvents(streams)
 
 
 async def _forward(stream: EventStream, queue: _Queue) -> None:
-    """Queue one stream whenever it has events, until its end, and close it: the body of a task."""
+    """Queue a stream whenever it has events, until its end, and close it: the body of a task."""
     turn = _Turn(stream)
     try:
         with contextlib.suppress(StopAsyncIteration):

@@ -1,11 +1,11 @@
-"""Where the root filesystem of a bundle comes from: values that are given to `Bundle` as `rootfs=`.
+"""Sources of a bundle's root filesystem: values for the `rootfs=` argument of `Bundle`.
 
-| value | the container's `/` is | writes go to |
+| value | the container's `/` | writes go to |
 |---|---|---|
-| a path | that directory | that directory |
-| `Overlay` | some directories on top of each other | a directory of the bundle's own |
+| a path | the directory | the directory |
+| `Overlay` | directories on top of each other | a directory of the bundle |
 | `Tar` | an archive, unpacked into the bundle | the bundle |
-| `Busybox` | a shell and the usual small commands, from this host | the bundle |
+| `Busybox` | a shell and common small commands, from this host | the bundle |
 | `Host` | the programs of this host, in its /usr | the bundle |
 
 The values hold no resource and can be used for any number of bundles.
@@ -21,19 +21,19 @@ import msgspec
 
 
 class Overlay(msgspec.Struct, frozen=True):
-    """Directories that are only read, on top of each other, and above them one of the bundle's own for all writes.
+    """Read-only directories on top of each other, and above them a directory of the bundle for all writes.
 
-    Needs root. What the container writes is in `overlay/upper` inside the bundle. The overlay is there until the bundle
-    is closed; one that stays on the disk is of use to nobody after that, but for what was written.
+    Needs root. Files written by the container are in `overlay/upper` inside the bundle. The overlay is mounted until
+    the bundle is closed; in a bundle that stays on the disk only the written files are of use after that.
 
     Attributes:
-        lower: The directories that are only read; the first is the topmost, as in the kernel's own option.
+        lower: The read-only directories, topmost first, as in the kernel's option `lowerdir`.
     """
 
     lower: Sequence[str | os.PathLike[str]]
 
     def __post_init__(self) -> None:
-        """Refuse what is no list of directories."""
+        """Check that `lower` is a sequence of directories."""
         if isinstance(self.lower, (str, bytes)):
             raise TypeError(f"lower must be a sequence of directories, not one: {self.lower!r}")
         if not self.lower:
@@ -41,26 +41,26 @@ class Overlay(msgspec.Struct, frozen=True):
 
 
 class Tar(msgspec.Struct, frozen=True):
-    """A tar archive of a whole root filesystem: plain, or packed with gzip, bzip2 or xz.
+    """A tar archive of a whole root filesystem: plain, or compressed with gzip, bzip2 or xz.
 
-    The archive may come from anywhere. Refused, with everything that was unpacked before removed again:
+    The archive may come from an untrusted source. Refused, with all files unpacked before removed again:
 
-    - names that are absolute or have `..` in them, and names that lead through a symbolic link or a file;
+    - absolute names, names with `..`, and names that lead through a symbolic link or a file;
     - relative symbolic links that climb above the root, and hard links to anything but a file unpacked before;
-    - devices, FIFOs and everything else that is neither file, directory nor link (runc makes /dev itself);
+    - devices, FIFOs and all other types than file, directory and link (runc creates /dev itself);
     - archives beyond the limits, cut short or damaged.
 
-    A symbolic link to an absolute path is kept as it is, since nearly every root filesystem has some: inside the
-    container `/` is the root of that filesystem. On the host it leads elsewhere, so nothing here ever follows one, and
-    nor should whoever looks into an unpacked root filesystem from outside.
+    A symbolic link to an absolute path is kept, since nearly every root filesystem has some: inside the container `/`
+    is the root of the filesystem. On the host the link leads elsewhere. The library never follows it; tools that read
+    an unpacked root filesystem from outside shouldn't either.
 
-    Permissions are kept, those to act as the file's owner or group (setuid) among them, and as root the numeric owners
-    too; the bundle's own directory keeps other users of the host out. Extended attributes are not.
+    Permissions are kept, including setuid and setgid, and as root the numeric owners too; the mode of the bundle's own
+    directory keeps other users of the host out. Extended attributes are dropped.
 
     Attributes:
         path: The archive.
-        max_size: Bytes that all files together may have.
-        max_entries: Files, directories and links that there may be.
+        max_size: Largest size of all files together, in bytes.
+        max_entries: Largest number of files, directories and links.
     """
 
     path: str | os.PathLike[str]
@@ -79,14 +79,14 @@ class Busybox(msgspec.Struct, frozen=True):
 
 
 class Host(msgspec.Struct, frozen=True):
-    """A root filesystem around the programs of this host, its python3 among them: no image is needed.
+    """A root filesystem around the programs of this host, including its python3: no image is needed.
 
-    The host's /usr is mounted read-only, without setuid. Around it is what programs need: /bin, /lib and the like as on
-    the host; /etc with two users, root and nobody, and copies of some public files of the host's; an empty /root, /run,
-    /tmp and /var. Nothing else of the host is there: no home, no password, no key, and what is mounted below /usr
-    isn't either. docs/howto/host-programs.md has the list.
+    The host's /usr is mounted read-only, without setuid. Around it is the environment that programs need: /bin, /lib
+    and the like as on the host; /etc with two users, root and nobody, and copies of some public files of the host; an
+    empty /root, /run, /tmp and /var. No other file of the host is visible: no home, no password, no key, and no mount
+    below /usr. docs/howto/host-programs.md has the list.
     """
 
 
 Rootfs: TypeAlias = str | os.PathLike[str] | Overlay | Tar | Busybox | Host
-"""Everything that `rootfs=` takes."""
+"""All types that `rootfs=` takes."""

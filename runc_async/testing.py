@@ -1,6 +1,6 @@
 """`FakeRunner`: test code that uses `Runc` without a runtime, without privileges, and without a process.
 
-Tell it what runc prints, hand it to the client, and look at what was started afterwards; see `FakeRunner.reply`.
+Define the output of runc, pass the runner to the client, and check the invocations afterwards; see `FakeRunner.reply`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FIRST_PID = 1001
 
 
 class FakeReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What a `FakeRunner` answers to one invocation. Attributes are those of `FakeRunner.reply`."""
+    """The reply of a `FakeRunner` to one invocation. The attributes are the arguments of `FakeRunner.reply`."""
 
     stdout: tuple[bytes, ...] = ()
     stderr: bytes = b""
@@ -32,7 +32,7 @@ class FakeReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FakeRunner:
-    """A `Runner` that starts nothing: it keeps each invocation, and gives the replies that it was told.
+    """A `Runner` that starts no process: it records each invocation and gives prepared replies.
 
     A command without a reply succeeds and prints nothing::
 
@@ -42,7 +42,7 @@ class FakeRunner:
         print(runner.invocations[0].command)  # ps
 
     Attributes:
-        invocations: What was started, in order.
+        invocations: The invocations so far, in order.
     """
 
     def __init__(self) -> None:
@@ -62,19 +62,19 @@ class FakeRunner:
         hang: bool = False,
         error: BaseException | None = None,
     ) -> None:
-        """Tell what to answer to the next invocation of a command.
+        """Add a reply to a command.
 
-        Replies to one command are given in the order in which they were told; the last one again and again.
+        Replies to one command are given in the order of their addition; the last reply is repeated.
 
         Args:
-            command: runc's name for it, such as "state"; "version" for `runc --version`.
-            stdout: What it prints; several pieces are received one by one where the stream is live.
-            stderr: What it prints on stderr.
-            exit_code: Its exit code; -n for an end by signal n.
-            log: What it writes into its private log: JSON lines. With a record of level error, runc has failed.
+            command: The command's name, such as "state"; "version" for `runc --version`.
+            stdout: The output; where the stream is live, several pieces are received one by one.
+            stderr: The error output.
+            exit_code: The exit code; -n for an end by signal n.
+            log: The content of the private log: JSON lines. A record of level error makes the command fail.
             truncated: Whether output was lost.
-            hang: Don't end before it is cancelled, out of time, or gets a signal.
-            error: Raise this instead of starting anything.
+            hang: Don't end before a cancellation, a timeout, or a signal.
+            error: An exception to raise instead of starting.
         """
         pieces = (stdout,) if isinstance(stdout, bytes) else tuple(stdout)
         self._replies[command].append(
@@ -90,14 +90,14 @@ class FakeRunner:
         )
 
     async def run(self, invocation: Invocation, *, started: Callable[[int], None] | None = None) -> Completed:
-        """Give the reply as a runc that has ended: see `Runner.run`."""
+        """Return the reply as a runc process that has ended: see `Runner.run`."""
         process = await self.open(invocation)
         if started is not None:
             started(process.pid)
         return await process.finish()
 
     async def open(self, invocation: Invocation) -> FakeProcess:
-        """Give the reply as a runc that is running: see `Runner.open`."""
+        """Return the reply as a running runc process: see `Runner.open`."""
         self.invocations.append(invocation)
         replies = self._replies[invocation.command]
         reply = (replies.popleft() if len(replies) > 1 else replies[0]) if replies else FakeReply()
@@ -108,16 +108,16 @@ class FakeRunner:
 
 
 class FakeProcess:
-    """A runc that doesn't exist, running: what `FakeRunner.open` returns.
+    """A runc process that doesn't exist: returned by `FakeRunner.open`.
 
     Attributes:
-        pid: A number that no other process of the runner's has; no process of this machine is meant.
+        pid: A number unique within the runner; it means no process of this machine.
         stdin: None.
         stdout: The pieces of the reply's stdout.
         stderr: None.
         pty: None.
-        workload: None: there is no process of a container's.
-        signals: The signals that were sent to it.
+        workload: None: there is no container process.
+        signals: The signals sent so far.
     """
 
     def __init__(self, pid: int, reply: FakeReply, timeout: float | None = None) -> None:
@@ -136,26 +136,26 @@ class FakeProcess:
         self._timeout = timeout
 
     async def started(self) -> Completed | None:
-        """Return its end if runc fails by the reply's log or exit code; else the process is taken to run."""
+        """Return the result if the reply's log or exit code is a failure; otherwise the process counts as running."""
         return self.completed() if self._reply.log or self._reply.exit_code else None
 
     async def ended(self) -> int | None:
-        """Tell nothing, as only runc knows how the process has ended."""
+        """Return None: only runc knows how the process has ended."""
         return None
 
     async def finish(self) -> Completed:
-        """Wait for its end, for the invocation's timeout at most."""
+        """Wait for the end, for the invocation's timeout at most."""
         with anyio.move_on_after(self._timeout):
             return await self.wait()
         return self.completed(timed_out=True)
 
     async def wait(self) -> Completed:
-        """Wait for its end: that comes at once, or with the first signal for a reply that hangs."""
+        """Wait for the end: immediate, or with the first signal for a reply that hangs."""
         await self._ended.wait()
         return self.completed()
 
     def completed(self, *, timed_out: bool = False) -> Completed:
-        """Return its end."""
+        """Return the result."""
         return Completed(
             pid=self.pid,
             returncode=-self.signals[-1] if self.signals else self._reply.exit_code,
@@ -167,15 +167,15 @@ class FakeProcess:
         )
 
     def send_signal(self, signum: int) -> None:
-        """Note a signal; it ends a process that hangs."""
+        """Record a signal; it ends a process that hangs."""
         self.signals.append(signum)
         self._ended.set()
 
     def close_workload(self) -> None:
-        """Do nothing: there is no process of a container's."""
+        """Do nothing: there is no container process."""
 
     async def aclose(self) -> None:
-        """Close its stream, and end it."""
+        """Close the stream, and end the process."""
         self.stdout.close()
         self._ended.set()
 
@@ -192,7 +192,7 @@ class _Pieces(PipeReader):
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the stream was closed."""
         return not self._open
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ class _Pieces(PipeReader):
         return -1
 
     async def _receive(self, max_bytes: int) -> bytes:
-        """Return the next piece, `max_bytes` of it at most."""
+        """Return the next piece, or its first `max_bytes` bytes."""
         await anyio.lowlevel.checkpoint()
         self._open_fd()
         if not self._rest:

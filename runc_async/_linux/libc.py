@@ -31,7 +31,7 @@ def get_subreaper() -> int:
 
 
 def prctl(option: int, argument: int) -> None:
-    """Change or read a setting of this process, by prctl(2)."""
+    """Change or read a setting of this process: see the manual page of the same name."""
     import ctypes  # noqa: PLC0415  (as above)
 
     libc = ctypes.CDLL(None, use_errno=True)

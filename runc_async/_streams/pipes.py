@@ -1,9 +1,9 @@
-"""Byte streams over non-blocking descriptors that we own: the pipe ends that belong to us, and the base of `Pty`.
+"""Byte streams over non-blocking descriptors: the pipe ends of this process, and the base of `Pty`.
 
-A read or write is tried at once, and the loop is asked to wait only when the kernel says "not now". Nothing is read
-that nobody asked for, so a slow consumer slows the writer down (back-pressure), and a cancelled wait loses no data.
+A read or write is tried at once; the loop waits only if the kernel says "not now". Only requested bytes are read, so a
+slow consumer slows the writer down (back-pressure), and a cancelled wait loses no data.
 
-epoll(7) knows pipes, sockets and terminals; it refuses regular files, and so do the streams.
+epoll(7) takes pipes, sockets and terminals; it refuses regular files, and so do the streams.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ import anyio.abc
 import anyio.lowlevel
 
 CHUNK = 1 << 16
-"""Bytes of one read: a pipe's default capacity in Linux. Room for more costs more than the read of a few bytes."""
+"""Bytes of one read: the default capacity of a pipe in Linux. A larger buffer costs more than a read of a few bytes."""
 
 LARGE_CHUNK = 1 << 18
-"""Bytes of one read while there is always more, the capacity of such a pipe, and the most that `receive()` takes."""
+"""Bytes of one read from a pipe kept full, the capacity of such a pipe, and the default maximum of `receive()`."""
 
 LINE_LIMIT = 1 << 20
-"""Bytes of a line that `lines()` hands over in one piece when nothing else is asked for."""
+"""Default maximum of a line of `lines()`, in bytes; longer lines come in pieces."""
 
 TURN = 16
-"""Reads or writes that may follow each other before other tasks have their turn.
+"""Number of reads or writes in a row before other tasks get a turn.
 
-A turn of the loop costs as much as the read of a full pipe; so many large reads take a millisecond at most.
+A turn of the loop costs as much as the read of a full pipe; this many large reads take a millisecond at most.
 """
 
 
 class Descriptor:
-    """A non-blocking descriptor that we own, with its waits in the running event loop."""
+    """A non-blocking descriptor owned by this object, with its waits in the running event loop."""
 
     _fd = -1
 
     def __init__(self, fd: int) -> None:
-        """Take over `fd`, the descriptor of a pipe, socket or terminal; it is made non-blocking.
+        """Take over `fd`, the descriptor of a pipe, socket or terminal, and make it non-blocking.
 
         Raises:
-            ValueError: If `fd` is a regular file or directory, which can't be waited for. It stays the caller's then.
+            ValueError: If `fd` is a regular file or directory, which can't be waited for. The caller keeps it then.
             OSError: If `fd` is no open descriptor.
         """
         mode = os.fstat(fd).st_mode
@@ -60,24 +60,24 @@ class Descriptor:
         self._turn = 0
 
     def fileno(self) -> int:
-        """Tell the descriptor, for `fcntl` and the like; -1 once closed. It stays the stream's own."""
+        """Return the descriptor, for `fcntl` and the like; -1 once closed. The stream keeps ownership."""
         return self._fd
 
     @property
     def closed(self) -> bool:
-        """Whether we have closed our end."""
+        """Whether this end is closed."""
         return self._fd < 0
 
     @property
     def waiting(self) -> bool:
-        """Whether a task waits just now until it can go on reading or writing."""
+        """Whether a task is waiting to read or write."""
         return bool(self._waits)
 
     def close(self) -> None:
-        """Close the descriptor; a task that waits for it gets `anyio.ClosedResourceError`. Idempotent."""
+        """Close the descriptor; a waiting task gets `anyio.ClosedResourceError`. Idempotent."""
         if self._fd < 0:
             return
-        # The number may belong to another file as soon as it is closed, so the loop has to forget it before.
+        # As soon as a descriptor is closed, its number may be reused for another file. So the loop forgets it first.
         for wait, forget in self._waits.items():
             forget(self._fd)
             _wake(wait)
@@ -86,9 +86,9 @@ class Descriptor:
         self._fd = -1
 
     async def aclose(self) -> None:
-        """Close the descriptor; a task that waits for it gets `anyio.ClosedResourceError`. Idempotent.
+        """Close the descriptor; a waiting task gets `anyio.ClosedResourceError`. Idempotent.
 
-        Closing never waits, so that a cancelled task can close too.
+        Closing never waits, so a cancelled task can close too.
         """
         self.close()
 
@@ -101,22 +101,20 @@ class Descriptor:
             self.close()
 
     def _open_fd(self) -> int:
-        """Tell the descriptor, or raise `anyio.ClosedResourceError`."""
+        """Return the descriptor, or raise `anyio.ClosedResourceError`."""
         if self._fd < 0:
             raise anyio.ClosedResourceError
         return self._fd
 
     async def _give_way(self) -> None:
-        """Let other tasks run, and a cancel arrive."""
+        """Let other tasks run, and a cancellation arrive."""
         self._turn = 0
         await anyio.lowlevel.checkpoint()
 
     def _is_hung_up(self) -> bool:
-        """Say whether the other end is gone.
-
-        The master of a pty takes bytes for nobody when its last user is gone, as long as there is room, and is never
-        writable after that: there is no error, only this.
-        """
+        """Return whether the other end is closed."""
+        # The master of a pty whose last user is gone takes bytes until its buffer is full, and is never writable after
+        # that. There is no error: only poll(2) reports it.
         poll = select.poll()
         poll.register(self._open_fd(), 0)
         return bool(poll.poll(0))
@@ -137,7 +135,7 @@ class Descriptor:
         watch: Callable[..., object],
         forget: Callable[[int], object],
     ) -> None:
-        """Wait until the loop reports the descriptor as ready, or somebody closes it."""
+        """Wait until the loop reports the descriptor as ready, or the descriptor is closed."""
         self._turn = 0
         wait: asyncio.Future[None] = loop.create_future()
         watch(self._fd, _wake, wait)
@@ -156,10 +154,10 @@ def _wake(wait: asyncio.Future[None]) -> None:
 
 
 class ReadingMixin(Descriptor):
-    """The receiving half of a stream, and text lines on top of it.
+    """The receiving half of a stream, with text lines on top.
 
     Attributes:
-        reads: How many reads of the descriptor have begun.
+        reads: Number of reads of the descriptor begun.
     """
 
     reads: int = 0
@@ -173,19 +171,19 @@ class ReadingMixin(Descriptor):
         self._abandoned = False
 
     def end_when_empty(self) -> None:
-        """End the stream as soon as it is read empty, also while others hold the other end."""
+        """End the stream as soon as it is empty, even if other processes hold the other end."""
         self._abandoned = True
         for wait in self._waits:
             _wake(wait)
 
     async def receive(self, max_bytes: int = LARGE_CHUNK) -> bytes:
-        """Receive what is there, at least one byte and at most `max_bytes`; wait if there is nothing.
+        """Receive at least one byte and at most `max_bytes`; wait if there is nothing to read.
 
         A cancelled call has read nothing.
 
         Raises:
             anyio.EndOfStream: If all other ends are closed and everything has been read.
-            anyio.ClosedResourceError: If our end is closed, before the call or while it waits.
+            anyio.ClosedResourceError: If this end is closed, before the call or during the wait.
             anyio.BusyResourceError: If another task is receiving.
             anyio.BrokenResourceError: If the kernel reports any other error.
             ValueError: If `max_bytes` isn't positive.
@@ -205,23 +203,23 @@ class ReadingMixin(Descriptor):
         keepends: bool = False,
         max_length: int = LINE_LIMIT,
     ) -> AsyncIterator[str]:
-        r"""Iterate over the text lines of the stream, the last one also if it has no end.
+        r"""Iterate over the text lines of the stream, including a last line without an end.
 
-        A line ends with `\n` or `\r\n`, and with nothing else. One that is longer than `max_length` comes in pieces of
-        that many bytes: nothing is lost and memory stays bounded, whatever a container writes. `keepends=True` tells
-        a piece from a line.
+        A line ends with `\n` or `\r\n` only. A line longer than `max_length` comes in pieces of `max_length` bytes:
+        nothing is lost and memory stays bounded, whatever a container writes. With `keepends=True` a piece can be told
+        from a line.
 
-        Iterating may stop and go on later, with the same or another iterator or with `receive()`: what was read ahead
-        stays in the stream. Iterating raises what `receive()` raises, but ends at the end of the stream.
+        Iteration may stop and continue later, with the same or another iterator or with `receive()`: bytes read ahead
+        stay in the stream. It raises the exceptions of `receive()`, but stops at the end of the stream.
 
         Args:
             encoding: Any encoding in which a line feed is the byte 10, so not UTF-16 or UTF-32.
-            errors: What to do with bytes that aren't text, as in `bytes.decode`.
-            keepends: Leave the line's end in the text.
+            errors: The treatment of invalid bytes, as in `bytes.decode`.
+            keepends: Keep the line's end in the text.
             max_length: Largest number of bytes of a line, without its end.
 
         Raises:
-            LookupError: If there is no such encoding.
+            LookupError: If the encoding is unknown.
             ValueError: If `max_length` isn't positive.
         """
         if max_length < 1:
@@ -229,7 +227,7 @@ class ReadingMixin(Descriptor):
         return _Lines(self._take_line, codecs.getincrementaldecoder(encoding)(errors), keepends, max_length)
 
     async def _receive(self, max_bytes: int) -> bytes:
-        """Receive from the descriptor, past what was read ahead."""
+        """Receive from the descriptor, ignoring bytes read ahead."""
         with self._reading:
             self._turn += 1
             self.reads += 1
@@ -254,7 +252,7 @@ class ReadingMixin(Descriptor):
                     return data
 
     def _adapt(self, received: int) -> None:
-        """Read more at once, from a larger pipe, while the writer keeps it full; a pipe that is idle stays small."""
+        """Use larger reads, and a larger pipe, while the writer keeps the pipe full; an idle pipe stays small."""
         if received < CHUNK:
             self._size = CHUNK
         elif self._size < LARGE_CHUNK:
@@ -265,13 +263,13 @@ class ReadingMixin(Descriptor):
                     fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, LARGE_CHUNK)
 
     def _take(self, size: int) -> bytes:
-        """Take the first bytes of what was read ahead."""
+        """Take the first bytes of the bytes read ahead."""
         data = bytes(self._ahead[:size])
         del self._ahead[:size]
         return data
 
     async def _take_line(self, limit: int) -> bytes:
-        r"""Take a line with its end, or a piece without one: `limit` bytes, or what the stream ended with."""
+        """Take a line with its end, or a piece without an end: `limit` bytes, or the rest of the stream."""
         self._open_fd()
         seen = 0
         while True:
@@ -325,13 +323,13 @@ class WritingMixin(Descriptor):
         self._writing = anyio.ResourceGuard("writing to")
 
     async def send(self, item: bytes) -> None:
-        """Send all of `item`, waiting as often as the other end is slow.
+        """Send all of `item`, waiting while the other end is slow.
 
-        A cancelled call may have sent a first part of it.
+        A cancelled call may have sent the first part of `item`.
 
         Raises:
-            anyio.BrokenResourceError: If nobody holds the other end any more, or the kernel reports another error.
-            anyio.ClosedResourceError: If our end is closed, before the call or while it waits.
+            anyio.BrokenResourceError: If the other end is closed, or the kernel reports another error.
+            anyio.ClosedResourceError: If this end is closed, before the call or during the wait.
             anyio.BusyResourceError: If another task is sending.
         """
         with self._writing:

@@ -1,8 +1,6 @@
-"""The caller's own terminal: lent to a container for a while, and given back as it was.
+"""The caller's own terminal: connected to a container for a while, and restored afterwards.
 
-Its descriptors are shared with the shell and with everything that runs in the same terminal, so their flags are not
-ours to change: O_NONBLOCK belongs to the open file, not to the process, and would stay behind. uvloop sets it on every
-descriptor that it watches. So the loop watches an epoll of ours, and that one watches the terminal.
+Its descriptors are shared with the shell and all other programs of the terminal, so their flags must not change.
 """
 
 from __future__ import annotations
@@ -22,6 +20,8 @@ from typing import Self
 import anyio
 import anyio.lowlevel
 
+# O_NONBLOCK belongs to the open file, not to the process, and would stay set. uvloop sets it on every descriptor that
+# it watches. So the loop watches an epoll descriptor of our own, which watches the terminal.
 _CHUNK = 4096
 """Bytes of one read or write: PIPE_BUF, which a pipe that is ready takes without blocking, pipe(7)."""
 
@@ -29,7 +29,7 @@ _ENDINGS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
 
 
 class _Borrowed:
-    """A descriptor of somebody else's, and a way to wait for it."""
+    """A descriptor of the caller, and a way to wait for it."""
 
     def __init__(self, fd: int, event: int) -> None:
         os.fstat(fd)  # else the epoll may get the number of a descriptor that isn't open
@@ -39,14 +39,14 @@ class _Borrowed:
         try:
             self._epoll.register(fd, event)
         except PermissionError:
-            # epoll_ctl(2), EPERM: a regular file or /dev/null, of which there is nothing to wait for.
+            # epoll_ctl(2), EPERM: a regular file or /dev/null, which are always ready.
             self._always_ready = True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close what is ours."""
+        """Close our own epoll descriptor."""
         self._epoll.close()
 
     async def _ready(self) -> None:
@@ -64,14 +64,14 @@ class _Borrowed:
 
 
 class CallersInput(_Borrowed):
-    """The caller's stdin: a terminal, or anything else."""
+    """The caller's stdin: a terminal or any other file."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd, select.EPOLLIN)
         self.is_terminal = os.isatty(fd)
 
     async def read(self) -> bytes:
-        """Read what is there; nothing at the end. A cancelled call has read nothing.
+        """Read available bytes; empty at the end. A cancelled call has read nothing.
 
         Raises:
             OSError: If the kernel reports an error.
@@ -89,12 +89,10 @@ class CallersInput(_Borrowed):
 
 
 class CallersOutput(_Borrowed):
-    """The caller's stdout: a terminal, or anything else.
+    """The caller's stdout: a terminal or any other file."""
 
-    A terminal that was stopped with Ctrl-S takes less than it says, so that a write could block the whole loop. We open
-    it a second time, as non-blocking. Where that isn't allowed, as after `su`, such a write does block.
-    """
-
+    # A terminal stopped with Ctrl-S takes fewer bytes than poll(2) reports, so a write could block the loop. So it
+    # is opened a second time, as non-blocking. Where that isn't allowed, as after `su`, such a write does block.
     def __init__(self, fd: int) -> None:
         self._ours = reopen(fd) if os.isatty(fd) else -1
         try:
@@ -104,7 +102,7 @@ class CallersOutput(_Borrowed):
             raise
 
     def __exit__(self, *_: object) -> None:
-        """Close what is ours."""
+        """Close our own descriptors."""
         super().__exit__()
         self._close_ours()
 
@@ -114,10 +112,10 @@ class CallersOutput(_Borrowed):
             os.close(self._ours)
 
     async def write(self, data: bytes) -> None:
-        """Write all of it; a cancelled call has written a part.
+        """Write all of `data`; a cancelled call has written a part.
 
         Raises:
-            anyio.BrokenResourceError: If the terminal, or whatever it is, can't be written to any more.
+            anyio.BrokenResourceError: If the file can't be written any more.
         """
         rest = memoryview(data)
         while rest:
@@ -131,7 +129,7 @@ class CallersOutput(_Borrowed):
 
 
 def reopen(fd: int) -> int:
-    """Open a terminal a second time, as non-blocking; -1 if it can't be."""
+    """Open a terminal a second time, as non-blocking; return -1 if it can't be opened."""
     try:
         return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -140,14 +138,18 @@ def reopen(fd: int) -> int:
 
 @contextlib.contextmanager
 def raw_mode(fd: int) -> Generator[None]:
-    """Put a terminal into raw mode and back: also when a signal ends this process. Other files are left alone."""
+    """Put a terminal into raw mode while the block runs; restore it also if a signal ends this process.
+
+    Files other than terminals are left alone.
+    """
     if not os.isatty(fd):
         yield
         return
     before = termios.tcgetattr(fd)
 
     def restore() -> None:
-        """Set it as it was. Not after the output is drained: a stopped terminal would block us."""
+        """Restore the settings."""
+        # Not TCSADRAIN: a terminal stopped with Ctrl-S would block here.
         with contextlib.suppress(termios.error):  # it was hung up
             termios.tcsetattr(fd, termios.TCSANOW, before)
 
@@ -161,7 +163,7 @@ def raw_mode(fd: int) -> Generator[None]:
 
 
 def window_size(fd: int) -> tuple[int, int] | None:
-    """Tell the rows and columns of a terminal; None if it isn't one, or nobody has told it its size."""
+    """Return the rows and columns of a terminal; None if the file is no terminal, or its size was never set."""
     try:
         rows, cols = termios.tcgetwinsize(fd)
     except termios.error:
@@ -171,11 +173,12 @@ def window_size(fd: int) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def on_signals(numbers: Iterable[int], act: Callable[[], object]) -> Generator[None]:
-    """Act on signals, and then let happen what would have happened without us.
+    """Call `act` on signals, and then do what would have happened otherwise.
 
-    By `signal.signal` and not by the event loop: a handler that the application has added to its loop goes on working,
-    and is there again afterwards. In another thread than the main one there are no handlers, and nothing is done.
+    In another thread than the main one there are no handlers, and nothing is done.
     """
+    # By `signal.signal` and not by the loop: a handler added to the loop by the application goes on working, and is
+    # there again afterwards.
     before: dict[int, Callable[[int, FrameType | None], object] | int] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -203,10 +206,10 @@ def on_signals(numbers: Iterable[int], act: Callable[[], object]) -> Generator[N
 
 
 class DetachKeys:
-    """Looks for the key sequence that detaches in what is typed."""
+    """Finds the key sequence for detaching in typed bytes."""
 
     def __init__(self, keys: str) -> None:
-        r"""Parse keys as docker(1) writes them: `ctrl-p,ctrl-q`, or single characters with commas between them.
+        r"""Parse keys as docker(1) writes them: `ctrl-p,ctrl-q`, or single characters separated by commas.
 
         Raises:
             ValueError: If a key is neither one ASCII character nor `ctrl-` and a letter or one of `@[\]^_`.
@@ -216,7 +219,7 @@ class DetachKeys:
         self.found = False
 
     def feed(self, typed: bytes) -> bytes:
-        """Return what is to be passed on; what may be the start of the sequence is held back until more is typed."""
+        """Return the bytes to pass on; bytes that may start the sequence are held back until more is typed."""
         if not self._held and self._sequence[0] not in typed:
             return typed
         passed = bytearray()
@@ -232,7 +235,7 @@ class DetachKeys:
 
 
 def _key(name: str) -> int:
-    """Tell the byte that a key types."""
+    """Return the byte that a key types."""
     modifier, _, letter = name.upper().rpartition("-")
     code = ord(letter) if len(letter) == 1 else -1
     if modifier == "CTRL" and ord("@") <= code <= ord("_"):
