@@ -89,6 +89,7 @@ if TYPE_CHECKING:
         StreamFailed as StreamFailed,
         merge_events as merge_events,
     )
+    from .pool import Pool as Pool, PoolStats as PoolStats
     from .response import Response as Response
     from .runner import Completed as Completed, Invocation as Invocation, Process as Process, Runner as Runner
     from .state import State as State, Status as Status
@@ -133,6 +134,7 @@ _NAMES = {
     "ignored": "Ignored",
     "keeper": "Keeper KeeperError KeeperLost Kept StreamsInUse",
     "merge": "MergedEvents StreamEnded StreamFailed merge_events",
+    "pool": "Pool PoolStats",
     "response": "Response",
     "_process.running": "ProcessRunner",
     "state": "State Status",

@@ -217,23 +217,33 @@ class Runc(Commands, Host):
         options: CreateOptions,
     ) -> Container:
         """Create a container and start it; cut short, or failed, it leaves nothing behind: see `open_container`."""
-        check_live(io)
-        strict = options.pop("strict", False)
-        source = self._calls.bundle(container_id, bundle, strict=strict)
-        await self._requirements.require({CREATE_PIDFD_SOCKET: options.get("pidfd_socket") is not None}, timeout)
-        if strict:
-            await self._requirements.require_all_of(source, timeout)
-        pidfd_socket = await self._requirements.pidfd_socket_for_create(options.pop("pidfd_socket", None), timeout)
-        async with source.held(), self._undo.creating(container_id):
-            container = await self._create_open(
-                container_id, source.path, io or NullIO(), timeout=timeout, pidfd_socket=pidfd_socket, options=options
-            )
+        container = await self._create_live(container_id, bundle, io, timeout=timeout, options=options)
         try:
             await container.start(timeout=timeout)
         except BaseException:
             await shielded(container.aclose(grace=grace))
             raise
         return container
+
+    async def _create_live(
+        self, container_id: str, bundle: StrPath, io: StdIO | None, *, timeout: Timeout, options: CreateOptions
+    ) -> Container:
+        """Create a container, with its streams open, and don't start it; cut short, or failed, it leaves nothing.
+
+        It is the first half of `open_container`, for a `Pool` too. The caller has to close the handle.
+        """
+        check_live(io)
+        rest = options.copy()
+        strict = rest.pop("strict", False)
+        source = self._calls.bundle(container_id, bundle, strict=strict)
+        await self._requirements.require({CREATE_PIDFD_SOCKET: rest.get("pidfd_socket") is not None}, timeout)
+        if strict:
+            await self._requirements.require_all_of(source, timeout)
+        pidfd_socket = await self._requirements.pidfd_socket_for_create(rest.pop("pidfd_socket", None), timeout)
+        async with source.held(), self._undo.creating(container_id):
+            return await self._create_open(
+                container_id, source.path, io or NullIO(), timeout=timeout, pidfd_socket=pidfd_socket, options=rest
+            )
 
     @asynccontextmanager
     async def open_restored(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import warnings
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Unpack
@@ -219,6 +219,17 @@ class Container(FileAccess):
             return None if process is None else Init(process.pid, open_pidfd(process))
         except ProcessLookupError:
             return None
+
+    def _has_ended(self) -> bool:
+        """Return whether its first process has ended, at this moment; False if this handle has no process to look at.
+
+        A process that this handle should hold, and doesn't, had ended before the handle was made.
+        """
+        return self._process is not None if self._init is None else self._init.exited
+
+    def _watched(self, changed: Callable[[], object]) -> contextlib.AbstractContextManager[None]:
+        """Call `changed` when its first process has ended, and perhaps once more, while the block runs."""
+        return contextlib.nullcontext() if self._init is None else self._init.watched(changed)
 
     async def _open_root(self) -> Root:
         """Open the root filesystem of its first process."""

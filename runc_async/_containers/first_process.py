@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from .._linux.cgroup import memory_cgroup, read_oom_kills
-from .._linux.exits import REAP_TIMEOUT, wait_exited, wait_pidfd
+from .._linux.exits import REAP_TIMEOUT, wait_exited, wait_pidfd, watching
 from .._linux.pidfd import HeldPidfd, has_exited, open_pidfd
 from .._linux.procfs import ProcessIdentity, SignalView, descendants
 from .._linux.subreaper import adopt, claimed
@@ -65,6 +65,12 @@ class Init:
         if self._pidfd.fd >= 0:
             with self._pidfd.held() as pidfd:
                 await wait_exited(pidfd)
+
+    @contextlib.contextmanager
+    def watched(self, changed: Callable[[], object]) -> Iterator[None]:
+        """Call `changed` when it has ended, and perhaps again when it is reaped, while the block runs."""
+        with self._pidfd.held() as pidfd, watching(pidfd, changed):
+            yield
 
     @property
     def exited(self) -> bool:

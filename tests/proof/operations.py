@@ -22,7 +22,7 @@ import criu
 import sweep
 from runtime import Runtime, has_controller
 
-from runc_async import Bundle, Runc, RuncTimeout, merge_events, spec, subreaper, testing
+from runc_async import Bundle, Pool, Runc, RuncTimeout, merge_events, spec, subreaper, testing
 from runc_async._process.running import ProcessRunner
 from runc_async._streams.pipes import PipeReader, PipeWriter
 from runc_async.console import Pty, open_pty
@@ -415,6 +415,30 @@ async def change_by_the_handle(stage: Stage) -> None:
     await container.aclose()
 
 
+# pools
+
+
+async def pool(stage: Stage) -> None:
+    """Take a container that is ready, and one that isn't."""
+    name = stage.another()
+    async with Pool(stage.client, stage.short, size=1, io=PipedIO(), name=name, grace=0) as containers:
+        await containers.filled()
+        async with containers.take() as first, containers.take():
+            assert first.stdin is not None
+            assert first.stdout is not None
+            await first.stdin.send(b"hello\n")
+            assert await anext(first.stdout.lines()) == "hello"
+
+
+async def pool_of_paused(stage: Stage) -> None:
+    """Take a container that is paused."""
+    name = stage.another()
+    async with Pool(stage.client, stage.long, size=1, state="paused", name=name, grace=0) as containers:
+        await containers.filled()
+        async with containers.take():
+            pass
+
+
 # checkpoints
 
 
@@ -633,6 +657,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("open_exec on a terminal", open_exec_on_a_terminal),
     Operation("asking a handle", ask_the_handle, weight=2, needs="events"),
     Operation("changing by a handle", change_by_the_handle, status="created", fresh=True),
+    Operation("pool", pool, status="none", weight=2),
+    Operation("pool of paused ones", pool_of_paused, status="none"),
     Operation("checkpoint", checkpoint, needs="criu", weight=0.5),
     Operation("checkpoint by a handle", checkpoint_by_the_handle, needs="criu", weight=0.5),
     _makes("restore", restore, before=have_images, needs="criu", weight=0.5),
