@@ -198,7 +198,7 @@ class Pool:
         caller, and another one is deleted.
 
         Raises:
-            ClosedResourceError: If the pool isn't open, or is closed while the caller waits (`anyio`).
+            anyio.ClosedResourceError: If the pool isn't open, or is closed while the caller waits.
             ContainerNotRunning: If the container that was made for this caller has ended at once.
             Exception: Whatever the bundle, `ready` or `Runc.open_container` raises, if no container can be made.
         """
@@ -217,7 +217,7 @@ class Pool:
         Cancelling changes nothing.
 
         Raises:
-            ClosedResourceError: If the pool isn't open, or is closed meanwhile (`anyio`).
+            anyio.ClosedResourceError: If the pool isn't open, or is closed meanwhile.
             Exception: What an attempt to make a container raises, if one fails meanwhile.
         """
         self._check_open()
