@@ -25,6 +25,8 @@ from ._linux.pidfd import kept_status
 from ._linux.prerequisites import check_process
 from ._linux.reaping import Reaping, measure_reaping
 from ._linux.runtime_directory import can_write
+from ._runtimes.known import DIALECTS
+from ._runtimes.runc import RUNC
 from .bundle import Bundle
 from .client import Runc
 from .errors import RuncError, SpawnError, UnsupportedError
@@ -46,9 +48,6 @@ USER_NAMESPACE_SETTINGS: tuple[tuple[str, Callable[[int], bool]], ...] = (
     ("kernel.apparmor_restrict_unprivileged_userns", lambda number: number != 0),
 )
 """What may keep users from making user namespaces, and when: the kernel's (namespaces(7)), Debian's, Ubuntu's."""
-
-ROOT_DIRECTORIES = {"crun": "crun"}
-"""The last part of a runtime's default root directory, where it isn't `runc`."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,7 +243,7 @@ async def probe_runtime(command: str, client: Runc | None) -> Runtime:
 
 
 def root_directory(runtime: str, uid: int, runtime_directory: str | None) -> str:
-    """Return a runtime's default root directory: runc(8), crun(1).
+    """Return a runtime's default root directory.
 
     Args:
         runtime: The program's name.
@@ -252,7 +251,7 @@ def root_directory(runtime: str, uid: int, runtime_directory: str | None) -> str
         runtime_directory: $XDG_RUNTIME_DIR, which counts for users other than root.
     """
     parent = runtime_directory if uid and runtime_directory else "/run"
-    return f"{parent}/{ROOT_DIRECTORIES.get(runtime, 'runc')}"
+    return f"{parent}/{DIALECTS.get(runtime, RUNC).root}"
 
 
 def cgroups(mounts: str = "/proc/self/mounts", own: str = "/proc/self/cgroup") -> Cgroups:
@@ -370,16 +369,20 @@ def _runtime_problems(runtime: Runtime) -> Iterator[Problem]:
 
 
 def _cgroup_problems(host: Host) -> Iterator[Problem]:
-    """Yield what is wrong with the control groups; crun refuses hybrid ones."""
+    """Yield what is wrong with the control groups."""
     if host.cgroups.mode == "none":
         yield Problem(
             missing="control groups: no cgroup file system is mounted",
             remedy="mount -t cgroup2 cgroup2 /sys/fs/cgroup; in a container, start it privileged",
             blocking=True,
         )
-    elif host.cgroups.mode == "hybrid" and host.runtime.version and host.runtime.version.runtime == "crun":
+    elif (
+        host.cgroups.mode == "hybrid"
+        and host.runtime.version
+        and ((dialect := DIALECTS.get(host.runtime.version.runtime)) and dialect.refuses_hybrid)
+    ):
         yield Problem(
-            missing="control groups for crun, which refuses hybrid ones",
+            missing=f"control groups for {dialect.name}, which refuses hybrid ones",
             remedy="use runc; or boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line",
             blocking=True,
         )

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal, Unpack
 
+from msgspec import structs
+
 from ._answers.criu_log import with_criu_log
 from ._answers.outcome import check_finished
 from ._client.calls import DEFAULT_CONCURRENCY, GRACE, LET_FINISH, OWN_OUTPUT, Calls
@@ -20,7 +22,6 @@ from ._commands import argv, words
 from ._commands.argv import Command, Creation
 from ._commands.criu import Restoration
 from ._commands.options import DEFAULT, CreateOptions, RestoreOptions, Timeout
-from ._commands.support import CREATE_PIDFD_SOCKET
 from ._commands.words import StrPath, preserved
 from ._containers.first_process import Init
 from ._containers.ownership import note_start
@@ -236,7 +237,7 @@ class Runc(Commands, Host):
         rest = options.copy()
         strict = rest.pop("strict", False)
         source = self._calls.bundle(container_id, bundle, strict=strict)
-        await self._requirements.require({CREATE_PIDFD_SOCKET: rest.get("pidfd_socket") is not None}, timeout)
+        await self._requirements.require(argv.create(container_id, source.path, _creation(rest)), timeout)
         if strict:
             await self._requirements.require_all_of(source, timeout)
         pidfd_socket = await self._requirements.pidfd_socket_for_create(rest.pop("pidfd_socket", None), timeout)
@@ -300,7 +301,7 @@ class Runc(Commands, Host):
             ours = Creation(own_pid_file=True, console_socket=console_socket, **creation)
             return argv.restore(container_id, source.path, ours, words)
 
-        await self._require_for_restore(restoration, timeout, no_pivot=options.get("no_pivot", False))
+        await self._requirements.require(restore(None), timeout)
         with naming_criu_mounts(restoration.log_directory), with_criu_log(restoration.log_directory):
             async with source.held(), self._undo.creating(container_id):
                 container = await self._hold_new_container(
@@ -325,17 +326,9 @@ class Runc(Commands, Host):
         fds = preserved(options.get("preserve_fds", ()))
 
         def create(console_socket: str | None) -> Command:
-            creation = Creation(
-                pid_file=options.get("pid_file"),
-                own_pid_file=True,
-                console_socket=console_socket,
-                pidfd_socket=pidfd_socket,
-                no_pivot=options.get("no_pivot", False),
-                no_new_keyring=options.get("no_new_keyring", False),
-                preserve_fds=len(fds),
-                extra_args=options.get("extra_args", ()),
-            )
-            return argv.create(container_id, bundle, creation)
+            creation = _creation(options, len(fds))
+            ours = structs.replace(creation, console_socket=console_socket, pidfd_socket=pidfd_socket)
+            return argv.create(container_id, bundle, ours)
 
         return await self._hold_new_container(
             container_id, create, io, timeout=timeout, stop=LET_FINISH, preserve_fds=fds
@@ -411,6 +404,19 @@ class Runc(Commands, Host):
             stderr=running.stderr,
             pty=pty,
         )
+
+
+def _creation(options: CreateOptions, preserve_fds: int = 0) -> Creation:
+    """Return the options of a `create` whose process is to be held."""
+    return Creation(
+        pid_file=options.get("pid_file"),
+        own_pid_file=True,
+        pidfd_socket=options.get("pidfd_socket"),
+        no_pivot=options.get("no_pivot", False),
+        no_new_keyring=options.get("no_new_keyring", False),
+        preserve_fds=preserve_fds,
+        extra_args=options.get("extra_args", ()),
+    )
 
 
 def _hold_first_process(running: Running) -> Init | None:

@@ -11,10 +11,11 @@ from typing import Literal, Self, TypeAlias
 
 import anyio
 
-from ._answers.decode import EVENT, UNDECODABLE, StatsLine, decode_event
+from ._answers.decode import EVENT, StatsLine, decode_event
 from ._events.backlog import Backlog
 from ._events.latest import Latest
 from ._events.reader import EventReader
+from ._runtimes.dialect import UNDECODABLE
 from ._shield import shielded
 from .errors import DecodeError
 from .event import Arrival, Event, OOMEvent, StatsEvent, StatsFailedEvent, UnknownEvent

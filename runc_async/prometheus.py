@@ -20,8 +20,8 @@ except ImportError as _missing:
         "runc_async.prometheus needs prometheus-client: install runc-async with the extra 'prometheus'"
     ) from _missing
 
-from ._host.record import Record
 from ._host.usage import HostUsage
+from ._runtimes.dialect import Record
 from .figures import memory_limit, memory_working_set
 from .stats import BlkioEntry, PSIStats, Stats
 
@@ -135,7 +135,8 @@ class ContainerCollector(Collector):
     def _samples(self, record: Record, stats: Stats, now: float) -> Iterator[_Sample]:
         """Yield what is known of a container: names, further labels, values."""
         yield "container_last_seen", {}, now
-        yield "container_start_time_seconds", {}, record.created.timestamp()
+        if record.created is not None:
+            yield "container_start_time_seconds", {}, record.created.timestamp()
         yield from _cpu(stats)
         yield from _memory(stats)
         yield "container_threads", {}, stats.pids.current

@@ -9,14 +9,15 @@ from collections.abc import Generator
 from typing import Final
 
 from .._linux.files import open_itself
+from .._runtimes.known import DIALECTS
 from .._text import one_line
 from ..errors import CheckpointError
 
 TAIL: Final = 4096
 """Bytes of the log that an error keeps."""
 
-NAMES: Final = frozenset({"dump.log", "restore.log"})
-"""What runc and crun let criu call its log."""
+NAMES: Final = frozenset(name for dialect in DIALECTS.values() for name in dialect.criu_logs)
+"""What runtimes let criu call its log."""
 
 _READ = 1 << 18
 _ERROR = b"Error ("

@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
+from .._runtimes.dialect import UNDECODABLE
 from ..errors import DecodeError
 from ..event import Arrival, Event, OOMEvent, StatsEvent, UnknownEvent
 from ..features import Features, Version
@@ -42,8 +43,6 @@ _PIDS: msgspec.json.Decoder[list[int] | None] = msgspec.json.Decoder(list[int] |
 _STATS = msgspec.json.Decoder(StatsLine)
 EVENT: msgspec.json.Decoder[StatsLine | OOMEvent] = msgspec.json.Decoder(StatsLine | OOMEvent)
 _ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
-# msgspec raises the last two itself: for bytes in a string that are no UTF-8, and for 100,000 brackets in a row.
-UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _FEATURES = msgspec.json.Decoder(Features)
 
 # "runc version 1.1.5+ds1", then "commit: ..." and the like; crun ends with a line of compiled-in features.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import errors
 from .._linux.prerequisites import INSTEAD_OF_ARGUMENTS
+from .._runtimes.known import DIALECTS
 from .._text import shorten
 from ..errors import CommandError, LogRecord
 from .log import parse_log
@@ -26,19 +27,7 @@ _SYNTAX = re.compile(
 _WRONG_TYPE = re.compile(
     r"(?:\w+ (?:\w+ )?failed: )?json: cannot unmarshal .* into Go struct field \w*\.(?P<root>\w+)", re.DOTALL
 )
-_STATE_KEYS = {
-    "BaseState",
-    "cgroup_paths",
-    "config",
-    "created",
-    "external_descriptors",
-    "id",
-    "init_process_pid",
-    "init_process_start",
-    "intel_rdt_path",
-    "namespace_paths",
-    "rootless",
-}
+_STATE_KEYS = {key for dialect in DIALECTS.values() for key in dialect.state_keys}
 _READS_CONFIG = {"create", "run", "restore"}
 _DOCUMENT_OPTIONS = {"-p", "--process", "-r", "--resources"}
 _VALUED_OPTIONS = {"--root", "--log", "--log-format", "--criu", "--rootless", "--cgroup-manager"}
@@ -48,15 +37,19 @@ _CRIU_LOG = re.compile(r"(?:--- Quoting \"|--- excerpt from CRIU log `|log file:
 # What a runtime prints after it has closed its log (execve(2) failing in the container) or before it has opened it
 # (crun: the bundle's directory; both: the command line). It is all there is on stderr then.
 _UNLOGGED = re.compile(
-    rf"(?P<record>\{{\s*\"msg\": \")?(?:standard_init_linux\.go:\d+: )?exec [^\n]+: (?i:{'|'.join(EXECVE_ERRORS)})"
-    r"(?(record)\",\s*\"level\": \"error\",\s*\"time\": \"[^\"\n]+\"\s*\})"
-    r"|chdir `[^`\n]*` failed: [^\n]+"
-    r"|unknown command \S+"
-    r"|\S+: (?:unrecognized option|invalid option --) '[^'\n]*'\nTry [^\n]+"
-    r"|time=\S+ level=error msg=\"(?:flag provided but not defined: |No help topic for )[^\n]+"
+    "|".join(
+        (
+            (
+                r"(?P<record>\{\s*\"msg\": \")?(?:standard_init_linux\.go:\d+: )?"
+                rf"exec [^\n]+: (?i:{'|'.join(EXECVE_ERRORS)})"
+                r"(?(record)\",\s*\"level\": \"error\",\s*\"time\": \"[^\"\n]+\"\s*\})"
+            ),
+            *(pattern for dialect in DIALECTS.values() for pattern in dialect.unlogged),
+        )
+    )
 )
 _TOO_LONG = "argument list too long"
-_UNLOGGED_CODES = {1, 64, 255}
+_UNLOGGED_CODES = {code for dialect in DIALECTS.values() for code in dialect.unlogged_codes}
 
 _PANIC = re.compile(r"^(?:panic|fatal error|runtime/cgo): .*", re.MULTILINE)
 _PANIC_CODE = 2
@@ -66,7 +59,9 @@ _NO_THREAD = re.compile(
     r"^runtime/cgo: pthread_create failed: .*|^runtime: failed to create new OS thread .*", re.MULTILINE
 )
 _GO_RUNTIME = re.compile(r"\A(?:runtime: [^\n]*\n)+")  # "failed to create new OS thread", in front of "fatal error"
-_TRACE_OF_RUNC = re.compile(r"^github\.com/opencontainers/runc/", re.MULTILINE)
+_TRACE = re.compile(
+    f"^(?:{'|'.join(re.escape(dialect.trace) for dialect in DIALECTS.values() if dialect.trace)})", re.MULTILINE
+)
 
 _READ_LIMIT = 1 << 16
 _MATCH_LIMIT = 2048
@@ -101,7 +96,7 @@ def failed(
         return True
     text = _text_of(stderr).strip()
     if exit_code == _PANIC_CODE:
-        panicked = _PANIC.match(_GO_RUNTIME.sub("", text)) and _TRACE_OF_RUNC.search(text)
+        panicked = _PANIC.match(_GO_RUNTIME.sub("", text)) and _TRACE.search(text)
         return bool(panicked)
     return exit_code in _UNLOGGED_CODES and len(stderr) < _READ_LIMIT and bool(_UNLOGGED.fullmatch(text))
 

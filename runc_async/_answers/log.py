@@ -1,15 +1,16 @@
-"""runc's log: lines in, records out."""
+"""A runtime's log: lines in, records out."""
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import msgspec
 
+from .._runtimes.dialect import log_time
+from .._runtimes.known import DIALECTS
 from .._text import one_line, subject
 from ..errors import LogRecord
 
@@ -27,26 +28,6 @@ _LOGGING_LEVELS = {
     "panic": logging.CRITICAL,
 }
 
-# logrus writes these to a file or a pipe: `time="..." level=error msg="..."`; a plain word stands there unquoted
-_TEXT_START = re.compile(r"(?:time|level)=")
-_TEXT_FIELD = re.compile(r'(?<!\S)(time|level|msg|error)=("(?:[^"\\]|\\.)*"|\S*)')
-
-# ... and these to a terminal, perhaps in colour: `ERRO[0000] ...`, filled up to 44 characters
-_TERMINAL = re.compile(r"(?:\x1b\[\d+m)?(TRAC|DEBU|INFO|WARN|ERRO|FATA|PANI)(?:\x1b\[0m)?\[\d+\] ?(.*)", re.DOTALL)
-_LEVELS = {
-    "TRAC": "trace",
-    "DEBU": "debug",
-    "INFO": "info",
-    "WARN": "warning",
-    "ERRO": "error",
-    "FATA": "fatal",
-    "PANI": "panic",
-}
-
-_GO_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
-_GO_LETTERS = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
-_UNICODE_END = 0x110000
-
 
 class _Fields(msgspec.Struct):
     """The members of a JSON record that are of use; what runc adds with `--debug` (file, func) is left out."""
@@ -58,11 +39,11 @@ class _Fields(msgspec.Struct):
 
 
 def parse_log(data: bytes) -> tuple[LogRecord, ...]:
-    """Read what runc or crun logged, or what it printed on stderr.
+    """Read what a runtime logged, or what it printed on stderr.
 
-    All shapes may come mixed: JSON objects, one on a line (runc) or over several lines (crun), logrus' text records,
-    and any other line. Such a line becomes a record without a level, for it may be the only thing that the runtime
-    said. Nothing raises: broken records are plain lines, bytes that aren't UTF-8 are replaced. Time is linear.
+    All shapes may come mixed: JSON objects, one on a line (runc) or over several lines (crun), the runtimes' records as
+    text, and any other line. Such a line becomes a record without a level, for it may be the only thing that the
+    runtime said. Nothing raises: broken records are plain lines, bytes that aren't UTF-8 are replaced. Time is linear.
     """
     lines = data.decode(errors="replace").split("\n")
     return tuple(map(_record, _chunks(lines)))
@@ -111,14 +92,17 @@ def _chunks(lines: list[str]) -> Iterator[str]:
 
 def _record(chunk: str) -> LogRecord:
     """Read one record in whichever shape it is."""
-    found = None
     if chunk.startswith("{"):
         found = _json_record(chunk)
-    elif _TEXT_START.match(chunk):
-        found = _text_record(chunk)
-    elif terminal := _TERMINAL.match(chunk):
-        found = LogRecord(_LEVELS[terminal[1]], terminal[2])
+    else:
+        found = next(filter(None, (read(chunk) for read in _line_readers())), None)
     return found or LogRecord(None, chunk)
+
+
+@cache
+def _line_readers() -> tuple[Callable[[str], LogRecord | None], ...]:
+    """Return the runtimes' readers of lines that aren't JSON."""
+    return tuple(dialect.read_line for dialect in DIALECTS.values() if dialect.read_line is not None)
 
 
 def _json_record(chunk: str) -> LogRecord | None:
@@ -130,35 +114,4 @@ def _json_record(chunk: str) -> LogRecord | None:
     if fields.level is None:
         return None
     error = None if fields.error is None else str(fields.error)
-    return LogRecord(fields.level, fields.msg, _time(fields.time), error)
-
-
-def _text_record(chunk: str) -> LogRecord | None:
-    """Read the fields of a text record; None if there is no level among them."""
-    fields = {name: _unquote(value) for name, value in reversed(_TEXT_FIELD.findall(chunk))}
-    if "level" not in fields:
-        return None
-    return LogRecord(fields["level"], fields.get("msg", ""), _time(fields.get("time")), fields.get("error"))
-
-
-def _unquote(value: str) -> str:
-    """Undo Go's quoting of a string."""
-    return _GO_ESCAPE.sub(_unescape, value[1:-1]) if value.startswith('"') else value
-
-
-def _unescape(escape: re.Match[str]) -> str:
-    """Return what an escape stands for."""
-    code = escape[1]
-    if len(code) == 1:
-        return _GO_LETTERS.get(code, code)
-    number = int(code[1:], 16)
-    return chr(number) if number < _UNICODE_END else escape[0]
-
-
-def _time(text: str | None) -> dt.datetime | None:
-    """Read a time in RFC 3339, with or without fractions of a second; None if it isn't one with a zone."""
-    try:
-        time = dt.datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return time if time.tzinfo else None
+    return LogRecord(fields.level, fields.msg, log_time(fields.time), error)

@@ -153,20 +153,7 @@ class Checkpoints:
             auto_dedup=auto_dedup,
         )
         command = argv.checkpoint(container_id, (*dump.words(), *words.unchecked(extra_args)))
-        self._requirements.check_command("checkpoint")
-        await self._requirements.require(
-            {
-                "checkpoint --lazy-pages": lazy_pages,
-                "checkpoint --status-fd": status_fd is not None,
-                "checkpoint --page-server": page_server is not None,
-                "checkpoint --empty-ns": empty_ns,
-                "checkpoint --auto-dedup": auto_dedup,
-                "checkpoint --tcp-skip-in-flight": tcp_skip_in_flight,
-                "checkpoint --link-remap": link_remap,
-                "checkpoint --manage-cgroups-mode ignore": manage_cgroups_mode == "ignore",
-            },
-            timeout,
-        )
+        await self._requirements.require(command, timeout)
         with with_criu_log(dump.log_directory), self._undo.ending(container_id):
             await self._calls.request(
                 command,
@@ -305,27 +292,9 @@ class Checkpoints:
             if detach
             else StopPolicy(patience=LET_FINISH.patience, grace=grace, waits_for_process=True),
         )
-        await self._require_for_restore(restoration, timeout or DEFAULT, no_pivot=no_pivot, no_subreaper=no_subreaper)
+        await self._requirements.require(command, timeout or DEFAULT)
         with naming_criu_mounts(restoration.log_directory), with_criu_log(restoration.log_directory):
             async with source.held() as read, self._undo.creating(container_id):
                 return await self._calls.run_program(
                     invocation, check=check, started=task_status.started, reported=read
                 )
-
-    async def _require_for_restore(
-        self, restoration: Restoration, timeout: Timeout, *, no_pivot: bool = False, no_subreaper: bool = False
-    ) -> None:
-        """Raise if the runtime lacks the command, or one of the options that are given."""
-        self._requirements.check_command("restore")
-        await self._requirements.require(
-            {
-                "restore --lazy-pages": restoration.lazy_pages,
-                "restore --auto-dedup": restoration.auto_dedup,
-                "restore --empty-ns": restoration.empty_ns,
-                "restore --lsm-mount-context": restoration.lsm_mount_context is not None,
-                "restore --manage-cgroups-mode ignore": restoration.manage_cgroups_mode == "ignore",
-                "restore --no-pivot": no_pivot,
-                "restore --no-subreaper": no_subreaper,
-            },
-            timeout,
-        )

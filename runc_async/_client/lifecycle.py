@@ -14,7 +14,6 @@ from .._answers.decode import decode_state
 from .._commands import argv
 from .._commands.argv import Command, Creation
 from .._commands.options import DEFAULT, Timeout
-from .._commands.support import CREATE_PIDFD_SOCKET
 from .._commands.words import FileDescriptor, StrPath, preserved
 from .._containers.adoption import adopt_processes
 from ..errors import CommandError, ContainerNotRunning, ContainerPaused, DecodeError, RuncTimeout
@@ -107,7 +106,7 @@ class Lifecycle:
                 extra_args=extra_args,
             ),
         )
-        await self._requirements.require({CREATE_PIDFD_SOCKET: pidfd_socket is not None}, timeout)
+        await self._requirements.require(command, timeout)
         if strict:
             await self._requirements.require_all_of(source, timeout)
         async with source.held():
@@ -292,19 +291,19 @@ class Lifecycle:
 
         if not isinstance(resources, LinuxResources):
             raise TypeError(f"resources must be a spec.LinuxResources, not {type(resources).__name__}")
-        command = argv.update(
-            container_id, resources.encode(), l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema
-        )
         cpu = resources.cpu
-        await self._requirements.require(
-            {
-                "update --l3-cache-schema": l3_cache_schema is not None,
-                "update --mem-bw-schema": mem_bw_schema is not None,
-                "update --cpu-burst": cpu is not None and cpu.burst is not None,
-                "update --cpu-idle": cpu is not None and cpu.idle is not None,
-            },
-            timeout,
+        late = {
+            "update --cpu-burst": None if cpu is None else cpu.burst,
+            "update --cpu-idle": None if cpu is None else cpu.idle,
+        }
+        command = argv.update(
+            container_id,
+            resources.encode(),
+            l3_cache_schema=l3_cache_schema,
+            mem_bw_schema=mem_bw_schema,
+            needs=tuple(feature for feature, value in late.items() if value is not None),
         )
+        await self._requirements.require(command, timeout)
         await self._run_quietly(command, timeout)
 
     async def _run_quietly(self, command: Command, timeout: Timeout) -> None:

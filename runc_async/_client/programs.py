@@ -17,7 +17,7 @@ from .._answers.outcome import raise_failure
 from .._commands import argv
 from .._commands.argv import Command, Creation, Overrides
 from .._commands.execution import exec_command, overrides_of, sized
-from .._commands.options import DEFAULT, ProcessOptions, Timeout
+from .._commands.options import DEFAULT, ProcessOptions
 from .._commands.words import FileDescriptor, StrPath, User, preserved
 from .._process.running import ProcessRunner
 from ..containerprocess import ContainerProcess
@@ -147,9 +147,7 @@ class Programs:
             grace=grace,
             detach=detach,
         )
-        await self._requirements.require(
-            {"run --keep": keep, "run --pidfd-socket": pidfd_socket is not None}, timeout or DEFAULT
-        )
+        await self._requirements.require(command, timeout or DEFAULT)
         if strict:
             await self._requirements.require_all_of(source, timeout or DEFAULT)
         async with source.held() as read, self._undo.creating(container_id, keep=keep and not detach):
@@ -268,8 +266,9 @@ class Programs:
             console_socket=console_socket,
             pidfd_socket=None if detach else self._requirements.pidfd_socket_for_exec(),
         )
+        command = build(process, options)
         invocation = self._calls.waiting(
-            build(process, options),
+            command,
             io=io,
             data=input,
             preserve_fds=fds,
@@ -278,21 +277,9 @@ class Programs:
             grace=grace,
             detach=detach,
         )
-        await self._require_for_exec(options, timeout or DEFAULT)
+        await self._requirements.require(command, timeout or DEFAULT)
         invocation = await self._as_document(invocation, build, process, options)
         return await self._calls.run_program(invocation, check=check, started=task_status.started)
-
-    async def _require_for_exec(self, options: ProcessOptions, timeout: Timeout = DEFAULT) -> None:
-        """Raise if the runtime lacks one of the options that are given."""
-        await self._requirements.require(
-            {
-                "exec --cgroup": options.get("cgroup"),
-                "exec --ignore-paused": options.get("ignore_paused"),
-                "exec --additional-gids": options.get("additional_gids"),
-                "exec --pidfd-socket": options.get("pidfd_socket") is not None,
-            },
-            timeout,
-        )
 
     async def _as_document(
         self,
@@ -331,7 +318,7 @@ class Programs:
         if template is None or own is None:
             return invocation
         version = (await self._requirements.known_version(DEFAULT)).number if overrides.caps else ()
-        document = exec_document(template.kind, own, process, overrides, version, size if overrides.tty else None)
+        document = exec_document(template.dialect, own, process, overrides, version, size if overrides.tty else None)
         others = {name: value for name, value in options.items() if name not in Overrides.__struct_fields__}
         return self._calls.reworded(invocation, build(document, cast("ProcessOptions", others)))
 
@@ -398,8 +385,9 @@ class Programs:
         build = functools.partial(
             exec_command, container_id, preserve_fds=len(fds), pidfd_socket=self._requirements.pidfd_socket_for_exec()
         )
+        command = build(process, options)
         invocation = self._calls.waiting(
-            build(process, options),
+            command,
             io=io or NullIO(),
             data=None,
             preserve_fds=fds,
@@ -407,7 +395,7 @@ class Programs:
             drain_timeout=options.get("drain_timeout", DRAIN_TIMEOUT),
             grace=grace,
         )
-        await self._require_for_exec(options)
+        await self._requirements.require(command)
         invocation = await self._as_document(invocation, build, process, options)
         running = await self._calls.runner.open(invocation)
         try:

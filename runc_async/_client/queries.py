@@ -150,7 +150,7 @@ class Queries:
             CommandError: If runc fails in another way.
         """
         command = argv.stats(container_id)
-        self._requirements.check_command("events")
+        await self._requirements.require(command, timeout)
         stats = decode.decode_stats(await self._read(command, timeout))
         if stats == Stats() and has_no_cgroup(self._calls.state_directory(), container_id):
             message = "no figures: the container has no cgroup of its own"
@@ -195,8 +195,9 @@ class Queries:
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        self._requirements.check_command("features")
-        return decode.decode_features(await self._read(argv.features(), timeout))
+        command = argv.features()
+        await self._requirements.require(command, timeout)
+        return decode.decode_features(await self._read(command, timeout))
 
     async def version(self, *, timeout: Timeout = DEFAULT) -> Version:
         """Tell the runtime's name, its version and those of its parts: `runc --version`.

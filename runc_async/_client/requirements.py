@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .._answers.decode import decode_version
 from .._bundles.check import Source
 from .._commands import argv
+from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout
 from .._commands.spec_support import ignored_parts
-from .._commands.support import SINCE, UNKNOWN, check_feature, sends_pidfd, supported
+from .._commands.support import UNKNOWN, check_feature, needed, sends_pidfd, supported
 from .._commands.words import StrPath
 from .._process.running import ProcessRunner
+from .._runtimes.known import FEATURES
 from ..errors import CommandError, DecodeError, UnsupportedError
 from ..features import Version
 from ..ignored import Ignored
@@ -50,26 +51,20 @@ class Requirements:
         if ignored := ignored_parts(document, version):
             raise UnsupportedError(", ".join(map(str, ignored)), f"{version.runtime} {version.version}")
 
-    async def require(self, given: Mapping[str, object], timeout: Timeout = DEFAULT) -> None:
-        """Raise if the runtime lacks a feature that is given. Where none is, nothing is asked.
+    async def require(self, command: Command, timeout: Timeout = DEFAULT) -> None:
+        """Raise if the runtime lacks a command, or what the command needs.
+
+        Where all runtimes have that, nothing is asked. For the command alone nothing is asked either: a runtime of
+        which nothing is known yet refuses it by itself, in as much time.
 
         Raises:
-            UnsupportedError: If it has no such feature.
+            UnsupportedError: If it has no such command, or no such option.
             RuncTimeout: If the answer takes longer than `timeout`.
         """
-        for feature in [feature for feature, value in given.items() if value]:
-            check_feature(feature, await self.known_version(timeout))
-
-    def check_command(self, command: str) -> None:
-        """Raise if the client knows already that the runtime lacks a command.
-
-        Nobody is asked for that: a runtime of which nothing is known yet refuses the command itself, in as much time.
-
-        Raises:
-            UnsupportedError: If it has no such command.
-        """
         if self._version is not None:
-            check_feature(command, self._version)
+            check_feature(command.name, self._version)
+        for feature in needed(command):
+            check_feature(feature, await self.known_version(timeout))
 
     async def pidfd_socket_for_create(self, given: StrPath | None, timeout: Timeout) -> StrPath | PidfdSocket | None:
         """Tell what `create` gets for `--pidfd-socket` when its process is to be held.
@@ -112,8 +107,8 @@ class Requirements:
 
     async def supports(self, feature: str, *, timeout: Timeout = DEFAULT) -> bool:
         """See `Runc.supports`."""
-        if feature not in SINCE:
-            raise ValueError(f"feature must be one of {', '.join(SINCE)}: {feature!r}")
+        if feature not in FEATURES:
+            raise ValueError(f"feature must be one of {', '.join(FEATURES)}: {feature!r}")
         return supported(feature, await self.known_version(timeout))
 
     async def check(self, spec: Spec, *, timeout: Timeout = DEFAULT) -> list[Ignored]:

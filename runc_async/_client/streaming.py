@@ -8,9 +8,9 @@ from .._answers.decode import decode_state
 from .._commands import argv
 from .._commands.options import DEFAULT
 from .._containers.first_process import InitWatch
-from .._containers.record import recorded_init
 from .._events.reader import EventReader, Source
 from .._linux.procfs import ProcessIdentity
+from .._runtimes.known import read_record
 from ..events import EventStream, OnLag
 from ..runner import StreamedOutput
 from .calls import KILL, Calls
@@ -65,7 +65,7 @@ class Streaming:
         command = argv.events(container_id, milliseconds(interval))
 
         async def start() -> EventReader:
-            self._requirements.check_command("events")
+            await self._requirements.require(command)
             source = Source(
                 runner=self._calls.runner,
                 invocation=self._calls.invocation(command, StreamedOutput(), stop=KILL),
@@ -85,7 +85,8 @@ class Streaming:
             ProcessLookupError: If the process has ended.
         """
         try:
-            process = recorded_init(self._calls.state_directory(), container_id)
+            record = read_record(self._calls.state_directory(), container_id)
+            process = None if record is None else record.process
         except PermissionError:  # as under a runner that goes through sudo
             process = await self._reported_init(container_id)
         return None if process is None else InitWatch(process)

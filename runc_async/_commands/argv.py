@@ -41,11 +41,13 @@ class Command(msgspec.Struct, frozen=True):
         name: The command's name.
         words: The name and everything behind it.
         container_id: The container that it acts on, if any.
+        needs: What it needs of the runtime, beside the command and the options among its words: see `Dialect.features`.
     """
 
     name: str
     words: tuple[Argument, ...]
     container_id: str | None = None
+    needs: tuple[str, ...] = ()
 
 
 def unicode_option(flag: str, value: str | None) -> tuple[str, ...]:
@@ -277,13 +279,21 @@ def events(container_id: str, interval_ms: int) -> Command:
     return _words("events", ("--interval", f"{interval_ms}ms"), container_id)
 
 
-def update(container_id: str, resources: bytes, *, l3_cache_schema: str | None, mem_bw_schema: str | None) -> Command:
-    """`runc update`."""
+def update(
+    container_id: str,
+    resources: bytes,
+    *,
+    l3_cache_schema: str | None,
+    mem_bw_schema: str | None,
+    needs: tuple[str, ...] = (),
+) -> Command:
+    """`runc update`; what the document needs of the runtime stands in `needs`."""
     schemas = (
         *unicode_option("--l3-cache-schema", l3_cache_schema),
         *unicode_option("--mem-bw-schema", mem_bw_schema),
     )
-    return _words("update", ("--resources", Document("resources.json", resources), *schemas), container_id)
+    command = _words("update", ("--resources", Document("resources.json", resources), *schemas), container_id)
+    return msgspec.structs.replace(command, needs=needs)
 
 
 def spec(directory: StrPath, *, rootless: bool) -> Command:

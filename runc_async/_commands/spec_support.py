@@ -1,71 +1,18 @@
-"""Which parts of a configuration some runtimes don't know, in one table, and a look through a document for them."""
+"""A look through a document for what the runtime at hand doesn't know of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
+from .._runtimes.dialect import Numbers, Part
+from .._runtimes.known import DIALECTS
 from ..features import Version
 from ..ignored import Ignored
 
 
-class Part(NamedTuple):
-    """A part of a configuration that came late, or is another platform's.
-
-    Attributes:
-        since: For each runtime the numbers of the first version that knows it, None for none. A runtime that isn't
-            named knows it in all versions, or isn't known itself.
-        refused: Whether an older version fails because of it.
-        until: For each runtime the numbers of the first version that ignores it again.
-    """
-
-    since: Mapping[str, tuple[int, ...] | None]
-    refused: bool = False
-    until: Mapping[str, tuple[int, ...]] = {}
-
-
-_NONE: Final = Part({"runc": None, "crun": None})
-_FROM_1_1: Final = Part({"runc": (1, 1)})
-_FROM_1_2: Final = Part({"runc": (1, 2)})
-_FROM_1_4: Final = Part({"runc": (1, 4)})
-
-PARTS: Final[Mapping[str, Part]] = {
-    "domainname": _FROM_1_2,
-    "process.commandLine": _NONE,
-    "process.execCPUAffinity": Part({"runc": (1, 3)}),
-    "process.ioPriority": _FROM_1_2,
-    "process.scheduler": _FROM_1_2,
-    "process.user.username": _NONE,
-    "mounts[].uidMappings": _FROM_1_2,
-    "mounts[].gidMappings": _FROM_1_2,
-    "linux.namespaces[].type=time": Part({"runc": (1, 2)}, refused=True),
-    "linux.timeOffsets": _FROM_1_2,
-    "linux.personality": _FROM_1_2,
-    "linux.netDevices": _FROM_1_4,
-    "linux.memoryPolicy": _FROM_1_4,
-    "linux.intelRdt.schemata": _FROM_1_4,
-    "linux.intelRdt.enableMonitoring": _FROM_1_4,
-    "linux.resources.cpu.burst": _FROM_1_2,
-    "linux.resources.cpu.idle": _FROM_1_2,
-    "linux.resources.memory.checkBeforeUpdate": _FROM_1_2,
-    "linux.resources.memory.kernel": Part({}, until={"runc": (1, 1)}),
-    "linux.resources.memory.kernelTCP": Part({}, until={"runc": (1, 1)}),
-    "linux.resources.rdma": _FROM_1_1,
-    "linux.seccomp.defaultErrnoRet": _FROM_1_1,
-    "linux.seccomp.listenerPath": _FROM_1_1,
-    "linux.seccomp.flags": Part({"runc": (1, 2)}, refused=True),
-    "linux.seccomp.flags[]=SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": Part({"runc": (1, 5)}, refused=True),
-    "freebsd": _NONE,
-    "solaris": _NONE,
-    "vm": Part({"runc": None}),
-    "windows": _NONE,
-    "zos": _NONE,
-}
-"""By path: `[]` is each item of an array, `=` a value. docs/topics/runtimes.md shows the table."""
-
-
 def ignored_parts(document: Mapping[str, Any], version: Version) -> list[Ignored]:
-    """Return what a version of a runtime doesn't know of a document, in the order of the table.
+    """Return what a version of a runtime doesn't know of a document, in the order of the runtime's table.
 
     Of a runtime or version that isn't known, nothing is known to be ignored.
 
@@ -74,10 +21,10 @@ def ignored_parts(document: Mapping[str, Any], version: Version) -> list[Ignored
         version: The runtime's.
     """
     found: list[Ignored] = []
-    for path, part in PARTS.items():
-        if not _knows(part, version):
-            first = part.since.get(version.runtime)
-            since = None if first is None else ".".join(map(str, first))
+    dialect = DIALECTS.get(version.runtime)
+    for path, part in () if dialect is None else dialect.parts.items():
+        if not _knows(part, version.number):
+            since = ".".join(map(str, part.since)) if part.since else None
             keys, _, value = path.partition("=")
             found += (
                 Ignored(path=place, since=since, refused=part.refused)
@@ -86,15 +33,13 @@ def ignored_parts(document: Mapping[str, Any], version: Version) -> list[Ignored
     return found
 
 
-def _knows(part: Part, version: Version) -> bool:
-    """Return whether a version knows a part."""
-    if not version.number:
+def _knows(part: Part, number: Numbers) -> bool:
+    """Return whether a version knows a part; one without numbers knows all."""
+    if not number:
         return True
-    until = part.until.get(version.runtime)
-    if until is not None and version.number >= until:
+    if part.until is not None and number >= part.until:
         return False
-    since = part.since.get(version.runtime, ())
-    return since is not None and version.number >= since
+    return part.since is not None and number >= part.since
 
 
 def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:

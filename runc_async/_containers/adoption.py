@@ -6,41 +6,21 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from weakref import WeakKeyDictionary
 
-import msgspec
-
-from .._answers.decode import UNDECODABLE
-from .._linux.cgroup import cgroup_directories
 from .._linux.procfs import began_since, children, is_forsaken, name_of
 from .._linux.subreaper import adopt, adopt_stray, adopting, is_adopted
+from .._runtimes.known import DIALECTS, read_record
 
-_CRUN = b"crun"
-_RUNC_COPY = b"runc:["
-"""How the copies of runc are named that become a container's process: `runc:[2:INIT]`."""
+_COPIES = tuple(dialect.copies for dialect in DIALECTS.values() if dialect.copies)
+"""How the names of the copies of runtimes begin that become a container's process: `runc:[2:INIT]`."""
 
 COPY_TIME = 10.0
 """Seconds in which a copy whose runc is gone may make another one."""
 
 _looks: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
 """Where another look is due, with the moment of its `since`."""
-
-
-class _Record(msgspec.Struct):
-    """What a runtime keeps about processes: runc in its state.json, from 1.0 on, and crun in its status."""
-
-    init_process_pid: int = 0
-    cgroup_paths: dict[str, str] = {}
-    # crun's
-    pid: int = 0
-    cgroup_path: str = msgspec.field(name="cgroup-path", default="")
-
-    def directories(self) -> Iterator[str]:
-        """Tell where the container's cgroup is; in version 1 each controller has one, with the same processes."""
-        yield from self.cgroup_paths.values()
-        if self.cgroup_path:
-            yield from map(str, cgroup_directories(self.cgroup_path))
 
 
 def adopt_processes(state_directory: str, container_id: str) -> None:
@@ -56,19 +36,19 @@ def adopt_processes(state_directory: str, container_id: str) -> None:
     if not adopting():
         return
     ours = set(children(os.getpid()))
-    for name in ("state.json", "status"):
-        try:
-            with open(os.path.join(state_directory, container_id, name), "rb") as file:
-                record = msgspec.json.decode(file.read(), type=_Record)
-        except (OSError, *UNDECODABLE):
-            continue
-        first = {record.init_process_pid, record.pid}
-        for pid in (*first, *_members(record.directories())):
-            (adopt_stray if pid in ours - first else adopt)(pid)
-        if record.pid:
-            for pid in ours:
-                if is_forsaken(pid, _CRUN):
-                    adopt_stray(pid)
+    try:
+        record = read_record(state_directory, container_id)
+    except OSError:
+        return
+    if record is None:
+        return
+    first = record.process.pid
+    for pid in (first, *_members(record.cgroups.values())):
+        (adopt_stray if pid in ours - {first} else adopt)(pid)
+    if leaves := DIALECTS[record.runtime].leaves:
+        for pid in ours:
+            if is_forsaken(pid, leaves):
+                adopt_stray(pid)
 
 
 def adopt_copies(since: float) -> None:
@@ -85,7 +65,7 @@ def adopt_copies(since: float) -> None:
         return
     for pid in children(os.getpid()):
         with contextlib.suppress(OSError):  # there is no descriptor to look with
-            if name_of(pid).startswith(_RUNC_COPY) and began_since(pid, since) and not is_adopted(pid):
+            if name_of(pid).startswith(_COPIES) and began_since(pid, since) and not is_adopted(pid):
                 adopt_stray(pid, looking_again(since))
 
 

@@ -11,10 +11,8 @@ from collections.abc import Awaitable, Callable, Collection, Generator
 from contextvars import ContextVar
 from typing import TypeAlias, TypeVar
 
-import msgspec
-
-from .._answers.decode import UNDECODABLE
 from .._linux.procfs import ProcessIdentity, parent_of
+from .._runtimes.known import read_record
 from ..errors import CommandError, ContainerNotFound, DecodeError
 from ..runner import Completed, Invocation
 from ..state import State
@@ -201,16 +199,6 @@ def note_start() -> None:
         attempt.asked = True
 
 
-class _Record(msgspec.Struct):
-    """What a runtime keeps about the first process: runc in its state.json, from 1.0 on, and crun in its status."""
-
-    init_process_pid: int = 0
-    init_process_start: int = 0
-    # crun's
-    pid: int = 0
-    process_start_time: int = msgspec.field(name="process-start-time", default=0)
-
-
 def recorded_process(directory: str, container_id: str) -> ProcessIdentity | None:
     """Read in the runtime's own record which process a container's first one is; None if it has none, or none yet.
 
@@ -218,20 +206,13 @@ def recorded_process(directory: str, container_id: str) -> ProcessIdentity | Non
         FileNotFoundError: If there is no such container.
         OSError: If the directory may not be read.
     """
-    place = os.path.join(directory, container_id)
-    os.stat(place)
-    for name in ("state.json", "status"):
-        try:
-            with open(os.path.join(place, name), "rb") as file:
-                record = msgspec.json.decode(file.read(), type=_Record)
-        except (FileNotFoundError, *UNDECODABLE):
-            continue
-        if pid := record.init_process_pid or record.pid:
-            started = record.init_process_start or record.process_start_time
-            with contextlib.suppress(ProcessLookupError):
-                return ProcessIdentity(pid, started) if started else ProcessIdentity.of(pid)
-            return ProcessIdentity(pid, 0)
-    return None
+    os.stat(os.path.join(directory, container_id))
+    record = read_record(directory, container_id)
+    if record is None or record.process.start_time:
+        return None if record is None else record.process
+    with contextlib.suppress(ProcessLookupError):
+        return ProcessIdentity.of(record.process.pid)
+    return record.process
 
 
 async def find_process(

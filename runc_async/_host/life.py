@@ -13,9 +13,10 @@ from runc_async.exitstatus import ExitStatus, from_wait_status
 from runc_async.state import State, Status
 
 from .._linux.pidfd import has_exited, open_pidfd
+from .._runtimes.dialect import Record
+from .._runtimes.known import FIFOS, RECORDS
 from .exits import status_now
 from .inotify import CLOSE_WRITE, MODIFY
-from .record import FIFO, NAMES, Record
 
 _OOM_KILL: Final = re.compile(rb"^oom_kill ([0-9]{1,20})$", re.MULTILINE)
 _FROZEN: Final = re.compile(rb"^frozen 1$", re.MULTILINE)
@@ -122,8 +123,8 @@ class Life:
 
     def _look_at_start(self) -> None:
         """Report that the program was started, if the runtime has removed what it waits at, and not the record too."""
-        if not os.path.lexists(os.path.join(self._directory, FIFO)) and any(
-            os.path.exists(os.path.join(self._directory, name)) for name in NAMES
+        if not any(os.path.lexists(os.path.join(self._directory, name)) for name in FIFOS) and any(
+            os.path.exists(os.path.join(self._directory, name)) for name in RECORDS
         ):
             self.start()
 

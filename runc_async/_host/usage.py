@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 
 from runc_async.stats import Stats
 
+from .._runtimes.dialect import Record
+from .._runtimes.known import read_record
 from .cgroup_files import AbsentFiles, CgroupFiles, CgroupGoneError, Descriptors
-from .record import Record, read_record
 from .usage_v1 import read_v1
 from .usage_v2 import read_v2
 

@@ -21,10 +21,10 @@ from runc_async.change import Change, ChangeKind
 from runc_async.exitstatus import ExitStatus
 from runc_async.state import State
 
+from .._runtimes.known import FIFOS, RECORDS, read_record
 from . import inotify
 from .inotify import Inotify, Notice
 from .life import Life
-from .record import FIFO, NAMES, read_record
 
 _IN_ROOT = (
     inotify.CREATE | inotify.MOVED_TO | inotify.DELETE | inotify.MOVED_FROM | inotify.DELETE_SELF | inotify.MOVE_SELF
@@ -231,14 +231,14 @@ class HostWatch:
         if mask & inotify.IGNORED:
             return
         life.touched = True
-        if name in NAMES:
+        if name in RECORDS:
             if mask & _WRITTEN and not life.reported:
                 self._read(life, written=True)
             elif mask & _VANISHED:
                 self._forget(life)
-        elif name == FIFO and mask & inotify.CLOSE_WRITE:
+        elif name in FIFOS and mask & inotify.CLOSE_WRITE:
             life.start()
-        elif name == FIFO and mask & _VANISHED:
+        elif name in FIFOS and mask & _VANISHED:
             life.lose_fifo()
 
     def _appear(self, name: str, *, new: bool) -> None:
@@ -282,7 +282,7 @@ class HostWatch:
         """Whether an event of the removal of a container, or of its directory, is waiting."""
         return any(
             mask & _VANISHED
-            and ((number == life.number and name in NAMES) or (number == self._root_number and name == life.id))
+            and ((number == life.number and name in RECORDS) or (number == self._root_number and name == life.id))
             for number, mask, name in self._notices
         )
 

@@ -39,12 +39,6 @@ def memory_cgroup(pid: int, proc: str | Path = _PROC) -> Path | None:
     return next(_mounted(path, _mounts(f"{proc}/self", version)), None)
 
 
-def cgroup_directories(path: str, proc: str | Path = _PROC) -> Iterator[Path]:
-    """Yield the directories of a cgroup path that may exist: in the v1 memory hierarchy first, then in v2."""
-    for version in (1, 2):
-        yield from _mounted(path, _mounts(f"{proc}/self", version))
-
-
 def read_oom_kills(directory: Path) -> int | None:
     """Read the number of processes that the kernel has killed in a memory cgroup for lack of memory.
 

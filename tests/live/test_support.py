@@ -12,7 +12,7 @@ import feature_table
 import leaks
 import pytest
 
-from runc_async._commands.support import SINCE
+from runc_async._runtimes.known import DIALECTS, FEATURES
 from runc_async.client import Runc
 from runc_async.errors import UnsupportedError
 from runc_async.state import Status
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.runc
 
 
-@pytest.mark.parametrize("feature", [feature for feature in SINCE if feature.count(" ") < 2])
+@pytest.mark.parametrize("feature", [feature for feature in FEATURES if feature.count(" ") < 2])
 async def test_the_table_is_right(client: Runc, runtime: Runtime, feature: str) -> None:
     """The runtime lists a command or an option in its help if, and only if, the table says that it has it."""
-    if runtime.name not in SINCE[feature]:
+    if feature not in DIALECTS[runtime.name].features:
         pytest.skip(f"nothing is said of {runtime.name}")
     assert await client.supports(feature) is runtime.has(feature)
 

@@ -29,10 +29,11 @@ from runc_async import spec
 from runc_async._answers import criu_log as criu_log_module, decode as decode_module, failures as failures_module
 from runc_async._answers.log import parse_log
 from runc_async._bundles import unpack
-from runc_async._containers import adoption, record
+from runc_async._containers import adoption
 from runc_async._containers.workload import pid_in
 from runc_async._events.lines import LineFramer
 from runc_async._linux import cgroup, procfs
+from runc_async._runtimes.known import read_record
 from runc_async.errors import CheckpointError, DecodeError, RootfsError, RuncError
 from runc_async.rootfs import Tar
 
@@ -295,7 +296,7 @@ def oom_kills(data: bytes) -> None:
 def state_record(data: bytes) -> None:
     """Read what a runtime keeps of a container's processes: any record is one, or none."""
     place("web", "state.json").write_bytes(data)
-    record.recorded_init(str(place()), "web")
+    read_record(str(place()), "web")
     with mock.patch.object(adoption, "adopting", return_value=True):
         adoption.adopt_processes(str(place()), "web")
 

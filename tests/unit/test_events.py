@@ -734,7 +734,7 @@ async def test_the_watch_ends_with_a_failed_start(watched: Watched) -> None:
 
 
 def secret(state_directory: str, container_id: str) -> None:
-    """Read runc's record of a container in the place of `recorded_init`."""
+    """Read runc's record of a container in the place of `read_record`."""
     raise PermissionError(state_directory, container_id)
 
 
@@ -743,7 +743,7 @@ async def test_runc_is_asked_where_its_record_is_secret(
     status: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the record may not be read, as with sudo before runc, `runc state` tells which process to watch."""
-    monkeypatch.setattr(streaming, "recorded_init", secret)
+    monkeypatch.setattr(streaming, "read_record", secret)
     pid = watched.init.pid if status == "running" else 0
     state = json.dumps({"id": "web", "status": status, "pid": pid, "bundle": "/b"})
     program = watched.script.program
@@ -767,7 +767,7 @@ async def test_a_process_that_is_younger_than_runcs_answer_is_another(
         "state", stdout=json.dumps({"id": "a", "status": "running", "pid": watched.init.pid, "bundle": "/"}).encode()
     )
     runner.reply("events", stdout=OOM)
-    monkeypatch.setattr(streaming, "recorded_init", secret)
+    monkeypatch.setattr(streaming, "read_record", secret)
     monkeypatch.setattr(time, "clock_gettime", float)
     stream = Runc(runner=runner).events("web")
     assert [event async for event in stream] == [OOMEvent("web")]

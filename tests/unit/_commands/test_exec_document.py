@@ -10,7 +10,10 @@ import msgspec
 import pytest
 
 from runc_async._commands.argv import Overrides
-from runc_async._commands.exec_document import Kind, Template, exec_document, find_template
+from runc_async._commands.exec_document import Template, exec_document, find_template
+from runc_async._runtimes.crun import CRUN
+from runc_async._runtimes.dialect import Dialect
+from runc_async._runtimes.runc import RUNC
 from runc_async.client import Runc
 from runc_async.errors import ContainerNotFound
 from runc_async.runner import Document
@@ -29,16 +32,16 @@ OWN: dict[str, Any] = {
 }
 
 
-def made(kind: Kind, overrides: Overrides, version: tuple[int, ...] = (), **changes: Any) -> dict[str, Any]:
+def made(dialect: Dialect, overrides: Overrides, version: tuple[int, ...] = (), **changes: Any) -> dict[str, Any]:
     """Make a document and read it again."""
-    found: dict[str, Any] = json.loads(exec_document(kind, OWN | changes, ["id"], overrides, version).encode())
+    found: dict[str, Any] = json.loads(exec_document(dialect, OWN | changes, ["id"], overrides, version).encode())
     return found
 
 
 def test_the_template_stays() -> None:
     """What no option changes is the container's own, unknown keys and large numbers too; there is no terminal."""
     expected = OWN | {"args": ["id"], "terminal": False, "env": [*OWN["env"], "A=new", "B="]}
-    assert made("runc", Overrides(env={"A": "new", "B": ""})) == expected
+    assert made(RUNC, Overrides(env={"A": "new", "B": ""})) == expected
 
 
 def test_each_option_has_its_place() -> None:
@@ -46,11 +49,11 @@ def test_each_option_has_its_place() -> None:
     options = Overrides(
         env={"A": "1"}, tty=True, cwd="/x", user=5, additional_gids=[6], apparmor="a", process_label="l"
     )
-    found = made("runc", options)
+    found = made(RUNC, options)
     assert found["user"] == {"uid": 5, "gid": 2, "additionalGids": [3, 6], "umask": 18}
     assert (found["terminal"], found["cwd"], found["apparmorProfile"], found["selinuxLabel"]) == (True, "/x", "a", "l")
-    assert made("runc", Overrides(user=(5, 6)))["user"]["gid"] == 6
-    assert made("runc", Overrides(no_new_privs=True), noNewPrivileges=False)["noNewPrivileges"] is True
+    assert made(RUNC, Overrides(user=(5, 6)))["user"]["gid"] == 6
+    assert made(RUNC, Overrides(no_new_privs=True), noNewPrivileges=False)["noNewPrivileges"] is True
 
 
 @pytest.mark.parametrize(
@@ -68,21 +71,21 @@ def test_capabilities_go_where_the_version_puts_them(
 ) -> None:
     """Versions of runc differ in the sets to which `--cap` adds."""
     held = {"bounding": ["CAP_KILL"]} | ({} if inheritable is None else {"inheritable": inheritable})
-    found = made("runc", Overrides(caps=["CAP_CHOWN"]), version, capabilities=held)["capabilities"]
+    found = made(RUNC, Overrides(caps=["CAP_CHOWN"]), version, capabilities=held)["capabilities"]
     assert {kind for kind, names in found.items() if "CAP_CHOWN" in names} == expected
     assert found["bounding"] == ["CAP_KILL", "CAP_CHOWN"]
 
 
 def test_crun_takes_less_from_the_template() -> None:
     """Of the container's process, crun takes the user and the environment, and no directory, limits or flags."""
-    assert made("crun", Overrides(env={"A": "new"})) == {
+    assert made(CRUN, Overrides(env={"A": "new"})) == {
         "args": ["id"],
         "cwd": "/",
         "terminal": False,
         "user": OWN["user"],
         "env": [*OWN["env"], "A=new"],
     }
-    assert made("crun", Overrides(user=5, caps=["CAP_CHOWN"])) == {
+    assert made(CRUN, Overrides(user=5, caps=["CAP_CHOWN"])) == {
         "args": ["id"],
         "cwd": "/",
         "terminal": False,
@@ -100,11 +103,11 @@ def write(path: Path, document: object) -> None:
 
 def test_records_of_both_runtimes(tmp_path: Path) -> None:
     """A record of runc names the bundle; crun keeps a copy of config.json; without either, nothing is known."""
-    write(tmp_path / "r" / "state.json", {"config": {"labels": ["x=y", "bundle=/b"]}})
-    write(tmp_path / "c" / "config.json", {})
-    write(tmp_path / "n" / "state.json", {"config": {}})
-    assert find_template(str(tmp_path), "r") == Template("runc", "/b/config.json")
-    assert find_template(str(tmp_path), "c") == Template("crun", str(tmp_path / "c" / "config.json"))
+    write(tmp_path / "r" / "state.json", {"init_process_pid": 7, "config": {"labels": ["x=y", "bundle=/b"]}})
+    write(tmp_path / "c" / "status", {"pid": 7})
+    write(tmp_path / "n" / "state.json", {"init_process_pid": 7, "config": {}})
+    assert find_template(str(tmp_path), "r") == Template(RUNC, "/b/config.json")
+    assert find_template(str(tmp_path), "c") == Template(CRUN, str(tmp_path / "c" / "config.json"))
     assert find_template(str(tmp_path), "n") is None
     assert find_template(str(tmp_path), "none") is None
 
@@ -113,13 +116,13 @@ def test_records_of_both_runtimes(tmp_path: Path) -> None:
 def test_what_is_no_configuration_is_no_template(content: bytes, tmp_path: Path) -> None:
     """A config.json that can't be read, or has no process, is left to the runtime."""
     (tmp_path / "config.json").write_bytes(content)
-    assert Template("runc", str(tmp_path / "config.json")).process() is None
-    assert Template("runc", str(tmp_path / "none")).process() is None
+    assert Template(RUNC, str(tmp_path / "config.json")).process() is None
+    assert Template(RUNC, str(tmp_path / "none")).process() is None
 
 
 async def test_values_go_by_document(tmp_path: Path) -> None:
     """With `env`, the document has the values and the command line none; the other options stay words."""
-    write(tmp_path / "web" / "state.json", {"config": {"labels": [f"bundle={tmp_path}"]}})
+    write(tmp_path / "web" / "state.json", {"init_process_pid": 7, "config": {"labels": [f"bundle={tmp_path}"]}})
     write(tmp_path / "config.json", {"process": OWN})
     runner = FakeRunner()
     await Runc(root=tmp_path, runner=runner).exec("web", ["id"], env={"A": "s"}, cwd="/x", detach=True, cgroup="g")

@@ -12,7 +12,10 @@ from children import post, write_program
 
 from runc_async import Bundle, Ignored, spec
 from runc_async._commands import support
-from runc_async._commands.spec_support import PARTS
+from runc_async._runtimes.crun import AFTER_DEBIAN_12, CRUN as CRUN_DIALECT
+from runc_async._runtimes.dialect import Part
+from runc_async._runtimes.known import FEATURES
+from runc_async._runtimes.runc import PARTS, RUNC
 from runc_async.client import Runc
 from runc_async.errors import RuncNotFound, UnsupportedError
 from runc_async.features import Version
@@ -64,19 +67,21 @@ def test_the_table(runtime: str, version: str, feature: str, expected: object) -
     assert support.supported(feature, Version(runtime=runtime, version=version)) is expected
 
 
-TRIED: dict[tuple[int, ...] | None, tuple[int, ...] | None] = {None: None, (): (), support.AFTER_DEBIAN_12: (1, 21)}
+TRIED: dict[tuple[int, ...] | None, tuple[int, ...] | None] = {None: None, (): (), AFTER_DEBIAN_12: (1, 21)}
 """For crun, what the table of the library has, and the first version of those tried that the page names."""
 
 
-@pytest.mark.parametrize("feature", support.SINCE)
+@pytest.mark.parametrize(
+    "feature", [name for name in FEATURES if name in RUNC.features or name in CRUN_DIALECT.features]
+)
 def test_the_page_tells_what_the_table_has(feature: str) -> None:
     """docs/topics/runtimes.md has each feature of the library's table, with the same versions."""
-    told, known = feature_table.read()[feature], support.SINCE[feature]
-    assert feature_table.since(told["runc"]) == known.get("runc", ())
+    told, known = feature_table.read()[feature], CRUN_DIALECT.features
+    assert feature_table.since(told["runc"]) == RUNC.features.get(feature, ())
     if told["crun"].endswith("`Runc.update` can"):  # which writes a document
-        assert "crun" not in known
+        assert feature not in known
     else:
-        assert feature_table.since(told["crun"]) == TRIED[known.get("crun", ())]
+        assert feature_table.since(told["crun"]) == TRIED[known.get(feature, ())]
 
 
 def test_the_page_tells_which_fields_of_a_configuration_are_ignored() -> None:
@@ -86,11 +91,11 @@ def test_the_page_tells_which_fields_of_a_configuration_are_ignored() -> None:
     assert list(found) == list(PARTS)
     for path, part in PARTS.items():
         runc, crun, elsewhere = found[path]
-        if until := part.until.get("runc"):
-            assert runc == "until " + ".".join(map(str, until))
+        if part.until:
+            assert runc == "until " + ".".join(map(str, part.until))
         else:
-            assert feature_table.since(runc) == part.since.get("runc", ())
-        assert feature_table.since(crun) == part.since.get("crun", ())
+            assert feature_table.since(runc) == part.since
+        assert feature_table.since(crun) == CRUN_DIALECT.parts.get(path, Part()).since
         assert elsewhere == ("refused" if part.refused else "ignored")
 
 

@@ -14,6 +14,7 @@ import pytest
 from runc_async._containers import adoption
 from runc_async._containers.adoption import adopt_processes
 from runc_async._linux.subreaper import adopted, reap_adopted, subreaper
+from runc_async._runtimes import crun
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -83,13 +84,10 @@ def test_members_of_the_cgroup_that_crun_names(detached: int, tmp_path: Path, mo
     def no(_pid: int, _name: bytes) -> bool:
         return False
 
-    def found(path: str) -> list[Path]:
-        return [tmp_path / "missing", tmp_path / path[1:]]
-
     monkeypatch.setattr(adoption, "is_forsaken", no)
-    monkeypatch.setattr(adoption, "cgroup_directories", found)
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "cgroup.procs").write_text(f"{detached}\n")
+    monkeypatch.setattr(crun, "_CGROUPS", str(tmp_path))
+    (tmp_path / "pids" / "c").mkdir(parents=True)
+    (tmp_path / "pids" / "c" / "cgroup.procs").write_text(f"{detached}\n")
     record(tmp_path, "status", {"pid": NONE, "cgroup-path": "/c"})
     adopt_processes(str(tmp_path), "web")
     assert {process.pid for process in adopted} == {detached}

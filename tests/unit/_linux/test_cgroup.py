@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runc_async._linux.cgroup import cgroup_directories, memory_cgroup, read_oom_kills
+from runc_async._linux.cgroup import memory_cgroup, read_oom_kills
 
 V1 = "35 31 0:32 / {top}/memory rw,relatime - cgroup cgroup rw,memory"
 CPU = "32 31 0:29 / {top}/cpu rw shared:9 - cgroup cgroup rw,cpu,cpuacct"
@@ -62,13 +62,6 @@ def test_the_usual_mount_counts(tmp_path: Path) -> None:
     usual = V2.replace("{top}", "/sys/fs/cgroup")
     proc = Proc(tmp_path, [V2, usual, V2.replace("{top}", "/other")], "0::/\n", "0::/c\n")
     assert proc.found() == Path("/sys/fs/cgroup/c")
-
-
-def test_a_path_is_looked_up_in_all_hierarchies(tmp_path: Path) -> None:
-    """A cgroup that is known by its path alone may be in v1 or in v2; a relative path is none."""
-    proc = Proc(tmp_path, [OTHER, CPU, UNIFIED, V1], "0::/\n", "0::/\n")
-    assert list(cgroup_directories("/a/c", proc.path)) == [Path("/top/memory/a/c"), Path("/top/unified/a/c")]
-    assert list(cgroup_directories("a/c", proc.path)) == []
 
 
 @pytest.mark.parametrize("path", ["/docker/other", "/../c"])
