@@ -22,6 +22,7 @@ if [ "${1:-}" = test ]; then
     need skopeo skopeo
     need umoci umoci
     need conmon conmon
+    need slirp4netns slirp4netns
 fi
 [ -z "$missing" ] || install_packages $missing
 

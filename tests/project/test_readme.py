@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -27,10 +28,10 @@ from runc_async import errors
 PAGES_WITH_BLOCKS = [page for page in PAGES if pages.blocks(page)]
 
 # Their blocks of the kind "py" have needs of their own: images and a shell, criu, a user who isn't root.
-RUN_ELSEWHERE = {"image-to-bundle.md", "checkpoint.md", "conmon.md", "rootless.md", "logging.md"}
+RUN_ELSEWHERE = {"network.md", "image-to-bundle.md", "checkpoint.md", "conmon.md", "rootless.md", "logging.md"}
 
 # Likewise their commands for a shell.
-COMMANDS_RUN_ELSEWHERE = {"image-to-bundle.md", "runtimes.md"}
+COMMANDS_RUN_ELSEWHERE = {"network.md", "image-to-bundle.md", "runtimes.md"}
 
 DOCSTRINGS = list(pages.docstring_blocks())
 
@@ -152,6 +153,18 @@ def test_the_page_on_rootless_containers_is_true(scratch: Path, tmp_path: Path) 
         left = sorted(path.name for path in place.iterdir())
     assert ended.stdout == block.output, ended.stderr
     assert left == ["runc"]
+
+
+@pytest.mark.runc
+def test_the_page_on_networks_is_true(scratch: Path) -> None:
+    """Its program gives a container a network by slirp4netns, and prints the address inside."""
+    if shutil.which("slirp4netns") is None or not os.path.exists("/dev/net/tun"):
+        pytest.skip("needs slirp4netns and /dev/net/tun")
+    (block,) = pages.blocks(PROJECT / "docs" / "howto" / "network.md", "py")
+    with containers.private_root(scratch) as root:
+        code = block.code.replace("Runc()", f"Runc(root={str(root)!r})")
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == block.output
 
 
 def test_no_block_is_forgotten() -> None:
