@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal, Unpack
@@ -26,14 +25,12 @@ from ._commands.words import StrPath, preserved
 from ._containers.first_process import Init
 from ._containers.ownership import note_start
 from ._linux.fdsocket import FDSocket
+from ._process.terminal import receive_terminal
 from ._shield import shielded
 from .console import Pty
 from .container import Container
-from .errors import RuncError, TerminalError
 from .runner import PidfdSocket, Process as Running, Runner, StopPolicy
 from .stdio import NullIO, PtyIO, StdIO
-
-_NO_TERMINAL = "runc has sent no terminal: process.terminal isn't set; call set_terminal() of the bundle's spec"
 
 
 class Runc(Commands, Host):
@@ -388,7 +385,9 @@ class Runc(Commands, Host):
         """
         init = _hold_first_process(running)
         try:
-            pty = None if console is None or not isinstance(io, PtyIO) else _terminal(console, running.pid, io)
+            pty = None
+            if console is not None and isinstance(io, PtyIO):
+                pty = Pty(receive_terminal(console, running.pid, io))
         except BaseException:
             if init is not None:
                 init.close()
@@ -427,23 +426,3 @@ def _hold_first_process(running: Running) -> Init | None:
         return Init(*running.workload.take())
     except ProcessLookupError:
         return None
-
-
-def _terminal(console: FDSocket, runc_pid: int, io: PtyIO) -> Pty:
-    """Take the terminal that runc has sent before it ended."""
-    try:
-        came = console.receive_nowait(runc_pid)
-    except RuncError as exc:
-        raise TerminalError((), None, message=str(exc)) from exc
-    if not came:
-        raise TerminalError((), None, message=_NO_TERMINAL)
-    fd = console.detach()
-    try:
-        pty = Pty(fd)
-    except BaseException as exc:
-        os.close(fd)
-        if isinstance(exc, ValueError):
-            raise TerminalError((), None, message="what runc has sent is no terminal") from exc
-        raise
-    pty.resize(io.rows, io.cols)
-    return pty

@@ -171,6 +171,9 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         reported: Called when runc has reported the process in its `PidFile`, or None. A runner that can't tell
             leaves it.
         restore_signals: It begins with no signal blocked and none ignored, whatever this process does about signals.
+        terminal_at: For an `exec` whose process has the terminal of `PtyIO`: the index in `argv` behind the command's
+            name. A runner that can put words there may have runc hand over the terminal itself, and wait for the
+            process in its place. None for all others.
     """
 
     command: str
@@ -189,6 +192,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     process_group: int | None = None
     reported: Callable[[], None] | None = None
     restore_signals: bool = False
+    terminal_at: int | None = None
 
     @property
     def args(self) -> tuple[str, ...]:

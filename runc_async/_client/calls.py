@@ -25,7 +25,7 @@ from .._unicode import require_unicode
 from ..errors import BundleNotFound, CommandError, ExitError
 from ..response import Response
 from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams
-from ..stdio import CapturedIO, InheritedIO, NullIO, PipedIO, RedirectIO, StdIO
+from ..stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, StdIO
 
 DRAIN_TIMEOUT = 1.0
 """Seconds for which captured output is read on, after the exit, while other processes hold the pipe."""
@@ -294,8 +294,9 @@ class Calls:
         grace: float = GRACE,
         detach: bool = False,
         stop: StopPolicy | None = None,
+        terminal: bool = False,
     ) -> Invocation:
-        """Put together the invocation of a command that runs a process."""
+        """Put together the invocation of a command that runs a process, perhaps with a terminal of its own."""
         if data is not None and (detach or _has_stdin(io)):
             raise ValueError("input goes neither with detach nor with streams that have a stdin of their own")
         for name, seconds in (("grace", grace), ("drain_timeout", drain_timeout)):
@@ -309,6 +310,7 @@ class Calls:
             drain_timeout=0.0 if detach else drain_timeout,
             stop=stop or (LET_FINISH if detach else StopPolicy(grace=grace, waits_for_process=True)),
             preserve_fds=preserve_fds,
+            terminal_at=len(self._prefix) + 1 if terminal and isinstance(io, PtyIO) and not detach else None,
         )
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from .._answers.decode import decode_state
 from .._answers.outcome import raise_failure
 from .._commands import argv
 from .._commands.argv import Command, Creation, Overrides
-from .._commands.execution import exec_command, overrides_of, sized
+from .._commands.execution import exec_command, has_terminal, overrides_of, sized
 from .._commands.options import DEFAULT, ProcessOptions
 from .._commands.words import FileDescriptor, StrPath, User, preserved
 from .._process.running import ProcessRunner
@@ -276,6 +276,7 @@ class Programs:
             drain_timeout=drain_timeout,
             grace=grace,
             detach=detach,
+            terminal=console_socket is None and has_terminal(process, options),
         )
         await self._requirements.require(command, timeout or DEFAULT)
         invocation = await self._as_document(invocation, build, process, options)
@@ -351,8 +352,8 @@ class Programs:
 
         On the way out it gets SIGTERM and, `grace` seconds later, SIGKILL; runc is reaped and the streams are closed.
         Output that no task reads meanwhile is discarded, so that a full pipe doesn't block the process.
-        No cancel interrupts that, and it takes a bounded time. Exceptions of the block pass unchanged. runc stays for
-        as long as the process runs: it is the one that knows how the process ends, on every kernel.
+        No cancel interrupts that, and it takes a bounded time. Exceptions of the block pass unchanged. runc, or with a
+        terminal a small program, stays as long as the process runs, and knows how it ends, on every kernel.
 
         Cancelled before the block begins, it leaves no process behind.
 
@@ -394,6 +395,7 @@ class Programs:
             timeout=None,
             drain_timeout=options.get("drain_timeout", DRAIN_TIMEOUT),
             grace=grace,
+            terminal=has_terminal(process, options),
         )
         await self._requirements.require(command)
         invocation = await self._as_document(invocation, build, process, options)

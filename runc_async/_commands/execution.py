@@ -66,6 +66,11 @@ def overrides_of(options: ProcessOptions) -> Overrides:
     return Overrides(**{name: given[name] for name in Overrides.__struct_fields__ if name in given})
 
 
+def has_terminal(process: Process | Sequence[str], options: ProcessOptions) -> bool:
+    """Return whether the process of an `exec` has a terminal."""
+    return bool(process.terminal if isinstance(process, msgspec.Struct) else options.get("tty"))
+
+
 def sized(process: Process, size: tuple[int, int]) -> Process:
     """Return a process with a terminal of so many rows and columns, unless it has a size already, or no terminal."""
     if not process.terminal or process.console_size is not None:

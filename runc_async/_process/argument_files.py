@@ -6,6 +6,7 @@ import fcntl
 import os
 
 from .._containers.workload import Workload
+from .._linux.fdsocket import FDSocket
 from .._linux.memfd import lifted, memory_file
 from ..runner import Argument, Document, PidfdSocket, PidFile, PrivateLog, Setting
 
@@ -31,11 +32,22 @@ class ArgumentFiles:
         self._log = -1
         self._files: list[int] = []
         self.workload: Workload | None = None
+        self.console: FDSocket | None = None
         self.inherited: list[int] = []
 
-    def argv(self, arguments: tuple[Argument, ...]) -> list[str]:
-        """Make the files, and put their paths into the argument vector."""
-        return [word if isinstance(word, str) else self._word(word) for word in arguments]
+    def argv(self, arguments: tuple[Argument, ...], *, terminal_at: int | None = None) -> list[str]:
+        """Make the files, and put their paths into the argument vector.
+
+        Args:
+            arguments: The argument vector.
+            terminal_at: Where to put the words by which runc hands a terminal over; None if it isn't to.
+        """
+        words = [word if isinstance(word, str) else self._word(word) for word in arguments]
+        if terminal_at is not None:
+            self.console = FDSocket()
+            self.console.open()
+            words[terminal_at:terminal_at] = ["--detach", "--console-socket", self._socket_path(self.console.path)]
+        return words
 
     def _word(self, argument: Argument) -> str:
         """Turn one argument into a word, with a file behind it if it takes one."""
@@ -56,9 +68,7 @@ class ArgumentFiles:
             case PidfdSocket():
                 if self.workload is None:
                     raise ValueError("a PidfdSocket has to stand behind a PidFile")
-                path = self.workload.listen()
-                directory = lifted(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY), self._above)
-                return f"{self._path(directory)}/{os.path.basename(path)}"  # as any mount namespace sees it
+                return self._socket_path(self.workload.listen())
 
     def _log_path(self) -> str:
         """Tell where runc is to write its log."""
@@ -77,6 +87,11 @@ class ArgumentFiles:
         self._files.append(copy)
         return copy
 
+    def _socket_path(self, path: str) -> str:
+        """Tell the path of a socket as any mount namespace sees it."""
+        directory = lifted(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY), self._above)
+        return f"{self._path(directory)}/{os.path.basename(path)}"
+
     def _path(self, fd: int) -> str:
         """Let the child inherit `fd`, and tell the path by which it opens it."""
         self._files.append(fd)
@@ -94,8 +109,15 @@ class ArgumentFiles:
     def close(self) -> None:
         """Close and remove them all. Idempotent."""
         self._log = -1
+        self.close_console()
         while self._files:
             os.close(self._files.pop())
+
+    def close_console(self) -> None:
+        """Close the socket for the terminal. Idempotent."""
+        if self.console is not None:
+            self.console.close()
+            self.console = None
 
     def close_workload(self) -> None:
         """Let go of the container's process. Idempotent."""

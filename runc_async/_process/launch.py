@@ -54,7 +54,12 @@ def signal_name(signum: int) -> str | None:
 
 
 def helped(
-    invocation: Invocation, argv: Sequence[str], inherited: Sequence[int], lent: Sequence[int]
+    invocation: Invocation,
+    argv: Sequence[str],
+    inherited: Sequence[int],
+    lent: Sequence[int],
+    *,
+    waiter: Sequence[str] = (),
 ) -> tuple[list[str], dict[str, Any]]:
     """Return the argument vector to spawn and the options for `asyncio.create_subprocess_exec`.
 
@@ -63,6 +68,7 @@ def helped(
         argv: Its argument vector, in words.
         inherited: Descriptors that it needs under their numbers, each above those that `preserve_fds` asks for.
         lent: Descriptors for `preserve_fds`, none of them a standard stream.
+        waiter: Words to put in front of it, of a program that starts it and waits for its process.
 
     Raises:
         RuncNotFound: If a helper is needed, and there is no such program.
@@ -86,6 +92,7 @@ def helped(
         numbers = [str(fd) for fd in lent]
         chosen = ["" if group is None else str(group), "1" if forgets else ""]
         prefix += [sys.executable, "-ISc", _MOVE_DESCRIPTORS, *chosen, str(len(numbers)), *numbers]
+    prefix += waiter
     if prefix:
         _look_up(argv, options)
     elif on_asyncio:  # uvloop looks up in C, and puts what it is given into the argument vector

@@ -12,10 +12,12 @@ import termios
 from asyncio.subprocess import DEVNULL
 from collections.abc import Callable
 
+from .._linux.fdsocket import FDSocket
 from .._linux.memfd import MemoryOutput
 from .._streams.pipes import PipeReader, PipeWriter
 from .._streams.pump import Drain, Feed
 from ..console import Pty, open_pty
+from ..errors import TerminalError
 from ..runner import OwnOutput, StreamedOutput, Streams
 from ..stdio import (
     CAPTURE_LIMIT,
@@ -29,6 +31,7 @@ from ..stdio import (
     Redirection,
     Target,
 )
+from .terminal import receive_terminal
 
 _NAMES = ("stdin", "stdout", "stderr")
 
@@ -62,13 +65,14 @@ class Plumbing:
         pty: The terminal, likewise.
     """
 
-    def __init__(self, streams: Streams, *, data: bytes | None, live: bool) -> None:
+    def __init__(self, streams: Streams, *, data: bytes | None, live: bool, receives: bool = False) -> None:
         """Open everything, or nothing and raise.
 
         Args:
             streams: What to open.
             data: What the child reads on its stdin.
             live: Whether pipes and terminals are handed out as streams, or captured.
+            receives: Whether the terminal is made by the child, and comes later: see `receive`.
 
         Raises:
             OSError: If a file can't be opened, or no descriptor is left.
@@ -79,6 +83,9 @@ class Plumbing:
         self.stderr: PipeReader | None = None
         self.pty: Pty | None = None
         self._live = live
+        self._receives = receives
+        self._size = PtyIO()
+        self._problem: Exception | None = None
         self._outputs: list[MemoryOutput | Drain | None] = [None, None]
         self._drains: list[Drain] = []
         self._childs: list[int] = []  # closed by the spawn
@@ -215,16 +222,51 @@ class Plumbing:
 
     def _terminal(self, streams: PtyIO) -> None:
         """Give the child a terminal as all three streams; runc puts another one of its own inside the container."""
+        if self._receives:
+            self._size = streams
+            self._memory(1, OwnOutput().limit)  # runc's own: the process has the terminal
+            return
         master, slave = open_pty(streams.rows, streams.cols)
         self._childs.append(slave)
         self.child = [slave, slave, slave]
         if self._live:
             self._hand_out("pty", master)
         else:
-            drain = Drain(master, CAPTURE_LIMIT)
-            self._ours.append(drain)
-            self._outputs[0] = drain
-            self._drains.append(drain)
+            self._capture(master)
+
+    def _capture(self, master: int) -> None:
+        """Take over our end of a terminal, and capture what comes as stdout."""
+        drain = Drain(master, CAPTURE_LIMIT)
+        self._ours.append(drain)
+        self._outputs[0] = drain
+        self._drains.append(drain)
+
+    def receive(self, console: FDSocket, runc_pid: int) -> None:
+        """Take the terminal that runc has handed over; `check` raises what kept us from it.
+
+        Args:
+            console: The socket to which it was sent.
+            runc_pid: What was started: runc, or a program that starts runc.
+        """
+        try:
+            master = receive_terminal(console, runc_pid, self._size)
+        except (TerminalError, OSError) as exc:
+            self._problem = exc
+        else:
+            if self._live:
+                self.pty = Pty(master)
+            else:
+                self._capture(master)
+
+    def check(self) -> None:
+        """Raise what kept us from the terminal.
+
+        Raises:
+            TerminalError: If runc has sent something else.
+            OSError: If no descriptor was left.
+        """
+        if self._problem is not None:
+            raise self._problem
 
     def spawned(self, send_signal: Callable[[int], object] = lambda _: None) -> None:
         """Close the child's ends, for the child has its own by now, and make the streams of ours.

@@ -27,6 +27,7 @@ from .descendants import Descendants, drops_sigterm, kill_descendants
 from .launch import helped
 from .plumbing import Plumbing
 from .relay import look_at_relay
+from .terminal import hands_over, waiting_for
 
 KILL_GRACE = 2.0
 """Seconds, at least, for runc to report a process that was killed, before runc itself is."""
@@ -76,15 +77,18 @@ class ProcessRunner:
             OSError: If it can't be spawned, or no descriptor is left.
         """
         check_process()
-        plumbing = Plumbing(invocation.streams, data=invocation.input, live=live)
+        terminal_at = invocation.terminal_at if hands_over(invocation) else None
+        plumbing = Plumbing(invocation.streams, data=invocation.input, live=live, receives=terminal_at is not None)
         streamed = live and isinstance(invocation.streams, StreamedOutput)
         files = ArgumentFiles(above=FIRST_INHERITED + len(invocation.preserve_fds), log_to_stderr=streamed)
         child = Child()
         with child.watched():
             try:
                 lent = files.lent(invocation.preserve_fds)
-                words = files.argv(invocation.argv)
-                argv, options = helped(invocation, words, [*files.inherited, *invocation.pass_fds], lent)
+                words = files.argv(invocation.argv, terminal_at=terminal_at)
+                waiter = [] if files.workload is None or terminal_at is None else waiting_for(files.workload.path)
+                inherited = [*files.inherited, *invocation.pass_fds]
+                argv, options = helped(invocation, words, inherited, lent, waiter=waiter)
                 stdin, stdout, stderr = plumbing.child
                 cancelled = await child.start(argv, stdin=stdin, stdout=stdout, stderr=stderr, **options)
                 plumbing.spawned(child.send_signal)
@@ -120,6 +124,7 @@ class RunningProcess:
         child.halts_first = self._halts_first
         if files.workload is not None:
             child.when_ended(files.workload.over)
+            files.workload.started.add_done_callback(lambda _: self._receive())
         if isinstance(invocation.streams, StreamedOutput):
             for stream in (plumbing.stdout, plumbing.stderr):
                 if stream is not None:
@@ -190,7 +195,15 @@ class RunningProcess:
             if self.child.returncode and not workload.pid:
                 return await self.wait()  # what runc says comes before what kept us from the process
         workload.check()
+        self._receive()
+        self._plumbing.check()
         return None if workload.pid else await self.wait()
+
+    def _receive(self) -> None:
+        """Take the terminal that runc has handed over, if it is to, once the process has started."""
+        if self._files.console is not None and self.workload is not None and self.workload.pid:
+            self._plumbing.receive(self._files.console, self.pid)
+            self._files.close_console()
 
     async def ended(self) -> int | None:
         """Wait for the end of the container's process; return its wait status, None if only runc can tell."""
@@ -220,6 +233,8 @@ class RunningProcess:
         if self._completed is None:
             await self._ended()
             self._fate()  # now, for a process ends when it finds its runc gone; and one that goes on holds the pipes
+            self._receive()
+            self._plumbing.check()
             await self._drained()
         return self._collect()
 

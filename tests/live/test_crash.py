@@ -13,6 +13,7 @@ from waiting import until
 
 from runc_async import ContainerNotFound, RuncCrashed
 from runc_async._linux.procfs import descendants
+from runc_async.stdio import NullIO, PtyIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from containers import MakeBundle, MakeContainer
 
     from runc_async.client import Runc
+    from runc_async.stdio import StdIO
 
 pytestmark = pytest.mark.runc
 
@@ -64,10 +66,11 @@ async def test_the_process_of_an_exec(client: Runc, make_container: MakeContaine
     assert len(await client.ps(name)) == 1
 
 
-async def test_the_process_of_a_handle(client: Runc, make_container: MakeContainer) -> None:
-    """At the end of the block the process is gone, although its runc can't end it any more."""
+@pytest.mark.parametrize("io", [NullIO(), PtyIO()], ids=["null", "pty"])
+async def test_the_process_of_a_handle(client: Runc, make_container: MakeContainer, io: StdIO) -> None:
+    """At the end of the block the process is gone, although what waited for it can't end it any more."""
     name = await make_container()
-    async with client.open_exec(name, ["sleep", "61"]) as process:
+    async with client.open_exec(name, ["sleep", "61"], io=io) as process:
         assert await kill_runtime() == process.pid
         with pytest.raises(RuncCrashed):
             await process.wait()

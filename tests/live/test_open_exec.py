@@ -113,7 +113,6 @@ async def test_a_document(client: Runc, make_container: MakeContainer) -> None:
         assert b"".join([chunk async for chunk in process.stdout]) == b"7\n/tmp\n"
 
 
-@pytest.mark.needs("whole terminal output")
 async def test_a_document_with_a_terminal(client: Runc, make_container: MakeContainer) -> None:
     """A document says itself whether there is a terminal."""
     name = await make_container()

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import termios
@@ -14,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 import pytest
 
+from runc_async import Runc
+from runc_async._process.running import ProcessRunner, RunningProcess
 from runc_async.errors import ExecutableNotFound, TerminalError
 from runc_async.stdio import NullIO, PtyIO
 
@@ -23,9 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
     from containers import MakeBundle, MakeContainer
+    from runtime import Runtime
 
-    from runc_async.client import Runc
     from runc_async.console import Pty
+    from runc_async.runner import Completed, Invocation
 
 pytestmark = [pytest.mark.runc, pytest.mark.any_loop]
 
@@ -37,14 +42,11 @@ MEGABYTE = "dd if=/dev/zero bs=1024 count=1024 2>/dev/null | tr '\\0' x; echo; e
 
 
 async def until(pty: Pty, expected: str, seconds: float = 20.0) -> str:
-    r"""Read the screen until `expected` has come, and return all of it, with `\n` at the ends of lines.
-
-    Behind `runc exec` a line may end with `\r\r\n`, if a program sees its terminal before runc has changed it.
-    """
+    r"""Read the screen until `expected` has come, and return all of it, with `\n` at the ends of lines."""
     screen = ""
     async with asyncio.timeout(seconds):
         while expected not in screen:
-            screen = re.sub("\r+\n", "\n", screen + (await pty.receive()).decode())
+            screen = (screen + (await pty.receive()).decode()).replace("\r\n", "\n")
     return screen
 
 
@@ -72,9 +74,6 @@ async def opened(way: str, client: Runc, make_bundle: MakeBundle, name: str, arg
 
 
 WAYS = pytest.mark.parametrize("way", ["container", "exec"])
-WAYS_TO_THE_END = pytest.mark.parametrize(
-    "way", ["container", pytest.param("exec", marks=pytest.mark.needs("whole terminal output"))]
-)
 
 
 @WAYS
@@ -103,9 +102,7 @@ async def test_the_size(client: Runc, make_bundle: MakeBundle, container_id: Cal
         for size in (50, 132), (10, 20), (24, 80):
             pty.resize(*size)
             assert pty.size == size
-            async with asyncio.timeout(20):
-                while await told_size(pty) != size:
-                    assert way == "exec"  # there runc passes it on, when it comes to that
+            assert await told_size(pty) == size
 
 
 @WAYS
@@ -120,7 +117,7 @@ async def test_a_program_hears_of_a_new_size(
         assert "41 77" in await until(pty, "77\n")
 
 
-@WAYS_TO_THE_END
+@WAYS
 async def test_a_megabyte_of_output(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str
 ) -> None:
@@ -135,7 +132,7 @@ async def test_a_megabyte_of_output(
     assert digest.digest() == hashlib.sha256(b"x" * (1 << 20) + b"\r\ndone\r\n").digest()
 
 
-@WAYS_TO_THE_END
+@WAYS
 async def test_output_that_is_read_late(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str
 ) -> None:
@@ -146,6 +143,84 @@ async def test_output_that_is_read_late(
         async with asyncio.timeout(20):
             screen = b"".join([chunk async for chunk in pty])
     assert screen.split() == [str(number).encode() for number in range(1, 301)]
+
+
+@WAYS
+async def test_only_the_program_changes_its_output(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str
+) -> None:
+    """A line feed gets one carriage return, from the first line on, and none once the program has switched that off."""
+    change = r"stty -onlcr; printf 'c\n'; stty -opost; printf 'd\n\r\n'; stty sane"
+    script = rf"printf 'a\n'; printf 'b\r\n'; {change}; echo f"
+    for _ in range(3):
+        async with opened(way, client, make_bundle, container_id(), ["sh", "-c", script]) as pty, asyncio.timeout(20):
+            assert b"".join([chunk async for chunk in pty]) == b"a\r\nb\r\r\nc\nd\n\r\nf\r\n"
+
+
+async def test_captured_output_of_a_terminal(client: Runc, make_container: MakeContainer) -> None:
+    """A call that captures the terminal's output gets the same bytes."""
+    script = r"printf 'a\n'; stty -opost; printf 'b\n'; exit 5"
+    response = await client.exec(await make_container(), ["sh", "-c", script], tty=True, io=PtyIO())
+    assert (response.exit_code, response.stdout, response.stderr) == (5, b"a\r\nb\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("exit 0", (0, None)),
+        ("exit 7", (7, None)),
+        ("exit 255", (255, None)),
+        ("kill -KILL $$", (None, signal.SIGKILL)),
+    ],
+)
+async def test_the_end_of_a_program_on_a_terminal(
+    client: Runc, make_container: MakeContainer, script: str, expected: tuple[int | None, int | None]
+) -> None:
+    """The exit status of a process with a terminal is exact, at once or after a while."""
+    name = await make_container()
+    for before in ("", "sleep 0.3; "):
+        async with client.open_exec(name, ["sh", "-c", before + script], io=PtyIO()) as process, asyncio.timeout(20):
+            status = await process.wait()
+            assert (status.code, status.signal) == expected
+
+
+async def test_a_terminal_that_others_hold(client: Runc, make_container: MakeContainer) -> None:
+    """The end of the process is the end of the call, though another one holds its terminal."""
+    args = ["sh", "-c", "trap '' HUP; sleep 100 & echo done; exit 3"]
+    async with asyncio.timeout(20):
+        response = await client.exec(await make_container(), args, tty=True, io=PtyIO())
+    assert (response.exit_code, response.stdout) == (3, b"done\r\n")
+
+
+class Behind(ProcessRunner):
+    """Starts each runtime behind another command."""
+
+    @staticmethod
+    def changed(invocation: Invocation) -> Invocation:
+        """Put the command in front."""
+        return msgspec.structs.replace(invocation, argv=("nice", "-n", "1", *invocation.argv))
+
+    async def run(self, invocation: Invocation, *, started: Callable[[int], None] | None = None) -> Completed:
+        """Start runc and wait for its end."""
+        return await super().run(self.changed(invocation), started=started)
+
+    async def open(self, invocation: Invocation) -> RunningProcess:
+        """Start runc and return it running."""
+        return await super().open(self.changed(invocation))
+
+
+async def test_a_terminal_behind_another_command(runtime: Runtime, root: Path, make_container: MakeContainer) -> None:
+    """With a command in front of it runc stays, and copies between two terminals; they have the size that is set."""
+    client, name = Runc(runtime.command, root=root, runner=Behind()), await make_container()
+    async with client.open_exec(name, MEASURE, io=PtyIO(rows=30, cols=100)) as process:
+        assert process.pty is not None
+        await until(process.pty, "ready")
+        process.pty.resize(50, 132)
+        async with asyncio.timeout(20):
+            while await told_size(process.pty) != (50, 132):  # noqa: ASYNC110 - runc passes it on, when it comes to that
+                await asyncio.sleep(0.01)
+    async with client.open_exec(name, ["sh", "-c", "exit 7"], io=PtyIO()) as process:
+        assert (await process.wait()).code == 7
 
 
 async def test_a_terminal_on_one_side_only(
@@ -167,6 +242,16 @@ async def test_a_program_that_is_not_there(client: Runc, make_container: MakeCon
     with pytest.raises(ExecutableNotFound):
         async with client.open_exec(name, ["/nonesuch"], io=PtyIO()):
             pass
+
+
+async def test_a_closed_terminal_of_an_exec(client: Runc, make_container: MakeContainer) -> None:
+    """Closing our end hangs up here, too: the shell ends, and so does the wait for it."""
+    async with client.open_exec(await make_container(), SHELL, io=PtyIO()) as process:
+        assert process.pty is not None
+        await until(process.pty, "% ")
+        await process.pty.aclose()
+        async with asyncio.timeout(20):
+            await process.wait()
 
 
 async def test_a_closed_terminal(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:

@@ -60,8 +60,6 @@ class Runtime(NamedTuple):
 
         - `cgroup removal`: see there.
         - `files`: that the library can reach a container's files, for which it needs no command.
-        - `whole terminal output`: crun 1.28 with `--log` writes into the log what is left in the terminal of an `exec`
-          or a `run` when the process has ended, and not where the rest went.
         - `rootfs errors`: crun 1.28 says of a missing root filesystem no more than `open X: No such file or directory`,
           as of any other file.
         - `clean failures`: crun keeps `.empty-directory` in its root; one that is killed, or has no room, leaves the
@@ -71,7 +69,7 @@ class Runtime(NamedTuple):
             return self.removes_cgroups
         if feature == "files":
             return True
-        if feature in {"whole terminal output", "rootfs errors", "clean failures"}:
+        if feature in {"rootfs errors", "clean failures"}:
             return not self.is_crun
         command, _, option = feature.partition(" ")
         found = re.search(rf"^\s+{re.escape(command)}\s", _help(self.command), re.MULTILINE)
