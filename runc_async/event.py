@@ -49,6 +49,7 @@ class StatsEvent(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="s
         monotonic: The same moment by `time.monotonic()`, in seconds.
         raw: The line as printed by runc, with all fields of newer runc versions; empty if the event wasn't read from
             runc.
+        root: Root directory of the container, in an event from `merge_events`; else None.
     """
 
     id: str
@@ -56,21 +57,23 @@ class StatsEvent(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="s
     time: dt.datetime = msgspec.field(default_factory=_utc_now)
     monotonic: float = msgspec.field(default_factory=clock)
     raw: bytes = b""
+    root: str | None = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StatsEvent):
             return NotImplemented
-        return self.id == other.id and self.data == other.data
+        return self.id == other.id and self.root == other.root and self.data == other.data
 
     def __hash__(self) -> int:
         return hash(self.id)
 
     def __repr__(self) -> str:
         """Show the container, the figures and the time, without the line."""
-        return f"StatsEvent(id={self.id!r}, data={self.data!r}, time={self.time.isoformat()!r})"
+        root = "" if self.root is None else f", root={self.root!r}"
+        return f"StatsEvent(id={self.id!r}, data={self.data!r}, time={self.time.isoformat()!r}{root})"
 
 
-class StatsFailedEvent(msgspec.Struct, frozen=True, gc=False):
+class StatsFailedEvent(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     """The runtime couldn't read the container's figures, so one interval has none.
 
     The event comes as soon as runc reports the failure. The third interval in a row without figures ends the stream
@@ -79,13 +82,15 @@ class StatsFailedEvent(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         id: The container.
         error: The error that `Runc.stats` would raise.
+        root: Root directory of the container, in an event from `merge_events`; else None.
     """
 
     id: str
     error: CommandError
+    root: str | None = None
 
 
-class OOMEvent(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="oom"):
+class OOMEvent(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, tag_field="type", tag="oom"):
     """The container ran out of memory: the kernel has killed, or is about to kill, one of its processes.
 
     runc may print two events for one kill on cgroup v2, and one for two kills in quick succession on v1. The killed
@@ -93,23 +98,27 @@ class OOMEvent(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="oom
 
     Attributes:
         id: The container.
+        root: Root directory of the container, in an event from `merge_events`; else None.
     """
 
     id: str
+    root: str | None = None
 
 
-class UnknownEvent(msgspec.Struct, frozen=True, gc=False):
+class UnknownEvent(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     """An event of a type unknown to this version of the library.
 
     Attributes:
         id: The container; empty if the event names none.
         type: The type.
         raw: The whole event: JSON, as printed.
+        root: Root directory of the container, in an event from `merge_events`; else None.
     """
 
     id: str
     type: str
     raw: bytes
+    root: str | None = None
 
 
 Event: TypeAlias = StatsEvent | StatsFailedEvent | OOMEvent | UnknownEvent

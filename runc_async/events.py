@@ -166,7 +166,7 @@ class EventStream(AsyncIterator[Event]):
                     if isinstance(decoded, StatsLine):
                         self._count += 1
                         return StatsEvent(decoded.id, decoded.data, self._time, self._monotonic, line)
-                    event = decoded
+                    event = OOMEvent(decoded.id)
                 if type(event) is OOMEvent and self._reader is not None:
                     self._reader.told_of_oom()
                 self._count += 1

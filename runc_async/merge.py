@@ -59,9 +59,10 @@ class _Turn:
     def take(self) -> Event | StreamFailed | None:
         """Return the stream's next event, or a `StreamFailed`; None if there is none yet."""
         try:
-            return self.stream.take()
+            event = self.stream.take()
         except DecodeError as error:
             return StreamFailed(self.stream.container_id, error, self.stream.root)
+        return None if event is None else msgspec.structs.replace(event, root=self.stream.root)
 
 
 _Queue: TypeAlias = "asyncio.Queue[_Turn | StreamFailed | StreamEnded | None]"
@@ -182,9 +183,10 @@ def merge_events(streams: Iterable[EventStream]) -> MergedEvents:
     """Merge the events of any number of containers into one stream, which takes over the streams.
 
     The result has the events of each container in order; a `StreamFailed` in the place of an error, which ends no other
-    stream; and a `StreamEnded` at the end of each stream. The streams take turns, and an event leaves its stream only
-    when the consumer asks. So a slow consumer slows all runc processes, and from streams with `on_lag="latest"`, which
-    don't slow runc, the consumer gets the newest usage of each container::
+    stream; and a `StreamEnded` at the end of each stream. Each has the `root` of its container besides the id. The
+    streams take turns, and an event leaves its stream only when the consumer asks. So a slow consumer slows all runc
+    processes, and from streams with `on_lag="latest"`, which don't slow runc, the consumer gets the newest usage of
+    each container::
 
         runc = Runc()
         async with merge_events(runc.events(state.id) for state in await runc.list()) as events:

@@ -29,6 +29,12 @@ class StatsLine(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="st
     data: Stats
 
 
+class OOMLine(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="oom"):
+    """A line about lack of memory, as runc prints it; the root of an `OOMEvent` must not come from the line."""
+
+    id: str
+
+
 class _AnyEvent(msgspec.Struct):
     """What an event of any type has."""
 
@@ -41,7 +47,7 @@ _STATE = msgspec.json.Decoder(State)
 _LIST: msgspec.json.Decoder[list[State] | None] = msgspec.json.Decoder(list[State] | None)
 _PIDS: msgspec.json.Decoder[list[int] | None] = msgspec.json.Decoder(list[int] | None)
 _STATS = msgspec.json.Decoder(StatsLine)
-EVENT: msgspec.json.Decoder[StatsLine | OOMEvent] = msgspec.json.Decoder(StatsLine | OOMEvent)
+EVENT: msgspec.json.Decoder[StatsLine | OOMLine] = msgspec.json.Decoder(StatsLine | OOMLine)
 _ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
 _FEATURES = msgspec.json.Decoder(Features)
 
@@ -87,7 +93,7 @@ def decode_event(line: bytes, arrival: Arrival | None = None) -> Event:
         return UnknownEvent(id=event.id, type=event.type, raw=line)
     if isinstance(decoded, StatsLine):
         return StatsEvent(decoded.id, decoded.data, *(arrival or Arrival.stamp()), line)
-    return decoded
+    return OOMEvent(decoded.id)
 
 
 def _any_event(line: bytes) -> _AnyEvent | None:

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import anyio
 import msgspec
 
+from .._answers.decode import OOMLine
 from .._answers.outcome import command_error
 from .._containers.first_process import InitWatch, watches_memory
 from .._process.argument_files import LOG_LIMIT
 from .._process.running import RunningProcess
 from ..errors import ContainerNotFound, ContainerNotRunning, LogRecord, RuncError
-from ..event import Arrival, OOMEvent, StatsFailedEvent
+from ..event import Arrival, StatsFailedEvent
 from ..runner import Completed, Invocation, Process, Runner
 from .lines import LineFramer
 
@@ -271,7 +272,7 @@ class EventReader:
         """
         if self._watch is None or not self._watch.unreported_oom:
             return None
-        return msgspec.json.encode(OOMEvent(self._source.invocation.container_id or ""))
+        return msgspec.json.encode(OOMLine(self._source.invocation.container_id or ""))
 
     async def aclose(self) -> None:
         """End runc if it runs, reap it, and close everything. Can't be cancelled."""

@@ -9,9 +9,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import pytest
@@ -131,33 +131,48 @@ async def test_the_container_may_have_been_started_anew(client: Runc, make_conta
 
 SLOW = """\
 #!/bin/sh
-case "$*" in *" events "*) sleep 0.3;; esac
+case "$*" in *" events "*) read -r _ < {gate};; esac
 exec {command} "$@"
 """
 
 
+class Slow(NamedTuple):
+    """A client whose runc looks at a container whose events it is to print when the gate is opened, and not before."""
+
+    runc: Runc
+    gate: int
+
+    def open(self) -> None:
+        """Let it go on, and the runc that is asked for the reason of a long silence too."""
+        os.write(self.gate, b"\n" * 100)
+
+
 @pytest.fixture
-def slow(runtime: Runtime, root: Path, tmp_path: Path) -> Runc:
-    """Return a client whose runc takes its time to look at a container whose events it is to print."""
+def slow(runtime: Runtime, root: Path, tmp_path: Path) -> Iterator[Slow]:
+    """Return a client whose `events` is slow to start."""
+    os.mkfifo(tmp_path / "gate")
     program = tmp_path / "runc"
-    program.write_text(SLOW.format(command=runtime.command))
+    program.write_text(SLOW.format(command=runtime.command, gate=tmp_path / "gate"))
     program.chmod(0o755)
-    return Runc(program, root=root)
+    gate = os.open(tmp_path / "gate", os.O_RDWR | os.O_CLOEXEC)
+    yield Slow(Runc(program, root=root), gate)
+    os.close(gate)
 
 
 @pytest.mark.parametrize("before", ["nothing", "another"])
 async def test_a_stream_that_is_begun_before_its_container_ends_with_it(
-    before: str, client: Runc, slow: Runc, make_container: MakeContainer
+    before: str, client: Runc, slow: Slow, make_container: MakeContainer
 ) -> None:
     """A runc that is slow to start finds a container that is made meanwhile; the end of that is the stream's."""
     name = await make_container()
     bundle = (await client.state(name)).bundle
     if before == "nothing":
         await client.delete(name, force=True)
-    async with asyncio.timeout(30), slow.events(name, interval=0.05) as stream:
+    async with asyncio.timeout(30), slow.runc.events(name, interval=0.05) as stream:
         if before == "another":
             await client.delete(name, force=True)
         await client.run(name, bundle, io=NullIO(), detach=True)
+        slow.open()
         assert isinstance(await anext(stream), StatsEvent)
         await client.kill(name, "KILL")
         assert all([isinstance(event, StatsEvent) async for event in stream])
@@ -166,16 +181,14 @@ async def test_a_stream_that_is_begun_before_its_container_ends_with_it(
 
 UNREADABLE = """\
 import asyncio, subprocess, sys, tempfile
-from pathlib import Path
 from runc_async import CommandError, Runc, StatsFailedEvent
 
-async def main(command, root, name):
+async def main(command, root, name, cgroup):
     runc = Runc(command, root=root)
-    (cgroup,) = Path("/sys/fs/cgroup/pids").rglob(name)
     with tempfile.NamedTemporaryFile() as file:
         file.write(b"unlimited\\n")
         file.flush()
-        subprocess.run(["mount", "--bind", file.name, cgroup / "pids.max"], check=True)
+        subprocess.run(["mount", "--bind", file.name, cgroup + "/pids.max"], check=True)
         failed = []
         try:
             async with runc.events(name, interval=0.1) as stream:
@@ -190,12 +203,16 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.mark.skipif(is_cgroup2(), reason="there it is known by a test without a container")
 async def test_figures_that_runc_cannot_read_are_told(
-    runtime: Runtime, root: Path, make_container: MakeContainer
+    runtime: Runtime, root: Path, client: Runc, make_container: MakeContainer
 ) -> None:
     """What a kernel prints and runc can't parse is reported at once, and ends the stream after three intervals."""
     name = await make_container()
-    command = ["unshare", "-m", sys.executable, "-c", UNREADABLE, runtime.command, str(root), name]
+    memberships = Path(f"/proc/{(await client.state(name)).pid}/cgroup").read_text().splitlines()
+    (path,) = (line.partition(":pids:")[2] for line in memberships if ":pids:" in line)
+    cgroup = f"/sys/fs/cgroup/pids{path}"
+    command = ["unshare", "-m", sys.executable, "-c", UNREADABLE, runtime.command, str(root), name, cgroup]
     run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=50, check=False)
+    assert run.stdout, run.stderr
     events, rest = run.stdout.split(maxsplit=1)  # of two that come together on a busy host the later one is left
     assert events in {"1", "2"}, run.stderr
     assert rest.startswith(f"True {name} container '{name}': unable to get container cgroup stats")

@@ -421,8 +421,9 @@ async def test_a_cancelled_wait_loses_nothing(script: Script, on_lag: OnLag) -> 
 async def test_a_cancelled_block_leaves_nothing(script: Script, on_lag: OnLag) -> None:
     """A cancel inside the block closes the stream before it goes on."""
     stream = script.runc.events("web", on_lag=on_lag)
-    with anyio.move_on_after(0.1) as scope:
+    with anyio.CancelScope() as scope:
         async with stream:
+            asyncio.get_running_loop().call_later(0.01, scope.cancel)
             await anext(stream)
     assert scope.cancelled_caught
     assert repr(stream) == "<EventStream 'web' closed, 0 events>"
