@@ -46,9 +46,9 @@ class Bundle:
             response = await Runc().run("named", bundle)
         print(response.output.strip())  # web
 
-    All work on files is done in worker threads. Cancelling waits for the thread: what was being made is removed again,
-    what was being written is there whole, and then the cancel goes on. What can't be removed, here or after an error,
-    is named in a `CleanupWarning`.
+    Work on files is done in worker threads; only a temporary bundle in memory is made at once, for that takes
+    microseconds. Cancelling waits for the thread: what was being made is removed again, what was being written is there
+    whole, and then the cancel goes on. What can't be removed, here or after an error, is named in a `CleanupWarning`.
     """
 
     def __init__(
@@ -59,10 +59,12 @@ class Bundle:
         *,
         config: ConfigFile | None = None,
         init: str | None = None,
+        is_small: bool = False,
     ) -> None:
         self._path = path
         self._config = config or ConfigFile(path)
         self._init = init
+        self._is_small = is_small
         self._closing = closing or contextlib.ExitStack()
         self.spec = spec
         """The configuration; change it at will."""
@@ -140,7 +142,8 @@ class Bundle:
         Args:
             rootfs: As for `create`.
             spec: As for `create`.
-            directory: Where the bundle's directory is made; None: where Python makes temporary files.
+            directory: Where the bundle's directory is created. None: in memory (/dev/shm) if $TMPDIR isn't set and no
+                root filesystem on the disk belongs to the bundle; otherwise where Python creates temporary files.
             init: As for `create`.
 
         Raises:
@@ -246,12 +249,22 @@ class Bundle:
 
         What can't be removed is named in a `CleanupWarning`.
         """
+        if self._is_small:
+            self._close_now()
+            return
         work = begin(self._closing.pop_all().close)
         cancelled = await wait_shielded(work)
         if error := work.exception():
             warnings.warn(f"bundle {self._path!r} is left behind: {error}", CleanupWarning, stacklevel=2)
         if cancelled:
             raise cancelled
+
+    def _close_now(self) -> None:
+        """Remove a bundle that is in memory: a directory with one file."""
+        try:
+            self._closing.pop_all().close()
+        except OSError as error:
+            warnings.warn(f"bundle {self._path!r} is left behind: {error}", CleanupWarning, stacklevel=3)
 
     async def __aenter__(self) -> Self:
         return self
@@ -272,24 +285,42 @@ class Bundle:
         """Make a bundle, or nothing if the calling task is cancelled."""
         own = _own_spec(spec, rootfs)
         chosen = chosen_init(init)
-        given_up = threading.Event()
-        directory = None if parent is None else os.path.abspath(parent)
-        work = begin(lambda: _make(path, directory, rootfs, own, given_up, init=chosen))
-        try:
-            await asyncio.wait((work,))
-        except asyncio.CancelledError:
-            given_up.set()
-            await wait_shielded(work)
-            if work.exception() is None:  # too late to be given up
-                await finished(begin(work.result().undo))
-            raise
-        made = work.result()
-        written = with_init(own, chosen).encode(indent=2)
-        return cls(made.path, own, made.closing, config=ConfigFile(made.path, written, written), init=chosen)
+        memory = _place_in_memory(rootfs) if path is None and parent is None else None
+        if memory is not None:
+            made = _make(None, memory, rootfs, own, threading.Event(), init=chosen)
+        else:
+            made = await _made_by_thread(path, parent, rootfs, own, init=chosen)
+        config = ConfigFile(made.path, made.config, made.config, durable=path is not None)
+        # The end of a tmpfs isn't quick: the kernel takes 150 ms for the files of a gigabyte.
+        is_small = memory is not None and not isinstance(rootfs, Overlay)
+        return cls(made.path, own, made.closing, config=config, init=chosen, is_small=is_small)
 
     def _encoded(self) -> bytes:
         """Return what config.json is to be: the spec, with the arguments wrapped if there is an init."""
         return with_init(self.spec, self._init).encode(indent=2)
+
+
+async def _made_by_thread(
+    path: str | None,
+    parent: str | os.PathLike[str] | None,
+    rootfs: Rootfs | None,
+    spec: Spec,
+    *,
+    init: str | None,
+) -> Made:
+    """Make a bundle in a worker thread, or nothing if the calling task is cancelled."""
+    given_up = threading.Event()
+    directory = None if parent is None else os.path.abspath(parent)
+    work = begin(lambda: _make(path, directory, rootfs, spec, given_up, init=init))
+    try:
+        await asyncio.wait((work,))
+    except asyncio.CancelledError:
+        given_up.set()
+        await wait_shielded(work)
+        if work.exception() is None:  # too late to be given up
+            await finished(begin(work.result().undo))
+        raise
+    return work.result()
 
 
 class _GivenUpError(Exception):
@@ -305,14 +336,21 @@ def _make(
     *,
     init: str | None,
 ) -> Made:
-    """Make a bundle; in a worker thread."""
-    from ._bundles.directory import make  # noqa: PLC0415 - tarfile, tempfile and ctypes take 15 ms, and few callers need them
+    """Make a bundle."""
+    from ._bundles.directory import make  # noqa: PLC0415 - few callers need it
 
     def check() -> None:
         if given_up.is_set():
             raise _GivenUpError
 
     return make(path, parent, rootfs, spec, check, init=init)
+
+
+def _place_in_memory(rootfs: Rootfs | None) -> str | None:
+    """Return the directory for a temporary bundle that is made in microseconds; None if there is no such directory."""
+    from ._bundles.directory import place_in_memory  # noqa: PLC0415 - as above
+
+    return place_in_memory(rootfs)
 
 
 def _read(path: str | os.PathLike[str], *, strict: bool) -> tuple[str, Spec, ConfigFile]:

@@ -26,14 +26,24 @@ class Overlay(msgspec.Struct, frozen=True):
     Needs root. Files written by the container are in `overlay/upper` inside the bundle. The overlay is mounted until
     the bundle is closed; in a bundle that stays on the disk only the written files are of use after that.
 
+    With `memory` written files are in a tmpfs of that size, which is lost when the bundle is closed: a container that
+    writes more gets ENOSPC. The memory in use is charged to the container. A temporary bundle is then created in less
+    than a millisecond, even where the disk is busy.
+
     Attributes:
         lower: The read-only directories, topmost first, as in the kernel's option `lowerdir`.
+        memory: Size of the tmpfs for written files, in bytes; None for the disk, without a limit.
     """
 
     lower: Sequence[str | os.PathLike[str]]
+    memory: int | None = None
 
     def __post_init__(self) -> None:
-        """Check that `lower` is a sequence of directories."""
+        """Check that `lower` is a sequence of directories, and `memory` a size."""
+        if isinstance(self.memory, bool) or not isinstance(self.memory, int | None):
+            raise TypeError(f"memory must be a number of bytes, or None: {self.memory!r}")
+        if self.memory is not None and self.memory < 1:
+            raise ValueError(f"memory must be at least 1 byte: {self.memory}")
         if isinstance(self.lower, (str, bytes)):
             raise TypeError(f"lower must be a sequence of directories, not one: {self.lower!r}")
         if not self.lower:

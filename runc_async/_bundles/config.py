@@ -28,7 +28,9 @@ class ConfigFile:
     let go, writes it, and is one of those that hold it then.
     """
 
-    def __init__(self, directory: str, content: bytes | None = None, encoded: bytes | None = None) -> None:
+    def __init__(
+        self, directory: str, content: bytes | None = None, encoded: bytes | None = None, *, durable: bool = True
+    ) -> None:
         """Begin with a file that nothing holds.
 
         Args:
@@ -36,8 +38,10 @@ class ConfigFile:
             content: The bytes of the file; None if there is none.
             encoded: What the bundle's spec is encoded as while the file is as it should be; None if it isn't, since
                 reading has dropped something.
+            durable: Whether the file has to be on the disk when it was written.
         """
         self._directory = directory
+        self._durable = durable
         self._content = content
         self._encoded = encoded
         self._holders = 0
@@ -113,7 +117,7 @@ class ConfigFile:
             found = self._found()
             if found not in {self._content, wanted}:
                 raise BundleChanged(self._directory)
-        write_private(self._directory, CONFIG, wanted, replace=True)
+        write_private(self._directory, CONFIG, wanted, replace=True, durable=self._durable)
         self._content = self._encoded = wanted
 
     def _found(self) -> bytes | None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from .._linux.files import REMOVAL_DESCRIPTORS, opened, remove_tree, reserved, write_private
+from .._linux.scratch import CHOICES, MEMORY
 from ..errors import CleanupWarning
 from ..rootfs import Busybox, Host, Overlay, Rootfs, Tar
 from ..spec import Spec
-from .busybox import fill
 from .check import CONFIG, check_rootfs
-from .host import fill_from_host
 from .init import with_init
-from .overlay import mount_overlay
-from .unpack import Check, unpack
+
+if TYPE_CHECKING:
+    from .unpack import Check
+
+_ROOM: Final = 1 << 20
+"""Bytes that have to be free in memory for a bundle to be made there; a config.json has some ten thousand."""
 
 
 class Made:
@@ -26,12 +29,14 @@ class Made:
 
     Attributes:
         path: Its directory, absolute.
+        config: What is in its config.json.
         closing: Takes away what shall not outlive the use of the bundle: the mount, the temporary directory.
     """
 
     def __init__(self, path: str) -> None:
         """Begin with nothing."""
         self.path = path
+        self.config = b""
         self.closing = contextlib.ExitStack()
         self._undoing = contextlib.ExitStack()
         self._is_temporary = False
@@ -58,25 +63,38 @@ class Made:
 
     def make_temporary_directory(self, parent: str | None) -> None:
         """Make a directory whose name nobody can foresee, and which only its owner can enter."""
+        import tempfile  # noqa: PLC0415 - it takes milliseconds to load
+
         self.path = tempfile.mkdtemp(prefix="runc-async-", dir=parent)
         self.closing.callback(remove_tree, self.path)
         self._is_temporary = True
 
     def make_rootfs(self, rootfs: Tar | Busybox | Overlay | Host, spec: Spec, check: Check) -> None:
         """Make the root filesystem inside the bundle, and put what it mounts into `spec`."""
+        # Each kind is loaded when it is used: tarfile and ctypes take ten milliseconds.
         if isinstance(rootfs, Overlay):
+            from .overlay import mount_overlay  # noqa: PLC0415
+
             writes = self._make_inside("overlay", 0o700)
-            self.closing.callback(mount_overlay(rootfs, os.path.join(self.path, "rootfs"), writes))
+            target = os.path.join(self.path, "rootfs")
+            self.closing.callback(mount_overlay(rootfs, target, writes, keep=not self._is_temporary))
         elif isinstance(rootfs, Tar):
+            from .unpack import unpack  # noqa: PLC0415
+
             unpack(rootfs, self._make_inside("rootfs", 0o755), check)
         elif isinstance(rootfs, Host):
+            from .host import fill_from_host  # noqa: PLC0415
+
             fill_from_host(self._make_inside("rootfs", 0o755), spec)
         else:
+            from .busybox import fill  # noqa: PLC0415
+
             fill(rootfs, self._make_inside("rootfs", 0o755))
 
     def make_config(self, spec: Spec, init: str | None) -> None:
         """Write config.json, last of all: what has none is no bundle."""
-        write_private(self.path, CONFIG, with_init(spec, init).encode(indent=2), replace=False)
+        self.config = with_init(spec, init).encode(indent=2)
+        write_private(self.path, CONFIG, self.config, replace=False, durable=not self._is_temporary)
         self._on_undo(os.unlink, os.path.join(self.path, CONFIG))
 
     def _make_inside(self, name: str, mode: int) -> str:
@@ -96,6 +114,22 @@ class Made:
         """Remove the directory, unless somebody else has made a bundle in it meanwhile."""
         with contextlib.suppress(OSError):
             os.rmdir(self.path)
+
+
+def place_in_memory(rootfs: Rootfs | None) -> str | None:
+    """Return the directory in memory for a temporary bundle; None if it has to be elsewhere.
+
+    A bundle with a root filesystem of its own would take memory, and a place that the user has chosen comes first.
+    """
+    has_own = isinstance(rootfs, (Tar, Busybox, Host)) or (isinstance(rootfs, Overlay) and rootfs.memory is None)
+    if has_own or any(name in os.environ for name in CHOICES):
+        return None
+    try:
+        found = os.statvfs(MEMORY)
+    except OSError:
+        return None
+    is_suited = found.f_bavail * found.f_frsize >= _ROOM and os.access(MEMORY, os.W_OK | os.X_OK)
+    return MEMORY if is_suited else None
 
 
 def make(

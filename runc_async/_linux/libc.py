@@ -52,8 +52,7 @@ def detach(target: str) -> None:
 
 def call_libc(name: str, *args: object) -> int:
     """Call a function of the C library and return its errno, or 0."""
-    function = getattr(ctypes.CDLL(None, use_errno=True), name)
-    return ctypes.get_errno() if function(*args) else 0
+    return ctypes.get_errno() if getattr(libc(), name)(*args) else 0
 
 
 @functools.cache

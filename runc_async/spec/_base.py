@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 
 import msgspec
 
@@ -14,6 +15,9 @@ from ._folding import FoldedKeys
 from ._json import MAX_DOCUMENT, dump, parse
 from ._reader import EXTRA, read_document
 from ._types import json_name
+
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+"""Types of values that are never changed, so that copies may share them."""
 
 
 class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_defaults=True, rename=json_name):
@@ -73,11 +77,22 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_def
         """
         return dump(self.to_builtins(), indent)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # A configuration is copied for each bundle, and the general way takes five times as long.
+        new = copy.copy(self)
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not None and type(value) not in _SCALARS:
+                setattr(new, name, _copied(value, memo))
+        return new
+
     def to_builtins(self) -> dict[str, Any]:
         """Give this object as plain dictionaries, lists and scalars, with the specification's own names."""
-        names = zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True)
-        values = ((key, getattr(self, name)) for name, key in names if name != EXTRA)
-        known = {key: _plain(value) for key, value in values if value is not None}
+        known: dict[str, Any] = {}
+        for name, key in _names(type(self)):
+            value = getattr(self, name)
+            if value is not None:
+                known[key] = value if type(value) in _SCALARS else _plain(value)
         if not self.extra:
             return known
         folded = folded_keys(type(self))
@@ -86,9 +101,22 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_def
 
 
 @functools.cache
+def _names(cls: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
+    """Return the names of a struct's fields, here and in a document."""
+    names = zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True)
+    return tuple((name, key) for name, key in names if name != EXTRA)
+
+
+@functools.cache
 def folded_keys(cls: type[msgspec.Struct]) -> FoldedKeys:
     """Return the keys of a struct, to look others up that a runtime takes for them."""
     return FoldedKeys(key for key in cls.__struct_encode_fields__ if key != EXTRA)
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    if type(value) is list:
+        return [item if type(item) in _SCALARS else _copied(item, memo) for item in value]
+    return copy.deepcopy(value, memo)
 
 
 def _plain(value: Any) -> Any:
@@ -97,5 +125,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in cast("Mapping[str, Any]", value).items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in cast("list[Any]", value)]
+        return [item if type(item) in _SCALARS else _plain(item) for item in cast("list[Any]", value)]
     return value

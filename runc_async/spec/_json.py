@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn, TypeAlias
 
+import msgspec
+
 from runc_async.errors import DecodeError
 
 from .._text import shorten
@@ -132,9 +134,10 @@ def dump(value: Any, indent: int | None = None) -> bytes:
         ValueError: If it holds NaN, Infinity or half of a surrogate pair.
         TypeError: If it holds what JSON has no form for.
     """
-    separators = (",", ": ") if indent else (",", ":")
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
-        return text.encode("utf-8")
+        data = text.encode("utf-8")
     except UnicodeEncodeError as error:  # which holds the whole text, and shows it in its repr
         raise ValueError(f"text that is not Unicode: {error.reason}") from None
+    # The indentation of `json.dumps` is made in Python, and takes ten times as long as all the rest.
+    return msgspec.json.format(data, indent=indent) if indent else data

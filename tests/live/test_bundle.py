@@ -148,6 +148,17 @@ async def test_containers_share_what_they_only_read(
     assert (rootfs / "bin" / "ls").exists()
 
 
+async def test_writes_into_memory_have_a_limit(client: Runc, rootfs: Path, container_id: Callable[[], str]) -> None:
+    """A container with an overlay in memory runs, keeps its files apart, and can't write more than the limit."""
+    spec = shell("echo x > /mine; cat /mine; dd if=/dev/zero of=/big bs=64k count=64 2>&1 | grep -o 'No space.*'")
+    for _ in range(2):
+        async with Bundle.temporary(rootfs=Overlay([rootfs], memory=1 << 20), spec=spec) as bundle:
+            output = (await client.run(container_id(), bundle, io=CapturedIO())).output
+        assert output == "x\nNo space left on device\n"
+        assert is_gone(bundle.path)
+    assert not (rootfs / "mine").exists()
+
+
 def is_gone(path: Path) -> bool:
     """Say whether nothing is left of a bundle: no directory, and no mount."""
     return not path.exists() and str(path) not in Path("/proc/self/mountinfo").read_text()

@@ -507,8 +507,9 @@ async def busybox_bundle(stage: Stage) -> None:
 
 async def overlay_bundle(stage: Stage) -> None:
     """Make a bundle with an overlay."""
-    async with Bundle.temporary(rootfs=Overlay([stage.base]), directory=stage.place) as bundle:
-        (bundle.rootfs / "file").touch()
+    for memory in (None, 1 << 20):
+        async with Bundle.temporary(rootfs=Overlay([stage.base], memory=memory), directory=stage.place) as bundle:
+            (bundle.rootfs / "file").touch()
 
 
 async def busybox_bundle_that_stays(stage: Stage) -> None:

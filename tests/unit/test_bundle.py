@@ -24,7 +24,7 @@ import pytest
 
 from runc_async._bundles import directory
 from runc_async._bundles.check import check_bundle
-from runc_async._linux import files
+from runc_async._linux import files, scratch as scratch_directories
 from runc_async.bundle import Bundle
 from runc_async.errors import BundleNotFound, CleanupWarning, DecodeError, RootfsError
 from runc_async.rootfs import Rootfs, Tar
@@ -589,6 +589,86 @@ async def test_a_cancel_hides_no_warning(place: Path, monkeypatch: pytest.Monkey
         await asyncio.wait((task,))
     assert task.cancelled()
     await temporary.__aexit__(None, None, None)
+
+
+# in memory
+
+
+@pytest.fixture
+def memory(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the directory that stands for memory, while no other place is chosen for temporary files."""
+    for name in scratch_directories.CHOICES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(directory, "MEMORY", str(place / "memory"))
+    (place / "memory").mkdir()
+    return place / "memory"
+
+
+async def test_a_small_bundle_is_made_in_memory(place: Path, memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A temporary bundle with a shared root filesystem is made and removed in memory, without a thread or fsync(2)."""
+    monkeypatch.setattr("runc_async.bundle.begin", None)
+    monkeypatch.setattr(os, "fsync", None)
+    async with Bundle.temporary(rootfs=place / "base") as bundle:
+        assert bundle.path.parent == memory
+        assert (mode(bundle.path), mode(bundle.path / "config.json")) == (0o700, 0o600)
+        assert config(bundle.path)["root"]["path"] == str(place / "base")
+    assert list(memory.iterdir()) == []
+
+
+async def test_a_change_is_saved_in_memory(place: Path, memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A temporary bundle whose configuration has changed is saved without fsync(2)."""
+    monkeypatch.setattr(os, "fsync", None)
+    async with Bundle.temporary(rootfs=place / "base") as bundle:
+        assert bundle.path.parent == memory
+        bundle.spec.set_args("new")
+        async with bundle.saved():
+            assert config(bundle.path)["process"]["args"] == ["new"]
+
+
+@pytest.mark.parametrize("reason", ["is full", "isn't there", "is chosen otherwise", "would hold a root filesystem"])
+async def test_what_is_not_made_in_memory(
+    reason: str, place: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without room in memory, and with a root filesystem of its own, a bundle is made where Python makes files."""
+    rootfs: Rootfs = place / "base"
+    match reason:
+        case "is full":
+            monkeypatch.setattr(directory, "_ROOM", 1 << 62)
+        case "isn't there":
+            memory.rmdir()
+        case "is chosen otherwise":
+            monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
+        case _:
+            (place / "archive").write_bytes(archives.HONEST)
+            rootfs = Tar(place / "archive")
+    async with Bundle.temporary(rootfs=rootfs) as bundle:
+        assert bundle.path.parent == Path(tempfile.gettempdir())
+
+
+async def test_what_can_not_be_removed_from_memory_is_named(place: Path, memory: Path) -> None:
+    """There, too, it is a warning."""
+    temporary = Bundle.temporary(rootfs=place / "base")
+    bundle = await temporary.__aenter__()
+    assert bundle.path.parent == memory
+    bundle.path.rename(place / "elsewhere")
+    with pytest.warns(CleanupWarning, match=re.escape(f"bundle '{bundle.path}' is left behind: ")):
+        await temporary.__aexit__(None, None, None)
+
+
+async def test_what_fails_in_memory_leaves_nothing(place: Path, memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure in the last step removes the directory."""
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(directory, "write_private", fail)
+    with pytest.raises(OSError, match="no space left"):
+        async with Bundle.temporary(rootfs=place / "base"):
+            pass
+    assert list(memory.iterdir()) == []
+
+
+# proposals
 
 
 async def test_the_proposal_is_that_of_runc(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import archives
@@ -386,6 +387,26 @@ async def test_an_overlay_that_somebody_else_unmounted(place: Path) -> None:
 
 
 @pytest.mark.root
+async def test_writes_into_memory(place: Path) -> None:
+    """With `memory` writes go to a file system of that size, and nothing of it is left when the bundle is closed."""
+    before = snapshot(place)
+    overlay_in_memory = Overlay([place / "outside"], memory=1 << 20)
+    async with Bundle.temporary(rootfs=overlay_in_memory, directory=place) as bundle:
+        (bundle.rootfs / "fits").write_bytes(bytes(1 << 19))
+        with pytest.raises(OSError, match="No space left"):
+            (bundle.rootfs / "too_much").write_bytes(bytes(1 << 20))
+        assert (bundle.path / "overlay" / "upper" / "fits").exists()
+    assert snapshot(place) == before
+
+
+@pytest.mark.parametrize(("memory", "error"), [(0, ValueError), (-1, ValueError), (True, TypeError), ("1", TypeError)])
+def test_memory_is_a_number_of_bytes(memory: Any, error: type[Exception]) -> None:
+    """A size that can't be one is refused."""
+    with pytest.raises(error, match="memory must be"):
+        Overlay(["/rootfs"], memory=memory)
+
+
+@pytest.mark.root
 async def test_failures_after_the_mount_unmount(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure in the last step takes the overlay away again."""
     before = snapshot(place)
@@ -394,9 +415,10 @@ async def test_failures_after_the_mount_unmount(place: Path, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr("runc_async._bundles.directory.write_private", fail)
-    with pytest.raises(OSError, match="no space left"):
-        await Bundle.create(place / "bundle", rootfs=Overlay([place / "outside"]))
-    assert snapshot(place) == before
+    for memory in (None, 1 << 20):
+        with pytest.raises(OSError, match="no space left"):
+            await Bundle.create(place / "bundle", rootfs=Overlay([place / "outside"], memory=memory))
+        assert snapshot(place) == before
 
 
 @pytest.mark.root
@@ -417,6 +439,10 @@ async def test_mounts_that_fail(code: int, says: str, place: Path, monkeypatch: 
         return code
 
     monkeypatch.setattr(overlay, "call_libc", refuse)
+    for memory in (None, 1 << 20):
+        with pytest.raises(RootfsError, match=says):
+            await Bundle.create(place / "bundle", rootfs=Overlay([place / "outside"], memory=memory))
+        assert snapshot(place) == before
     with pytest.raises(RootfsError, match=says):
         await Bundle.create(place / "bundle", rootfs=Overlay([place / "outside"]))
     assert snapshot(place) == before
