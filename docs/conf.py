@@ -75,7 +75,7 @@ MODULES = [
 
 UNLISTED = {
     *("CheckpointOptions", "CreateOptions", "ExecOptions", "ProcessOptions", "RestoreOptions"),  # "those of `create`"
-    *("RunningProcess", "Workload"),  # of the seam, known by their protocol
+    *("RunningProcess", "StartedProcess", "ProcessIdentity"),  # of the seam, known by their protocol
 }
 """Names in annotations that have no entry of their own."""
 

@@ -20,12 +20,11 @@ except ImportError as _missing:
 
 from ._answers.log import parse_log
 from ._process.running import ProcessRunner
-from .runner import Completed, Invocation, Process, Runner
+from .runner import Completed, Invocation, Process, Runner, StartedProcess
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
-    from ._containers.workload import Workload
     from ._streams.pipes import PipeReader, PipeWriter
     from .console import Pty
 
@@ -170,7 +169,7 @@ class _TracedProcess:
         return self._process.pty
 
     @property
-    def workload(self) -> Workload | None:
+    def workload(self) -> StartedProcess | None:
         """The container's process."""
         return self._process.workload
 

@@ -11,7 +11,9 @@ from ._text import one_line
 from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
 if TYPE_CHECKING:
-    from ._containers.workload import Workload
+    import datetime as dt
+
+    from ._linux.procfs import ProcessIdentity
     from ._streams.pipes import PipeReader, PipeWriter
     from .console import Pty
 
@@ -235,6 +237,38 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     process: Fate | None = None
 
 
+class StartedProcess(Protocol):
+    """The container's process that runc has started: what the client needs of it."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 before it has started."""
+        ...
+
+    @property
+    def process(self) -> ProcessIdentity | None:
+        """The same with its start time, which is 0 if it was gone before a look; None before it has started."""
+        ...
+
+    @property
+    def exited_at(self) -> dt.datetime | None:
+        """When its end was seen; None before that."""
+        ...
+
+    def send_signal(self, signum: int) -> None:
+        """Send it a signal; nothing happens if it has ended, or hasn't started."""
+        ...
+
+    def take(self) -> tuple[int, int]:
+        """Give its pid and its pidfd away; the pidfd is the caller's from now on.
+
+        Raises:
+            ProcessLookupError: If it has ended, or runc has reported none.
+            OSError: If no descriptor was left.
+        """
+        ...
+
+
 class Process(Protocol):
     """A runc that is running, with the ends of its streams that are ours."""
 
@@ -264,7 +298,7 @@ class Process(Protocol):
         ...
 
     @property
-    def workload(self) -> Workload | None:
+    def workload(self) -> StartedProcess | None:
         """The container's process, if the invocation has a `PidFile`; None if the runner can't tell it."""
         ...
 

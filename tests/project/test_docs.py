@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 
 import browser as browsers
 import pytest
+from programs import load
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 from sphinx.util.inventory import InventoryFile
@@ -20,17 +20,7 @@ from sphinx.util.inventory import InventoryFile
 PROJECT = Path(__file__).parents[2]
 
 
-def load(tool: Path) -> ModuleType:
-    """Import a program of tools/."""
-    described = importlib.util.spec_from_file_location(f"{tool.stem}_tool", tool)
-    assert described
-    assert described.loader
-    module = importlib.util.module_from_spec(described)
-    described.loader.exec_module(module)
-    return module
-
-
-reference = load(PROJECT / "tools" / "reference.py")
+reference = load("reference")
 
 
 def build(directory: Path) -> Path:

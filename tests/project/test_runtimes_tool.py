@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -14,26 +13,15 @@ import tempfile
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
 
 import pytest
+from programs import load
 
 TOOL = Path(__file__).parents[2] / "tools" / "runtimes.py"
 NEEDED = ("apt-get", "apt-cache", "dpkg", "dpkg-deb", "gpg", "gpgv", "gpgconf")
 
 
-def load_tool() -> Any:
-    """Import the script, which is part of no package."""
-    described = importlib.util.spec_from_file_location("runtimes_tool", TOOL)
-    assert described is not None
-    assert described.loader is not None
-    module = importlib.util.module_from_spec(described)
-    sys.modules["runtimes_tool"] = module
-    described.loader.exec_module(module)
-    return module
-
-
-tool = load_tool()
+tool = load("runtimes")
 
 
 def has_tools() -> bool:

@@ -1,0 +1,53 @@
+"""The rooms of the package: the order of their imports, their picture, and the tests that mirror them."""
+
+from __future__ import annotations
+
+import graphlib
+from pathlib import Path
+
+from programs import load
+
+PROJECT = Path(__file__).parents[2]
+
+rooms = load("rooms")
+ORDER: list[str] = list(rooms.ROOMS)
+IMPORTS: dict[str, set[str]] = rooms.imports()
+
+
+def test_each_module_is_in_a_room() -> None:
+    """`ROOMS` has each folder and each module at the root of the package."""
+    missing = {module for module in IMPORTS if module.partition(".")[0] not in " ".join(rooms.ROOMS.values()).split()}
+    assert missing == set()
+
+
+def test_imports_go_downwards() -> None:
+    """A module imports its own room and rooms below it, in functions and for type checkers too."""
+    pairs = [(module, other) for module, used in IMPORTS.items() for other in used]
+    assert [pair for pair in pairs if ORDER.index(rooms.room_of(pair[0])) < ORDER.index(rooms.room_of(pair[1]))] == []
+
+
+def test_extras_are_imported_by_no_module() -> None:
+    """Each needs a library of its own, which a program without it doesn't have."""
+    assert {other for used in IMPORTS.values() for other in used if rooms.room_of(other) == "extras"} == set()
+
+
+def test_there_is_no_circle() -> None:
+    """No module imports itself by way of others."""
+    graphlib.TopologicalSorter(IMPORTS).prepare()  # raises CycleError, which shows the circle
+
+
+def test_the_picture_is_what_the_imports_are() -> None:
+    """docs/topics/rooms.svg is what `make docs` draws."""
+    assert (PROJECT / "docs" / "topics" / "rooms.svg").read_text() == rooms.picture()
+
+
+def test_unit_tests_mirror_the_rooms() -> None:
+    """tests/unit/<room>/test_<module>.py, or test_<module>_<behaviour>.py, has the tests of that module."""
+    unit = PROJECT / "tests" / "unit"
+    modules = [path.relative_to(rooms.PACKAGE) for path in rooms.modules().values()]
+    known = {path.with_name(path.stem.strip("_")) for path in modules}
+    tests = [path.relative_to(unit) for path in sorted(unit.rglob("test_*.py"))]
+    named = {test: test.with_name(test.stem.removeprefix("test_")) for test in tests}
+    assert [
+        test for test, name in named.items() if not any(str(f"{name}_").startswith(f"{module}_") for module in known)
+    ] == []
