@@ -27,8 +27,8 @@ from runc_async import subreaper
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 
-LAST_RESORT = 180.0
-"""Seconds after which a test's process is ended; three times the time limit of a test."""
+LAST_RESORT = 3
+"""How many times the time limit of a test its process may take before it is ended."""
 
 pytest_plugins = ["container_fixtures"]
 
@@ -88,13 +88,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     waits for it; then the process has to go, which xdist reports as the end of this test's worker.
     """
     item.stash[FOOTPRINT] = leaks.footprint()
-    last_resort = threading.Timer(LAST_RESORT, give_up, [item.nodeid])
+    last_resort = threading.Timer(LAST_RESORT * time_limit(item), give_up, [item.nodeid])
     last_resort.daemon = True
     last_resort.start()
     try:
         return (yield)
     finally:
         last_resort.cancel()
+
+
+def time_limit(item: pytest.Item) -> float:
+    """Return the seconds that a test may take."""
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0] if mark else item.config.getoption("timeout") or item.config.getini("timeout"))
 
 
 def give_up(test: str) -> None:
