@@ -10,8 +10,10 @@ from contextlib import AbstractAsyncContextManager
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Unpack
 
+import anyio
+
 from ._client.calls import GRACE
-from ._commands.options import DEFAULT, Timeout
+from ._commands.options import DEFAULT, Timeout, check_seconds
 from ._commands.words import signal_number
 from ._containers.first_process import Init
 from ._containers.ownership import retried
@@ -20,10 +22,18 @@ from ._files.root import Root
 from ._linux.pidfd import open_pidfd
 from ._linux.procfs import ProcessIdentity
 from ._shield import retried_once, shielded, start
-from ._streams.pump import discarding
+from ._streams.pump import discarding, reading_ahead
 from .containerprocess import ContainerProcess
-from .errors import CleanupWarning, ContainerNotRunning, RuncError, UnsupportedError
+from .errors import (
+    CleanupWarning,
+    ContainerNotFound,
+    ContainerNotPaused,
+    ContainerNotRunning,
+    RuncError,
+    UnsupportedError,
+)
 from .exitstatus import ExitStatus
+from .state import Status
 
 if TYPE_CHECKING:
     from ._client.commands import Commands
@@ -199,22 +209,78 @@ class Container(FileAccess):
             if init is not None:
                 await init.ended()
 
+    async def stop(self, *, grace: float = GRACE) -> ExitStatus:
+        """End its first process: SIGTERM, and SIGKILL `grace` seconds later; return how it ended.
+
+        SIGKILL comes at once where SIGTERM can't arrive: the process has no handler for it (pid_namespaces(7)), or the
+        container was created and not started. A paused container is resumed, so that its process gets the signal. One
+        that has ended is no error. The container isn't deleted.
+
+        Its streams can be read while it ends, and afterwards to their end: what no task reads meanwhile is kept in
+        memory, up to 16 MiB of each stream. A program that prints more waits for a reader, and gets SIGKILL.
+
+        Cancelled, or in a timeout of the caller's, it has sent what it has sent: a process that handles SIGTERM is
+        ending, and gets no SIGKILL. Stop it again, or leave the block of `Runc.open_container`.
+
+        Args:
+            grace: Seconds between SIGTERM and SIGKILL; zero: SIGKILL at once.
+
+        Returns:
+            The exit status, as far as `wait` can know it.
+
+        Raises:
+            ContainerNotFound: If there never was such a container, as far as this handle knows.
+            ValueError: If `grace` is negative or not finite.
+            CommandError: If runc fails in another way.
+        """
+        check_seconds("grace", grace)
+        if self._init is not None and self._init.exited:
+            return await self._init.wait()
+        with reading_ahead(self.stdout, self.stderr, self.pty):
+            state = await self.state()
+            async with self._first_process(state) as init:
+                return ExitStatus() if init is None else await self._stop(init, state.status, grace)
+
+    async def _stop(self, init: Init, status: Status, grace: float) -> ExitStatus:
+        """Do what `stop` does with a process that has just been there."""
+        sent = False
+        if grace > 0 and status != Status.CREATED and not await init.drops(SIGTERM):
+            await self._send(init, SIGTERM, thaw=status == Status.PAUSED)
+            sent = True
+            with anyio.move_on_after(grace):
+                return await init.wait()
+        if not init.exited:
+            init.before_kill()
+            await self._send(init, SIGKILL, thaw=status == Status.PAUSED and not sent)
+        return await init.wait()
+
+    async def _send(self, init: Init, signum: int, *, thaw: bool) -> None:
+        """Send a signal, and thaw a frozen process that would get it only then; one that has ended is no error."""
+        try:
+            await self.kill(signum)
+            if thaw:
+                with contextlib.suppress(ContainerNotPaused):  # the runtime does it itself for SIGKILL
+                    await self.resume()
+        except (ContainerNotRunning, ContainerNotFound):
+            if not init.exited:
+                raise
+
     @contextlib.asynccontextmanager
-    async def _first_process(self) -> AsyncGenerator[Init | None]:
+    async def _first_process(self, state: State | None = None) -> AsyncGenerator[Init | None]:
         """Give the first process, for the time of the block if this handle doesn't hold it; None if it has ended."""
         if self._init is not None:
             yield self._init
             return
-        init = await self._find_init()
+        init = await self._find_init(state)
         try:
             yield init
         finally:
             if init is not None:
                 init.close()
 
-    async def _find_init(self) -> Init | None:
+    async def _find_init(self, state: State | None = None) -> Init | None:
         """Open the first process of a container that somebody else has made; None if it has ended."""
-        process = ProcessIdentity.told((await self.state()).pid)
+        process = ProcessIdentity.told((state or await self.state()).pid)
         try:
             return None if process is None else Init(process.pid, open_pidfd(process))
         except ProcessLookupError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -15,7 +14,7 @@ from .._answers.outcome import check_finished, check_time, command_error, raise_
 from .._bundles.check import SavesItself, Source, check_bundle
 from .._commands import argv, words
 from .._commands.argv import Command
-from .._commands.options import DEFAULT, Timeout, check_timeout
+from .._commands.options import DEFAULT, Timeout, check_seconds, check_timeout
 from .._commands.words import StrPath
 from .._containers.ownership import note_start
 from .._linux.runtime_directory import check_runtime_directory
@@ -299,9 +298,8 @@ class Calls:
         """Put together the invocation of a command that runs a process, perhaps with a terminal of its own."""
         if data is not None and (detach or _has_stdin(io)):
             raise ValueError("input goes neither with detach nor with streams that have a stdin of their own")
-        for name, seconds in (("grace", grace), ("drain_timeout", drain_timeout)):
-            if not (seconds >= 0 and math.isfinite(seconds)):
-                raise ValueError(f"{name} must be a number of seconds, and not negative: {seconds!r}")
+        check_seconds("grace", grace)
+        check_seconds("drain_timeout", drain_timeout)
         return self.invocation(
             command,
             io or (NullIO() if detach else CapturedIO()),
@@ -332,4 +330,5 @@ def _has_stdin(io: StdIO | None) -> bool:
             return io.stdin is not None
         case PipedIO():
             return not isinstance(io.stdin, bool)
-    return False
+        case _:
+            return False

@@ -128,3 +128,14 @@ def check_timeout(timeout: float | None) -> float | None:
     if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
         raise ValueError(f"timeout must be a positive number of seconds, or None: {timeout!r}")
     return timeout
+
+
+def check_seconds(name: str, seconds: float) -> float:
+    """Return a number of seconds that may be zero.
+
+    Raises:
+        ValueError: If it is negative, or not finite.
+    """
+    if not (seconds >= 0 and math.isfinite(seconds)):
+        raise ValueError(f"{name} must be a number of seconds, and not negative: {seconds!r}")
+    return seconds

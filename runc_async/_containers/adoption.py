@@ -13,7 +13,7 @@ from .._linux.procfs import began_since, children, is_forsaken, name_of
 from .._linux.subreaper import adopt, adopt_stray, adopting, is_adopted
 from .._runtimes.known import DIALECTS, read_record
 
-_COPIES = tuple(dialect.copies for dialect in DIALECTS.values() if dialect.copies)
+COPIES = tuple(dialect.copies for dialect in DIALECTS.values() if dialect.copies)
 """How the names of the copies of runtimes begin that become a container's process: `runc:[2:INIT]`."""
 
 COPY_TIME = 10.0
@@ -65,7 +65,7 @@ def adopt_copies(since: float) -> None:
         return
     for pid in children(os.getpid()):
         with contextlib.suppress(OSError):  # there is no descriptor to look with
-            if name_of(pid).startswith(_COPIES) and began_since(pid, since) and not is_adopted(pid):
+            if name_of(pid).startswith(COPIES) and began_since(pid, since) and not is_adopted(pid):
                 adopt_stray(pid, looking_again(since))
 
 

@@ -14,13 +14,20 @@ import anyio
 from .._linux.cgroup import memory_cgroup, read_oom_kills
 from .._linux.exits import REAP_TIMEOUT, wait_exited, wait_pidfd, watching
 from .._linux.pidfd import HeldPidfd, has_exited, open_pidfd
-from .._linux.procfs import ProcessIdentity, SignalView, descendants
+from .._linux.procfs import ProcessIdentity, SignalView, descendants, name_of
 from .._linux.subreaper import adopt, claimed
 from ..exitstatus import ExitStatus
+from .adoption import COPIES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+
+EXEC_TIME = 2.0
+"""Seconds, at most, for a copy of runc to become the container's program after `start`: a millisecond if it can run."""
+
+LOOK_TIME = 0.002
+"""Seconds between two looks at that."""
 
 KILL_WAIT = 2.0
 """Seconds for a container's process to end after SIGKILL; one that is frozen ends when runc has thawed it."""
@@ -98,15 +105,22 @@ class Init:
     async def end(self, grace: float) -> None:
         """End it: SIGTERM, `grace` seconds, SIGKILL; at once SIGKILL if the kernel would drop the other."""
         for signum, seconds in ((signals.SIGTERM, grace), (signals.SIGKILL, KILL_WAIT)):
-            if seconds > 0 and not self.exited and not (signum == signals.SIGTERM and self._is_deaf()):
+            if seconds > 0 and not (signum == signals.SIGTERM and await self.drops(signum)) and not self.exited:
                 self.send_signal(signum)
                 with anyio.move_on_after(seconds):
                     await self.wait(reap_timeout=0)
 
-    def _is_deaf(self) -> bool:
-        """Tell whether SIGTERM never arrives."""
+    async def drops(self, signum: int) -> bool:
+        """Tell whether a signal, other than SIGKILL, never arrives: see `SignalView.drops`.
+
+        `start` returns before the runtime's own process has become the container's program. That one catches each
+        signal and does nothing, so it is given the time to be replaced.
+        """
+        with anyio.move_on_after(EXEC_TIME):
+            while name_of(self.pid).startswith(COPIES) and not self.exited:  # noqa: ASYNC110 - no event reports it
+                await anyio.sleep(LOOK_TIME)
         try:
-            return SignalView.of(self.pid).drops(signals.SIGTERM)
+            return SignalView.of(self.pid).drops(signum)
         except OSError:
             return False
 

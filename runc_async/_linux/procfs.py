@@ -59,10 +59,13 @@ class SignalView(NamedTuple):
     Attributes:
         namespace_init: Whether it is the first process of a pid namespace below this one.
         regarded: Bits, from 1 for signal 1, of the signals that the process catches, ignores, or blocks.
+        fetching: Whether it waits in sigtimedwait(2), as an init often does: until the call returns, the kernel shows
+            the signals that it blocks as not blocked.
     """
 
     namespace_init: bool
     regarded: int
+    fetching: bool = False
 
     @classmethod
     def of(cls, pid: int) -> SignalView:
@@ -78,14 +81,22 @@ class SignalView(NamedTuple):
             raise ProcessLookupError(f"process {pid} is gone") from None
         numbers = fields.get(b"NSpid", b"").split()  # in our own pid namespace first
         blocked, ignored, caught = (int(fields[name], 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt"))
-        return cls(len(numbers) > 1 and numbers[-1] == b"1", blocked | ignored | caught)
+        namespace_init = len(numbers) > 1 and numbers[-1] == b"1"
+        return cls(namespace_init, blocked | ignored | caught, namespace_init and _fetches_signals(pid))
 
     def drops(self, signum: int) -> bool:
         """Return whether the kernel drops this signal, other than SIGKILL and SIGSTOP: pid_namespaces(7).
 
         The first process of a pid namespace gets only signals that it has a handler for.
         """
-        return self.namespace_init and not self.regarded >> (signum - 1) & 1
+        return self.namespace_init and not self.fetching and not self.regarded >> (signum - 1) & 1
+
+
+def _fetches_signals(pid: int) -> bool:
+    """Return whether a process waits in sigtimedwait(2): proc_pid_wchan(5); False if that can't be seen."""
+    with contextlib.suppress(OSError), open(f"{PROC}/{pid}/wchan", "rb", buffering=0) as file:
+        return b"sigtimedwait" in file.read()
+    return False
 
 
 def descends_from(pid: int, ancestor: int) -> bool | None:

@@ -176,6 +176,15 @@ class ReadingMixin(Descriptor):
         for wait in self._waits:
             _wake(wait)
 
+    def keep(self, data: bytes) -> None:
+        """Take in what was read from the descriptor by other means, while no task was waiting for it."""
+        self._ahead += data
+
+    @property
+    def kept(self) -> int:
+        """How many bytes were read from the descriptor that no task has received yet."""
+        return len(self._ahead)
+
     async def receive(self, max_bytes: int = LARGE_CHUNK) -> bytes:
         """Receive at least one byte and at most `max_bytes`; wait if there is nothing to read.
 

@@ -120,6 +120,10 @@ READER_TIME = 0.05
 """Seconds without a read after which a stream that has something to read counts as one that no task reads."""
 
 
+READ_AHEAD = 16 << 20
+"""Bytes of a stream, at most, that are kept in memory until a task reads them: 16 MiB."""
+
+
 class Discard:
     """Reads a stream that no task reads, and throws it away, so that its writer isn't blocked by a full pipe.
 
@@ -150,7 +154,7 @@ class Discard:
             self._reads = self._stream.reads
             self._loop.remove_reader(self._fd)
             self._timer = self._loop.call_later(READER_TIME, self._look_again)
-        elif not self._throw_away():
+        elif not self._take():
             self.close()
 
     def _look_again(self) -> None:
@@ -158,14 +162,18 @@ class Discard:
         self._unread = self._stream.reads == self._reads
         self._loop.add_reader(self._fd, self._look)
 
-    def _throw_away(self) -> bool:
+    def _take(self) -> bool:
         """Read once; return whether there can be more."""
+        return self._read() != b""
+
+    def _read(self) -> bytes | None:
+        """Return what is there; None if there is nothing yet, and no bytes at the end."""
         try:
-            return bool(os.read(self._fd, CHUNK))
+            return os.read(self._fd, CHUNK)
         except BlockingIOError:
-            return True
+            return None
         except OSError:  # EIO: the last holder of a terminal is gone
-            return False
+            return b""
 
     def close(self) -> None:
         """Stop. Idempotent."""
@@ -177,15 +185,32 @@ class Discard:
             self._fd = -1
 
 
+class ReadAhead(Discard):
+    """Reads a stream that no task reads, and keeps it there for the task that comes later, up to `READ_AHEAD` bytes."""
+
+    __slots__ = ()
+
+    def _take(self) -> bool:
+        """Read once; return whether more can be kept."""
+        data = self._read()
+        self._stream.keep(data or b"")
+        return data != b"" and self._stream.kept < READ_AHEAD
+
+
 @contextlib.contextmanager
-def discarding(*streams: ReadingMixin | None) -> Generator[None]:
+def discarding(*streams: ReadingMixin | None, way: type[Discard] = Discard) -> Generator[None]:
     """Throw away during the block what no task reads from some streams, as far as there are descriptors for that."""
     with contextlib.ExitStack() as stack:
         for stream in streams:
             if stream is not None and not stream.closed:
                 with contextlib.suppress(OSError):
-                    stack.callback(Discard(stream).close)
+                    stack.callback(way(stream).close)
         yield
+
+
+def reading_ahead(*streams: ReadingMixin | None) -> contextlib.AbstractContextManager[None]:
+    """Keep in memory during the block what no task reads from some streams, likewise."""
+    return discarding(*streams, way=ReadAhead)
 
 
 class Feed:

@@ -415,6 +415,21 @@ async def change_by_the_handle(stage: Stage) -> None:
     await container.aclose()
 
 
+async def stop(stage: Stage) -> None:
+    """Stop a container, in another one's hands and in our own."""
+    await stage.client.container(stage.name).stop(grace=0.05)
+
+
+async def stop_with_streams(stage: Stage) -> None:
+    """Stop a container, and read what it has printed."""
+    async with stage.client.open_container(stage.name, stage.short, io=PipedIO(), grace=0) as container:
+        assert container.stdin is not None
+        assert container.stdout is not None
+        await container.stdin.send(b"hello\n")
+        await container.stop(grace=0.05)
+        assert b"".join([chunk async for chunk in container.stdout]) in {b"hello\n", b""}
+
+
 # pools
 
 
@@ -660,6 +675,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("changing by a handle", change_by_the_handle, status="created", fresh=True),
     Operation("pool", pool, status="none", weight=2),
     Operation("pool of paused ones", pool_of_paused, status="none"),
+    Operation("stop", stop, fresh=True),
+    _makes("stop with streams", stop_with_streams),
     Operation("checkpoint", checkpoint, needs="criu", weight=0.5),
     Operation("checkpoint by a handle", checkpoint_by_the_handle, needs="criu", weight=0.5),
     _makes("restore", restore, before=have_images, needs="criu", weight=0.5),

@@ -114,6 +114,9 @@ case $command in
             fi
             rm -r "$box"
         fi ;;
+    kill)
+        read_pid
+        kill -$1 $pid 2>&- || : ;;
     state)
         read_pid
         printf '{"ociVersion":"1.0.2","id":"%%s","pid":%%s,"status":"running","bundle":"/b"}' "$id" $pid ;;

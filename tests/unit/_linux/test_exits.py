@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -632,6 +633,24 @@ def test_the_first_process_of_a_namespace() -> None:
     assert view.drops(signal.SIGTERM)
     assert not view.drops(signal.SIGUSR1)
     assert not drops_sigterm(process.pid)
+
+
+@pytest.mark.root
+def test_a_first_process_that_fetches_signals() -> None:
+    """One in sigtimedwait(2) shows no signal as blocked, and gets them all the same."""
+    script = "import signal; signal.pthread_sigmask(2, [15]); print(flush=True); signal.sigtimedwait([15], 600)"
+    with subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-ISc", script],  # noqa: S607
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (pid,) = children(process.pid)
+        while not (view := SignalView.of(pid)).fetching:  # it is about to be
+            time.sleep(0.001)
+        assert not view.regarded >> (signal.SIGTERM - 1) & 1
+        assert not view.drops(signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)
 
 
 def test_a_process_that_is_gone_stands_nowhere() -> None:

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from children import is_open
+from waiting import until
 
-from runc_async._streams.pump import CHUNK, Drain, Feed
+from runc_async._streams import pump
+from runc_async._streams.pipes import PipeReader
+from runc_async._streams.pump import CHUNK, Drain, Feed, reading_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,3 +200,41 @@ async def test_a_descriptor_that_cannot_be_watched(
         make(write)
     assert not is_open(write)
     os.close(read)
+
+
+async def test_reading_ahead() -> None:
+    """What no task reads is kept in the stream, in order, and a task that comes later gets all of it."""
+    read, write = pipe(blocking_write=False)
+    async with PipeReader(read) as stream:
+        data = b"".join(b"%07d\n" % number for number in range(1 << 15))
+        with reading_ahead(stream, None):
+            Feed(write, data)
+            await until(lambda: stream.kept == len(data))
+            assert (await stream.receive(8), await anext(stream.lines())) == (b"0000000\n", "0000001")
+        assert b"".join([chunk async for chunk in stream]) == data[16:]
+
+
+async def test_reading_ahead_of_more_than_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit the writer waits, and loses nothing."""
+    monkeypatch.setattr(pump, "READ_AHEAD", 1 << 16)
+    read, write = pipe(blocking_write=False)
+    async with PipeReader(read) as stream:
+        data = bytes(1 << 20)
+        with reading_ahead(stream):
+            Feed(write, data)
+            await until(lambda: stream.kept >= 1 << 16)
+            assert len(b"".join([chunk async for chunk in stream])) == len(data)
+            assert stream.kept == 0
+
+
+async def test_reading_ahead_beside_a_reader() -> None:
+    """A task that waits for the stream gets what comes, and nothing is kept back."""
+    read, write = pipe()
+    async with PipeReader(read) as stream:
+        with reading_ahead(stream):
+            for number in range(4):
+                receiving = asyncio.create_task(stream.receive())
+                await asyncio.sleep(0.03)
+                os.write(write, b"%d" % number)
+                assert await receiving == b"%d" % number
+        os.close(write)
