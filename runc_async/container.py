@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from .stdio import StdIO
     from .top import Top
 
-DELETE_TIMEOUT = 30.0
-"""Seconds for the deletion at the end; runc itself may need ten."""
+DELETE_TIMEOUT = 20.0
+"""Seconds for the deletion at the end, of which runc itself may need ten; it has ten more before it is ended."""
 
 
 class Container(FileAccess):

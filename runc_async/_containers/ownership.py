@@ -123,6 +123,9 @@ class Attempt:
         It can't where the runtime process was ended by others, such as a signal to the whole process group, before it
         reported a process.
         """
+        if not process.start_time:
+            # The record has no start time, and the process has ended: its number is all that is known.
+            return process.pid in {own.pid for own in self.processes}
         if not self.processes.isdisjoint({process, ProcessIdentity(process.pid, 0)}):
             return process.start_time >= self._since
         if process.start_time < self._since:

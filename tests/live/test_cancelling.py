@@ -300,3 +300,16 @@ async def test_exec_cancelled_at_any_moment(client: Runc, make_container: MakeCo
         await client.exec(name, ["sleep", "60"])
     assert scope.cancelled_caught
     assert await client.ps(name) == [pid]
+
+
+@pytest.mark.parametrize("grace", [0.0, 0.2])
+async def test_an_exec_that_has_started_others(client: Runc, make_container: MakeContainer, grace: float) -> None:
+    """A process that has to be killed goes with all that it has started, try after try; the container stays."""
+    name = await make_container()
+    script = "trap '' TERM; for n in 1 2 3 4; do setsid sh -c 'sleep 4321 & sleep 4321' & done; sleep 4321; true"
+    for _ in range(4):
+        with pytest.raises(RuncTimeout):
+            await client.exec(name, ["sh", "-c", script], timeout=0.4, grace=grace)
+        async with asyncio.timeout(20):
+            while len(await client.ps(name)) > 1:  # noqa: ASYNC110 - the kernel takes a moment
+                await asyncio.sleep(0.02)

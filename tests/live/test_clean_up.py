@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 import containers
@@ -14,15 +15,19 @@ import leaks
 import msgspec
 import pytest
 
-from runc_async._client import lifecycle
+from runc_async import client as client_module, container as container_module
+from runc_async._client import calls, checkpoints, lifecycle, undo
 from runc_async._client.calls import LET_FINISH
+from runc_async._containers import leftovers
+from runc_async._containers.leftovers import _places
 from runc_async.client import Runc
-from runc_async.errors import RuncTimeout
+from runc_async.errors import CleanupWarning, RuncTimeout
 from runc_async.state import Status
 from runc_async.stdio import PipedIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from containers import MakeBundle
@@ -113,27 +118,105 @@ exec {runtime.command} "$@"
     assert leaks.left_on_host(name) == []
 
 
-async def test_a_hook_that_hangs(
+async def start(client: Runc, name: str, bundle: Path) -> None:
+    """Create a container, and start it, with a time limit: runc 1.1 runs the hook for it when it creates."""
+    await client.create(name, bundle, timeout=2)
+    await client.start(name, timeout=1)
+
+
+async def delete(client: Runc, name: str, bundle: Path) -> None:
+    """Create a container, and delete it with a time limit."""
+    await client.create(name, bundle)
+    await client.delete(name, force=True, timeout=1)
+
+
+async def open_in_time(client: Runc, name: str, bundle: Path) -> None:
+    """Open a container with a time limit."""
+    async with client.open_container(name, bundle, timeout=2):
+        pass
+
+
+async def leave_a_block(client: Runc, name: str, bundle: Path) -> None:
+    """Open a container, and leave the block."""
+    async with client.open_container(name, bundle, grace=0):
+        pass
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runtimes that change something have less time to finish."""
+    quick = msgspec.structs.replace(LET_FINISH, patience=0.1, grace=0.5)
+    for module in (calls, checkpoints, client_module, lifecycle, undo):
+        monkeypatch.setattr(module, "LET_FINISH", quick, raising=False)
+    monkeypatch.setattr(container_module, "DELETE_TIMEOUT", 2.0)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("kind", "call", "expected"),
+    [
+        ("prestart", lambda client, *what: client.create(*what, timeout=2), pytest.raises(RuncTimeout)),
+        ("prestart", open_in_time, pytest.raises(RuncTimeout)),
+        ("prestart", lambda client, *what: client.run(*what, timeout=2, grace=0.2), pytest.raises(RuncTimeout)),
+        ("poststart", start, pytest.raises(RuncTimeout)),
+        ("poststart", open_in_time, pytest.raises(RuncTimeout)),
+        ("poststop", delete, pytest.raises(RuncTimeout)),
+        ("poststop", leave_a_block, pytest.warns(CleanupWarning, match="may be left behind")),
+    ],
+    ids=["create", "open", "run", "start", "open and start", "delete", "leave a block"],
+)
+async def test_a_hook_that_hangs(  # noqa: PLR0917  (each is a fixture)
     client: Runc,
     make_bundle: MakeBundle,
     container_id: Callable[[], str],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    call: Callable[[Runc, str, Path], Awaitable[object]],
+    expected: AbstractContextManager[object],
 ) -> None:
-    """A hook that hangs, and what it has started, ends with a `create` that runs out of time."""
-    quick = msgspec.structs.replace(LET_FINISH, patience=0.1, grace=0.5)
-    monkeypatch.setattr(lifecycle, "LET_FINISH", quick)
+    """A hook that hangs, and what it has started, ends with the call that runs out of time."""
     started = tmp_path / "started"
-    script = f"sleep 60 & echo $$ $! >{started}; wait"
-    hooks = {"prestart": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    script = f"sleep 60 & echo $$ $! >>{started}; wait"
+    hooks = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
     name = container_id()
-    with pytest.raises(RuncTimeout):
-        await client.create(name, make_bundle(["sleep", "60"], hooks=hooks), timeout=2)
+    with expected:
+        await call(client, name, make_bundle(["sleep", "60"], hooks=hooks))
     async with asyncio.timeout(20):
         for pid in map(int, started.read_text().split()):
             await containers.ended(pid)
+    if call is start:  # where it hung, the container is there still
+        await client.delete(name, force=True)
     assert await client.list() == []
     assert leaks.left_on_host(name) == []
+
+
+async def test_a_cgroup_of_another_root(  # noqa: PLR0917  (each is a fixture)
+    client: Runc,
+    runtime: Runtime,
+    make_bundle: MakeBundle,
+    container_id: Callable[[], str],
+    tmp_path: Path,
+    impatient: None,
+) -> None:
+    """A container of the same id under another root directory has the same cgroups: they are not named as left."""
+    del impatient
+    name = container_id()
+    hangs = tmp_path / "hangs"
+    hangs.write_text(f"""#!/bin/sh
+for word; do [ "$word" = create ] && exec sleep 60; done
+exec {runtime.command} "$@"
+""")
+    hangs.chmod(0o755)
+    bundle = make_bundle(["sleep", "60"])
+    async with client.open_container(name, bundle, grace=0) as container:
+        places = [path for path in _places(name, leftovers._CGROUPS, leftovers._OWN) if path.exists()]
+        assert places
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(RuncTimeout):
+                await Runc(str(hangs), root=tmp_path / "root").create(name, bundle, timeout=1)
+        assert (await container.state()).status == Status.RUNNING
+        assert [path for path in places if path.exists()] == places
 
 
 async def test_output_while_a_block_is_left(

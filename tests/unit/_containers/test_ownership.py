@@ -57,6 +57,15 @@ def test_owner(
     assert attempt.owns(ProcessIdentity(7, 1)) is False
 
 
+@pytest.mark.parametrize("noted", [0, LATE], ids=["number only", "with start time"])
+def test_owner_of_an_ended_process(noted: int) -> None:
+    """Of a process that has ended, and has no start time in the record, the number is compared."""
+    attempt = Attempt("/run/runc", "web")
+    attempt.ended(CREATE, Completed(pid=1, returncode=-9), [ProcessIdentity(7, noted)], seen=True)
+    assert attempt.owns(ProcessIdentity(7, 0)) is True
+    assert attempt.owns(ProcessIdentity(8, 0)) is False
+
+
 @pytest.mark.parametrize("name", ["state.json", "status"])
 def test_recorded_process(tmp_path: Path, name: str) -> None:
     """The runtime's record keeps the first process and its start time; a record that is not finished has none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,8 +13,9 @@ import leaks
 import pytest
 from children import alive, each_loop, gone, post, run_in, shell
 
+from runc_async._containers.workload import Workload
 from runc_async._process.running import ProcessRunner
-from runc_async.runner import Invocation, StopPolicy
+from runc_async.runner import Invocation, PidFile, StopPolicy
 from runc_async.stdio import CapturedIO, NullIO, PipedIO
 
 if TYPE_CHECKING:
@@ -364,3 +366,37 @@ async def test_what_runc_has_started_to_help_it(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert not alive(pid)
+
+
+TREE = """
+trap '' TERM
+sh -c "trap '' TERM; setsid sleep 1000 & echo \\$! >$2; wait" &
+echo $! >$1.new
+mv $1.new $1
+wait
+"""
+"""Starts a process that has started another one, in a session of its own, and waits for it."""
+
+
+async def test_a_tree_is_listed_before_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process has started is killed with it, although it has another parent when the process is dead."""
+    send_signal = Workload.send_signal
+
+    def kill_at_once(workload: Workload, signum: int) -> None:
+        """Send the signal, and let the kernel do all of it before the next step."""
+        pidfd = os.pidfd_open(workload.pid)
+        try:
+            send_signal(workload, signum)
+            assert select.select([pidfd], [], [], 20)[0]
+        finally:
+            os.close(pidfd)
+
+    monkeypatch.setattr(Workload, "send_signal", kill_at_once)
+    with post(tmp_path) as said:
+        argv = ("/bin/sh", "-c", TREE, "sh", PidFile(), said.path)
+        process = await opened(Invocation(command="run", argv=argv, streams=NullIO(), stop=WORKLOAD))
+        assert await process.started() is None
+        started = int(await said.word())
+        await process.aclose()
+    async with asyncio.timeout(20):
+        await gone(started)
