@@ -7,11 +7,15 @@ PYTEST := $(BIN)/python -m pytest -n 2
 # As root on Linux every test can run: one that can't is a failure, not a skip.
 REQUIRE := $(shell [ "$$(id -u)" = 0 ] && echo --require-runc)
 
+# Files or folders of tests for `make test` and `make proof`; all of them if none is named.
+TESTS ?=
+
 # What `make live` runs on: the host's own runc, and what `make runtimes` has brought.
 RUNTIMES ?= runc $(wildcard $(CURDIR)/runtimes/runc-*/runc $(CURDIR)/runtimes/crun-*/crun)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types unit live cgroup2 runtimes docs bench bench-peers bench-quick soak sweep fuzz clean host test-host
+.PHONY: help demo test proof style types mypy pyright unit live cgroup2 lowest wheel debian runtimes docs bench bench-peers bench-quick \
+	soak sweep fuzz clean host test-host
 
 help: ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,22 +39,42 @@ demo: $(VENV)/.ready host ## run a first container: create, start, exec, look, k
 	@$(BIN)/python -m runc_async
 	@$(BIN)/python examples/quickstart.py
 
-test: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## all checks: style, types, every test, coverage
-	@$(MAKE) --no-print-directory style types
+test: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## all checks in some minutes: style, types, tests, a sample of each proof
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target style types
 	-@$(if $(REQUIRE),$(BIN)/python tools/runtimes.py)
-	$(PYTEST) --cov $(REQUIRE)
+	$(PYTEST) $(REQUIRE) $(TESTS)
+
+proof: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## every test with all that the proofs have, a table of it, coverage: half an hour
+	-@$(if $(REQUIRE),$(BIN)/python tools/runtimes.py)
+	$(PYTEST) --proof $(if $(TESTS),,--cov) $(REQUIRE) $(TESTS)
 
 style: $(VENV)/.ready-dev ## lint and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.ready-dev ## mypy, pyright, and how complete the public types are
+types: mypy pyright ## mypy, pyright, and how complete the public types are
+
+mypy: $(VENV)/.ready-dev
 	$(BIN)/mypy
+
+pyright: $(VENV)/.ready-dev
 	$(BIN)/pyright
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes runc_async --ignoreexternal
 
 unit: $(VENV)/.ready-dev ## the tests that need no runtime
 	$(PYTEST) -m "not runc"
+
+wheel: $(VENV)/.ready-dev ## the unit tests with the wheel that a release would have, installed as a user does
+	@tools/test-wheel.sh
+
+lowest: $(VENV)/.ready-dev ## the same with the lowest versions of other libraries that pyproject.toml admits
+	@tools/test-wheel.sh lowest
+
+# The suites whose Python is another one: trixie has 3.13, forky 3.14.
+SUITE ?= trixie
+
+debian: ## the demo, the unit tests and some live ones in a bare Debian: SUITE=trixie or forky
+	@tools/debian.sh $(SUITE)
 
 runtimes: $(VENV)/.ready-dev ## bring newer runtimes and criu into runtimes/, from Debian's archive
 	@$(BIN)/python tools/runtimes.py
@@ -95,7 +119,7 @@ soak: $(VENV)/.ready-bench host ## ten minutes of random operations on real cont
 
 sweep: $(VENV)/.ready-dev test-host ## every call cut short at every step, in every way, and every death of a runtime: half an hour
 	-@$(BIN)/python tools/runtimes.py
-	SWEEP_ALL=1 $(PYTEST) --require-runc --timeout 1200 \
+	SWEEP_ALL=1 $(PYTEST) --proof --require-runc --timeout 1200 \
 		tests/proof/test_cancel_sweep.py tests/proof/test_live_cancel_sweep.py tests/proof/test_misbehaving.py
 
 $(VENV)/.ready-fuzz: pyproject.toml tools/setup-venv.sh tools/setup-common.sh

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import criu
+import hypothesis
 import inotify
 import leaks
 import proof
@@ -49,6 +50,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a runtime that the live tests drive instead of the host's runc; can be given several times",
     )
     parser.addoption(
+        "--proof",
+        action="store_true",
+        help="try all that the proofs have, instead of a small sample: see tests/proof/proof.py",
+    )
+    parser.addoption(
         "--no-inotify",
         action="store_true",
         help="let inotify_init1(2) fail in the tests' process, as if this user's instances were used up",
@@ -56,7 +62,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the mark that has arguments; ignore no signal, though `nohup` or a job in the background may do so."""
+    """Set how much is tried; register marks; ignore no signal, though `nohup` or a job in the background may do so."""
+    proof.WHOLE = config.getoption("--proof")
+    # Any generated example may be slow where the machine is busy.
+    hypothesis.settings.register_profile("project", deadline=None, max_examples=proof.amount(100, 25))
+    hypothesis.settings.load_profile("project")
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -65,6 +75,15 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "needs(feature): skipped where the runtime has no such command or option, or the host no such controller",
     )
+    config.addinivalue_line("markers", "proof(every): without --proof only every n-th of its parameter sets is run")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what isn't in the sample of a proof, unless `--proof` is given or the test is named in full."""
+    left = {item for item in proof.left_out(items) if item.nodeid not in config.args}
+    if left:
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]
 
 
 def pytest_asyncio_loop_factories(

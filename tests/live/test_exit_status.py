@@ -218,6 +218,7 @@ def adopting(request: pytest.FixtureRequest) -> Generator[bool]:
         yield request.param == "subreaper"
 
 
+@pytest.mark.proof(every=3)
 @pytest.mark.parametrize("way", ["opened", "detached", "foreground", "exec", "another-process"])
 async def test_every_ending(
     *,

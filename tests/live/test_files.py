@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import archives
+import proof
 import pytest
 from containers import heard
 from tampering import PATHS, SCRIPT
@@ -40,7 +41,7 @@ WRITABLE = {"root": {"readonly": False}}
 SIZE = int(os.environ.get("RUNC_ASYNC_FILE_SIZE", str(32 << 20)))
 """Bytes of the large file; there and back with a gibibyte takes a minute."""
 SMALL_FILES = int(os.environ.get("RUNC_ASYNC_SMALL_FILES", "300"))
-ATTEMPTS = int(os.environ.get("RUNC_ASYNC_ATTEMPTS", "300"))
+ATTEMPTS = int(os.environ.get("RUNC_ASYNC_ATTEMPTS", proof.amount(300, 60)))
 FLAT = 24 << 20
 """Bytes by which the memory may grow, however large a file is: some pieces of a mebibyte, and the modules."""
 

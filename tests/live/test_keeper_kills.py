@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import keepers
 import kept_service
 import msgspec
+import proof
 import pytest
 
 from runc_async import Keeper, PipedIO, PtyIO, Runc
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.runc
 
-KILLS = int(os.environ.get("KEEPER_KILLS", "24"))
+KILLS = int(os.environ.get("KEEPER_KILLS", proof.amount(24, 4)))
 """How often a service is killed, of each kind of streams; 200 for the whole proof."""
 
-EACH = 12
+EACH = min(12, KILLS)
 """How often one container's service is killed."""
 
 LINES = 60_000

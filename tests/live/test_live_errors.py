@@ -105,6 +105,7 @@ NOT_IN_CRUN = {
 """Cases that crun takes, or fails at in a way of its own."""
 
 
+@pytest.mark.proof(every=3)
 @pytest.mark.parametrize("case", BAD_CONFIGURATIONS)
 @pytest.mark.parametrize("command", ["create", "run"])
 async def test_a_bundle_that_cannot_run(

@@ -320,6 +320,7 @@ async def entered(client: Runc, name: str, bundle: Path, **options: Any) -> None
         await asyncio.sleep(600)
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.any_loop
 @pytest.mark.parametrize("how", INTERRUPTIONS)
 @pytest.mark.parametrize("stage", ["create", "start"])
@@ -362,6 +363,7 @@ async def test_cut_short_in_the_block(
     os.close(int(said[1]))
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.needs("cgroup removal")
 @pytest.mark.parametrize("seconds", MOMENTS)
 @pytest.mark.parametrize("io", [NullIO(), PtyIO()], ids=["null", "pty"])

@@ -183,6 +183,7 @@ async def entered(client: Runc, name: str, args: list[str], **options: Any) -> N
         await asyncio.sleep(600)
 
 
+@pytest.mark.proof(every=3)
 @pytest.mark.any_loop
 @pytest.mark.parametrize("how", INTERRUPTIONS)
 async def test_cut_short_in_the_block(client: Runc, make_container: MakeContainer, how: str) -> None:
@@ -203,6 +204,7 @@ async def test_cut_short_in_the_block(client: Runc, make_container: MakeContaine
     await only_the_first(client, name)
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.parametrize("seconds", MOMENTS)
 @pytest.mark.parametrize("io", [NullIO(), PtyIO()], ids=["null", "pty"])
 async def test_cut_short_at_any_moment(client: Runc, make_container: MakeContainer, io: StdIO, seconds: float) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import proof
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from runtime import has_controller, is_cgroup2
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.runc
 
 GENERATED = settings(
-    max_examples=25,
-    deadline=None,
+    max_examples=proof.amount(25, 5),
     database=None,
     phases=[Phase.generate],  # a smaller example isn't worth the minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -95,6 +95,7 @@ OUTCOMES_IN_CRUN: dict[Status, dict[str, Outcome]] = {
 }
 
 
+@pytest.mark.proof(every=3)
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("status", OUTCOMES)
 async def test_a_command_in_a_status(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import leaks
 import msgspec
+import proof
 import pytest
 from churn import EXIT_CODE, Account, Bundles, Churn
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.runc, pytest.mark.root]
 
-COUNT = int(os.environ.get("WATCH_CONTAINERS", "12"))
+COUNT = int(os.environ.get("WATCH_CONTAINERS", proof.amount(12, 4)))
 """How many ids each run of the churn has, with two lives each."""
 
 

@@ -1,4 +1,9 @@
-"""The table at the end of a run: what the proofs have tried, and how many of them found something."""
+"""How much the proofs try, and the table at the end of a run: how many things, and how many of them found something.
+
+A run tries a small sample of each proof, the same one each time; with `--proof` it tries all. A test is sampled in one
+of three ways: `@pytest.mark.proof(every=5)` runs every fifth of its parameter sets, `amount` gives how often it tries
+something, and `chosen` leaves out things that one test tries.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,56 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TypeVar
 
     import pytest
+
+    T = TypeVar("T")
+
+WHOLE: bool = False
+"""Whether everything is tried; `--proof` sets it before the tests are collected."""
+
+UVLOOP = 4
+"""Of how many tests on uvloop one is in the sample; all are run on asyncio's own loop."""
 
 PROPERTY = "tried"
 
 Tried: TypeAlias = "Callable[[str, int], None]"
 """Says in a test what it has tried, and how many of it: `tried("cancellation points, live", 120)`."""
+
+
+def amount(whole: int, sample: int) -> int:
+    """Return how often something is tried: the one number with `--proof`, the other without."""
+    return whole if WHOLE else sample
+
+
+def chosen(things: Sequence[T], number: int) -> list[T]:
+    """Return all of these with `--proof`, and without it `number` of them, evenly spaced, with the first one."""
+    if WHOLE or number >= len(things):
+        return list(things)
+    return [things[place * len(things) // number] for place in range(number)]
+
+
+def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests that a sample leaves out.
+
+    Of each function with the mark `proof` it has every n-th parameter set, and of the tests that run on both kinds of
+    event loop every `UVLOOP`-th on uvloop.
+    """
+    seen: dict[str, int] = defaultdict(int)
+    left: list[pytest.Item] = []
+    for item in items if not WHOLE else ():
+        function, _, parameters = item.nodeid.partition("[")
+        if mark := item.get_closest_marker("proof"):
+            group, every = function, cast("int", mark.kwargs["every"])
+        elif parameters.startswith("uvloop"):
+            group, every = "uvloop", UVLOOP
+        else:
+            continue
+        if seen[group] % every:
+            left.append(item)
+        seen[group] += 1
+    return left
 
 
 class Row:

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import anyio
 import leaks
+import proof
 
 T = TypeVar("T")
 
@@ -47,6 +48,9 @@ PATIENCE = 3.0
 
 SHORT = 32
 """Points that an operation has at most to be cut short at each of them, and not at a sample."""
+
+FEW = 3
+"""Points at which a run without `--proof` cuts each operation short."""
 
 SIBLING = "the sibling"
 
@@ -330,10 +334,13 @@ def plan(points: Sequence[Point], number: int, ways: Sequence[str]) -> list[tupl
     """Choose where and how: all points in each way; or all in the first way if they are few, else a sample.
 
     A sample is of about `number` points, half of them in the first way. Each of the other ways has an even sample of
-    its own, and the samples lie beside each other.
+    its own, and the samples lie beside each other. Without `--proof` it has `FEW` points, each in another way.
     """
     if ALL:
         return list(itertools.product(ways, points))
+    if not proof.WHOLE:
+        turned = itertools.islice(itertools.cycle(ways), len(points) % len(ways), None)  # each operation in other ways
+        return list(zip(turned, sample(points, FEW), strict=False))
     first, *others = ways
     sampled = sample(points, max(3, number // 2))
     chosen = [(first, point) for point in (points if len(points) <= SHORT else sampled)]

@@ -15,6 +15,7 @@ from types import CodeType, FrameType
 from typing import Any, TypeAlias, cast
 
 import leaks
+import proof
 import pytest
 import scripted
 import sweep
@@ -181,8 +182,9 @@ MANY = [sweep.Point(step) for step in range(1, sweep.SHORT + 2)]
 
 
 @pytest.mark.skipif(sweep.ALL, reason="all points are tried")
-def test_a_short_operation_is_cut_short_at_each_point() -> None:
+def test_a_short_operation_is_cut_short_at_each_point(monkeypatch: pytest.MonkeyPatch) -> None:
     """All points of a short operation are tried in the first way; of a longer one a sample with both ends."""
+    monkeypatch.setattr(proof, "WHOLE", True)
     first = next(iter(sweep.WAYS))
     chosen = {
         number: [point for way, point in sweep.plan(MANY[:number], 8, list(sweep.WAYS)) if way == first]

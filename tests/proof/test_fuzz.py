@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import fuzz_targets
+import proof
 import pytest
 from fuzz_targets import PLANTED, SEPARATOR, TARGETS
 from hypothesis import given, settings, strategies as st
@@ -160,7 +161,7 @@ def fuzz(name: str, inputs: st.SearchStrategy[bytes], examples: int, tried: Trie
     """Give a target so many inputs."""
     count = 0
 
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(inputs)
     def each(data: bytes) -> None:
         nonlocal count
@@ -186,19 +187,19 @@ def test_what_runtimes_really_write_is_taken(name: str, tried: Tried) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_any_bytes(name: str, tried: Tried) -> None:
     """Bytes without any sense are taken, or refused as documented."""
-    fuzz(name, st.binary(max_size=300), 60, tried)
+    fuzz(name, st.binary(max_size=300), proof.amount(60, 10), tried)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_inputs(name: str, tried: Tried) -> None:
     """Real answers with parts that are missing, repeated, cut off or something else are too."""
-    fuzz(name, damaged(list(TARGETS[name].seeds())), 100, tried)
+    fuzz(name, damaged(list(TARGETS[name].seeds())), proof.amount(100, 15), tried)
 
 
 @pytest.mark.parametrize("name", JSON_TARGETS)
 def test_altered_documents(name: str, tried: Tried) -> None:
     """So are documents with values of other types, keys left out or twice, deep nesting and large numbers."""
-    fuzz(name, altered([seed for seed in TARGETS[name].seeds() if parses(seed)]), 100, tried)
+    fuzz(name, altered([seed for seed in TARGETS[name].seeds() if parses(seed)]), proof.amount(100, 15), tried)
 
 
 def parses(data: bytes) -> bool:
@@ -282,6 +283,7 @@ def test_time_is_bounded(bomb: str, tried: Tried) -> None:
     tried(TRIED, len(TARGETS))
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_memory_is_bounded(bomb: str, tried: Tried) -> None:
     """Nor does it cost more memory than so many times its length; half of it will do, for watching takes long."""

@@ -134,6 +134,7 @@ Said = Callable[[str, int], None]
 # no descriptor
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("operation", LIMITED, ids=str)
 async def test_no_descriptor(host: Host, operation: Operation, runtime: Runtime, tried: Said) -> None:
@@ -155,6 +156,7 @@ async def test_no_descriptor(host: Host, operation: Operation, runtime: Runtime,
 # no room
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.parametrize("name", ON_THE_DISK)
 async def test_root_directory_full(host: Host, name: str, tried: Said) -> None:
     """With so many pages free, or none, runc fails or doesn't; nothing is left half-made."""
@@ -164,6 +166,7 @@ async def test_root_directory_full(host: Host, name: str, tried: Said) -> None:
     assert host.trials.found == []
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.parametrize("name", ON_THE_DISK)
 async def test_root_directory_read_only(host: Host, name: str, tried: Said) -> None:
     """A runc that can't write fails as a command does, or has nothing to write."""
@@ -173,6 +176,7 @@ async def test_root_directory_read_only(host: Host, name: str, tried: Said) -> N
     assert all(isinstance(error, RuncError) for error in host.trials.failures)
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.parametrize("fault", [faults.full, faults.read_only])
 @pytest.mark.parametrize("name", WITH_FILES)
 async def test_no_temporary_files(
@@ -189,6 +193,7 @@ async def test_no_temporary_files(
 # no process
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.needs("pids controller")
 @pytest.mark.parametrize("name", WITH_CHILDREN)
 async def test_no_process(host: Host, prefix: str, name: str, tried: Said) -> None:

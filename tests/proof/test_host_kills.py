@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import faults
 import leaks
+import proof
 import pytest
 
 from runc_async import RedirectIO, Runc, RuncError, Status
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.runc, pytest.mark.needs("cgroup removal"), pytest.mark.needs("clean failures")]
 
-SEEDS = 50
+SEEDS = proof.amount(50, 8)
 """How often each command's runc is killed."""
 
 LONGEST = {"create": 0.06, "start": 0.012, "exec": 0.05, "delete": 0.02}

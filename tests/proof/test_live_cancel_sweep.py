@@ -83,6 +83,7 @@ def swept(stage: tuple[Stage, sweep.Place], runtime: Runtime, tried: Callable[[s
     return found
 
 
+@pytest.mark.proof(every=3)
 @pytest.mark.timeout(120 if not sweep.ALL else 170)
 @pytest.mark.parametrize("ways", sweep.SHARES, ids=sweep.name_of)
 @pytest.mark.parametrize("operation", [operation for operation in OPERATIONS if not operation.is_local], ids=str)
@@ -109,6 +110,7 @@ LEAVING = (
 """Operations whose runc has children, which it can leave behind."""
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.timeout(120 if not sweep.ALL else 170)
 @pytest.mark.parametrize("ways", sweep.SHARES, ids=sweep.name_of)
 @pytest.mark.parametrize("operation", [operation for operation in OPERATIONS if operation.name in LEAVING], ids=str)

@@ -13,6 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import proof
 import pytest
 
 from runc_async import Bundle, CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, Runc, spec
@@ -54,6 +55,7 @@ WORDS = (
 )
 
 
+@pytest.mark.proof(every=5)
 @pytest.mark.parametrize("name", IDS)
 async def test_an_id_like_an_option_is_an_id(name: str, client: Runc, make_bundle: MakeBundle, tried: Tried) -> None:
     """A container whose id looks like an option goes through its whole life under that id."""
@@ -158,6 +160,7 @@ def outside(scratch: Path) -> Generator[tuple[Path, list[dict[str, Any]]]]:
         yield Path(directory), [out]
 
 
+@pytest.mark.proof(every=5)
 @pytest.mark.parametrize(("how", "kind", "preserved"), TRIED)
 async def test_a_container_has_its_own_descriptors_and_no_more(
     *,
@@ -356,7 +359,7 @@ async def test_another_user_gets_hold_of_nothing(
     attack = None
     try:
         async with attacked([public, "/dev/shm", "/run"], public / "end", SECRET) as attack:
-            for _ in range(2):
+            for _ in range(proof.amount(2, 1)):
                 await everything(runtime.command, root, container_id)
     finally:
         public.joinpath("end").unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import proof
 import pytest
 from misbehaving import (
     DYING,
@@ -77,7 +78,8 @@ AT_ONCE = 8
 
 PARTS = {
     f"{family}, {start // AT_ONCE + 1}": behaviours[start : start + AT_ONCE]
-    for family, behaviours in FAMILIES.items()
+    for family, all_behaviours in FAMILIES.items()
+    for behaviours in [proof.chosen(all_behaviours, 2)]
     for start in range(0, len(behaviours), AT_ONCE)
 }
 
@@ -91,11 +93,11 @@ async def test_each_call(table: Table, tried: Tried, part: str) -> None:
 
 async def test_each_call_of_a_runtime_that_hangs(table: Table, tried: Tried) -> None:
     """Each call gives a runtime up that hangs, in time, and ends it."""
-    await table.fill(HANGING, limit=LIMIT, at_once=200)
+    await table.fill(proof.chosen(HANGING, 2), limit=LIMIT, at_once=200)
     check(table, tried)
 
 
-@pytest.mark.parametrize("behaviour", LOUD, ids=lambda behaviour: behaviour.name)
+@pytest.mark.parametrize("behaviour", proof.chosen(LOUD, 1), ids=lambda behaviour: behaviour.name)
 async def test_each_call_of_a_runtime_that_prints_without_end(table: Table, tried: Tried, behaviour: Behaviour) -> None:
     """Each call takes so much of it as it may, and no more memory than for that."""
     with memory(4 * 3 * OwnOutput().limit):
@@ -138,6 +140,7 @@ CAPTURING: dict[str, Callable[[Runc], Awaitable[Any]]] = {
 }
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.parametrize("name", CAPTURING)
 async def test_a_gigabyte_is_captured(tmp_path: Path, name: str) -> None:
     """Of a gigabyte the last bytes are kept, in memory for a few times as many, and the exit code is right."""

@@ -304,6 +304,7 @@ def quoted(text: str) -> str:
     return json.dumps(text)
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.parametrize("answer", ANSWERS)
 async def test_no_text_of_a_runtime_reaches_a_terminal(
     answer: str, caplog: pytest.LogCaptureFixture, tried: Tried
@@ -417,6 +418,7 @@ def pretty(value: object) -> str:
     return shown.getvalue()
 
 
+@pytest.mark.proof(every=5)
 @pytest.mark.parametrize("what", CALLED)
 @pytest.mark.parametrize("program", PROGRAMS)
 async def test_no_secret_is_told(
@@ -595,6 +597,7 @@ async def test_no_bundle_is_made_through_a_link(tmp_path: Path) -> None:
     assert list((tmp_path / "victim").iterdir()) == []
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.parametrize("planted", ["link", "fifo", "socket", "directory", "foreign file", "nonsense", "huge number"])
 @pytest.mark.parametrize("name", ["pid", ".pid"])
 async def test_a_planted_pid_file_is_not_believed(planted: str, name: str, tmp_path: Path) -> None:

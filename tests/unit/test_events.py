@@ -23,7 +23,7 @@ import msgspec
 import pytest
 import uvloop
 from containers import ended
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from recorded import RUNTIMES, cases
 
 from runc_async import Invocation, ProcessRunner, Runc
@@ -194,7 +194,6 @@ def recorded_stream() -> bytes:
     return case.stdout.encode() + b'{"type":"later","id":"web"}\n'
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, len(recorded_stream())), max_size=12))
 def test_events_are_the_same_wherever_the_stream_is_cut(places: list[int]) -> None:
     """The pieces in which a pipe happens to give the bytes make no difference."""
@@ -206,7 +205,6 @@ def test_events_are_the_same_wherever_the_stream_is_cut(places: list[int]) -> No
     assert asyncio.run(collected(fake(*pieces).events("web"))) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([stats_line(1), OOM, b"\n"]), max_size=8))
 def test_any_bytes_are_events_or_decode_errors(pieces: list[bytes]) -> None:
     """No bytes whatever raise anything but a DecodeError, and the stream goes on to its end."""

@@ -24,7 +24,7 @@ import anyio
 import archives
 import pytest
 from archives import directory, file, hardlink, symlink, tar
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from runc_async._bundles import overlay
 from runc_async._bundles.unpack import unpack
@@ -78,6 +78,7 @@ def test_hostile_archives_leave_nothing_outside(kind: str, place: Path) -> None:
     assert snapshot(place) == before
 
 
+@pytest.mark.proof(every=2)
 @pytest.mark.parametrize("kind", archives.HOSTILE)
 async def test_hostile_archives_leave_no_bundle(kind: str, place: Path) -> None:
     """A bundle whose archive is refused isn't there afterwards, nor anything of it."""
@@ -97,7 +98,6 @@ ENTRIES = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(ENTRIES, max_size=6))
 def test_no_sequence_of_entries_gets_outside(entries: list[tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]]) -> None:
     """Whatever files, directories and links an archive combines, nothing of it gets outside."""
@@ -110,7 +110,6 @@ def test_no_sequence_of_entries_gets_outside(entries: list[tarfile.TarInfo | tup
         assert snapshot(place) == before
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(archives.PACKERS)), st.randoms(use_true_random=False))
 def test_no_damage_gets_past(packer: str, chance: random.Random) -> None:
     """An archive with bytes changed at random is unpacked or refused by our own error, and by no other."""

@@ -177,6 +177,7 @@ def test_an_id_is_never_an_option(command: Callable[[str], Command], name: str) 
     assert made.words[made.words.index("--") + 1] == name
 
 
+@pytest.mark.proof(every=5)
 @any_id
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "a b", "a\0", "a\n", "ä", "\u0661", "web\n"])
 def test_an_id_that_runc_refuses(command: Callable[[str], Command], name: str) -> None:

@@ -52,6 +52,7 @@ def as_child(plumbing: Plumbing, fd: int, data: bytes) -> None:
     os.write(plumbing.child[fd], data)
 
 
+@pytest.mark.proof(every=3)
 @pytest.mark.parametrize("streams", STREAMS, ids=repr)
 @pytest.mark.parametrize("live", [False, True])
 @pytest.mark.parametrize("data", [None, b"", b"input"])

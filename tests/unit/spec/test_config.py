@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import proof
 import pytest
 import spec_documents
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -22,7 +23,9 @@ from runc_async.errors import DecodeError
 DEFAULTS = [
     json.loads(line)["config"] for line in (spec_documents.DATA / "spec-defaults.jsonl").read_text().splitlines()
 ]
-GENERATED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+GENERATED = settings(
+    max_examples=proof.amount(60, 15), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 STRUCTS = sorted(
     (value for value in vars(spec).values() if isinstance(value, type) and issubclass(value, spec.SpecObject)),
     key=lambda cls: cls.__name__,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import proof
 import pytest
 import spec_documents
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -27,8 +28,7 @@ from runc_async.spec._folding import FoldedKeys
 
 JUDGE = Path(__file__).parents[2] / "data" / "folding.go"
 GENERATED = settings(
-    deadline=None,  # the machine may be busy
-    max_examples=60,
+    max_examples=proof.amount(60, 15),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 # Characters that folding takes for the same, and some that only look as if: for `casefold`, or in capitals.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+import proof
 import pytest
 import spec_documents
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -19,7 +20,9 @@ from msgspec import inspect
 
 from runc_async import spec
 
-GENERATED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+GENERATED = settings(
+    max_examples=proof.amount(60, 15), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 TIME_OFFSETS = ("linux", "timeOffsets")
 CLOCKS = ("boottime", "monotonic")
@@ -81,7 +84,7 @@ def is_beyond_the_schema(place: tuple[Any, ...]) -> bool:
     return place == TIME_OFFSETS or (place[:2] == TIME_OFFSETS and place[2] not in CLOCKS)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=proof.amount(150, 30), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(spec_documents.configurations(extra=False), st.data())
 def test_broken_document_breaks_where_the_schema_says(document: dict[str, Any], data: st.DataObject) -> None:
     """Documents with any two places replaced or deleted are wrong exactly where the schema finds them wrong."""
@@ -164,6 +167,7 @@ def _branch(place: tuple[str | int, ...]) -> dict[str, Any]:
     return copy.deepcopy(kept)
 
 
+@pytest.mark.proof(every=8)
 @pytest.mark.parametrize("place", spec_documents.places(RICH)[1:], ids=spec_documents.json_path)
 def test_each_place_is_held_against_the_schema(place: tuple[str | int, ...]) -> None:
     """Each single place of a full document, with every odd value in it, gets the schema's own verdict."""
