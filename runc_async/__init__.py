@@ -103,6 +103,7 @@ if TYPE_CHECKING:
         PtyIO as PtyIO,
         RedirectIO as RedirectIO,
     )
+    from .swept import Swept as Swept
     from .top import Top as Top
 
 __version__ = "0.1.0"
@@ -142,6 +143,7 @@ _NAMES = {
     "statsreader": "StatsReader",
     "stdio": "CapturedIO InheritedIO NullIO PipedIO PtyIO RedirectIO",
     "_streams.pipes": "PipeReader PipeWriter",
+    "swept": "Swept",
     "top": "Top",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -65,6 +65,7 @@ def lines(host: Host) -> Iterator[str]:
         "criu": host.criu or "not found",
         "busybox": host.busybox or "not found",
         "init": host.init or "not found",
+        "left over": f"{host.left} things of killed processes; Runc.sweep() removes them" if host.left else "nothing",
     }
     yield from (f"{name:<9} {value}" for name, value in rows.items())
     for problem in host.problems:

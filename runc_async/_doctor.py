@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from ._bundles.init import find_init
+from ._host.owners import count_dead
 from ._linux.delegation import Limits, limits
 from ._linux.inotify import has_instance
 from ._linux.pidfd import kept_status
@@ -149,6 +150,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         busybox: Path of the program that `Bundle.busybox` copies; None if it isn't in $PATH.
         init: Path of the program that `init=True` makes a container's first process; None if there is none.
         limits: What keeps containers from being limited.
+        left: How many things killed processes of this user have left, which `Runc.sweep` removes.
         failure: Why the container that was tried didn't run; None if it ran, or if none was tried.
         tried: Whether one was: nothing else speaks against it, and there is a busybox.
     """
@@ -166,6 +168,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     busybox: str | None
     init: str | None
     limits: Limits = Limits()
+    left: int = 0
     failure: str | None = None
     tried: bool = True
 
@@ -200,6 +203,7 @@ async def probe(command: str = "runc") -> Host:
         busybox=shutil.which("busybox"),
         limits=limits(hierarchies.controllers),
         init=find_init(),
+        left=count_dead(),
     )
     if host.busybox is None or not host.ready:
         return msgspec.structs.replace(host, tried=False)

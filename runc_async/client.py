@@ -12,6 +12,7 @@ from ._answers.criu_log import with_criu_log
 from ._answers.outcome import check_finished
 from ._client.calls import DEFAULT_CONCURRENCY, GRACE, LET_FINISH, OWN_OUTPUT, Calls
 from ._client.checkpoints import LET_RESTORE_FINISH, naming_criu_mounts
+from ._client.claim import ContainerClaim
 from ._client.commands import Commands
 from ._client.host import Host
 from ._client.programs import check_live, with_unread
@@ -213,9 +214,12 @@ class Runc(Commands, Host):
         grace: float,
         timeout: Timeout,
         options: CreateOptions,
+        recorded: bool = True,
     ) -> Container:
         """Create a container and start it; cut short, or failed, it leaves nothing behind: see `open_container`."""
-        container = await self._create_live(container_id, bundle, io, timeout=timeout, options=options)
+        container = await self._create_live(
+            container_id, bundle, io, timeout=timeout, options=options, recorded=recorded
+        )
         try:
             await container.start(timeout=timeout)
         except BaseException:
@@ -224,11 +228,19 @@ class Runc(Commands, Host):
         return container
 
     async def _create_live(
-        self, container_id: str, bundle: StrPath, io: StdIO | None, *, timeout: Timeout, options: CreateOptions
+        self,
+        container_id: str,
+        bundle: StrPath,
+        io: StdIO | None,
+        *,
+        timeout: Timeout,
+        options: CreateOptions,
+        recorded: bool = True,
     ) -> Container:
         """Create a container, with its streams open, and don't start it; cut short, or failed, it leaves nothing.
 
-        It is the first half of `open_container`, for a `Pool` too. The caller has to close the handle.
+        It is the first half of `open_container`, for a `Pool` too. The caller has to close the handle; until then the
+        container is recorded for `sweep`, unless it is to stay.
         """
         check_live(io)
         rest = options.copy()
@@ -238,10 +250,15 @@ class Runc(Commands, Host):
         if strict:
             await self._requirements.require_all_of(source, timeout)
         pidfd_socket = await self._requirements.pidfd_socket_for_create(rest.pop("pidfd_socket", None), timeout)
-        async with source.held(), self._undo.creating(container_id):
-            return await self._create_open(
-                container_id, source.path, io or NullIO(), timeout=timeout, pidfd_socket=pidfd_socket, options=rest
-            )
+        with ContainerClaim(self._calls.state_directory(), container_id) as claim:
+            async with source.held(), self._undo.creating(container_id):
+                if recorded:
+                    claim.begin(source.path)
+                container = await self._create_open(
+                    container_id, source.path, io or NullIO(), timeout=timeout, pidfd_socket=pidfd_socket, options=rest
+                )
+            container._hold(claim)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            return container
 
     @asynccontextmanager
     async def open_restored(
@@ -299,11 +316,14 @@ class Runc(Commands, Host):
             return argv.restore(container_id, source.path, ours, words)
 
         await self._requirements.require(restore(None), timeout)
-        with naming_criu_mounts(restoration.log_directory), with_criu_log(restoration.log_directory):
+        claim = ContainerClaim(self._calls.state_directory(), container_id)
+        with claim, naming_criu_mounts(restoration.log_directory), with_criu_log(restoration.log_directory):
             async with source.held(), self._undo.creating(container_id):
+                claim.begin(source.path)
                 container = await self._hold_new_container(
                     container_id, restore, io or NullIO(), timeout=timeout, stop=LET_RESTORE_FINISH
                 )
+            container._hold(claim)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         try:
             yield container
         finally:

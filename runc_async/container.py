@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 import anyio
 
 from ._client.calls import GRACE
+from ._client.claim import ContainerClaim
 from ._commands.options import DEFAULT, Timeout, check_seconds
 from ._commands.words import signal_number
 from ._containers.first_process import Init
@@ -90,6 +91,7 @@ class Container(FileAccess):
         self._init = init
         self._process = process
         self._closing: asyncio.Task[None] | None = None
+        self._claim: ContainerClaim | None = None
 
     def __repr__(self) -> str:
         """Show the id and the pid."""
@@ -344,6 +346,13 @@ class Container(FileAccess):
         finally:
             if init is not None:
                 init.close()
+            if self._claim is not None:
+                self._claim.end()
+
+    def _hold(self, claim: ContainerClaim) -> None:
+        """Hold the record of the container for `Runc.sweep`, until it is deleted."""
+        claim.hand_over(self._process)
+        self._claim = claim
 
     def _close_streams(self) -> None:
         """Close what its IO has given."""

@@ -222,6 +222,7 @@ def scratch(prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         patch.setenv("TMPDIR", str(directory))
         patch.setenv("RUNC_ASYNC_TEST_RUN", prefix)
         yield directory
+    leaks.forget_dead_owners(prefix)
     left = [f"file {path}" for path in directory.iterdir()] + leaks.left_on_host(prefix)
     shutil.rmtree(directory)
     if left:

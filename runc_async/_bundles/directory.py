@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from .._linux.files import REMOVAL_DESCRIPTORS, opened, remove_tree, reserved, write_private
+from .._linux.owner import Claim, HeldBundle, make_directory
 from .._linux.scratch import CHOICES, MEMORY
 from ..errors import CleanupWarning
 from ..rootfs import Busybox, Host, Overlay, Rootfs, Tar
@@ -40,6 +41,7 @@ class Made:
         self.closing = contextlib.ExitStack()
         self._undoing = contextlib.ExitStack()
         self._is_temporary = False
+        self._claim: Claim | None = None
 
     def undo(self) -> None:
         """Take everything away; what can't be is named in a `CleanupWarning`, for there is another error to tell."""
@@ -62,10 +64,13 @@ class Made:
             self._undoing.callback(self._leave)
 
     def make_temporary_directory(self, parent: str | None) -> None:
-        """Make a directory whose name nobody can foresee, and which only its owner can enter."""
-        import tempfile  # noqa: PLC0415 - it takes milliseconds to load
+        """Make a directory with a random name that only its owner can enter."""
+        if parent is None:
+            import tempfile  # noqa: PLC0415 - it takes milliseconds to load
 
-        self.path = tempfile.mkdtemp(prefix="runc-async-", dir=parent)
+            parent = tempfile.gettempdir()
+        self.path, self._claim = make_directory("runc-async-", parent, lambda path: HeldBundle(path, temporary=True))
+        self.closing.callback(self._release)
         self.closing.callback(remove_tree, self.path)
         self._is_temporary = True
 
@@ -77,6 +82,7 @@ class Made:
 
             writes = self._make_inside("overlay", 0o700)
             target = os.path.join(self.path, "rootfs")
+            self._record_mount()
             self.closing.callback(mount_overlay(rootfs, target, writes, keep=not self._is_temporary))
         elif isinstance(rootfs, Tar):
             from .unpack import unpack  # noqa: PLC0415
@@ -96,6 +102,22 @@ class Made:
         self.config = with_init(spec, init).encode(indent=2)
         write_private(self.path, CONFIG, self.config, replace=False, durable=not self._is_temporary)
         self._on_undo(os.unlink, os.path.join(self.path, CONFIG))
+
+    def _record_mount(self) -> None:
+        """Write down that an overlay is going to be mounted, so that it is taken away if this process is killed."""
+        held = HeldBundle(os.fsencode(os.path.realpath(self.path)), temporary=self._is_temporary, mounted=True)
+        if self._claim is None:
+            self._claim = Claim(held)
+            self.closing.callback(self._release)
+        else:
+            self._claim.change(held)
+
+    def _release(self) -> None:
+        """Strike out what was written down, unless it is left behind."""
+        left = self._is_temporary and os.path.lexists(self.path)
+        mounted = any(os.path.ismount(os.path.join(self.path, name)) for name in ("rootfs", "overlay"))
+        if self._claim is not None and not left and not mounted:
+            self._claim.release()
 
     def _make_inside(self, name: str, mode: int) -> str:
         """Make a directory in the bundle whose permissions are not the umask's to decide."""

@@ -17,6 +17,7 @@ from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout, check_seconds, check_timeout
 from .._commands.words import StrPath
 from .._containers.ownership import note_start
+from .._linux.owner import note_use
 from .._linux.runtime_directory import check_runtime_directory
 from .._process.launch import signal_name
 from .._process.running import ProcessRunner
@@ -170,6 +171,7 @@ class Calls:
             path = check_bundle(path)
         except BundleNotFound as error:
             raise BundleNotFound((), None, container_id=container_id, message=error.message) from None
+        note_use(path, self.state_directory())
         if not isinstance(bundle, SavesItself):
             return Source(path, None, None)
         return Source(path, bundle.saved(), bundle.spec.to_builtins() if strict else None)

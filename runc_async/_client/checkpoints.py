@@ -294,7 +294,8 @@ class Checkpoints:
         )
         await self._requirements.require(command, timeout or DEFAULT)
         with naming_criu_mounts(restoration.log_directory), with_criu_log(restoration.log_directory):
-            async with source.held() as read, self._undo.creating(container_id):
+            passing = None if detach else source.path
+            async with source.held() as read, self._undo.creating(container_id, passing=passing):
                 return await self._calls.run_program(
                     invocation, check=check, started=task_status.started, reported=read
                 )

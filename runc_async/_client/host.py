@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from .._commands.options import DEFAULT, Timeout
 from ..changes import ChangeStream
 from ..events import OnLag
 from ..statsreader import StatsReader
-from .calls import Calls
+from ..swept import Swept
+from .lifecycle import Lifecycle
+from .queries import Queries
 
 
-class Host:
-    """What is asked of all containers below the root directory. No runtime is started for it."""
-
-    _calls: Calls
+class Host(Queries, Lifecycle):
+    """What is asked of all containers below the root directory."""
 
     def watch(self, *, on_lag: OnLag = "block") -> ChangeStream:
         """Watch the life of all containers below the root directory, whoever makes them.
@@ -48,3 +49,40 @@ class Host:
         `stats` with a runtime process for each takes 12 s.
         """
         return StatsReader(self._calls.state_directory())
+
+    async def sweep(self, *, timeout: Timeout = DEFAULT) -> Swept:
+        """Remove what killed processes of this user have left: containers, mounts, temporary bundles, private files.
+
+        It removes what blocks held: the containers of `open_container`, `open_restored`, and of a foreground `run` or
+        `restore` without `keep`; the overlay and the directory of a `Bundle`; the private directories of calls. A
+        process that holds such things records them in a file in `/dev/shm`, or in $XDG_RUNTIME_DIR, that it has locked,
+        flock(2); the kernel releases the lock when the process ends. What belongs to live processes isn't touched, nor
+        are detached containers, containers of a keeper, and bundles that any of them uses.
+
+        A container is deleted only if it is below this client's root directory, and its first process is the recorded
+        one, or, if the owner was killed before that was known, its bundle. A `create` that was in flight is waited for,
+        15.0 seconds at most. Directories are removed through no symbolic link and no mount.
+
+        What can't be removed is named in a `CleanupWarning`, and stays recorded for the next sweep. Several processes
+        may sweep at the same time: each sweeps after other owners.
+
+        Cancelling lets the deletions in progress finish or ends them; what is not removed stays recorded.
+
+        Args:
+            timeout: Seconds for listing the containers, or None for no limit; the client's own if left out.
+
+        Returns:
+            What was removed; private directories are not in it.
+
+        Raises:
+            DecodeError: If the runtime's list of containers can't be understood.
+            RuncTimeout: If listing takes longer than `timeout`.
+            RuncNotFound: If there is no runc.
+            CommandError: If listing the containers fails.
+        """
+        from .sweeping import Sweeper  # noqa: PLC0415 - few programs need it
+
+        sweeper = Sweeper(
+            self._calls.state_directory(), self._undo, list_=lambda: self.list(timeout=timeout), delete=self.delete
+        )
+        return await sweeper.sweep()

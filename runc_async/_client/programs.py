@@ -150,7 +150,8 @@ class Programs:
         await self._requirements.require(command, timeout or DEFAULT)
         if strict:
             await self._requirements.require_all_of(source, timeout or DEFAULT)
-        async with source.held() as read, self._undo.creating(container_id, keep=keep and not detach):
+        passing = None if detach or keep else source.path
+        async with source.held() as read, self._undo.creating(container_id, keep=keep and not detach, passing=passing):
             return await self._calls.run_program(invocation, check=check, started=task_status.started, reported=read)
 
     async def exec(

@@ -21,6 +21,7 @@ from .._shield import retried_once, shielded
 from ..errors import CleanupWarning, CommandError, ContainerNotFound, ResourceError, RuncCrashed, RuncError, RuncTimeout
 from ..runner import Invocation
 from .calls import KILL, LET_FINISH, OWN_OUTPUT, UNDO_TIMEOUT, Calls
+from .claim import ContainerClaim
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,16 +36,27 @@ class Undo:
         self._calls = calls
 
     @contextlib.asynccontextmanager
-    async def creating(self, container_id: str, *, keep: bool = False) -> AsyncGenerator[None]:
+    async def creating(
+        self, container_id: str, *, keep: bool = False, passing: str | None = None
+    ) -> AsyncGenerator[None]:
         """Delete the container if the block is cancelled, runs out of time, or loses runc, while it makes one.
 
         Only what this call has made is deleted: see `Attempt`. A container that existed before the call is not its own.
         That is asked of the file system, for it costs a microsecond and a call of runc ten milliseconds.
+
+        Args:
+            container_id: Its id.
+            keep: Leave the container in any case.
+            passing: The bundle of a container that is there for as long as its runtime process: it is recorded for
+                `Runc.sweep`. None: the caller does that, or wants the container to stay.
         """
         existed = await self.exists(container_id)
         attempt = Attempt(self._calls.state_directory(), container_id)
-        with attempt.compared():
+        claim = ContainerClaim(self._calls.state_directory(), container_id, foreground=True)
+        with claim, attempt.compared():
             try:
+                if passing is not None:
+                    claim.begin(passing)
                 with attempt.noted():
                     yield
             except (asyncio.CancelledError, RuncTimeout, RuncCrashed, ResourceError):
@@ -84,7 +96,7 @@ class Undo:
             from .._containers.leftovers import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
 
             try:
-                owned = await attempt.judge(self._ask)
+                owned = await attempt.judge(self.ask)
             except ContainerNotFound:
                 pass  # its cgroups may be there all the same
             else:
@@ -105,7 +117,7 @@ class Undo:
         if left:
             warn(f"cgroups of container {container_id!r} are left behind: {', '.join(map(str, left))}")
 
-    async def _ask(self, container_id: str) -> State:
+    async def ask(self, container_id: str) -> State:
         """Ask for the state of a container, for a call that has its turn already.
 
         Raises:
@@ -126,7 +138,7 @@ class Undo:
             OSError: Likewise.
         """
         try:
-            found = await find_process(self._calls.state_directory(), container_id, self._ask)
+            found = await find_process(self._calls.state_directory(), container_id, self.ask)
         except ContainerNotFound:
             return True
         if found is None or (process.pid == found.pid and not (process.start_time and found.start_time)):

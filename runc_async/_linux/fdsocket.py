@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import RuncError
+from .owner import HeldScratch, make_directory
 from .procfs import descends_from
 from .scratch import discard
 
@@ -172,8 +173,6 @@ class FDSocket:
 
 def _make_directory(undo: contextlib.ExitStack) -> str:
     """Create a directory for the socket and return the socket's path; `undo` removes the directory."""
-    import tempfile  # noqa: PLC0415  (it takes a millisecond to load, and many programs need no socket)
-
     failures: list[OSError] = []
     for parent in _parents():
         size = len(os.fsencode(parent)) + len(f"/{_PREFIX}12345678/{_NAME}")
@@ -181,10 +180,11 @@ def _make_directory(undo: contextlib.ExitStack) -> str:
             failures.append(OSError(errno.ENAMETOOLONG, f"a socket's path has at most {PATH_LIMIT} bytes", parent))
             continue
         try:
-            directory = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)  # its mode is 0700
+            directory, claim = make_directory(_PREFIX, parent, HeldScratch)
         except OSError as exc:
             failures.append(exc)
         else:
+            undo.callback(claim.release)
             undo.callback(discard, directory, _NAME)
             return f"{directory}/{_NAME}"
     raise failures[0]
@@ -192,7 +192,7 @@ def _make_directory(undo: contextlib.ExitStack) -> str:
 
 def _parents() -> list[str]:
     """List the possible parents of the socket's directory, best first."""
-    import tempfile  # noqa: PLC0415  (as above)
+    import tempfile  # noqa: PLC0415  (it takes a millisecond to load, and many programs need no socket)
 
     runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
     return [

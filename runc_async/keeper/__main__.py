@@ -116,7 +116,8 @@ def scratch(place: Place, *, resumed: bool) -> Generator[None]:
     """Have temporary files made in a directory of the keeper's own: the next one removes what a killed one has left."""
     if not resumed:
         place.remove_scratch()
-    with contextlib.nullcontext(os.environ.get("TMPDIR", "")) if resumed else scratch_directory() as directory:
+    made = contextlib.nullcontext(os.environ.get("TMPDIR", "")) if resumed else scratch_directory(recorded=False)
+    with made as directory:
         if not resumed:
             place.note_scratch(directory)
         os.environ["TMPDIR"] = tempfile.tempdir = directory

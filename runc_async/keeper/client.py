@@ -19,6 +19,7 @@ from .._bundles.check import SavesItself
 from .._commands.options import DEFAULT, CreateOptions, Timeout, check_timeout
 from .._commands.words import StrPath, absolute, check_container_id
 from .._containers.first_process import Init
+from .._linux.owner import note_use
 from .._shield import shielded
 from .channel import Channel, Passed
 from .errors import KeeperError, KeeperLost
@@ -194,6 +195,7 @@ class Keeper:
             streams=streams_of(io, pipe_size, pass_on),
             options=options_of(options, timeout, pass_on),
         )
+        note_use(os.path.abspath(bundle), runc._calls.state_directory())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if len(fds) > DESCRIPTOR_LIMIT:
             raise ValueError(f"a keeper takes at most {DESCRIPTOR_LIMIT} descriptors at once, not {len(fds)}")
         async with bundle.saved() if isinstance(bundle, SavesItself) else contextlib.nullcontext():

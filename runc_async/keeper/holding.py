@@ -101,7 +101,9 @@ class Starter(Runc):
         self, container_id: str, bundle: StrPath, io: StdIO, *, timeout: Timeout, options: CreateOptions
     ) -> Handle:
         """Create a container and start it; cut short, or failed, it leaves nothing behind."""
-        return Handle.taken(await self._open(container_id, bundle, io, grace=0.0, timeout=timeout, options=options))
+        return Handle.taken(
+            await self._open(container_id, bundle, io, grace=0.0, timeout=timeout, options=options, recorded=False)
+        )
 
     async def check_free(self, container_id: str) -> None:
         """Check that there is no container of this id.

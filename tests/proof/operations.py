@@ -19,10 +19,13 @@ import anyio
 import archives
 import children
 import criu
+import msgspec
+import pytest
 import sweep
 from runtime import Runtime, has_controller
 
 from runc_async import Bundle, Pool, Runc, RuncTimeout, merge_events, spec, subreaper, testing
+from runc_async._linux import owner
 from runc_async._process.running import ProcessRunner
 from runc_async._streams.pipes import PipeReader, PipeWriter
 from runc_async.console import Pty, open_pty
@@ -300,6 +303,22 @@ async def supports(stage: Stage) -> None:
     """Ask a client that knows nothing yet, twice at once."""
     client = stage.make_client()
     await asyncio.gather(client.supports("create --pidfd-socket"), client.supports("features"))
+
+
+async def have_a_dead_owner(stage: Stage) -> None:
+    """Have the record of an owner that is dead, with the container in it: a file without a lock."""
+    (stage.place / "owners").mkdir(exist_ok=True)
+    root = stage.client._calls.state_directory()  # pyright: ignore[reportPrivateUsage]
+    held = owner.HeldContainer(os.fsencode(root), stage.name, os.fsencode(stage.long))
+    line = msgspec.json.encode(owner.Line(1, held))
+    (stage.place / "owners" / f"{owner.PREFIX}1").write_bytes(b"\n" + line)
+
+
+async def sweep_after_it(stage: Stage) -> None:
+    """Remove what it has left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, "MEMORY", str(stage.place / "owners"))
+        await stage.client.sweep()
 
 
 # streams of events
@@ -662,6 +681,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("update", update),
     Operation("taking turns", take_turns),
     Operation("supports", supports),
+    Operation("sweep", sweep_after_it, fresh=True, before=have_a_dead_owner, leaves="anything"),
     Operation("events", watch, needs="events"),
     Operation("latest events", watch_the_latest, needs="events"),
     Operation("merged events", watch_two, needs="events"),

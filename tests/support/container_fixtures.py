@@ -16,6 +16,7 @@ import leaks
 import pytest
 import runtime as runtimes
 
+from runc_async._linux import owner
 from runc_async.client import Runc
 from runc_async.state import Status
 
@@ -147,3 +148,12 @@ def make_container(client: Runc, make_bundle: MakeBundle, container_id: Callable
         return name
 
     return make
+
+
+@pytest.fixture
+def owners(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a directory on a tmpfs for the files of owners, so that no sweep of this test sees those of others."""
+    with tempfile.TemporaryDirectory(prefix="owners-", dir="/dev/shm") as directory:
+        monkeypatch.setattr(owner, "MEMORY", directory)
+        monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+        yield Path(directory)

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from runc_async._host import owners
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -138,6 +140,17 @@ def containers(root: Path) -> Iterator[str]:
     if root.is_dir():
         names = {entry.name for entry in root.iterdir() if entry.is_dir()}
         yield from sorted(names - {".cache", ".empty-directory"})
+
+
+def forget_dead_owners(prefix: str) -> None:
+    """Strike out what processes that tests have killed held, of the things that carry `prefix`."""
+    for path in owners.files():
+        dead = owners.DeadOwner.take(path)
+        if dead is not None:
+            with dead:
+                for number, held in list(dead.held.items()):
+                    if prefix in repr(held):
+                        dead.strike(number)
 
 
 def _process_directories() -> Iterator[Path]:

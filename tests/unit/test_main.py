@@ -35,7 +35,7 @@ def shown(host: Host) -> dict[str, str]:
 
 
 def test_a_screen_has_a_line_for_each_part() -> None:
-    """All parts of a host without problems stand on eleven short lines, and the last one is the verdict."""
+    """All parts of a host without problems stand on twelve short lines, and the last one is the verdict."""
     lines = list(program.lines(change(HOST, runtime={"features": FEATURES})))
     assert lines == [
         "runtime   runc 1.1.5 at /usr/sbin/runc, runtime-spec unknown",
@@ -49,6 +49,7 @@ def test_a_screen_has_a_line_for_each_part() -> None:
         "criu      /usr/sbin/criu",
         "busybox   /usr/bin/busybox",
         "init      /usr/bin/tini-static",
+        "left over nothing",
         "",
         "Containers can run here.",
     ]

@@ -1,0 +1,71 @@
+"""What a block records of its container, so that `Runc.sweep` can delete it if this process is killed."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from .._linux.owner import Claim, HeldContainer
+from .._linux.procfs import ProcessIdentity
+from ..errors import ContainerExists
+
+
+class ContainerClaim:
+    """The record of one container, from before it is made until it is gone: a context manager for its making.
+
+    A container that couldn't be deleted stays recorded.
+    """
+
+    def __init__(self, root: str, container_id: str, *, foreground: bool = False) -> None:
+        """Begin with nothing recorded.
+
+        Args:
+            root: The runtime's root directory.
+            container_id: The container's id.
+            foreground: Whether the runtime process lives as long as the container.
+        """
+        self._root = root
+        self._id = container_id
+        self._foreground = foreground
+        self._claim: Claim | None = None
+        self._handed_over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Strike the container out if it is gone, or was another's; not if it was handed over."""
+        if isinstance(error, ContainerExists):
+            self._release()
+        elif not self._handed_over:
+            self.end()
+
+    def hand_over(self, process: ProcessIdentity | None) -> None:
+        """Record the first process, if it is known; from now on it is for the caller to call `end`."""
+        self._handed_over = True
+        if process is not None and self._claim is not None and isinstance(held := self._claim.held, HeldContainer):
+            self._claim.change(msgspec.structs.replace(held, pid=process.pid, start_time=process.start_time))
+
+    def end(self) -> None:
+        """Strike the container out if it is gone. Idempotent."""
+        if not self._exists():
+            self._release()
+
+    def begin(self, bundle: str) -> None:
+        """Record that the container is about to be made from a bundle, unless one of its id is there already."""
+        if self._exists():
+            return
+        root = os.fsencode(os.path.abspath(self._root))
+        self._claim = Claim(HeldContainer(root, self._id, os.fsencode(bundle), self._foreground))
+
+    def _exists(self) -> bool:
+        return os.path.lexists(os.path.join(self._root, self._id))
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()

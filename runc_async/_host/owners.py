@@ -1,0 +1,267 @@
+"""The files of owners: which of them are dead, what they held, and the removal of their bundles and directories.
+
+Everything here blocks. See `_linux/owner` for the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Generator, Iterator
+from typing import Final, Self
+
+import msgspec
+
+from .._linux.cgroup import unescape
+from .._linux.files import opened, remove_tree
+from .._linux.libc import detach
+from .._linux.owner import PREFIX, TAKEN, Held, HeldBundle, Line, closed_in_children, places
+from .._runtimes.dialect import UNDECODABLE
+
+_LIMIT: Final = 1 << 26
+"""Bytes of a file that are read; an owner writes a file anew long before."""
+
+ROOTFS: Final = "rootfs"
+"""Where an overlay is mounted in a bundle."""
+
+_WRITES: Final = "overlay"
+"""Where a file system in memory is mounted in a bundle, for what is written."""
+
+_STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_LINE = msgspec.json.Decoder(Line)
+
+
+class DeadOwner:
+    """The file of a dead owner, locked: no other sweeper works at it meanwhile.
+
+    Attributes:
+        held: What the owner held, by number, and what isn't removed yet.
+    """
+
+    def __init__(self, path: str, fd: int) -> None:
+        """Take over a locked file."""
+        self.held: dict[int, Held] = read(fd)
+        self._path = path
+        self._fd = fd
+        closed_in_children.add(fd)
+
+    @classmethod
+    def take(cls, path: str) -> Self | None:
+        """Lock the file of an owner; None if the owner lives, another sweeper works at it, or it is gone."""
+        fd = _open(path)
+        if fd is None:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The last sweeper, or an owner that ended in order, may have removed it before it was locked.
+            if os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False)):
+                taken = path.replace(PREFIX, TAKEN)
+                os.rename(path, taken)  # from now on it isn't taken for a live owner's
+                return cls(taken, fd)
+        except OSError:
+            pass
+        os.close(fd)
+        return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Unlock the file; it is removed if nothing is left of what the owner held."""
+        if not self.held:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        closed_in_children.discard(self._fd)
+        os.close(self._fd)
+
+    def strike(self, number: int) -> None:
+        """Note that something is gone; a sweeper that comes later doesn't look for it again."""
+        del self.held[number]
+        with contextlib.suppress(OSError):  # it looks in vain then
+            os.write(self._fd, b"\n" + msgspec.json.encode(Line(number)))
+
+
+def files() -> list[str]:
+    """List the files of this user's owners, dead or alive."""
+    found: list[str] = []
+    for place in places():
+        with contextlib.suppress(OSError):
+            found += (os.path.join(place, name) for name in os.listdir(place) if name.startswith((PREFIX, TAKEN)))
+    return sorted(found)
+
+
+def held_by_living() -> Iterator[Held]:
+    """Yield what live owners hold now."""
+    for path in files():
+        with _looked_at(path) as (fd, lives):
+            if lives and TAKEN not in path:
+                yield from read(fd).values()
+
+
+def count_dead() -> int:
+    """Count the things that dead owners of this user have left."""
+    count = 0
+    for path in files():
+        with _looked_at(path) as (fd, lives):
+            count += 0 if lives or fd < 0 else len(read(fd))
+    return count
+
+
+def read(fd: int) -> dict[int, Held]:
+    """Read what an owner holds, or held. A last line that was cut off by its end is of a thing that isn't made yet."""
+    found: dict[int, Held] = {}
+    for text in os.pread(fd, _LIMIT, 0).split(b"\n"):
+        try:
+            line = _LINE.decode(text)
+        except UNDECODABLE:
+            continue
+        if line.held is None:
+            found.pop(line.n, None)
+        else:
+            found[line.n] = line.held
+    return found
+
+
+def remove_bundle(held: HeldBundle) -> bool:
+    """Unmount the overlay of a bundle, and remove a temporary bundle; return whether there was an overlay.
+
+    Raises:
+        OSError: If something can't be removed, or is another's: another mount, another user's directory.
+    """
+    with _opened_parent(held.path) as (path, name):
+        mounted = False
+        if held.mounted:
+            with opened(path, _STEP) as fd:  # it may be a link by now
+                mounted = _unmounted(fd, name, ROOTFS, "overlay")
+                _unmounted(fd, name, _WRITES, "tmpfs")
+                with contextlib.suppress(OSError):  # it is gone, or isn't empty since it was never a mount
+                    os.rmdir(ROOTFS, dir_fd=fd)
+        if held.temporary:
+            _remove_own(path, name)
+    return mounted
+
+
+def remove_scratch(path: bytes) -> None:
+    """Remove the private directory of a call.
+
+    Raises:
+        OSError: If it can't be removed, or is another's.
+    """
+    with _opened_parent(path) as (place, name):
+        _remove_own(place, name)
+
+
+def is_open(directory: bytes) -> bool:
+    """Return whether any process that this one may look at has a directory open: a runtime that writes its pid file."""
+    place = os.path.realpath(os.fsdecode(directory))
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(f"/proc/{pid}/fd/{fd}") == place:
+                        return True
+    return False
+
+
+def _open(path: str) -> int | None:
+    """Open the file of an owner; None if it is gone, or isn't this user's."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
+        return fd
+    os.close(fd)
+    return None
+
+
+@contextlib.contextmanager
+def _looked_at(path: str) -> Generator[tuple[int, bool]]:
+    """Open the file of an owner, and tell whether its owner, or a sweeper, has locked it; -1 if it is gone."""
+    fd = _open(path)
+    if fd is None:
+        yield -1, False
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            yield fd, True
+        else:
+            yield fd, False
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _opened_parent(path: bytes) -> Generator[tuple[str, str]]:
+    """Open the directory that something is in, through no symbolic link; give a path to the thing, and its true path.
+
+    A directory of the path that was replaced by a link meanwhile could lead anywhere.
+
+    Raises:
+        OSError: If there is a link, or no such directory.
+    """
+    parent, name = os.path.split(os.fsdecode(path))
+    fd = os.open("/", _STEP)
+    try:
+        for part in parent.strip("/").split("/"):
+            if part:
+                step = os.open(part, _STEP, dir_fd=fd)
+                os.close(fd)
+                fd = step
+        yield f"/proc/self/fd/{fd}/{name}", os.path.join(parent, name)
+    finally:
+        os.close(fd)
+
+
+def _unmounted(folder: int, directory: str, name: str, kind: str) -> bool:
+    """Take the one mount away that is in a directory under a name, if there is one of this kind, and no other.
+
+    Raises:
+        OSError: If it can't be taken away.
+    """
+    target = os.path.join(directory, name)
+    if _mounts_in(target) != [(target, kind)]:
+        return False
+    detach(f"/proc/self/fd/{folder}/{name}")
+    return True
+
+
+def _remove_own(path: str, name: str) -> None:
+    """Remove a directory of this user's with all that is in it, but never through a mount.
+
+    Args:
+        path: The directory.
+        name: The same as mountinfo has it.
+
+    Raises:
+        OSError: If it is another user's, or something is mounted in it.
+    """
+    try:
+        with opened(path) as fd:
+            found = os.fstat(fd)
+    except FileNotFoundError:
+        return
+    if found.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it is another user's", name)
+    if mounts := _mounts_in(name):
+        raise OSError(errno.EBUSY, "something is mounted in it", mounts[0][0])
+    remove_tree(path)
+
+
+def _mounts_in(directory: str) -> list[tuple[str, str]]:
+    """List what is mounted at or below a directory, each with the type of its file system: proc_pid_mountinfo(5)."""
+    found: list[tuple[str, str]] = []
+    with open("/proc/self/mountinfo", "rb") as table:
+        for line in table:
+            before, _, after = os.fsdecode(line).partition(" - ")
+            point = unescape(before.split(" ", 5)[4])
+            if point == directory or point.startswith(directory + "/"):
+                found.append((point, after.split(" ", 1)[0]))
+    return found
