@@ -17,6 +17,7 @@ from children import gone, post, write_program
 from runc_async import (
     CleanupWarning,
     ContainerExists,
+    ResourceError,
     Runc,
     RuncCrashed,
     RuncTimeout,
@@ -114,6 +115,16 @@ async def test_a_call_that_has_started_nothing_deletes_nothing(tmp_path: Path) -
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+    assert commands(runner) == []
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), ResourceError((), 1)], ids=["cancelled", "resources"])
+async def test_what_fails_before_a_start_deletes_nothing(tmp_path: Path, error: BaseException) -> None:
+    """A call that fails before it asks its runner to start a runtime process asks nothing and deletes nothing."""
+    runner = FakeRunner()
+    with pytest.raises(type(error)):
+        async with Runc(root=tmp_path, runner=runner)._undo.creating("web"):  # pyright: ignore[reportPrivateUsage]
+            raise error
     assert commands(runner) == []
 
 
