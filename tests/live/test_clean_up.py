@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import containers
@@ -18,8 +19,7 @@ import pytest
 from runc_async import client as client_module, container as container_module
 from runc_async._client import calls, checkpoints, lifecycle, undo
 from runc_async._client.calls import LET_FINISH
-from runc_async._containers import leftovers
-from runc_async._containers.leftovers import _places
+from runc_async._containers.leftovers import _places  # pyright: ignore[reportPrivateUsage] - where runc makes them
 from runc_async.client import Runc
 from runc_async.errors import CleanupWarning, RuncTimeout
 from runc_async.state import Status
@@ -28,7 +28,6 @@ from runc_async.stdio import PipedIO
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from containers import MakeBundle
     from runtime import Runtime
@@ -142,6 +141,16 @@ async def leave_a_block(client: Runc, name: str, bundle: Path) -> None:
         pass
 
 
+async def create(client: Runc, name: str, bundle: Path) -> None:
+    """Create a container with a time limit."""
+    await client.create(name, bundle, timeout=2)
+
+
+async def run(client: Runc, name: str, bundle: Path) -> None:
+    """Run a container with a time limit."""
+    await client.run(name, bundle, timeout=2, grace=0.2)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runtimes that change something have less time to finish."""
@@ -155,9 +164,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("kind", "call", "expected"),
     [
-        ("prestart", lambda client, *what: client.create(*what, timeout=2), pytest.raises(RuncTimeout)),
+        ("prestart", create, pytest.raises(RuncTimeout)),
         ("prestart", open_in_time, pytest.raises(RuncTimeout)),
-        ("prestart", lambda client, *what: client.run(*what, timeout=2, grace=0.2), pytest.raises(RuncTimeout)),
+        ("prestart", run, pytest.raises(RuncTimeout)),
         ("poststart", start, pytest.raises(RuncTimeout)),
         ("poststart", open_in_time, pytest.raises(RuncTimeout)),
         ("poststop", delete, pytest.raises(RuncTimeout)),
@@ -209,7 +218,7 @@ exec {runtime.command} "$@"
     hangs.chmod(0o755)
     bundle = make_bundle(["sleep", "60"])
     async with client.open_container(name, bundle, grace=0) as container:
-        places = [path for path in _places(name, leftovers._CGROUPS, leftovers._OWN) if path.exists()]
+        places = [path for path in _places(name, Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")) if path.exists()]
         assert places
         with warnings.catch_warnings():
             warnings.simplefilter("error")

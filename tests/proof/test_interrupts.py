@@ -76,7 +76,8 @@ def test_ctrl_c_at_a_random_moment(
                 script.kill()
         interrupted += printed == "interrupted\n"
         left = [*leaks.containers(root), *(line for name in names for line in leaks.left_on_host(name))]
-        if left or script.returncode or "Warning" in said:
+        # Python restores the default action of SIGINT when it exits: the script may be at its end already.
+        if left or script.returncode not in {0, -signal.SIGINT} or said:
             found.append(f"seed {seed}: code {script.returncode}, left {left}, {said[-2000:]}")
             for name in leaks.containers(root):
                 subprocess.run([runtime.command, "--root", root, "delete", "--force", name], check=False)
