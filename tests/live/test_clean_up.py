@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
 
-    from containers import MakeBundle
+    from containers import MakeBundle, MakeContainer
     from runtime import Runtime
 
 pytestmark = pytest.mark.runc
@@ -238,6 +238,15 @@ async def test_output_while_a_block_is_left(
         assert container.stdout is not None
         assert await container.stdout.receive() == b"ready\n"
     assert (await container.wait()).exit_code == 7
+
+
+async def test_output_while_an_exec_is_left(client: Runc, make_container: MakeContainer) -> None:
+    """The same holds for one more process in a container, whose output goes through runc."""
+    name = await make_container()
+    async with client.open_exec(name, PRINTS_ON_SIGTERM, io=PipedIO(), grace=20) as process:
+        assert process.stdout is not None
+        assert await process.stdout.receive() == b"ready\n"
+    assert (await process.wait()).code == 7
 
 
 def test_cancelled_creations_as_process_1(
