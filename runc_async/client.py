@@ -15,7 +15,7 @@ from ._client.checkpoints import LET_RESTORE_FINISH, naming_criu_mounts
 from ._client.claim import ContainerClaim
 from ._client.commands import Commands
 from ._client.host import Host
-from ._client.programs import check_live, with_unread
+from ._client.live import check_live, with_unread
 from ._client.requirements import Requirements
 from ._client.undo import Undo
 from ._commands import argv, words

@@ -67,14 +67,22 @@ class ContainerProcess:
         """When its end was seen; None if the runner can't tell it."""
         return None if self._process.workload is None else self._process.workload.exited_at
 
-    def send_signal(self, signal: int | str) -> None:
+    def send_signal(self, signal: int | str, *, tree: bool = False) -> None:
         """Send it a signal; nothing happens if it has ended.
+
+        Args:
+            signal: The signal.
+            tree: Send it to all that the process has started as well, also if the process itself has ended: see
+                `Runc.exec`, `kill_tree`. Until the end of the block, at which a process that has ended by itself leaves
+                them alone.
 
         Raises:
             InvalidSignal: If there is no such signal.
         """
         number = signal_number(signal)
-        if self._process.workload is None:
+        if tree:
+            self._process.signal_tree(number)
+        elif self._process.workload is None:
             self._process.send_signal(number)  # which runc forwards, but for SIGKILL and SIGSTOP
         else:
             self._process.workload.send_signal(number)
@@ -83,6 +91,6 @@ class ContainerProcess:
         """Send it SIGTERM."""
         self.send_signal(SIGTERM)
 
-    def kill(self) -> None:
-        """Send it SIGKILL."""
-        self.send_signal(SIGKILL)
+    def kill(self, *, tree: bool = False) -> None:
+        """Send it SIGKILL; with `tree` to all that it has started as well: see `send_signal`."""
+        self.send_signal(SIGKILL, tree=tree)

@@ -197,6 +197,10 @@ class _TracedProcess:
         self._noted(completed)
         return completed
 
+    def signal_tree(self, signum: int) -> None:
+        """Send a signal to the container's process and all that it has started."""
+        self._process.signal_tree(signum)
+
     def send_signal(self, signum: int) -> None:
         """Send it a signal."""
         self._span.add_event("signal", {"signal": signum})

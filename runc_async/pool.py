@@ -17,7 +17,7 @@ import anyio
 import msgspec
 
 from ._client.calls import GRACE
-from ._client.programs import check_live
+from ._client.live import check_live
 from ._commands.options import DEFAULT, CreateOptions, Timeout, check_timeout
 from ._commands.words import StrPath, absolute, check_container_id
 from ._pool.delay import Delay

@@ -79,6 +79,29 @@ class PidfdSocket(msgspec.Struct, frozen=True):
         return "<pidfd socket>"
 
 
+class OwnCgroup(msgspec.Struct, frozen=True):
+    """A cgroup of its own for the process of an `exec`, below the container's: the runner makes and removes it.
+
+    It stands for `--cgroup`, once for each hierarchy; where the cgroup can't be made, for nothing.
+
+    Attributes:
+        name: A name that no other cgroup has.
+        parents: For each hierarchy its controllers, as `--cgroup` takes them, and the directory of the container's
+            cgroup, that of `pids` first. cgroup v2 has one, without controllers.
+    """
+
+    name: str
+    parents: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        """Show that it is a cgroup."""
+        return "--cgroup=<own cgroup>"
+
+    def words(self) -> list[str]:
+        """Write the options."""
+        return [f"--cgroup={controllers}{':' * bool(controllers)}{self.name}" for controllers, _ in self.parents]
+
+
 class Setting(msgspec.Struct, frozen=True):
     """An argument of the form `NAME=value` whose value is shown to nobody.
 
@@ -103,7 +126,7 @@ class Setting(msgspec.Struct, frozen=True):
         return [(self.name, "***")]
 
 
-Argument: TypeAlias = str | Document | PrivateLog | PidFile | PidfdSocket | Setting
+Argument: TypeAlias = str | Document | PrivateLog | PidFile | PidfdSocket | OwnCgroup | Setting
 
 
 class OwnOutput(msgspec.Struct, frozen=True):
@@ -136,6 +159,8 @@ class StopPolicy(msgspec.Struct, frozen=True):
         grace: How long it may live after SIGTERM, before SIGKILL. Zero with zero patience: SIGKILL at once.
         waits_for_process: It waits for a process of a container's: after the grace that process is killed first, and
             runc has `grace` seconds more to report it. SIGKILL for runc alone would orphan the process.
+        tree: It waits for a process of a container's, and all that this has started gets SIGKILL when the process has
+            ended, or after the grace. A process that had ended by itself leaves them alone.
         hooks: What it has started, such as a hook that hangs, gets SIGKILL as soon as it has been ended itself.
         helpers: It has started others, such as criu, that have to end too: they have `grace` seconds after runc's end,
             before SIGKILL.
@@ -146,6 +171,7 @@ class StopPolicy(msgspec.Struct, frozen=True):
     patience: float = 0.0
     grace: float = 0.0
     waits_for_process: bool = False
+    tree: bool = False
     hooks: bool = False
     helpers: bool = False
     helpers_first: bool = False
@@ -324,6 +350,10 @@ class Process(Protocol):
 
     def send_signal(self, signum: int) -> None:
         """Send it a signal; nothing happens if it has ended."""
+        ...
+
+    def signal_tree(self, signum: int) -> None:
+        """Send a signal to the container's process and all that it has started; see `ContainerProcess.send_signal`."""
         ...
 
     async def aclose(self) -> None:

@@ -171,6 +171,10 @@ class FakeProcess:
         self.signals.append(signum)
         self._ended.set()
 
+    def signal_tree(self, signum: int) -> None:
+        """Note a signal, as `send_signal` does."""
+        self.send_signal(signum)
+
     def close_workload(self) -> None:
         """Do nothing: there is no container process."""
 

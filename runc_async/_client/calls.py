@@ -145,6 +145,11 @@ class Calls:
         """Return an invocation with the words of another command, everything else as it is."""
         return structs.replace(invocation, argv=(*self._prefix, *command.words))
 
+    def with_option(self, invocation: Invocation, option: Argument) -> Invocation:
+        """Return an invocation with one more option of its command's."""
+        place = len(self._prefix) + 1
+        return structs.replace(invocation, argv=(*invocation.argv[:place], option, *invocation.argv[place:]))
+
     def _runtime_directory(self) -> str | None:
         """Return $XDG_RUNTIME_DIR, as runc gets it, where runc heeds it: not as root, and not with a `--root`."""
         if self._root is not None or os.geteuid() == 0:
@@ -294,6 +299,7 @@ class Calls:
         drain_timeout: float,
         grace: float = GRACE,
         detach: bool = False,
+        tree: bool = False,
         stop: StopPolicy | None = None,
         terminal: bool = False,
     ) -> Invocation:
@@ -308,7 +314,7 @@ class Calls:
             input=data,
             timeout=check_timeout(timeout),
             drain_timeout=0.0 if detach else drain_timeout,
-            stop=stop or (LET_FINISH if detach else StopPolicy(grace=grace, waits_for_process=True)),
+            stop=stop or (LET_FINISH if detach else StopPolicy(grace=grace, waits_for_process=True, tree=tree)),
             preserve_fds=preserve_fds,
             terminal_at=len(self._prefix) + 1 if terminal and isinstance(io, PtyIO) and not detach else None,
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from .._answers.decode import decode_version
 from .._bundles.check import Source
@@ -14,16 +16,22 @@ from .._commands.options import DEFAULT, Timeout
 from .._commands.spec_support import ignored_parts
 from .._commands.support import UNKNOWN, check_feature, needed, sends_pidfd, supported
 from .._commands.words import StrPath
+from .._containers.record import own_cgroup_parents
 from .._process.running import ProcessRunner
-from .._runtimes.known import FEATURES
+from .._runtimes.known import FEATURES, record_version
 from ..errors import CommandError, DecodeError, UnsupportedError
 from ..features import Version
 from ..ignored import Ignored
-from ..runner import PidfdSocket
+from ..runner import OwnCgroup, PidfdSocket
 from .calls import KILL, Calls
 
 if TYPE_CHECKING:
     from ..spec import Spec
+
+Parents: TypeAlias = tuple[tuple[str, str], ...]
+
+KNOWN_RECORDS = 1000
+"""Containers whose cgroups a client remembers, at most."""
 
 
 class Requirements:
@@ -81,6 +89,43 @@ class Requirements:
         known = self._version is not None and isinstance(self._calls.runner, ProcessRunner)
         return PidfdSocket() if known and sends_pidfd(self._version or UNKNOWN) else None
 
+    async def own_cgroup(self, container_id: str, controllers: Sequence[str], timeout: Timeout) -> OwnCgroup | None:
+        """Return a cgroup for the process of an `exec` alone, if the container has cgroups, and the runtime can.
+
+        Another runner may take runc to where the record means other directories, and gets none.
+
+        Args:
+            container_id: The container.
+            controllers: Those of cgroup v1 in whose hierarchies it is to be, `pids` first.
+            timeout: Seconds for the question for the runtime's version.
+
+        Raises:
+            RuncNotFound: If there is no runc.
+            RuncTimeout: If the answer takes longer than `timeout`.
+        """
+        if not isinstance(self._calls.runner, ProcessRunner):
+            return None
+        parents = self._own_cgroup_parents(container_id, tuple(controllers))
+        if not parents or not supported("exec --cgroup", await self.known_version(timeout)):
+            return None
+        return OwnCgroup(f"runc_async-{secrets.token_hex(8)}", parents)
+
+    def _own_cgroup_parents(self, container_id: str, controllers: tuple[str, ...]) -> Parents:
+        """Return where it would be made, read once from each version of the runtime's record."""
+        root = self._calls.state_directory()
+        version = record_version(root, container_id)
+        if version is None:
+            return ()
+        known = self._parents.get((container_id, controllers))
+        if known is None or known[0] != version:
+            if len(self._parents) >= KNOWN_RECORDS:
+                self._parents.clear()
+            known = self._parents[container_id, controllers] = (
+                version,
+                own_cgroup_parents(root, container_id, controllers),
+            )
+        return known[1]
+
     async def known_version(self, timeout: Timeout) -> Version:
         """Ask for the version, once: who comes while it is being asked for waits for the answer."""
         if self._version is None:
@@ -99,6 +144,11 @@ class Requirements:
             return decode_version((await self._calls.request(argv.version(), timeout=timeout, stop=KILL)).stdout)
         except (CommandError, DecodeError):
             return UNKNOWN
+
+    @functools.cached_property
+    def _parents(self) -> dict[tuple[str, tuple[str, ...]], tuple[tuple[int, int], Parents]]:
+        """What was read in the records of containers, with the version of the record."""
+        return {}
 
     @functools.cached_property
     def _asking_version(self) -> dict[asyncio.AbstractEventLoop, asyncio.Lock]:

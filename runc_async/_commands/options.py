@@ -26,6 +26,7 @@ class ProcessOptions(TypedDict, total=False):
     no_new_privs: bool
     process_label: str | None
     apparmor: str | None
+    kill_tree: bool
     drain_timeout: float
     preserve_fds: Sequence[FileDescriptor]
     cgroup: str | Sequence[str]

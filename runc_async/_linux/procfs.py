@@ -199,6 +199,16 @@ def parent_of(pid: int) -> int:
     return stat_field(pid, 1)
 
 
+def ancestors(pid: int, last: int) -> list[int]:
+    """Return the parents of a process up to `last`; fewer if one of them is gone."""
+    found: list[int] = []
+    with contextlib.suppress(ProcessLookupError):
+        while pid > 0 and pid != last and pid not in found[:-1]:
+            pid = parent_of(pid)
+            found.append(pid)
+    return found
+
+
 def await_halt(pids: Iterable[int], seconds: float = 0.05) -> None:
     """Wait until all threads of some processes have stopped or ended; blocks the event loop.
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import warnings
 
 from .._containers.workload import Workload
 from .._linux.fdsocket import FDSocket
+from .._linux.leaf_cgroup import LeafCgroup
 from .._linux.memfd import lifted, memory_file
-from ..runner import Argument, Document, PidfdSocket, PidFile, PrivateLog, Setting
+from ..errors import CleanupWarning
+from ..runner import Argument, Document, OwnCgroup, PidfdSocket, PidFile, PrivateLog, Setting
 
 LOG_LIMIT = 1 << 20
 """Bytes of runc's private log that are read: its end, where the reason of a failure stands."""
@@ -32,6 +36,7 @@ class ArgumentFiles:
         self._log = -1
         self._files: list[int] = []
         self.workload: Workload | None = None
+        self.leaf: LeafCgroup | None = None
         self.console: FDSocket | None = None
         self.inherited: list[int] = []
 
@@ -42,18 +47,27 @@ class ArgumentFiles:
             arguments: The argument vector.
             terminal_at: Where to put the words by which runc hands a terminal over; None if it isn't to.
         """
-        words = [word if isinstance(word, str) else self._word(word) for word in arguments]
+        words: list[str] = []
+        for argument in arguments:
+            if isinstance(argument, OwnCgroup):
+                words += self._own_cgroup(argument)
+            else:
+                words.append(argument if isinstance(argument, str) else self._word(argument))
         if terminal_at is not None:
             self.console = FDSocket()
             self.console.open()
             words[terminal_at:terminal_at] = ["--detach", "--console-socket", self._socket_path(self.console.path)]
         return words
 
-    def _word(self, argument: Argument) -> str:
+    def _own_cgroup(self, wanted: OwnCgroup) -> list[str]:
+        """Make a cgroup, and return its options; none where it can't be made, as when the container has ended."""
+        with contextlib.suppress(OSError):
+            self.leaf = LeafCgroup([directory for _, directory in wanted.parents], wanted.name)
+        return [] if self.leaf is None else wanted.words()
+
+    def _word(self, argument: Document | PrivateLog | PidFile | PidfdSocket | Setting) -> str:
         """Turn one argument into a word, with a file behind it if it takes one."""
         match argument:
-            case str():
-                return argument
             case Setting():
                 return f"{argument.name}={argument.value}"
             case Document():
@@ -120,6 +134,9 @@ class ArgumentFiles:
             self.console = None
 
     def close_workload(self) -> None:
-        """Let go of the container's process. Idempotent."""
+        """Let go of the container's process, and remove its own cgroup. Idempotent."""
         if self.workload is not None:
             self.workload.close()
+        if self.leaf is not None and not self.leaf.remove():
+            text = f"a cgroup is left behind until its container is deleted: {self.leaf.path}"
+            warnings.warn(text, CleanupWarning, stacklevel=2)

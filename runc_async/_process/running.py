@@ -8,26 +8,26 @@ import signal
 from collections.abc import Callable
 
 from .._answers.log import forward_log
-from .._containers.adoption import adopt_copies, looking_again
 from .._containers.ownership import current_attempt
 from .._containers.workload import Workload
 from .._linux.prerequisites import check_process
-from .._linux.procfs import ProcessIdentity, descendants
-from .._linux.subreaper import adopt, adopt_stray, adopting
+from .._linux.subreaper import adopting
 from .._shield import shielded
 from .._streams.pipes import PipeReader, PipeWriter
 from .._streams.pump import discarding
 from ..console import Pty
-from ..exitstatus import from_wait_status
 from ..runner import Completed, Fate, Invocation, StreamedOutput
 from .argument_files import FIRST_INHERITED, ArgumentFiles
 from .child import Child
 from .debug_log import log_end, log_start
-from .descendants import Descendants, drops_sigterm, kill_descendants
+from .descendants import drops_sigterm, kill_descendants
 from .launch import helped
+from .offspring import Offspring
+from .outcome import read_outcome
 from .plumbing import Plumbing
 from .relay import look_at_relay
 from .terminal import hands_over, waiting_for
+from .tree import Tree
 
 KILL_GRACE = 2.0
 """Seconds, at least, for runc to report a process that was killed, before runc itself is."""
@@ -37,9 +37,6 @@ REPORT_TIME = 0.5
 
 QUIET = 0.05
 """Seconds in which nothing has come, after the end of a process, until its output counts as complete."""
-
-STRAYS = 64
-"""Descendants of a runc that is ended whose end is watched: those of a runc that works on no container are fewer."""
 
 
 class ProcessRunner:
@@ -89,9 +86,11 @@ class ProcessRunner:
                 waiter = [] if files.workload is None or terminal_at is None else waiting_for(files.workload.path)
                 inherited = [*files.inherited, *invocation.pass_fds]
                 argv, options = helped(invocation, words, inherited, lent, waiter=waiter)
+                tree = Tree(invocation, child, files.workload, files.leaf)
                 stdin, stdout, stderr = plumbing.child
                 cancelled = await child.start(argv, stdin=stdin, stdout=stdout, stderr=stderr, **options)
                 plumbing.spawned(child.send_signal)
+                tree.spawned()
             except BaseException:
                 files.close_workload()
                 files.close()
@@ -103,7 +102,7 @@ class ProcessRunner:
                 files.workload.runc_pid = child.pid
                 if (reported := invocation.reported) is not None:
                     files.workload.started.add_done_callback(lambda _: reported())
-            process = RunningProcess(invocation, child, plumbing, files)
+            process = RunningProcess(invocation, child, plumbing, files, tree)
             if cancelled is not None:
                 await shielded(process.end())
                 raise cancelled
@@ -113,26 +112,28 @@ class ProcessRunner:
 class RunningProcess:
     """A runc that is our child: see `Process` for what it promises."""
 
-    def __init__(self, invocation: Invocation, child: Child, plumbing: Plumbing, files: ArgumentFiles) -> None:
+    def __init__(
+        self, invocation: Invocation, child: Child, plumbing: Plumbing, files: ArgumentFiles, tree: Tree
+    ) -> None:
         """Take over what `ProcessRunner` has opened."""
         self.invocation = invocation
         self.child = child
         self._plumbing = plumbing
         self._files = files
+        self._offspring = Offspring(invocation, child, files.workload)
+        self._tree = tree
         child.before_kill = self._orphan
-        child.note_descendants = self._note_descendants
-        child.halts_first = self._halts_first
-        if files.workload is not None:
-            child.when_ended(files.workload.over)
-            files.workload.started.add_done_callback(lambda _: self._receive())
+        child.note_descendants = self._offspring.note
+        child.halts_first = self._offspring.counts
+        if (workload := files.workload) is not None:
+            child.when_ended(workload.over)
+            workload.started.add_done_callback(lambda _: self._receive())
         if isinstance(invocation.streams, StreamedOutput):
             for stream in (plumbing.stdout, plumbing.stderr):
                 if stream is not None:
                     child.when_ended(stream.end_when_empty)  # what it has left behind may hold the pipe
         self._completed: Completed | None = None
         self._attempt = current_attempt(invocation)
-        self._seen: set[ProcessIdentity] | None = None
-        self._helpers: Descendants | None = None
         self._abandoned = False
         self._lost = False
         self._told_fate: Fate | None = None
@@ -184,6 +185,12 @@ class RunningProcess:
     def send_signal(self, signum: int) -> None:
         """Send it a signal; nothing happens if it has ended."""
         self.child.send_signal(signum)
+
+    def signal_tree(self, signum: int) -> None:
+        """Send a signal to the container's process and all that it has started: see `Process.signal_tree`."""
+        if self.workload is not None:
+            self.workload.send_signal(signum)
+        self._tree.signal(signum)
 
     async def started(self) -> Completed | None:
         """Wait until the container's process runs; return runc's end if runc ended without one."""
@@ -286,49 +293,27 @@ class RunningProcess:
         if self._completed is None:
             fate = self._fate()
             if adopting():
-                self._adopt()
-            held = self._plumbing.drained()
-            # Who holds the pipes still may write later, which is nobody's output; unless it is the process itself.
-            incomplete = self._lost or (held and not self.invocation.stop.waits_for_process)
-            # The end of a process that had lost its runc is our own doing, and no result.
-            wait_status = None if self.workload is None or fate == "lost" else self.workload.wait_status
-            returncode = self._returncode(wait_status)
-            if fate == "ended" and returncode and not _agree(returncode, wait_status):
-                fate = "lost"
-            self._completed = Completed(
-                pid=self.pid,
-                returncode=returncode,
-                stdout=self._plumbing.captured(0),
-                stderr=self._plumbing.captured(1),
-                log=self._files.log,
-                truncated=incomplete or self._plumbing.dropped,
+                self._offspring.adopt_left()
+            self._completed = read_outcome(
+                self.invocation,
+                self.child,
+                self._plumbing,
+                self._files,
+                fate=fate,
+                abandoned=self._abandoned,
+                lost=self._lost,
                 timed_out=timed_out,
-                wait_status=wait_status,
-                process=fate,
             )
             if self._completed.log:
-                forward_log(self._completed.log, self.invocation.container_id, errors=returncode == 0)
+                forward_log(self._completed.log, self.invocation.container_id, errors=self._completed.returncode == 0)
             if self._attempt is not None:
                 reported = None if self.workload is None else self.workload.process
-                started = {*(self._seen or ()), *([] if reported is None else [reported])}
-                self._attempt.ended(self.invocation, self._completed, started, seen=self._seen is not None)
+                seen = self._offspring.seen
+                started = {*(seen or ()), *([] if reported is None else [reported])}
+                self._attempt.ended(self.invocation, self._completed, started, seen=seen is not None)
             self._close()
-            log_end(self.invocation, self.pid, returncode, self.child.since)
+            log_end(self.invocation, self.pid, self._completed.returncode, self.child.since)
         return self._completed
-
-    def _adopt(self) -> None:
-        """Note what runc has left behind: a process that it has detached from, copies of itself if it failed."""
-        if self.workload is not None and not self.invocation.stop.waits_for_process:
-            self.workload.look()
-            (adopt_stray if self.invocation.command == "exec" else adopt)(self.workload.pid)
-        if self.child.returncode != 0:
-            adopt_copies(self.child.since)
-
-    def _returncode(self, wait_status: int | None) -> int | None:
-        """Tell runc's exit code; that of the process if runc had to be ended before it told it."""
-        if not self._abandoned:
-            return self.child.returncode
-        return None if wait_status is None else from_wait_status(wait_status).exit_code
 
     def _close(self) -> None:
         """Close the descriptors that nobody needs after the exit, and let go of what refers back to this object.
@@ -348,6 +333,7 @@ class RunningProcess:
             await self.child.wait(policy.patience, or_for=begun)
         if policy.waits_for_process and self.child.returncode is None:
             executed, deaf = self._executed, drops_sigterm(self.pid)
+            self._tree.cut_short()
             await self.child.end(signal.SIGTERM)
             if deaf or not await self._gone(policy.grace):
                 self._kill_workload()
@@ -356,15 +342,16 @@ class RunningProcess:
             if executed is not None and executed.exited.done() and self.child.returncode is None:
                 await self._abandon(executed, lost=True)
             await self.child.stop()
+            await self._tree.end()
         else:
             try:
                 if policy.helpers_first and self.child.returncode is None:
-                    self._note_descendants()
+                    self._offspring.note()
                     kill_descendants(self.pid)
                     await self.child.wait(policy.grace)
                 await self.child.stop(policy.grace)
             finally:
-                if (helpers := self._helpers) is not None:
+                if (helpers := self._offspring.helpers) is not None:
                     await helpers.end(policy.grace if policy.helpers else 0)
 
     def _fate(self) -> Fate | None:
@@ -373,51 +360,15 @@ class RunningProcess:
             self._told_fate = self.workload.fate()
             with contextlib.suppress(PermissionError):
                 self.workload.kill_orphan()
+            if self._told_fate == "lost":
+                self._tree.cut_short(lost=True)
+                self._tree.kill()
         return self._told_fate
-
-    def _note_descendants(self) -> None:
-        """Note what runc has started, before it is ended: afterwards those have another parent.
-
-        That is for the end of its helpers, and to know which container it has made. What becomes our child then is
-        reaped: the nearest ones are strays. Their number is a container's to decide, and each stray takes a descriptor.
-        """
-        if self.child.returncode is not None:
-            return
-        if self._has_helpers:
-            if self._helpers is None:
-                self._helpers = Descendants(self.pid)
-            else:
-                self._helpers.look(self.pid)
-        if self._is_making:
-            self._seen = self._seen or set()
-            for pid, _ in descendants(self.pid):
-                with contextlib.suppress(OSError):  # it has ended meanwhile
-                    self._seen.add(ProcessIdentity.of(pid))
-        if adopting():
-            again = looking_again(self.child.since)
-            for number, (pid, _) in enumerate(reversed(descendants(self.pid))):
-                if number < STRAYS:
-                    adopt_stray(pid, again)
-                else:
-                    adopt(pid)
-
-    def _halts_first(self) -> bool:
-        """Return whether runc is stopped before it is ended, since each process that it has started counts."""
-        return adopting() or self._has_helpers or self._is_making
-
-    @property
-    def _has_helpers(self) -> bool:
-        """Whether it may have started what has to end with it, and isn't the container's."""
-        return self.invocation.stop.hooks or self.invocation.stop.helpers
-
-    @property
-    def _is_making(self) -> bool:
-        """Whether it is about to make a container, and has not yet reported its first process."""
-        return self._attempt is not None and (self.workload is None or self.workload.process is None)
 
     def _orphan(self) -> None:
         """Do what has to be done before runc is killed and nobody watches it."""
         if self.invocation.stop.waits_for_process:
+            self._tree.cut_short()
             self._kill_workload()
 
     def _kill_workload(self) -> None:
@@ -426,21 +377,22 @@ class RunningProcess:
         The tree is listed before its first process is killed, whose children get another parent then; and once more
         afterwards, when those that have come to runc are found.
         """
-        self._note_descendants()
+        self._offspring.note()
         kill_descendants(self.pid)
         if self.workload is not None:
             with contextlib.suppress(PermissionError):
                 self.workload.send_signal(signal.SIGKILL)  # the one kill that needs no descriptor
         kill_descendants(self.pid)
+        self._tree.kill()
 
     async def _gone(self, seconds: float) -> bool:
-        """Wait for runc's exit; once an `exec`'s process has ended only while output may come that is captured.
+        """Wait for runc's exit, and return whether it is gone.
 
-        Returns:
-            Whether runc is gone.
+        Once an `exec`'s process has ended, that is only while output may come that is captured.
         """
         exited = None if self._executed is None else self._executed.exited
         if await self.child.wait(seconds, or_for=exited) is None and exited is not None and exited.done():
+            await self._tree.end()  # before runc's end, for which it would hold the pipes
             drain_timeout = self.invocation.drain_timeout if self._plumbing.draining else 0.0
             await self.child.wait(min(seconds, max(drain_timeout, REPORT_TIME)))
         return self.child.returncode is not None
@@ -460,11 +412,10 @@ class RunningProcess:
                         await self._stop()
                         break
         finally:
+            self._tree.kill()  # again, for the wait for its end may have been cancelled
             self._collect()
             self.close_workload()
-            for stream in (self.stdin, self.stdout, self.stderr, self.pty):
-                if stream is not None:
-                    stream.close()
+            self._close_streams()
 
     def drop(self) -> None:
         """Kill it and close everything, without waiting: for a finalizer. The child's own task reaps it."""
@@ -472,11 +423,10 @@ class RunningProcess:
         if self._completed is None:
             self.child.when_ended(lambda: log_end(self.invocation, self.pid, self.child.returncode, self.child.since))
         self._close()
+        self._close_streams()
+
+    def _close_streams(self) -> None:
+        """Close the ends that are ours."""
         for stream in (self.stdin, self.stdout, self.stderr, self.pty):
             if stream is not None:
                 stream.close()
-
-
-def _agree(exit_code: int, wait_status: int | None) -> bool:
-    """Tell whether an exit code of runc's can be that of a process that ended so; None: as far as is known."""
-    return wait_status is None or from_wait_status(wait_status).exit_code == exit_code

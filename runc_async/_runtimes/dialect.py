@@ -155,6 +155,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         make_process: Makes the process of an `exec`, by its own rules.
         copies: What the names of the copies of itself begin with that become a container's process; empty for none.
         leaves: The name of processes of its own that a detached `run` leaves behind; empty for none.
+        enters_own_cgroups: Its `exec --cgroup` takes the names of hierarchies; in all others the process enters the
+            container's cgroup.
         refuses_hybrid: It doesn't run where cgroup v1 and v2 are both mounted.
     """
 
@@ -177,6 +179,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     make_process: MakeProcess
     copies: bytes = b""
     leaves: bytes = b""
+    enters_own_cgroups: bool = False
     refuses_hybrid: bool = False
 
 

@@ -48,3 +48,17 @@ def read_record(root: str, container_id: str) -> Record | None:
             return None
         return record if record.process.pid > 0 else None
     return None
+
+
+def record_version(root: str, container_id: str) -> tuple[int, int] | None:
+    """Return what tells the record of a container from an earlier or later one; None if there is none to be seen.
+
+    Each change makes a new file. A look takes a tenth of the time for reading it.
+    """
+    for dialect in DIALECTS.values():
+        try:
+            found = os.stat(os.path.join(root, dialect.record.format(id=container_id)))
+        except OSError:
+            continue
+        return found.st_ino, found.st_mtime_ns
+    return None

@@ -387,4 +387,5 @@ RUNC: Final = Dialect(
     fifo="exec.fifo",
     make_process=make_process,
     copies=b"runc:[",
+    enters_own_cgroups=True,
 )

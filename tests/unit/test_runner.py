@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from runc_async import ProcessRunner, Runner
-from runc_async.runner import Completed, Document, Invocation, PidFile, PrivateLog, Setting
+from runc_async.runner import Completed, Document, Invocation, OwnCgroup, PidFile, PrivateLog, Setting
 from runc_async.testing import FakeRunner
 
 
@@ -15,6 +15,14 @@ def test_what_is_shown_of_arguments() -> None:
     argv = ("runc", Document("process.json", b"secret"), PrivateLog(), Setting("PASSWORD", "secret"))
     invocation = Invocation(command="exec", argv=(*argv, PidFile(), PidFile("/p")))
     assert invocation.args == ("runc", "<process.json>", "<log>", "PASSWORD=***", "<pid file>", "/p")
+
+
+def test_the_words_of_an_own_cgroup() -> None:
+    """An own cgroup is one option for each hierarchy, and is shown without its name."""
+    own = OwnCgroup("leaf", (("pids", "/a"), ("cpu,cpuacct", "/b")))
+    assert own.words() == ["--cgroup=pids:leaf", "--cgroup=cpu,cpuacct:leaf"]
+    assert OwnCgroup("leaf", (("", "/c"),)).words() == ["--cgroup=leaf"]
+    assert str(own) == "--cgroup=<own cgroup>"
 
 
 @pytest.mark.parametrize("show", [repr, str])

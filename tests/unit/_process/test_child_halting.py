@@ -76,7 +76,7 @@ FAMILY = "sleep 1000 & sleep 1000 & trap '' TERM; echo x; wait"
 @pytest.mark.usefixtures("one_subreaper")
 async def test_what_a_command_has_started_is_reaped(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it is cut short, its children become ours, and don't stay zombies; the many that aren't watched neither."""
-    monkeypatch.setattr("runc_async._process.running.STRAYS", most)
+    monkeypatch.setattr("runc_async._process.offspring.STRAYS", most)
     before = set(children_of(os.getpid()))
     completed = await ProcessRunner().run(children.shell(FAMILY, timeout=0.1))
     assert completed.timed_out

@@ -1,0 +1,361 @@
+"""`exec` and `open_exec`: one more process in a container that exists."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Unpack, cast
+
+import msgspec
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import TaskStatus
+
+from .._answers.decode import decode_state
+from .._answers.outcome import raise_failure
+from .._commands.argv import Command, Overrides
+from .._commands.execution import exec_command, has_terminal, overrides_of, sized
+from .._commands.options import DEFAULT, ProcessOptions, Timeout
+from .._commands.words import FileDescriptor, StrPath, User, preserved
+from .._process.running import ProcessRunner
+from ..containerprocess import ContainerProcess
+from ..errors import CommandError, DecodeError
+from ..response import Response
+from ..runner import Invocation, OwnCgroup, Process as Running
+from ..stdio import NullIO, PtyIO, StdIO
+from .calls import DRAIN_TIMEOUT, GRACE, Calls
+from .live import check_live, with_unread
+from .requirements import Requirements
+from .undo import Undo
+
+if TYPE_CHECKING:
+    from .._commands.exec_document import ProcessDocument, Template
+    from ..spec import Process  # at run time whoever has one has loaded the module, and nobody else needs it
+
+
+class Executions:
+    """The commands that run one more process in a container."""
+
+    _calls: Calls
+    _undo: Undo
+    _requirements: Requirements
+
+    async def exec(
+        self,
+        container_id: str,
+        process: Process | Sequence[str],
+        *,
+        # with a sequence of arguments: changes to the container's own process
+        tty: bool = False,
+        cwd: StrPath | None = None,
+        env: Mapping[str, str] | None = None,
+        user: User | None = None,
+        additional_gids: Sequence[int] = (),
+        caps: Sequence[str] = (),
+        no_new_privs: bool = False,
+        process_label: str | None = None,
+        apparmor: str | None = None,
+        # how it is waited for
+        detach: bool = False,
+        check: bool = False,
+        timeout: float | None = None,
+        grace: float = GRACE,
+        kill_tree: bool = True,
+        drain_timeout: float = DRAIN_TIMEOUT,
+        # its streams
+        io: StdIO | None = None,
+        input: bytes | None = None,  # noqa: A002 - the name that subprocess.run has
+        console_socket: StrPath | None = None,
+        preserve_fds: Sequence[FileDescriptor] = (),
+        # where it runs
+        cgroup: str | Sequence[str] = (),
+        ignore_paused: bool = False,
+        pid_file: StrPath | None = None,
+        pidfd_socket: StrPath | None = None,
+        extra_args: Sequence[str] = (),
+        task_status: TaskStatus[int] = TASK_STATUS_IGNORED,
+    ) -> Response:
+        """Run one more process in a container, and wait for it: runc-exec(8).
+
+        What the process ends with is `Response.exit_code`; a runc that fails is an exception.
+
+        Cancelled, or out of time, the process gets SIGTERM, and SIGKILL `grace` seconds later, and runc is reaped; the
+        container goes on. What the process has started gets SIGKILL when the process has ended, unless `kill_tree` is
+        False. With `detach` runc is let finish.
+
+        Args:
+            container_id: Its id.
+            process: A `spec.Process`, which says everything; or a sequence of arguments, for which the container's own
+                process is the template, as the bundle's config.json has it at that moment.
+            tty: With a terminal; for the streams of `PtyIO`, or with `detach` and `console_socket`.
+            cwd: Its working directory in the container.
+            env: Variables to add to its environment. Their values stand in no command line, unless the runtime is
+                neither runc nor crun, or the container's config.json can't be read from here.
+            user: A uid, `"uid:gid"`, or `(uid, gid)`; runc takes numbers only.
+            additional_gids: More groups. Not in crun.
+            caps: Capabilities to add, such as `"CAP_NET_RAW"`, or `"NET_RAW"` for short.
+            no_new_privs: Set no_new_privs.
+            process_label: SELinux label.
+            apparmor: AppArmor profile.
+            detach: Return as soon as the process runs.
+            check: Raise `ExitError` for an exit code other than 0.
+            timeout: Seconds for the whole run, or None for no limit.
+            grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
+                once. A container's first process ignores SIGTERM unless it has a handler for it.
+            kill_tree: Whether all that the process has started ends with it when it is cut short, also what is in the
+                background, in another session, or was forked twice. It is known by a cgroup below the container's, or
+                by a mark where there can be none. A process that ends by itself leaves its background children alone.
+                No effect once a call with `detach` has returned.
+            drain_timeout: Seconds for which captured output is read on, at most, after the exit, while others hold the
+                pipe; it ends when nothing has come for 0.05 seconds. None with `detach`.
+            io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`.
+            input: What it reads on stdin; nothing if left out. Not with `detach`.
+            console_socket: Path of a listening AF_UNIX socket that gets the terminal's descriptor; with `detach` only.
+            preserve_fds: Descriptors that the process gets as 3, 4, ...
+            cgroup: Cgroup below the container's to put it into, as `"path"` or `"controller:path"`; or several.
+            ignore_paused: Let a paused container wait with it until it is resumed. runc 1.1 and later.
+            pid_file: Where runc writes the pid of the process.
+            pidfd_socket: Path of a listening AF_UNIX socket that gets a pidfd of the process. runc 1.2 and later.
+            extra_args: More options, passed on as they are.
+            task_status: anyio's; `started()` is called with the pid of runc as soon as it runs.
+
+        Raises:
+            ExitError: If `check` is set and the exit code isn't 0.
+            ContainerNotRunning: If the container is stopped.
+            ContainerPaused: If it is paused, without `ignore_paused`.
+            ContainerNotFound: If there is no such container.
+            ExecutableNotFound: If the program isn't in the container.
+            ArgumentsTooLong: If an argument is longer than 128 KiB, which is what execve(2) takes; use `input` instead.
+            UnsupportedError: If the runtime has no such option.
+            InvalidContainerID: If the id can't be one.
+            ValueError: If another argument can't be right, or one of the changes comes with a `spec.Process`.
+            TypeError: If `process` is one string.
+            RuncTimeout: If it takes longer than `timeout`; it has the output so far.
+            RuncNotFound: If there is no runc.
+            CommandError: If runc fails in another way.
+        """
+        options = ProcessOptions(
+            tty=tty,
+            cwd=cwd,
+            env=env,
+            user=user,
+            additional_gids=additional_gids,
+            caps=caps,
+            no_new_privs=no_new_privs,
+            process_label=process_label,
+            apparmor=apparmor,
+            cgroup=cgroup,
+            ignore_paused=ignore_paused,
+            pid_file=pid_file,
+            pidfd_socket=pidfd_socket,
+            extra_args=extra_args,
+        )
+        fds = preserved(preserve_fds)
+        build = functools.partial(
+            exec_command,
+            container_id,
+            preserve_fds=len(fds),
+            detach=detach,
+            console_socket=console_socket,
+            pidfd_socket=None if detach else self._requirements.pidfd_socket_for_exec(),
+        )
+        command = build(process, options)
+        invocation = self._calls.waiting(
+            command,
+            io=io,
+            data=input,
+            preserve_fds=fds,
+            timeout=timeout,
+            drain_timeout=drain_timeout,
+            grace=grace,
+            detach=detach,
+            terminal=console_socket is None and has_terminal(process, options),
+            tree=kill_tree and not detach,
+        )
+        await self._requirements.require(command, timeout or DEFAULT)
+        invocation = await self._as_document(invocation, build, process, options)
+        invocation = await self._with_own_cgroup(invocation, options, timeout or DEFAULT)
+        run = functools.partial(self._calls.run_program, check=check)
+        try:
+            return await run(invocation, started=task_status.started)
+        except CommandError as error:
+            if not refuses_own_cgroup(invocation, error):
+                raise
+        return await run(without_own_cgroup(invocation), started=None)
+
+    async def _with_own_cgroup(
+        self, invocation: Invocation, options: ProcessOptions, timeout: Timeout = DEFAULT
+    ) -> Invocation:
+        """Give a process a cgroup of its own, by which all that it starts is known, if that is to end with it.
+
+        A cgroup of the caller's stands in its way: the process can be in one only.
+        """
+        if not invocation.stop.tree or invocation.container_id is None or options.get("cgroup"):
+            return invocation
+        if any(word.lstrip("-").startswith("cgroup") for word in options.get("extra_args", ())):
+            return invocation
+        own = await self._requirements.own_cgroup(invocation.container_id, ("pids",), timeout)
+        return invocation if own is None else self._calls.with_option(invocation, own)
+
+    async def _as_document(
+        self,
+        invocation: Invocation,
+        build: Callable[[Process | ProcessDocument | Sequence[str], ProcessOptions], Command],
+        process: Process | Sequence[str],
+        options: ProcessOptions,
+    ) -> Invocation:
+        """Send arguments as a process document where options can't do: for values of `env`, and a terminal's size.
+
+        An option would show the values in the runtime's command line; and there is no option for the size that a
+        program sees at its start. They stay options where the container's own process can't be read from here, as under
+        a runner that takes the runtime to another mount namespace, and for runtimes other than runc and crun.
+
+        Raises:
+            CommandError: If there is no such container.
+        """
+        io = invocation.streams
+        size = (io.rows, io.cols) if isinstance(io, PtyIO) else None
+        if isinstance(process, msgspec.Struct):
+            return (
+                invocation if size is None else self._calls.reworded(invocation, build(sized(process, size), options))
+            )
+        overrides = overrides_of(options)
+        if invocation.container_id is None or not (overrides.env or (size and overrides.tty)):
+            return invocation
+        from .._commands.exec_document import exec_document  # noqa: PLC0415  (few calls need it)
+
+        try:
+            template = await self._template(invocation.container_id)
+        except (CommandError, DecodeError):
+            if overrides.env:  # no value is shown before it is known that it has to be
+                raise
+            return invocation
+        own = None if template is None else template.process()
+        if template is None or own is None:
+            return invocation
+        version = (await self._requirements.known_version(DEFAULT)).number if overrides.caps else ()
+        document = exec_document(template.dialect, own, process, overrides, version, size if overrides.tty else None)
+        others = {name: value for name, value in options.items() if name not in Overrides.__struct_fields__}
+        return self._calls.reworded(invocation, build(document, cast("ProcessOptions", others)))
+
+    async def _template(self, container_id: str) -> Template | None:
+        """Find the container's own process; None if it isn't known where.
+
+        Raises:
+            CommandError: If there is no such container.
+        """
+        from .._commands.exec_document import find_template, template_in  # noqa: PLC0415  (as above)
+
+        found = find_template(self._calls.state_directory(), container_id)
+        if found is not None or not isinstance(self._calls.runner, ProcessRunner):
+            return found
+        # Another state directory than it seems, or no such container: no value is shown before that is known.
+        bundle = decode_state((await self._calls.run_now(self._undo.state_invocation(container_id))).stdout).bundle
+        return template_in(bundle, (await self._requirements.known_version(DEFAULT)).runtime)
+
+    @asynccontextmanager
+    async def open_exec(
+        self,
+        container_id: str,
+        process: Process | Sequence[str],
+        *,
+        io: StdIO | None = None,
+        grace: float = GRACE,
+        **options: Unpack[ProcessOptions],
+    ) -> AsyncGenerator[ContainerProcess]:
+        """Run one more process in a container, with live streams; on the way out stop it, whatever has happened.
+
+        On the way out it gets SIGTERM and, `grace` seconds later, SIGKILL, and what it has started gets SIGKILL, unless
+        it has ended by itself before, or `kill_tree` is False; runc is reaped and the streams are closed.
+        Output that no task reads meanwhile is discarded, so that a full pipe doesn't block the process.
+        No cancel interrupts that, and it takes a bounded time. Exceptions of the block pass unchanged. runc, or with a
+        terminal a small program, stays as long as the process runs, and knows how it ended, on every kernel.
+
+        Cancelled before the block begins, it leaves no process behind.
+
+        Args:
+            container_id: Its id.
+            process: A `spec.Process`, which says everything; or a sequence of arguments, for which the container's own
+                process is the template, as the bundle's config.json has it at that moment.
+            io: Its streams; `NullIO()` if left out. With `PipedIO` the handle has `stdin`, `stdout` and `stderr`; with
+                `PtyIO` it has `pty`, and arguments get a terminal without being told.
+            grace: Seconds between SIGTERM and SIGKILL.
+            options: Those of `exec`.
+
+        Raises:
+            ContainerNotRunning: If the container is stopped.
+            ContainerPaused: If it is paused, without `ignore_paused`.
+            ContainerNotFound: If there is no such container.
+            ExecutableNotFound: If the program isn't in the container.
+            ArgumentsTooLong: If an argument is longer than 128 KiB, which is what execve(2) takes; use `stdin` instead.
+            UnsupportedError: If the runtime has no such option.
+            InvalidContainerID: If the id can't be one.
+            ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
+            TypeError: If `process` is one string.
+            RuncNotFound: If there is no runc.
+            OSError: If no descriptor is left.
+            CommandError: If runc fails in another way.
+        """
+        check_live(io)
+        options.setdefault("tty", isinstance(io, PtyIO) and not isinstance(process, msgspec.Struct))
+        fds = preserved(options.get("preserve_fds", ()))
+        build = functools.partial(
+            exec_command, container_id, preserve_fds=len(fds), pidfd_socket=self._requirements.pidfd_socket_for_exec()
+        )
+        command = build(process, options)
+        invocation = self._calls.waiting(
+            command,
+            io=io or NullIO(),
+            data=None,
+            preserve_fds=fds,
+            timeout=None,
+            drain_timeout=options.get("drain_timeout", DRAIN_TIMEOUT),
+            grace=grace,
+            terminal=has_terminal(process, options),
+            tree=options.get("kill_tree", True),
+        )
+        await self._requirements.require(command)
+        invocation = await self._as_document(invocation, build, process, options)
+        invocation = await self._with_own_cgroup(invocation, options)
+        try:
+            running = await self._started(invocation)
+        except CommandError as error:
+            if not refuses_own_cgroup(invocation, error):
+                raise
+            running = await self._started(without_own_cgroup(invocation))
+        try:
+            yield ContainerProcess(container_id, running, invocation)
+        finally:
+            await running.aclose()
+
+    async def _started(self, invocation: Invocation) -> Running:
+        """Start a process, and wait until it runs.
+
+        Raises:
+            CommandError: If runc fails.
+        """
+        running = await self._calls.runner.open(invocation)
+        try:
+            ended = await running.started()
+            if ended is not None:
+                raise_failure(invocation, with_unread(ended, running) if ended.process == "none" else ended)
+                await self._calls.check_ran(invocation, ended)
+        except BaseException:
+            await running.aclose()
+            raise
+        return running
+
+
+def refuses_own_cgroup(invocation: Invocation, error: CommandError) -> bool:
+    """Return whether runc has failed over a process's own cgroup, before the process was started.
+
+    The container's cgroup is removed when the container ends, and the process's own with it; it may also have been made
+    one of threads. Without it, runc reports what the matter is.
+    """
+    return any(isinstance(word, OwnCgroup) and word.name in error.message for word in invocation.argv)
+
+
+def without_own_cgroup(invocation: Invocation) -> Invocation:
+    """Return an invocation whose process goes to the container's cgroup."""
+    words = tuple(word for word in invocation.argv if not isinstance(word, OwnCgroup))
+    return msgspec.structs.replace(invocation, argv=words)
