@@ -77,10 +77,11 @@ def test_ctrl_c_at_a_random_moment(
         interrupted += printed == "interrupted\n"
         left = [*leaks.containers(root), *(line for name in names for line in leaks.left_on_host(name))]
         # Python restores the default action of SIGINT when it exits: the script may be at its end already.
-        if left or script.returncode not in {0, -signal.SIGINT} or said:
+        # What a runtime process has logged when the signal ended it may be on stderr.
+        if left or script.returncode not in {0, -signal.SIGINT} or "Warning" in said or "Traceback" in said:
             found.append(f"seed {seed}: code {script.returncode}, left {left}, {said[-2000:]}")
             for name in leaks.containers(root):
                 subprocess.run([runtime.command, "--root", root, "delete", "--force", name], check=False)
     tried("Ctrl-C at a random moment", ROUNDS)
-    assert found == []
+    assert not found, "\n".join(found)
     assert interrupted > 0
