@@ -1,0 +1,64 @@
+"""Output of a live sandbox, kept at its node until the client has taken it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+
+from .._streams.pipes import PipeReader
+
+LIMIT = 1 << 18
+"""Bytes that are kept; beyond that the container's pipe fills, and then its program waits."""
+
+
+class OutputBuffer:
+    """The output of one stream, by offsets from its beginning.
+
+    A client that asks for an offset has all bytes before it, so these are dropped. An answer that is lost on its way is
+    asked for once more, and nothing is missing or twice.
+    """
+
+    def __init__(self, stream: PipeReader) -> None:
+        self._stream = stream
+        self._data = bytearray()
+        self._start = 0
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    async def fill(self) -> None:
+        """Read the stream to its end, as far as there is room."""
+        try:
+            while True:
+                while len(self._data) >= LIMIT:
+                    await self._next()
+                self._data += await self._stream.receive(LIMIT - len(self._data))
+                self._changed.set()
+        except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
+            pass
+        finally:
+            self._ended = True
+            self._changed.set()
+
+    async def read(self, offset: int, limit: int, wait: float) -> tuple[bytes, bool]:
+        """Return bytes from an offset on, and whether the stream has ended there.
+
+        Waits for output for `wait` seconds at most, and returns no bytes after that.
+
+        Raises:
+            ValueError: If the offset isn't within the bytes that are kept.
+        """
+        if not self._start <= offset <= self._start + len(self._data):
+            raise ValueError(f"offset {offset} isn't between {self._start} and {self._start + len(self._data)}")
+        del self._data[: offset - self._start]
+        self._start = offset
+        self._changed.set()
+        with anyio.move_on_after(wait):
+            while not self._data and not self._ended:
+                await self._next()
+        return bytes(self._data[:limit]), self._ended and len(self._data) <= limit
+
+    async def _next(self) -> None:
+        """Wait for a change. Both sides wait on one event: each looks at its own condition again."""
+        self._changed.clear()
+        await self._changed.wait()

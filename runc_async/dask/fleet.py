@@ -1,0 +1,360 @@
+"""Sandboxes on all machines of a Dask cluster: `Fleet`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+
+import anyio
+from distributed import Client
+from distributed.core import ConnectionPool
+
+from .._commands.options import CreateOptions
+from .._shield import shielded
+from ..stdio import PipedIO
+from .box import Box
+from .errors import NodeLost, NoNode, RecipeRefused
+from .link import Link
+from .node import NodePlugin
+from .values import NodeInfo, NodeResponse, Order, Recipe
+
+if TYPE_CHECKING:
+    from ..limits import Limits
+
+_LOOK = 0.5  # seconds between two looks at the workers of the cluster
+_AGAIN = 0.05  # seconds after which a full node is asked once more, if no sandbox of this fleet ends before
+_CONNECTIONS = 4096
+
+
+class _Request:
+    """A caller that waits for a node."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.link: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
+        self.excluded: dict[str, str] = {}
+        self.was_placed = False
+
+
+class Fleet:
+    """Sandboxes on all machines of a Dask cluster.
+
+    On enter, each worker of the cluster becomes a node, workers that come later too. Any number of fleets share the
+    nodes of a cluster. Sandboxes are spread evenly over the nodes, at most `capacity` on each, and within the memory and
+    CPUs of the node as the recipes limit them. Callers that wait are served in order, where there is room.
+
+    On exit of the block all sandboxes of the fleet are ended.
+
+    A program is never run twice, unless `retries` allows it: an order has an id, a node begins it once, and a node that
+    was given up ends it before it takes new ones.
+
+    Args:
+        client: A client of the cluster, made with ``asynchronous=True``. It has to reach the workers' addresses itself.
+        capacity: The number of sandboxes on each node at most. Of several fleets the lowest counts.
+        lease: Seconds after which a node ends the sandboxes of a client that has vanished, or was cut off.
+        patience: Seconds without an answer after which a node counts as lost.
+
+    Raises:
+        ValueError: If `capacity` is below 1, a time is not more than 0, or the client isn't asynchronous.
+    """
+
+    def __init__(self, client: Client, *, capacity: int = 8, lease: float = 30.0, patience: float = 10.0) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1: {capacity!r}")
+        for name, seconds in (("lease", lease), ("patience", patience)):
+            if not 0 < seconds < float("inf"):
+                raise ValueError(f"{name} must be a number of seconds above 0: {seconds!r}")
+        if not client.asynchronous:
+            raise ValueError("the client must be made with asynchronous=True")
+        self._client = client
+        self._capacity = capacity
+        self._lease = lease
+        self._patience = patience
+        self._links: dict[str, Link] = {}
+        self._gone: dict[str, NodeInfo] = {}
+        self._waiting: deque[_Request] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pool: ConnectionPool | None = None
+        self._again: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        """Show the number of nodes and of waiting callers."""
+        return f"<Fleet of {len(self._links)} nodes, {len(self._waiting)} waiting>"
+
+    async def __aenter__(self) -> Self:
+        """Make nodes of the cluster's workers, and wait until those that are there have answered.
+
+        Raises:
+            OSError: If the scheduler can't be reached.
+        """
+        client = self._client
+        self._pool = ConnectionPool(limit=_CONNECTIONS, deserialize=True, connection_args=client.connection_args)
+        await self._pool.start()
+        await client.register_plugin(NodePlugin())
+        await self._look()
+        self._start(self._look_often())
+        with anyio.move_on_after(self._patience):
+            for link in list(self._links.values()):
+                await link.answered.wait()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """End all sandboxes of this fleet."""
+        await shielded(self._close())
+
+    async def _close(self) -> None:
+        """End the tasks, leave the nodes, and close the connections."""
+        for request in self._waiting:
+            request.link.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self._again is not None:
+            self._again.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(link.leave() for link in self._links.values()))
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def run(
+        self,
+        recipe: Recipe,
+        *,
+        input: bytes | str | None = None,  # noqa: A002 - as `Runc.run` has it
+        limits: Limits | None = None,
+        usage: bool = False,
+        retries: int = 0,
+        **options: Any,
+    ) -> NodeResponse:
+        """Run a program in a container on some node, as `Runc.run`, and wait for its end.
+
+        Cancelled, the container is ended on its node, and deleted, before this returns; a node that can't be reached
+        does so when the fleet's lease is over.
+
+        Args:
+            recipe: The bundle.
+            input: Bytes for the program's stdin.
+            limits: Limits on its time and output.
+            usage: Whether to measure its resource usage.
+            retries: The number of times that the run may be begun anew after its node was lost. A new run begins only
+                after a node of the same machine has confirmed the end of the first.
+            options: Options of `Runc.run`.
+
+        Returns:
+            The response, with the node's name.
+
+        Raises:
+            NodeLost: If the node is lost, and no retry is left, or the end of the run isn't confirmed within the lease.
+            NoNode: If no node can ever run the recipe.
+            RecipeRefused: If a node doesn't run this recipe.
+            RuncError: As `Runc.run`.
+            ValueError: If `retries` is negative.
+        """
+        if retries < 0:
+            raise ValueError(f"retries can't be negative: {retries!r}")
+        named = {"input": input, "limits": limits, "usage": usage or None}
+        options |= {name: value for name, value in named.items() if value is not None}
+        while True:
+            order = Order(id=f"fleet-{os.urandom(12).hex()}", recipe=recipe, live=False, options=options)
+            try:
+                async with self._placed(order) as (link, kind, value):
+                    del link
+                    return cast("NodeResponse", _result(kind, value))
+            except NodeLost as exc:
+                if retries == 0 or not await self._confirmed(exc, order.id):
+                    raise
+                retries -= 1
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, recipe: Recipe, *, io: PipedIO | None = None, lease: float | None = None, **options: Unpack[CreateOptions]
+    ) -> AsyncGenerator[Box]:
+        """Open a live container on some node for the time of the block, as `Runc.open_container`.
+
+        On exit of the block the container is ended on its node, and deleted.
+
+        Args:
+            recipe: The bundle.
+            io: `PipedIO()`: streams to stdin, stdout and stderr. No other kind reaches over machines.
+            lease: Not more than the fleet's: the fleet's own lease counts for all of its sandboxes.
+            options: Options of `Runc.open_container`.
+
+        Raises:
+            NodeLost: If the node is lost before the container is open.
+            NoNode: If no node can ever run the recipe.
+            RecipeRefused: If a node doesn't run this recipe.
+            RuncError: As `Runc.open_container`.
+            ValueError: If `io` is of another kind, or `lease` is longer than the fleet's.
+        """
+        if io is not None and io != PipedIO():
+            raise ValueError("a box has PipedIO() and no other streams")
+        if lease is not None and not 0 < lease <= self._lease:
+            raise ValueError(f"lease must be above 0 and at most the fleet's own {self._lease:g} seconds: {lease!r}")
+        order = Order(id=f"fleet-{os.urandom(12).hex()}", recipe=recipe, live=True, options=dict(options))
+        async with self._placed(order) as (link, kind, value):
+            box = Box(link, order.id, _result(kind, value))
+            task = asyncio.create_task(box.follow())
+            try:
+                yield box
+            finally:
+                task.cancel()
+                box.close()
+
+    def nodes(self) -> list[NodeInfo]:
+        """Return the nodes as this fleet sees them, lost ones included until their worker is gone from the cluster."""
+        return [link.info() for link in self._links.values()]
+
+    # --- placing
+
+    @contextlib.asynccontextmanager
+    async def _placed(self, order: Order) -> AsyncGenerator[tuple[Link, str, Any]]:
+        """Have a node begin an order; give its first event. On exit the order is ended there, whatever happened."""
+        request = _Request(order)
+        while True:
+            link = await self._place(request)
+            link.expect(order.id)
+            over = False
+            try:
+                answer = await self._begin(link, request)
+                over = answer != "taken"
+                if not over:
+                    kind, value = await link.event(order.id)
+                    over = not order.live or kind != "open"
+                    if kind != "unstarted":
+                        yield link, kind, value
+                        return
+                    request.excluded[link.address] = str(value)
+                    order = request.order = _renewed(order)
+            finally:
+                if not over and link.lost is None:
+                    await link.end(order.id)
+                link.forget(order.id)
+                link.running -= 1
+                self._dispatch()
+
+    async def _begin(self, link: Link, request: _Request) -> str:
+        """Send an order to a node."""
+        try:
+            answer = await link.begin(request.order)
+        except RecipeRefused as exc:
+            answer, request.excluded[link.address] = "refused", str(exc)
+            if all(address in request.excluded for address in self._links):
+                raise
+        if answer == "never":
+            request.excluded[link.address] = "it has less memory or fewer CPUs than the recipe's limits"
+        return answer
+
+    async def _place(self, request: _Request) -> Link:
+        """Wait for a node with room. A request that was sent back by a node goes on as the first."""
+        request.link = asyncio.get_running_loop().create_future()
+        if request.was_placed:
+            self._waiting.appendleft(request)
+        else:
+            self._waiting.append(request)
+        request.was_placed = True
+        self._dispatch()
+        try:
+            return await request.link
+        except asyncio.CancelledError:
+            if request.link.done() and not request.link.cancelled() and request.link.exception() is None:
+                request.link.result().running -= 1
+                self._dispatch()
+            else:
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(request)
+            raise
+
+    def _dispatch(self) -> None:
+        """Give nodes with room to the callers that have waited longest."""
+        while self._waiting:
+            request = self._waiting[0]
+            if request.link.done():
+                self._waiting.popleft()
+                continue
+            usable = [link for link in self._links.values() if link.usable and link.address not in request.excluded]
+            if not usable:
+                self._wait_for_room(request)
+                return
+            link = min(usable, key=lambda link: (link.running, link.runs))
+            self._waiting.popleft()
+            link.running += 1
+            request.link.set_result(link)
+
+    def _wait_for_room(self, request: _Request) -> None:
+        """Look again a little later; fail a request that no node will ever take."""
+        able = [link for link in self._links.values() if link.lost is None]
+        if able and all(link.address in request.excluded for link in able):
+            self._waiting.popleft()
+            reasons = {link.name: request.excluded[link.address] for link in able}
+            request.link.set_exception(NoNode(reasons))
+        if self._again is None:
+            loop = asyncio.get_running_loop()
+            self._again = loop.call_later(_AGAIN, self._dispatch_again)
+
+    def _dispatch_again(self) -> None:
+        """Dispatch by the timer."""
+        self._again = None
+        self._dispatch()
+
+    # --- nodes
+
+    async def _confirmed(self, lost: NodeLost, name: str) -> bool:
+        """Wait until a node on the machine of a lost one has confirmed the end of a run; False if none does."""
+        host = next((link.host for link in self._links.values() if link.name == lost.node), "")
+        host = host or (self._gone[lost.node].host if lost.node in self._gone else "")
+        with anyio.move_on_after(self._lease + self._patience):
+            while True:
+                for link in [link for link in self._links.values() if link.host == host and link.lost is None]:
+                    with contextlib.suppress(NodeLost):
+                        if await link.call("confirm", self._patience, name=name):
+                            return True
+                await asyncio.sleep(_LOOK)
+        return False
+
+    async def _look_often(self) -> None:
+        """Follow the workers of the cluster: the body of a task."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            with contextlib.suppress(OSError, TimeoutError, anyio.BrokenResourceError):
+                await self._look()
+
+    async def _look(self) -> None:
+        """Make links to new workers, and drop those of workers that are gone."""
+        identity = await self._client.scheduler.identity(n_workers=-1)
+        workers = set(identity["workers"])
+        for address, link in list(self._links.items()):
+            if link.lost is not None:  # it may be back: a new link is a new session, which ends what the old one had
+                del self._links[address]
+                self._gone[link.name] = link.info()
+        for address in workers - self._links.keys():
+            link = Link(
+                cast("ConnectionPool", self._pool),
+                address,
+                capacity=self._capacity,
+                lease=self._lease,
+                patience=self._patience,
+                changed=self._dispatch,
+            )
+            self._links[address] = link
+            self._start(link.follow())
+
+    def _start(self, work: Any) -> None:
+        """Start a task that ends with the fleet."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _renewed(order: Order) -> Order:
+    """Return an order under another id: the first never began, and its node doesn't begin it any more."""
+    return Order(id=f"fleet-{os.urandom(12).hex()}", recipe=order.recipe, live=order.live, options=order.options)
+
+
+def _result(kind: str, value: Any) -> Any:
+    """Return the value of an event, or raise its error."""
+    if kind in {"done", "open"}:
+        return value
+    raise value if isinstance(value, Exception) else NodeLost("", "the sandbox was ended")

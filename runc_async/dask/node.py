@@ -1,0 +1,366 @@
+"""The worker's side of a fleet: a plugin of Dask distributed that makes sandboxes on its machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import pickle
+import socket
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import dask
+import psutil
+from distributed import Worker
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from .._shield import shielded
+from ..client import Runc
+from ..container import Container
+from ..errors import RootfsError, RuncError
+from ..stdio import PipedIO
+from .buffers import OutputBuffer
+from .errors import RecipeRefused
+from .metrics import NodeCollector
+from .session import Session
+from .storage import Storage
+from .values import Demand, NodeResponse, Order
+
+OP = "runc_async"
+"""The name of the node's handler among the worker's own."""
+
+Answer: TypeAlias = Literal["taken", "full", "never"]
+"""A node's answer to an order: it has begun; there is no room now; there never will be."""
+
+_ENDED = 10_000  # ids of ended sandboxes that are remembered, so that an order that arrives late isn't begun
+_REST = 10.0  # seconds for which a node with a full disk takes no orders
+_LOOK = 0.25  # share of the shortest lease after which leases are looked at
+
+
+class NodePlugin(WorkerPlugin):
+    """Makes each worker of a cluster a node; registered by `Fleet`, once for each cluster.
+
+    A worker reads Dask's configuration below ``runc-async``: ``command`` (runc), ``root`` (the runtime's root
+    directory), ``directory`` (the cache of archives), ``rootfs`` (directories by name), ``recipes`` (digests of the
+    recipes that it runs; all if it is absent).
+    """
+
+    name = "runc_async"
+    idempotent = True  # a second fleet finds the nodes there
+
+    async def setup(self, worker: Worker) -> None:
+        """Make the node, and remove what a dead worker of this machine has left."""
+        self.node = Node(worker.name, worker.address)
+        worker.handlers[OP] = self.node.handle
+        await self.node.start()
+
+    async def teardown(self, worker: Worker) -> None:
+        """End all sandboxes."""
+        worker.handlers.pop(OP, None)
+        await self.node.close()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Travel without the node, which belongs to one worker."""
+        return {}
+
+
+class Node:
+    """The sandboxes of one worker.
+
+    Attributes:
+        counts: Numbers of sandboxes that have ended, by how.
+    """
+
+    def __init__(self, name: object, address: str) -> None:
+        setting = dask.config.get
+        default = "/run/runc_async-fleet" if os.geteuid() == 0 else None
+        self.name = str(name)
+        self.counts: dict[str, int] = {}
+        self._runc = Runc(setting("runc-async.command", "runc"), root=setting("runc-async.root", default))
+        directory = setting("runc-async.directory", "/var/cache/runc_async")
+        self._storage = Storage(Path(directory), setting("runc-async.rootfs", {}))
+        self._allowed: list[str] | None = setting("runc-async.recipes", None)
+        self._total = Demand(psutil.virtual_memory().total, float(len(os.sched_getaffinity(0))))
+        self._used = Demand(0, 0.0)
+        self._problem: str | None = "it is starting"
+        self._rest_until = 0.0
+        self._sessions: dict[str, Session] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._boxes: dict[str, LiveBox] = {}
+        self._sandboxes: set[str] = set()
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._leases: asyncio.Task[None] | None = None
+        self._collector = NodeCollector(self)
+        self._boot = os.urandom(8).hex()
+        self._address = address
+
+    @property
+    def running(self) -> int:
+        """The number of sandboxes now."""
+        return len(self._sandboxes)
+
+    @property
+    def capacity(self) -> int:
+        """The number of sandboxes at most: the lowest that a client has asked for."""
+        return min((session.capacity for session in self._sessions.values()), default=0)
+
+    async def start(self) -> None:
+        """Look whether containers can run here, and sweep leftovers of dead workers."""
+        self._collector.register()
+        try:
+            await self._runc.version()
+            await self._sweep()
+            self._problem = None
+        except (RuncError, OSError) as exc:
+            self._problem = str(exc)
+        self._leases = asyncio.create_task(self._watch_leases())
+
+    async def _sweep(self) -> None:
+        """Remove what dead workers of this machine have left."""
+        sweep = getattr(self._runc, "sweep", None)
+        if sweep is not None:
+            await sweep()
+
+    async def close(self) -> None:
+        """End all sandboxes, and wait for that."""
+        self._problem = "it is closing"
+        self._collector.unregister()
+        if self._leases is not None:
+            self._leases.cancel()
+        await shielded(self._end(list(self._tasks)))
+
+    async def handle(self, method: str, fleet: str, arguments: bytes) -> bytes:
+        """Answer a client; `Link` is its other side.
+
+        Arguments and results are pickles: who may speak to a worker of Dask can run any code there already.
+        """
+        call = {
+            "hello": self._hello,
+            "begin": self._begin,
+            "events": self._events,
+            "end": self._end_of,
+            "read": self._read,
+            "write": self._write,
+            "call": self._call,
+            "leave": self._leave,
+            "confirm": self._confirm,
+        }[method]
+        return pickle.dumps(await call(fleet, **pickle.loads(arguments)))  # noqa: S301 - see above
+
+    # --- clients
+
+    async def _hello(self, fleet: str, *, capacity: int, lease: float) -> dict[str, Any]:
+        """Begin a client's session anew: what it has had here before, it has given up."""
+        await self._leave(fleet)
+        self._sessions[fleet] = Session(lease, capacity)
+        host = f"{socket.gethostname()}:{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+        return {"name": self.name, "host": host, "boot": self._boot, **self._load()}
+
+    def _load(self) -> dict[str, Any]:
+        """Return the state of the node."""
+        resting = "the disk is full" if time.monotonic() < self._rest_until else None
+        return {"running": self.running, "capacity": self.capacity, "problem": self._problem or resting}
+
+    async def _events(self, fleet: str, *, seen: int, wait: float) -> tuple[list[Any], dict[str, Any]] | None:
+        """Return a client's new events; None if it has no session, for its lease is over."""
+        session = self._sessions.get(fleet)
+        return None if session is None else (await session.events(seen, wait), self._load())
+
+    async def _leave(self, fleet: str) -> None:
+        """End a client's session with all of its sandboxes."""
+        session = self._sessions.pop(fleet, None)
+        if session is not None:
+            await self._end(list(session.ids))
+
+    async def _watch_leases(self) -> None:
+        """End the sandboxes of clients that have vanished."""
+        while True:
+            shortest = min((session.lease for session in self._sessions.values()), default=4.0)
+            await asyncio.sleep(shortest * _LOOK)
+            for fleet in [fleet for fleet, session in self._sessions.items() if session.lapsed]:
+                await self._leave(fleet)
+
+    # --- sandboxes
+
+    async def _begin(self, fleet: str, *, order: Order) -> Answer:
+        """Begin a sandbox; an order that has arrived before is answered in the same way, and not begun again.
+
+        Raises:
+            RecipeRefused: If the recipe isn't in this node's list.
+        """
+        session = self._sessions.get(fleet)
+        if order.id in self._tasks:
+            return "taken"
+        if session is None or order.id in self._ended:
+            return "full"
+        if self._allowed is not None and order.recipe.digest not in self._allowed:
+            raise RecipeRefused(f"recipe {order.recipe.digest} isn't in the node's list")
+        demand = order.recipe.demand()
+        if not demand.fits(self._total):
+            return "never"
+        if self._load()["problem"] or self.running >= self.capacity or not (self._used + demand).fits(self._total):
+            return "full"
+        self._used += demand
+        self._sandboxes.add(order.id)
+        self._add(session, order.id, self._sandbox(session, order))
+        self._tasks[order.id].add_done_callback(lambda _: self._free(order.id, demand))
+        return "taken"
+
+    def _add(self, session: Session, name: str, work: Any) -> None:
+        """Start a task under a name, by which the client can end it."""
+        task = self._tasks[name] = asyncio.create_task(work)
+        session.ids.add(name)
+
+        def forget(_: asyncio.Task[None]) -> None:
+            del self._tasks[name]
+            session.ids.discard(name)
+            self._ended[name] = None
+            if len(self._ended) > _ENDED:
+                self._ended.popitem(last=False)
+
+        task.add_done_callback(forget)
+
+    def _free(self, name: str, demand: Demand) -> None:
+        """Give the resources of a sandbox back."""
+        self._sandboxes.discard(name)
+        self._used = Demand(self._used.memory - demand.memory, self._used.cpus - demand.cpus)
+
+    async def _sandbox(self, session: Session, order: Order) -> None:
+        """Make a sandbox, and report its end: the body of a task."""
+        started = False
+        how = "failed"
+        try:
+            async with self._storage.bundle(order.recipe) as bundle:
+                started = True
+                if order.live:
+                    await self._live(session, order, bundle)
+                else:
+                    response = await self._runc.run(order.id, bundle, **order.options)
+                    fields = {name: getattr(response, name) for name in response.__struct_fields__}
+                    session.report(order.id, "done", NodeResponse(**fields, node=self.name))
+            how = "done"
+        except asyncio.CancelledError:
+            how = "cancelled"
+            session.report(order.id, "ended")
+            raise
+        except (RootfsError, OSError) as exc:
+            # Before its start nothing of the program has run, so another node may take the order.
+            if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+                self._rest_until = time.monotonic() + _REST
+            session.report(order.id, "failed" if started else "unstarted", exc)
+        except Exception as exc:  # noqa: BLE001 - it is the client's
+            session.report(order.id, "failed", exc)
+        finally:
+            self.counts[how] = self.counts.get(how, 0) + 1
+
+    async def _live(self, session: Session, order: Order, bundle: Any) -> None:
+        """Hold a live sandbox until its client lets go of it."""
+        async with self._runc.open_container(order.id, bundle, io=PipedIO(), **order.options) as container:
+            box = self._boxes[order.id] = LiveBox(container)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for buffer in box.outputs.values():
+                        group.create_task(buffer.fill())
+                    session.report(order.id, "open", container.pid)
+                    session.report(order.id, "done", await container.wait())
+                    await asyncio.Event().wait()  # the client still reads; it ends the box, or its lease does
+            finally:
+                del self._boxes[order.id]
+                await self._end([name for name in self._tasks if name.startswith(f"{order.id}.")])
+
+    async def _end_of(self, fleet: str, *, name: str) -> None:
+        """End a sandbox or a call, and see that an order of it that arrives later isn't begun."""
+        del fleet
+        self._ended[name] = None
+        await self._end([name])
+
+    async def _end(self, names: list[str]) -> None:
+        """Cancel tasks and wait for them."""
+        tasks = [self._tasks[name] for name in names if name in self._tasks]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _confirm(self, fleet: str, *, name: str) -> bool:
+        """Return whether a sandbox has certainly ended on this machine, and won't be begun here."""
+        await self._end_of(fleet, name=name)
+        await self._sweep()
+        return name not in {state.id for state in await self._runc.list()}
+
+    # --- live boxes
+
+    async def _read(self, fleet: str, *, name: str, stream: str, offset: int, limit: int, wait: float) -> Any:
+        """Return output of a box; None if there is no such box any more."""
+        del fleet
+        box = self._boxes.get(name)
+        return None if box is None else await box.outputs[stream].read(offset, limit, wait)
+
+    async def _write(self, fleet: str, *, name: str, offset: int, data: bytes | None) -> bool:
+        """Write to a box's stdin, or close it for None; False if there is no such box any more."""
+        del fleet
+        box = self._boxes.get(name)
+        if box is None:
+            return False
+        await box.write(offset, data)
+        return True
+
+    async def _call(self, fleet: str, *, name: str, call: str, method: str, arguments: Any, options: Any) -> bool:
+        """Begin an `exec` or `kill` of a box, under a name of its own; its result is an event."""
+        session = self._sessions.get(fleet)
+        box = self._boxes.get(name)
+        if session is None or box is None:
+            return False
+        if call not in self._tasks and call not in self._ended:
+            self._add(session, call, self._calling(session, box.container, call, method, arguments, options))
+        return True
+
+    async def _calling(
+        self, session: Session, container: Container, call: str, method: str, arguments: Any, options: Any
+    ) -> None:
+        """Run a call and report its result: the body of a task."""
+        try:
+            session.report(call, "done", await getattr(container, method)(*arguments, **options))
+        except asyncio.CancelledError:
+            session.report(call, "ended")
+            raise
+        except Exception as exc:  # noqa: BLE001 - it is the client's
+            session.report(call, "failed", exc)
+
+
+class LiveBox:
+    """A live container with the streams that its client reads and writes by offsets."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        streams = {"stdout": container.stdout, "stderr": container.stderr}
+        self.outputs = {name: OutputBuffer(stream) for name, stream in streams.items() if stream is not None}
+        self._written = 0
+        self._writing = asyncio.Lock()
+
+    async def write(self, offset: int, data: bytes | None) -> None:
+        """Write bytes that begin at an offset; bytes that were written before are left out.
+
+        Raises:
+            anyio.BrokenResourceError: If the program has closed its stdin.
+        """
+        stdin = self.container.stdin
+        if stdin is None:
+            return
+        async with self._writing:
+            if data is None:
+                with contextlib.suppress(OSError):
+                    await stdin.aclose()
+                return
+            # A cancelled write may have arrived in part, or not at all: the client goes on behind it in any case.
+            self._written = max(self._written, offset)
+            rest = memoryview(data)[self._written - offset :]
+            while rest:
+                piece = bytes(rest[:4096])
+                await stdin.send(piece)
+                self._written += len(piece)
+                rest = rest[len(piece) :]
