@@ -44,8 +44,8 @@ class Fleet:
     """Sandboxes on all machines of a Dask cluster.
 
     On enter, each worker of the cluster becomes a node, workers that come later too. Any number of fleets share the
-    nodes of a cluster. Sandboxes are spread evenly over the nodes, at most `capacity` on each, and within the memory and
-    CPUs of the node as the recipes limit them. Callers that wait are served in order, where there is room.
+    nodes of a cluster. Sandboxes are spread evenly over the nodes: at most `capacity` on each, and within its memory and
+    CPUs, as the recipes limit them. Callers that wait are served in order, where there is room.
 
     On exit of the block all sandboxes of the fleet are ended.
 
@@ -55,7 +55,7 @@ class Fleet:
     Args:
         client: A client of the cluster, made with ``asynchronous=True``. It has to reach the workers' addresses itself.
         capacity: The number of sandboxes on each node at most. Of several fleets the lowest counts.
-        lease: Seconds after which a node ends the sandboxes of a client that has vanished, or was cut off.
+        lease: Seconds after which a node ends the sandboxes of a client that has vanished.
         patience: Seconds without an answer after which a node counts as lost.
 
     Raises:
@@ -323,7 +323,8 @@ class Fleet:
 
     async def _look(self) -> None:
         """Make links to new workers, and drop those of workers that are gone."""
-        identity = await self._client.scheduler.identity(n_workers=-1)
+        scheduler: Any = self._client.scheduler
+        identity = await scheduler.identity(n_workers=-1)
         workers = set(identity["workers"])
         for address, link in list(self._links.items()):
             if link.lost is not None:  # it may be back: a new link is a new session, which ends what the old one had

@@ -10,11 +10,11 @@ import pickle
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import dask
-import psutil
 from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
@@ -84,7 +84,9 @@ class Node:
         directory = setting("runc-async.directory", "/var/cache/runc_async")
         self._storage = Storage(Path(directory), setting("runc-async.rootfs", {}))
         self._allowed: list[str] | None = setting("runc-async.recipes", None)
-        self._total = Demand(psutil.virtual_memory().total, float(len(os.sched_getaffinity(0))))
+        self._total = Demand(
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), float(len(os.sched_getaffinity(0)))
+        )
         self._used = Demand(0, 0.0)
         self._problem: str | None = "it is starting"
         self._rest_until = 0.0
@@ -138,7 +140,7 @@ class Node:
 
         Arguments and results are pickles: who may speak to a worker of Dask can run any code there already.
         """
-        call = {
+        calls: dict[str, Callable[..., Awaitable[Any]]] = {
             "hello": self._hello,
             "begin": self._begin,
             "events": self._events,
@@ -148,8 +150,8 @@ class Node:
             "call": self._call,
             "leave": self._leave,
             "confirm": self._confirm,
-        }[method]
-        return pickle.dumps(await call(fleet, **pickle.loads(arguments)))  # noqa: S301 - see above
+        }
+        return pickle.dumps(await calls[method](fleet, **pickle.loads(arguments)))  # noqa: S301 - see above
 
     # --- clients
 
@@ -309,18 +311,18 @@ class Node:
         await box.write(offset, data)
         return True
 
-    async def _call(self, fleet: str, *, name: str, call: str, method: str, arguments: Any, options: Any) -> bool:
+    async def _call(self, fleet: str, *, name: str, call: str, **invocation: Any) -> bool:
         """Begin an `exec` or `kill` of a box, under a name of its own; its result is an event."""
         session = self._sessions.get(fleet)
         box = self._boxes.get(name)
         if session is None or box is None:
             return False
         if call not in self._tasks and call not in self._ended:
-            self._add(session, call, self._calling(session, box.container, call, method, arguments, options))
+            self._add(session, call, self._calling(session, box.container, call, **invocation))
         return True
 
     async def _calling(
-        self, session: Session, container: Container, call: str, method: str, arguments: Any, options: Any
+        self, session: Session, container: Container, call: str, *, method: str, arguments: Any, options: Any
     ) -> None:
         """Run a call and report its result: the body of a task."""
         try:
