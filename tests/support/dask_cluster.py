@@ -1,0 +1,82 @@
+"""A Dask cluster of separate processes: a scheduler, and workers with nannies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from distributed import Client
+
+_START = 60.0  # seconds for a busy machine
+
+
+class DaskCluster:
+    """The processes of a cluster.
+
+    Attributes:
+        scheduler_file: The file by which clients and workers find the scheduler.
+    """
+
+    def __init__(self, place: Path, root: Path) -> None:
+        self.scheduler_file = place / "scheduler.json"
+        self._place = place
+        self._env = os.environ | {
+            "DASK_RUNC_ASYNC__ROOT": str(root),
+            "DASK_RUNC_ASYNC__DIRECTORY": str(place / "cache"),
+            "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False",
+        }
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    async def start_scheduler(self) -> None:
+        """Start the scheduler, and wait until it can be found."""
+        self.scheduler_file.unlink(missing_ok=True)
+        await self._start("scheduler", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0")
+        async with asyncio.timeout(_START):
+            while not self.scheduler_file.exists() or not self.scheduler_file.read_text().endswith("}"):
+                await asyncio.sleep(0.05)
+
+    async def start_worker(self, name: str, **settings: str) -> None:
+        """Start a worker with a nanny; settings are those of Dask's configuration below `runc-async`."""
+        self._env |= {f"DASK_RUNC_ASYNC__{key.upper()}": value for key, value in settings.items()}
+        options = ["--nthreads", "1", "--name", name, "--local-directory", str(self._place / name)]
+        await self._start(name, "distributed.cli.dask_worker", "--host", "127.0.0.1", *options)
+
+    async def _start(self, name: str, module: str, *options: str) -> None:
+        """Start one process."""
+        command = [sys.executable, "-m", module, "--scheduler-file", str(self.scheduler_file), "--no-dashboard"]
+        with (self._place / f"{name}.log").open("ab") as log:
+            self._processes[name] = await asyncio.create_subprocess_exec(
+                *command, *options, env=self._env, cwd=self._place, stdout=log, stderr=log, start_new_session=True
+            )
+
+    async def stop(self, name: str, number: int = signal.SIGKILL) -> None:
+        """End a process with all that its session has, such as a nanny with its worker."""
+        process = self._processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        await process.wait()
+
+    async def close(self) -> None:
+        """End all processes."""
+        for name in reversed(list(self._processes)):
+            await self.stop(name, signal.SIGTERM)
+
+
+@contextlib.asynccontextmanager
+async def dask_cluster(place: Path, root: Path, *names: str) -> AsyncGenerator[tuple[DaskCluster, Client]]:
+    """Run a cluster with workers of these names, and a client of it."""
+    cluster = DaskCluster(place, root)
+    try:
+        await cluster.start_scheduler()
+        for name in names:
+            await cluster.start_worker(name)
+        async with Client(scheduler_file=str(cluster.scheduler_file), asynchronous=True) as client:
+            await client.wait_for_workers(len(names), timeout=_START)
+            yield cluster, client
+    finally:
+        await cluster.close()
