@@ -109,13 +109,17 @@ class Fleet:
     async def _close(self) -> None:
         """End the tasks, leave the nodes, and close the connections."""
         for request in self._waiting:
-            request.link.cancel()
+            if not request.link.done():
+                request.link.set_exception(anyio.ClosedResourceError())
+        self._waiting.clear()
         for task in self._tasks:
             task.cancel()
         if self._again is not None:
             self._again.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(link.leave() for link in self._links.values()))
+        for link in self._links.values():
+            link.lose(NodeLost(link.name, "the fleet is closed"))
         if self._pool is not None:
             await self._pool.close()
 
@@ -123,7 +127,7 @@ class Fleet:
         self,
         recipe: Recipe,
         *,
-        input: bytes | str | None = None,  # noqa: A002 - as `Runc.run` has it
+        input: bytes | None = None,  # noqa: A002 - as `Runc.run` has it
         limits: Limits | None = None,
         usage: bool = False,
         retries: int = 0,

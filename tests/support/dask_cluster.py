@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from distributed import Client
+from waiting import until
 
 _START = 60.0  # seconds for a busy machine
 
@@ -36,9 +37,7 @@ class DaskCluster:
         """Start the scheduler, and wait until it can be found."""
         self.scheduler_file.unlink(missing_ok=True)
         await self._start("scheduler", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0")
-        async with asyncio.timeout(_START):
-            while not self.scheduler_file.exists() or not self.scheduler_file.read_text().endswith("}"):
-                await asyncio.sleep(0.05)
+        await until(lambda: self.scheduler_file.exists() and self.scheduler_file.read_text().endswith("}"), _START)
 
     async def start_worker(self, name: str, **settings: str) -> None:
         """Start a worker with a nanny; settings are those of Dask's configuration below `runc-async`."""
