@@ -29,6 +29,7 @@ class DaskCluster:
         self._env = os.environ | {
             "DASK_RUNC_ASYNC__ROOT": str(root),
             "DASK_RUNC_ASYNC__DIRECTORY": str(place / "cache"),
+            "DASK_TEMPORARY_DIRECTORY": str(place),
             "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False",
         }
         self._processes: dict[str, asyncio.subprocess.Process] = {}
