@@ -32,6 +32,7 @@ release = version = runc_async.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 nitpicky = True
 nitpick_ignore = [  # of libraries whose sites aren't asked
+    ("py:class", "distributed.client.Client"),
     ("py:class", "prometheus_client.metrics_core.Metric"),
     ("py:class", "opentelemetry.trace.TracerProvider"),
 ]
@@ -63,7 +64,10 @@ toc_object_entries_show_parents = "hide"
 
 SPACES = (
     "runc_async",
-    *(f"runc_async.{name}" for name in ("spec", "rootfs", "figures", "testing", "stats", "features", "stdio", "merge")),
+    *(
+        f"runc_async.{name}"
+        for name in ("spec", "rootfs", "figures", "testing", "stats", "features", "stdio", "merge", "dask")
+    ),
 )
 """The modules that the reference names; whatever is public has its place in one of them."""
 

@@ -16,6 +16,7 @@ MODULES = (
     "runc_async.figures",
     "runc_async.prometheus",
     "runc_async.opentelemetry",
+    "runc_async.dask",
     "runc_async.spec",
     "runc_async.testing",
 )
@@ -35,6 +36,7 @@ streams
 bundles
 events
 host
+fleet
 answers
 figures
 errors

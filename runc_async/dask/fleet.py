@@ -44,8 +44,8 @@ class Fleet:
     """Sandboxes on all machines of a Dask cluster.
 
     On enter, each worker of the cluster becomes a node, workers that come later too. Any number of fleets share the
-    nodes of a cluster. Sandboxes are spread evenly over the nodes: at most `capacity` on each, and within its memory and
-    CPUs, as the recipes limit them. Callers that wait are served in order, where there is room.
+    nodes of a cluster. Sandboxes are spread evenly over the nodes: at most `capacity` on each, and within the memory
+    and CPUs of the node, as the recipes limit them. Callers that wait are served in order, where there is room.
 
     On exit of the block all sandboxes of the fleet are ended.
 

@@ -28,7 +28,15 @@ from runc_async import errors
 PAGES_WITH_BLOCKS = [page for page in PAGES if pages.blocks(page)]
 
 # Their blocks of the kind "py" have needs of their own: images and a shell, criu, a user who isn't root.
-RUN_ELSEWHERE = {"network.md", "image-to-bundle.md", "checkpoint.md", "conmon.md", "rootless.md", "logging.md"}
+RUN_ELSEWHERE = {
+    "many-machines.md",
+    "network.md",
+    "image-to-bundle.md",
+    "checkpoint.md",
+    "conmon.md",
+    "rootless.md",
+    "logging.md",
+}
 
 # Likewise their commands for a shell.
 COMMANDS_RUN_ELSEWHERE = {"network.md", "image-to-bundle.md", "runtimes.md"}
@@ -165,6 +173,19 @@ def test_the_page_on_networks_is_true(scratch: Path) -> None:
         code = block.code.replace("Runc()", f"Runc(root={str(root)!r})")
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == block.output
+
+
+@pytest.mark.runc
+@pytest.mark.timeout(180)
+def test_the_page_on_many_machines_is_true(scratch: Path, tmp_path: Path) -> None:
+    """Its program runs containers on a cluster of two workers."""
+    (block,) = pages.blocks(PROJECT / "docs" / "howto" / "many-machines.md", "py")
+    program = tmp_path / "program.py"
+    program.write_text(block.code)
+    with containers.private_root(scratch) as root:
+        env = os.environ | {"DASK_RUNC_ASYNC__ROOT": str(root), "DASK_TEMPORARY_DIRECTORY": str(tmp_path)}
+        ended = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False, env=env)
+    assert ended.stdout == block.output, ended.stderr
 
 
 def test_no_block_is_forgotten() -> None:

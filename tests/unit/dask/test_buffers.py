@@ -6,6 +6,7 @@ import asyncio
 import os
 
 import pytest
+from waiting import until
 
 from runc_async._streams.pipes import PipeReader, PipeWriter
 from runc_async.dask.buffers import LIMIT, OutputBuffer
@@ -42,8 +43,7 @@ async def test_no_more_than_the_limit_is_kept() -> None:
         buffer = OutputBuffer(stream)
         filling = asyncio.create_task(buffer.fill())
         sending = asyncio.create_task(writer.send(bytes(LIMIT * 8)))
-        while not writer.waiting:
-            await asyncio.sleep(0.001)
+        await until(lambda: writer.waiting)
         data, ended = await buffer.read(0, LIMIT * 8, 0)
         assert len(data) <= LIMIT
         assert not ended
