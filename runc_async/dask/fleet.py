@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+from typing import Any, Self, Unpack, cast
 
 import anyio
 from distributed import Client
@@ -21,9 +21,6 @@ from .errors import NodeLost, NoNode, RecipeRefused
 from .link import Link
 from .node import NodePlugin
 from .values import NodeInfo, NodeResponse, Order, Recipe
-
-if TYPE_CHECKING:
-    from ..limits import Limits
 
 _LOOK = 0.5  # seconds between two looks at the workers of the cluster
 _AGAIN = 0.05  # seconds after which a full node is asked once more, if no sandbox of this fleet ends before
@@ -128,7 +125,7 @@ class Fleet:
         recipe: Recipe,
         *,
         input: bytes | None = None,  # noqa: A002 - as `Runc.run` has it
-        limits: Limits | None = None,
+        limits: object = None,
         usage: bool = False,
         retries: int = 0,
         **options: Any,
