@@ -84,7 +84,7 @@ UNLISTED = {
 """Names in annotations that have no entry of their own."""
 
 MADE_BY_US = {
-    *("Bundle", "Completed", "Container", "ContainerProcess", "EventStream", "FakeProcess", "MergedEvents"),
+    *("Box", "Bundle", "Completed", "Container", "ContainerProcess", "EventStream", "FakeProcess", "MergedEvents"),
     *("PipeReader", "PipeWriter", "Process", "Pty", "Runner"),
 }
 """Classes whose constructors aren't for callers; their descriptions say where they come from."""

@@ -28,7 +28,7 @@ from .errors import RecipeRefused
 from .metrics import NodeCollector
 from .session import Session
 from .storage import Storage
-from .values import Demand, NodeResponse, Order
+from .values import Demand, NodeResponse, Order, demand_of
 
 OP = "runc_async"
 """The name of the node's handler among the worker's own."""
@@ -201,7 +201,7 @@ class Node:
             return "full"
         if self._allowed is not None and order.recipe.digest not in self._allowed:
             raise RecipeRefused(f"recipe {order.recipe.digest} isn't in the node's list")
-        demand = order.recipe.demand()
+        demand = demand_of(order.recipe)
         if not demand.fits(self._total):
             return "never"
         if self._load()["problem"] or self.running >= self.capacity or not (self._used + demand).fits(self._total):

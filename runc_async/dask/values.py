@@ -63,16 +63,6 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         """The SHA-256 of the whole recipe, for the list of recipes that a node allows."""
         return hashlib.sha256(msgspec.json.encode(msgspec.structs.astuple(self), order="sorted")).hexdigest()
 
-    def demand(self) -> Demand:
-        """Return the memory and CPUs that the configuration limits the container to; 0 where it has no limit."""
-        linux = self.document().linux
-        resources = linux.resources if linux else None
-        memory = resources.memory.limit if resources and resources.memory else None
-        cpu = resources.cpu if resources else None
-        quota = cpu.quota if cpu else None
-        period = (cpu.period if cpu else None) or _GLOBAL_PERIOD
-        return Demand(max(memory or 0, 0), max(quota or 0, 0) / period)
-
 
 class Demand(msgspec.Struct, frozen=True):
     """Resources that a sandbox may use at most, or that a node has.
@@ -91,6 +81,17 @@ class Demand(msgspec.Struct, frozen=True):
     def fits(self, total: Demand) -> bool:
         """Return whether a node with these resources has room for it."""
         return self.memory <= total.memory and self.cpus <= total.cpus
+
+
+def demand_of(recipe: Recipe) -> Demand:
+    """Return the memory and CPUs that the configuration limits the container to; 0 where it has no limit."""
+    linux = recipe.document().linux
+    resources = linux.resources if linux else None
+    memory = resources.memory.limit if resources and resources.memory else None
+    cpu = resources.cpu if resources else None
+    quota = cpu.quota if cpu else None
+    period = (cpu.period if cpu else None) or _GLOBAL_PERIOD
+    return Demand(max(memory or 0, 0), max(quota or 0, 0) / period)
 
 
 class NodeResponse(Response, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import pytest
 
 from runc_async import spec
 from runc_async.dask import Recipe
-from runc_async.dask.values import Demand
+from runc_async.dask.values import Demand, demand_of
 
 SPEC = spec.Spec.default().set_args("true").limit_memory("64M").limit_cpu(0.5)
 
@@ -34,9 +34,9 @@ def test_a_digest_names_a_recipe() -> None:
 
 def test_the_demand_of_a_recipe() -> None:
     """Limits of the spec are the demand; without a limit it is 0."""
-    assert Recipe(spec=SPEC).demand() == Demand(64 << 20, 0.5)
-    assert Recipe(spec=spec.Spec.default()).demand() == Demand(0, 0.0)
-    assert Recipe(spec=spec.Spec.default().limit_memory(-1)).demand() == Demand(0, 0.0)
+    assert demand_of(Recipe(spec=SPEC)) == Demand(64 << 20, 0.5)
+    assert demand_of(Recipe(spec=spec.Spec.default())) == Demand(0, 0.0)
+    assert demand_of(Recipe(spec=spec.Spec.default().limit_memory(-1))) == Demand(0, 0.0)
     assert Demand(1, 0.5) + Demand(2, 1.0) == Demand(3, 1.5)
     assert Demand(1, 0.5).fits(Demand(1, 0.5))
     assert not Demand(2, 0.5).fits(Demand(1, 8))
