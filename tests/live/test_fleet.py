@@ -11,11 +11,10 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from dask_cluster import DaskCluster, dask_cluster
-from distributed import Client
 from waiting import until
 
 from runc_async import spec
@@ -23,7 +22,7 @@ from runc_async.dask import Fleet, NodeLost, NoNode, Recipe, RecipeRefused
 
 pytestmark = [pytest.mark.runc, pytest.mark.timeout(300)]
 
-Cluster: TypeAlias = tuple[DaskCluster, Client]
+Cluster: TypeAlias = tuple[DaskCluster, Any]
 
 CLIENT = """
 import asyncio, sys

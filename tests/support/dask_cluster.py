@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 from distributed import Client
 from waiting import until
@@ -68,14 +69,15 @@ class DaskCluster:
 
 
 @contextlib.asynccontextmanager
-async def dask_cluster(place: Path, root: Path, *names: str) -> AsyncGenerator[tuple[DaskCluster, Client]]:
+async def dask_cluster(place: Path, root: Path, *names: str) -> AsyncGenerator[tuple[DaskCluster, Any]]:
     """Run a cluster with workers of these names, and a client of it."""
     cluster = DaskCluster(place, root)
     try:
         await cluster.start_scheduler()
         for name in names:
             await cluster.start_worker(name)
-        async with Client(scheduler_file=str(cluster.scheduler_file), asynchronous=True) as client:
+        connect: Any = Client  # its methods are coroutines with asynchronous=True, which their annotations don't know
+        async with connect(scheduler_file=str(cluster.scheduler_file), asynchronous=True) as client:
             await client.wait_for_workers(len(names), timeout=_START)
             yield cluster, client
     finally:
