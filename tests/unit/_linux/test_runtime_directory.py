@@ -34,7 +34,7 @@ def test_a_directory_that_is_there_or_can_be_made_is_right(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("place", ["file", "file/below", "dangling"])
 def test_what_is_no_directory_is_named(place: str, tmp_path: Path) -> None:
-    """A file or a link to nowhere is a PermissionDenied with the variable, the directory, the user and the container."""
+    """A file, or a link to nowhere, is a PermissionDenied that names the variable, the directory and the user."""
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     with pytest.raises(PermissionDenied) as caught:
