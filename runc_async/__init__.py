@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from .pool import Pool as Pool, PoolStats as PoolStats
     from .response import Response as Response
     from .runner import Completed as Completed, Invocation as Invocation, Process as Process, Runner as Runner
+    from .runtimes import Crun as Crun, Runsc as Runsc
     from .state import State as State, Status as Status
     from .stats import Stats as Stats
     from .statsreader import StatsReader as StatsReader
@@ -115,6 +116,7 @@ _NAMES = {
     "change": "Change ChangeKind",
     "changes": "ChangeStream",
     "client": "Runc",
+    "runtimes": "Crun Runsc",
     "console": "AttachEnd Pty",
     "container": "Container ContainerProcess",
     "endreason": "EndReason",

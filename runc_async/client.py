@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 from msgspec import structs
 
@@ -27,6 +27,7 @@ from ._containers.first_process import Init
 from ._containers.ownership import note_start
 from ._linux.fdsocket import FDSocket
 from ._process.terminal import receive_terminal
+from ._runtimes.dialect import Dialect
 from ._shield import shielded
 from .console import Pty
 from .container import Container
@@ -82,6 +83,9 @@ class Runc(Commands, Host):
         TypeError: If one is of a wrong type.
     """
 
+    _dialect: ClassVar[Dialect | None] = None
+    """What is known of the runtime; None if that is to be found out."""
+
     def __init__(
         self,
         command: StrPath = "runc",
@@ -121,6 +125,7 @@ class Runc(Commands, Host):
             restore_signals=restore_signals,
             max_concurrency=max_concurrency,
             runner=runner,
+            dialect=self._dialect,
         )
         self._undo = Undo(self._calls)
         self._requirements = Requirements(self._calls)

@@ -11,6 +11,7 @@ from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Unpack
 
 import anyio
+import msgspec
 
 from ._client.calls import GRACE
 from ._client.claim import ContainerClaim
@@ -33,7 +34,7 @@ from .errors import (
     RuncError,
     UnsupportedError,
 )
-from .exitstatus import ExitStatus
+from .exitstatus import ExitStatus, from_exit_code
 from .state import Status
 
 if TYPE_CHECKING:
@@ -195,7 +196,12 @@ class Container(FileAccess):
             CommandError: If runc fails in another way.
         """
         async with self._first_process() as init:
-            return ExitStatus() if init is None else await init.wait()
+            status = ExitStatus() if init is None else await init.wait()
+        if status.code is None or self._runc._calls.dialect.inside is None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            return status
+        # The process that ended is the sandbox, which ends with 128 + n if signal n has ended the program in it.
+        found = from_exit_code(status.code)
+        return msgspec.structs.replace(status, code=found.code, signal=found.signal)
 
     async def ended(self) -> None:
         """Wait for the moment at which its first process ends, whatever is known then of its exit status.

@@ -71,6 +71,14 @@ class PidFile(msgspec.Struct, frozen=True):
         return self.path or "<pid file>"
 
 
+class InsidePidFile(msgspec.Struct, frozen=True):
+    """A private file for the pid of the process that is waited for, as the container's own kernel numbers it."""
+
+    def __str__(self) -> str:
+        """Show that it is a pid file."""
+        return "<inside pid file>"
+
+
 class PidfdSocket(msgspec.Struct, frozen=True):
     """The runner's own socket, to which runc sends a pidfd of the process; behind a `PidFile`."""
 
@@ -126,7 +134,7 @@ class Setting(msgspec.Struct, frozen=True):
         return [(self.name, "***")]
 
 
-Argument: TypeAlias = str | Document | PrivateLog | PidFile | PidfdSocket | OwnCgroup | Setting
+Argument: TypeAlias = str | Document | PrivateLog | PidFile | InsidePidFile | PidfdSocket | OwnCgroup | Setting
 
 
 class OwnOutput(msgspec.Struct, frozen=True):
@@ -148,6 +156,20 @@ class StreamedOutput(msgspec.Struct, frozen=True):
 
 
 Streams: TypeAlias = NullIO | InheritedIO | CapturedIO | PipedIO | RedirectIO | PtyIO | OwnOutput | StreamedOutput
+
+
+class Sandbox(msgspec.Struct, frozen=True):
+    """The sandbox that has the process of an `exec`: its processes have no numbers on the host.
+
+    Attributes:
+        runtime: The runtime's name.
+        options: The argument vector of each command, up to the command's name.
+        container_id: The container's id.
+    """
+
+    runtime: str
+    options: tuple[str, ...]
+    container_id: str
 
 
 class StopPolicy(msgspec.Struct, frozen=True):
@@ -198,6 +220,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         process_group: Process group that it is put into (0: one of its own), or None.
         reported: Called when runc has reported the process in its `PidFile`, or None. A runner that can't tell
             leaves it.
+        sandbox: For an `exec` whose process has no number on the host: how it is reached, by commands of the runtime.
         restore_signals: It begins with no signal blocked and none ignored, whatever this process does about signals.
         terminal_at: For an `exec` whose process has the terminal of `PtyIO`: the index in `argv` behind the command's
             name. A runner that can put words there may have runc hand over the terminal itself, and wait for the
@@ -219,6 +242,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     pdeathsig: int | None = None
     process_group: int | None = None
     reported: Callable[[], None] | None = None
+    sandbox: Sandbox | None = None
     restore_signals: bool = False
     terminal_at: int | None = None
 

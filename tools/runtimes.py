@@ -41,7 +41,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # named because container images switch them off, and each look-up would then read the whole index again.
 APT_CONFIG = """\
 #clear APT::Update;
-#clear APT::Default-Release;
+APT::Default-Release "{suite}";
 APT::Sandbox::User "root"; // its own user may not look into the folder, which is ours alone
 Dir::State "{folder}/state";
 Dir::State::status "{folder}/status";
@@ -57,7 +57,7 @@ Dir::Etc::preferencesparts "/dev/null";
 SOURCE = """\
 Types: deb
 URIs: {uri}
-Suites: {suite}
+Suites: {suites}
 Components: main
 Targets: Packages
 Signed-By: {keyring}
@@ -72,6 +72,10 @@ if [ -z "${{CRIU_CONFIG_FILE+set}}" ] && ! command -v iptables-restore >/dev/nul
 fi
 exec {program} "$@"
 """
+
+
+# A suite that isn't whole: what it lacks is in another.
+BESIDE = {"experimental": "sid"}
 
 
 class ToolError(Exception):
@@ -95,7 +99,11 @@ class Wanted(NamedTuple):
 WANTED = (
     Wanted("runc", "1.1.15", "trixie"),
     Wanted("runc", "1.3.6", "forky"),
+    Wanted("runc", "1.4.3", "experimental"),
+    Wanted("crun", "1.8.1", "bookworm"),
+    Wanted("crun", "1.21", "trixie"),
     Wanted("crun", "1.28", "forky", extra=("libcriu2",)),
+    Wanted("runsc", "20240729", "trixie"),
     Wanted("criu", "4.2.1", "forky"),
 )
 
@@ -132,8 +140,13 @@ def say(message: str) -> None:
 
 
 def upstream_version(version: str) -> str:
-    """Reduce a Debian version (deb-version(7)) to the upstream's: no epoch, revision or repacking mark."""
+    """Reduce a Debian version (deb-version(7)) to the upstream's: no epoch, revision or repacking mark.
+
+    Of a snapshot, such as `0.0~20240729.0-4`, that is the date.
+    """
     bare = version.partition(":")[2] or version
+    if snapshot := re.match(r"0\.0~(\d{8})", bare):
+        return snapshot[1]
     return re.split(r"[+~]", bare.rpartition("-")[0] or bare)[0]
 
 
@@ -182,8 +195,9 @@ class Archive:
         for part in ("state/lists/partial", "cache/archives/partial"):
             (self.folder / part).mkdir(parents=True)
         (self.folder / "status").touch()
-        self.config.write_text(APT_CONFIG.format(folder=self.folder))
-        source = SOURCE.format(uri=self.uri, suite=self.suite, keyring=KEYRING)
+        self.config.write_text(APT_CONFIG.format(folder=self.folder, suite=self.suite))
+        suites = f"{self.suite} {BESIDE.get(self.suite, '')}".strip()
+        source = SOURCE.format(uri=self.uri, suites=suites, keyring=KEYRING)
         (self.folder / "archive.sources").write_text(source)
         # Without --error-on an index that could not be fetched is only a warning.
         update = ("apt-get", "-c", self.config, "-qq", "--error-on=any", "update")
@@ -240,7 +254,9 @@ def find_patchelf() -> Path:
 def gather(tree: Path, name: str, folder: Path) -> Path:
     """Copy a program and all shared libraries out of an unpacked tree; return the program."""
     folder.mkdir(parents=True)
-    for library in sorted(tree.glob("usr/lib/*-linux-*/*.so*")):
+    # Up to bookworm, the C library's package has its files in /lib.
+    libraries = (*tree.glob("lib/*-linux-*/*.so*"), *tree.glob("usr/lib/*-linux-*/*.so*"))
+    for library in sorted(libraries):
         if library.exists():
             shutil.copy2(library, folder / library.name, follow_symlinks=False)
     program = next(iter(tree.glob(f"usr/*bin/{name}")), None)
@@ -252,8 +268,11 @@ def gather(tree: Path, name: str, folder: Path) -> Path:
 def relocate(program: Path) -> None:
     """Make a program take its loader and its libraries from its own folder.
 
-    The paths are absolute: runc runs itself again from a memory file, where $ORIGIN means nothing.
+    The paths are absolute: runc runs itself again from a memory file, where $ORIGIN means nothing. A static program
+    has neither.
     """
+    if b"\0/lib64/ld-" not in program.read_bytes()[:4096] and b"/ld-linux" not in program.read_bytes()[:4096]:
+        return
     patchelf, folder = find_patchelf(), program.parent
     loader = folder / Path(run(patchelf, "--print-interpreter", program).strip()).name
     if not loader.exists():

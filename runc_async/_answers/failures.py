@@ -40,9 +40,9 @@ _UNLOGGED = re.compile(
     "|".join(
         (
             (
-                r"(?P<record>\{\s*\"msg\": \")?(?:standard_init_linux\.go:\d+: )?"
+                r"(?P<record>\{\s*\"msg\":\s*\")?(?:standard_init_linux\.go:\d+: )?"
                 rf"exec [^\n]+: (?i:{'|'.join(EXECVE_ERRORS)})"
-                r"(?(record)\",\s*\"level\": \"error\",\s*\"time\": \"[^\"\n]+\"\s*\})"
+                r"(?(record)\",\s*\"level\":\s*\"error\",\s*\"time\":\s*\"[^\"\n]+\"\s*\})"
             ),
             *(pattern for dialect in DIALECTS.values() for pattern in dialect.unlogged),
         )

@@ -85,9 +85,26 @@ def _chunks(lines: list[str]) -> Iterator[str]:
             if line == "}":
                 yield "\n".join(block)
                 block = []
+        elif line.startswith("{") and "}{" in line:
+            yield from _apart(line)
         elif line:
             yield line
     yield from filter(None, block)
+
+
+def _apart(line: str) -> Iterator[str]:
+    """Take JSON objects apart that stand in one line, as runsc writes them; the rest is a line, too."""
+    import json  # noqa: PLC0415 - msgspec refuses what follows an object
+
+    decoder, place = json.JSONDecoder(), 0
+    try:
+        while line.startswith("{", place):
+            _, end = decoder.raw_decode(line, place)
+            yield line[place:end]
+            place = end
+    except (ValueError, RecursionError):
+        pass
+    yield from filter(None, [line[place:]])
 
 
 def _record(chunk: str) -> LogRecord:

@@ -21,11 +21,14 @@ from .._linux.owner import note_use
 from .._linux.runtime_directory import check_runtime_directory
 from .._process.launch import signal_name
 from .._process.running import ProcessRunner
+from .._runtimes.dialect import Dialect
 from .._unicode import require_unicode
 from ..errors import BundleNotFound, CommandError, ExitError
+from ..features import Version
 from ..response import Response
-from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, StopPolicy, Streams
+from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, Sandbox, StopPolicy, Streams
 from ..stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, StdIO
+from .identity import Identity
 
 DRAIN_TIMEOUT = 1.0
 """Seconds for which captured output is read on, after the exit, while other processes hold the pipe."""
@@ -52,6 +55,9 @@ OWN_OUTPUT: Final = OwnOutput()
 
 PROCESS_COMMANDS: Final = frozenset({"create", "run", "exec", "restore"})
 """The commands that make a process in a container, which inherits runc's signals; for the others a look costs more."""
+
+SPELLED_OTHERWISE: Final = frozenset({"create", "kill", "events", "update", "checkpoint"})
+"""The request/response commands that runtimes take otherwise, or that do something else there."""
 
 NO_GUARD: Final = contextlib.nullcontext()
 
@@ -83,10 +89,11 @@ class Calls:
         restore_signals: bool = True,
         max_concurrency: int | None = DEFAULT_CONCURRENCY,
         runner: Runner | None = None,
+        dialect: Dialect | None = None,
     ) -> None:
-        """Check and keep the options: see `Runc`."""
+        """Check and keep the options: see `Runc`; with what is known of the runtime, or None to find that out."""
         self._given = dict(locals())  # the arguments; nothing else is bound yet
-        del self._given["self"]
+        del self._given["self"], self._given["dialect"]
         if log_format not in {None, "text", "json"}:
             raise ValueError(f"log_format must be 'text' or 'json': {log_format!r}")
         if rootless not in {None, True, False, "auto"}:
@@ -109,15 +116,51 @@ class Calls:
         self.runner: Runner = ProcessRunner() if runner is None else runner
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._own_log = log is None
-        self._prefix: tuple[Argument, ...] = (
-            self._command,
-            *words.path_option("--root", root),
-            *words.switches(debug=debug, systemd_cgroup=systemd_cgroup),
-            *words.option("--rootless", None if rootless is None else str(rootless).lower()),
+        self._rootless = None if rootless is None else str(rootless).lower()
+        self._switches = words.switches(debug=debug, systemd_cgroup=systemd_cgroup)
+        self._log: tuple[Argument, ...] = (
             *(("--log", PrivateLog()) if log is None else words.path_option("--log", log)),
             *words.option("--log-format", "json" if log is None else log_format),
-            *words.unchecked(extra_args),
         )
+        self._extra_args = words.unchecked(extra_args)
+        self.identity = Identity(self._command, self._cwd, self._env, self.runner, dialect)
+
+    @property
+    def dialect(self) -> Dialect:
+        """What is known of the runtime; of one that isn't known, what is known of runc."""
+        return self.identity.dialect
+
+    def _options(self) -> tuple[str, ...]:
+        """Return the argument vector up to the options of the log."""
+        dialect = self.dialect
+        root = self.state_directory() if dialect.root_always else self._root
+        rootless = () if self._rootless is None else dialect.rootless(self._rootless)
+        return (self._command, *words.path_option("--root", root), *self._switches, *rootless)
+
+    @property
+    def _prefix(self) -> tuple[Argument, ...]:
+        """The argument vector up to the command."""
+        return (*self._options(), *self._log, *self._extra_args)
+
+    def _words(self, command: Command) -> tuple[Argument, ...]:
+        """Spell a command as the runtime takes it."""
+        spell = self.dialect.spell
+        return command.words if spell is None else spell(command.name, command.words)
+
+    def _sandbox(self, command: Command, stop: StopPolicy) -> Sandbox | None:
+        """Return how the process of an `exec` is reached that has no number on the host."""
+        if self.dialect.inside is None or command.name != "exec" or command.container_id is None:
+            return None
+        options = (*self._options(), *self._extra_args)
+        return Sandbox(self.dialect.name, options, command.container_id) if stop.waits_for_process else None
+
+    async def identify(self, timeout: Timeout = DEFAULT) -> Version:
+        """Find out which runtime it is, and in which version, if that isn't known yet: see `Identity`."""
+
+        async def ask() -> bytes:
+            return (await self.request(argv.version(), timeout=timeout, stop=KILL)).stdout
+
+        return await self.identity.find(ask)
 
     def invocation(self, command: Command, streams: Streams, **settings: Any) -> Invocation:
         """Put the client's options around a command.
@@ -130,9 +173,10 @@ class Calls:
             check_runtime_directory(directory, os.path.basename(self._command), command.container_id)
         return Invocation(
             command=command.name,
-            argv=(*self._prefix, *command.words),
+            argv=(*self._prefix, *self._words(command)),
             container_id=command.container_id,
             streams=streams,
+            sandbox=self._sandbox(command, settings["stop"]),
             env=self._environment(),
             cwd=self._cwd,
             pdeathsig=self._pdeathsig,
@@ -142,8 +186,13 @@ class Calls:
         )
 
     def reworded(self, invocation: Invocation, command: Command) -> Invocation:
-        """Return an invocation with the words of another command, everything else as it is."""
-        return structs.replace(invocation, argv=(*self._prefix, *command.words))
+        """Return an invocation with the words of another command, or with those of a runtime that is known by now."""
+        return structs.replace(
+            invocation,
+            argv=(*self._prefix, *self._words(command)),
+            sandbox=self._sandbox(command, invocation.stop),
+            terminal_at=None if invocation.terminal_at is None else len(self._prefix) + 1,
+        )
 
     def with_option(self, invocation: Invocation, option: Argument) -> Invocation:
         """Return an invocation with one more option of its command's."""
@@ -209,6 +258,8 @@ class Calls:
             RuncTimeout: If it takes longer than `timeout`. Waiting for its turn isn't counted.
             RuncNotFound: If there is no runc.
         """
+        if command.name in SPELLED_OTHERWISE and self.identity.can_ask:
+            await self.identify(timeout)
         invocation = self.invocation(
             command,
             streams,
@@ -283,10 +334,11 @@ class Calls:
                 raise command_error(invocation, completed) from None
 
     def state_directory(self) -> str:
-        """Tell where runc, and crun, keep their containers: runc(8), `--root`."""
+        """Tell where the runtime keeps its containers: runc(8), `--root`."""
         if self._root is not None:
             return self._root
-        return os.path.join(self._runtime_directory() or "/run", os.path.basename(self._command))
+        name = self.dialect.root if self.identity.known else os.path.basename(self._command)
+        return os.path.join(self._runtime_directory() or "/run", name)
 
     def waiting(
         self,

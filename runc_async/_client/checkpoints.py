@@ -293,6 +293,7 @@ class Checkpoints:
             else StopPolicy(patience=LET_FINISH.patience, grace=grace, waits_for_process=True),
         )
         await self._requirements.require(command, timeout or DEFAULT)
+        invocation = self._calls.reworded(invocation, command)
         with naming_criu_mounts(restoration.log_directory), with_criu_log(restoration.log_directory):
             passing = None if detach else source.path
             async with source.held() as read, self._undo.creating(container_id, passing=passing):

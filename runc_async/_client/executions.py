@@ -172,7 +172,8 @@ class Executions:
             terminal=console_socket is None and has_terminal(process, options),
             tree=kill_tree and not detach,
         )
-        await self._requirements.require(command, timeout or DEFAULT)
+        await self._requirements.require(_as_required(command, io, console_socket), timeout or DEFAULT)
+        invocation = self._calls.reworded(invocation, command)
         invocation = await self._as_document(invocation, build, process, options)
         invocation = await self._with_own_cgroup(invocation, options, timeout or DEFAULT)
         run = functools.partial(self._calls.run_program, check=check)
@@ -191,6 +192,8 @@ class Executions:
         A cgroup of the caller's stands in its way: the process can be in one only.
         """
         if not invocation.stop.tree or invocation.container_id is None or options.get("cgroup"):
+            return invocation
+        if invocation.sandbox is not None:  # the host's cgroups know nothing of its processes
             return invocation
         if any(word.lstrip("-").startswith("cgroup") for word in options.get("extra_args", ())):
             return invocation
@@ -220,7 +223,9 @@ class Executions:
                 invocation if size is None else self._calls.reworded(invocation, build(sized(process, size), options))
             )
         overrides = overrides_of(options)
-        if invocation.container_id is None or not (overrides.env or (size and overrides.tty)):
+        if invocation.container_id is None or not (
+            overrides.env or (size and overrides.tty) or self._calls.dialect.document_always
+        ):
             return invocation
         from .._commands.exec_document import exec_document  # noqa: PLC0415  (few calls need it)
 
@@ -314,7 +319,8 @@ class Executions:
             terminal=has_terminal(process, options),
             tree=options.get("kill_tree", True),
         )
-        await self._requirements.require(command)
+        await self._requirements.require(_as_required(command, io))
+        invocation = self._calls.reworded(invocation, command)
         invocation = await self._as_document(invocation, build, process, options)
         invocation = await self._with_own_cgroup(invocation, options)
         try:
@@ -344,6 +350,13 @@ class Executions:
             await running.aclose()
             raise
         return running
+
+
+def _as_required(command: Command, io: StdIO | None, console_socket: StrPath | None = None) -> Command:
+    """Return an `exec` as far as the runtime has to have its options: a terminal that is handed over takes none."""
+    if not isinstance(io, PtyIO) and console_socket is None:
+        return command
+    return msgspec.structs.replace(command, words=tuple(word for word in command.words if word != "--tty"))
 
 
 def refuses_own_cgroup(invocation: Invocation, error: CommandError) -> bool:

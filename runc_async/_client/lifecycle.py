@@ -170,7 +170,9 @@ class Lifecycle:
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        await self._run_quietly(argv.kill(container_id, signal, to_all=all), timeout)
+        command = argv.kill(container_id, signal, to_all=all)
+        await self._requirements.require(command, timeout)
+        await self._run_quietly(command, timeout)
 
     async def delete(self, container_id: str, *, force: bool = False, timeout: Timeout = DEFAULT) -> None:
         """Delete a container that is stopped, or created: runc-delete(8).

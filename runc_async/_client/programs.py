@@ -132,6 +132,7 @@ class Programs:
             detach=detach,
         )
         await self._requirements.require(command, timeout or DEFAULT)
+        invocation = self._calls.reworded(invocation, command)
         if strict:
             await self._requirements.require_all_of(source, timeout or DEFAULT)
         passing = None if detach or keep else source.path

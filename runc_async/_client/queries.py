@@ -127,7 +127,9 @@ class Queries:
             RuncNotFound: If there is no runc.
             CommandError: If runc or ps fails, as for an option that ps doesn't know.
         """
-        return decode.decode_top(await self._read(argv.top(container_id, ps_options), timeout, LET_HELPER_FINISH))
+        command = argv.top(container_id, ps_options)
+        await self._requirements.require(command, timeout)
+        return decode.decode_top(await self._read(command, timeout, LET_HELPER_FINISH))
 
     async def stats(self, container_id: str, *, timeout: Timeout = DEFAULT) -> Stats:
         """Tell the figures of a container's cgroup, once: `runc events --stats`, runc-events(8).

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from .._answers.decode import decode_version
 from .._bundles.check import Source
-from .._commands import argv
 from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout
 from .._commands.spec_support import ignored_parts
@@ -19,11 +16,11 @@ from .._commands.words import StrPath
 from .._containers.record import own_cgroup_parents
 from .._process.running import ProcessRunner
 from .._runtimes.known import FEATURES, record_version
-from ..errors import CommandError, DecodeError, UnsupportedError
+from ..errors import UnsupportedError
 from ..features import Version
 from ..ignored import Ignored
 from ..runner import OwnCgroup, PidfdSocket
-from .calls import KILL, Calls
+from .calls import Calls
 
 if TYPE_CHECKING:
     from ..spec import Spec
@@ -37,10 +34,13 @@ KNOWN_RECORDS = 1000
 class Requirements:
     """What the runtime has, of which it is asked for its version once."""
 
-    _version: Version | None = None
-
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
+
+    @property
+    def _version(self) -> Version | None:
+        """The runtime's version, if it is known by now."""
+        return self._calls.identity.version
 
     async def require_all_of(self, source: Source, timeout: Timeout) -> None:
         """Raise if the runtime will pass over, or refuse, a part of a bundle's configuration.
@@ -69,6 +69,8 @@ class Requirements:
             UnsupportedError: If it has no such command, or no such option.
             RuncTimeout: If the answer takes longer than `timeout`.
         """
+        if self._calls.identity.can_ask:
+            await self._calls.identify(timeout)
         if self._version is not None:
             check_feature(command.name, self._version)
         for feature in needed(command):
@@ -127,32 +129,12 @@ class Requirements:
         return known[1]
 
     async def known_version(self, timeout: Timeout) -> Version:
-        """Ask for the version, once: who comes while it is being asked for waits for the answer."""
-        if self._version is None:
-            loop = asyncio.get_running_loop()
-            try:
-                async with self._asking_version.setdefault(loop, asyncio.Lock()):
-                    if self._version is None:
-                        self._version = await self._ask_version(timeout)
-            finally:
-                self._asking_version.pop(loop, None)
-        return self._version
-
-    async def _ask_version(self, timeout: Timeout) -> Version:
-        """Ask for the version."""
-        try:
-            return decode_version((await self._calls.request(argv.version(), timeout=timeout, stop=KILL)).stdout)
-        except (CommandError, DecodeError):
-            return UNKNOWN
+        """Ask for the version, once."""
+        return await self._calls.identify(timeout)
 
     @functools.cached_property
     def _parents(self) -> dict[tuple[str, tuple[str, ...]], tuple[tuple[int, int], Parents]]:
         """What was read in the records of containers, with the version of the record."""
-        return {}
-
-    @functools.cached_property
-    def _asking_version(self) -> dict[asyncio.AbstractEventLoop, asyncio.Lock]:
-        """Who asks for the version, in each event loop."""
         return {}
 
     async def supports(self, feature: str, *, timeout: Timeout = DEFAULT) -> bool:

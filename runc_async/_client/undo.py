@@ -17,8 +17,18 @@ from .._containers.ownership import Attempt, find_process, retried
 from .._containers.state_mounts import unmount
 from .._linux.procfs import ProcessIdentity
 from .._linux.subreaper import reap_adopted
+from .._runtimes.known import has_record
 from .._shield import retried_once, shielded
-from ..errors import CleanupWarning, CommandError, ContainerNotFound, ResourceError, RuncCrashed, RuncError, RuncTimeout
+from ..errors import (
+    CleanupWarning,
+    CommandError,
+    ContainerExists,
+    ContainerNotFound,
+    ResourceError,
+    RuncCrashed,
+    RuncError,
+    RuncTimeout,
+)
 from ..runner import Invocation
 from .calls import KILL, LET_FINISH, OWN_OUTPUT, UNDO_TIMEOUT, Calls
 from .claim import ContainerClaim
@@ -54,6 +64,10 @@ class Undo:
         attempt = Attempt(self._calls.state_directory(), container_id)
         claim = ContainerClaim(self._calls.state_directory(), container_id, foreground=True)
         with claim, attempt.compared():
+            if self._calls.dialect.spoils_taken and (existed or attempt.shared):
+                raise ContainerExists(
+                    (), None, container_id=container_id, message="a container of this id exists already"
+                )
             try:
                 if passing is not None:
                     claim.begin(passing)
@@ -68,9 +82,7 @@ class Undo:
     async def exists(self, container_id: str) -> bool:
         """Tell whether there is a container of that id."""
         try:
-            os.stat(os.path.join(self._calls.state_directory(), words.check_container_id(container_id)))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+            return has_record(self._calls.state_directory(), words.check_container_id(container_id))
         except OSError:  # not ours to look into, as under a runner that goes through sudo
             try:
                 await self._calls.run_now(self.state_invocation(container_id))

@@ -231,7 +231,9 @@ def restore(container_id: str, bundle: StrPath, creation: Creation, options: Ite
 
 def kill(container_id: str, signal: int | str, *, to_all: bool) -> Command:
     """`runc kill`."""
-    return _words("kill", switches(all=to_all), container_id, str(signal_number(signal)))
+    number = signal_number(signal)
+    command = _words("kill", switches(all=to_all), container_id, str(number))
+    return command if number else msgspec.structs.replace(command, needs=("kill 0",))
 
 
 def delete(container_id: str, *, force: bool) -> Command:
@@ -266,7 +268,9 @@ def ps(container_id: str) -> Command:
 
 def top(container_id: str, ps_options: Sequence[str]) -> Command:
     """`runc ps`, as the table of ps(1): what stands behind the id goes there."""
-    return _words("ps", ("--format", "table"), container_id, *(argument("ps_options", word) for word in ps_options))
+    words = tuple(argument("ps_options", word) for word in ps_options)
+    command = _words("ps", ("--format", "table"), container_id, *words)
+    return msgspec.structs.replace(command, needs=("top with options",)) if words else command
 
 
 def stats(container_id: str) -> Command:

@@ -36,10 +36,10 @@ class Template(NamedTuple):
     def process(self) -> dict[str, Any] | None:
         """Read the process; None if it can't be read from here."""
         try:
-            process = msgspec.json.decode(read_bounded(self.config, _LIMIT), type=_Config).process
+            config = msgspec.json.decode(read_bounded(self.config, _LIMIT), type=_Config)
         except (OSError, *UNDECODABLE):
             return None
-        return process
+        return config.process or (None if config.spec is None else config.spec.process)
 
 
 class ProcessDocument(msgspec.Struct, frozen=True):
@@ -68,8 +68,15 @@ class ProcessDocument(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self.fields)
 
 
-class _Config(msgspec.Struct):
+class _Spec(msgspec.Struct):
     process: dict[str, Any]
+
+
+class _Config(msgspec.Struct):
+    """A config.json, or a record that has one in it."""
+
+    process: dict[str, Any] | None = None
+    spec: _Spec | None = None
 
 
 def find_template(state_directory: str, container_id: str) -> Template | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from .._runtimes.dialect import Numbers, Part
-from .._runtimes.known import DIALECTS
+from .._runtimes.known import DIALECTS, numbers
 from ..features import Version
 from ..ignored import Ignored
 
@@ -23,7 +23,7 @@ def ignored_parts(document: Mapping[str, Any], version: Version) -> list[Ignored
     found: list[Ignored] = []
     dialect = DIALECTS.get(version.runtime)
     for path, part in () if dialect is None else dialect.parts.items():
-        if not _knows(part, version.number):
+        if not _knows(part, numbers(version)):
             since = ".".join(map(str, part.since)) if part.since else None
             keys, _, value = path.partition("=")
             found += (

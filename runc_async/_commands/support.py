@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
-from .._runtimes.known import DIALECTS, FEATURES
+from .._runtimes.known import DIALECTS, FEATURES, numbers
 from ..errors import UnsupportedError
 from ..features import Version
 from .argv import Command
@@ -29,7 +29,8 @@ def supported(feature: str, version: Version) -> bool:
     """Tell whether a version has a feature; a runtime that isn't known has all."""
     dialect = DIALECTS.get(version.runtime)
     first = () if dialect is None else dialect.features.get(feature, ())
-    return first is not None and (version.number >= first or not version.number)
+    number = numbers(version)
+    return first is not None and (number >= first or not number)
 
 
 def check_feature(feature: str, version: Version) -> None:
@@ -44,4 +45,4 @@ def check_feature(feature: str, version: Version) -> None:
 
 def sends_pidfd(version: Version) -> bool:
     """Tell whether a version is known to send a pidfd of the process that it creates."""
-    return version.runtime in DIALECTS and bool(version.number) and supported(CREATE_PIDFD_SOCKET, version)
+    return version.runtime in DIALECTS and bool(numbers(version)) and supported(CREATE_PIDFD_SOCKET, version)

@@ -209,8 +209,9 @@ def recorded_process(directory: str, container_id: str) -> ProcessIdentity | Non
         FileNotFoundError: If there is no such container.
         OSError: If the directory may not be read.
     """
-    os.stat(os.path.join(directory, container_id))
     record = read_record(directory, container_id)
+    if record is None:
+        os.stat(os.path.join(directory, container_id))
     if record is None or record.process.start_time:
         return None if record is None else record.process
     with contextlib.suppress(ProcessLookupError):

@@ -12,7 +12,17 @@ from .._linux.fdsocket import FDSocket
 from .._linux.leaf_cgroup import LeafCgroup
 from .._linux.memfd import lifted, memory_file
 from ..errors import CleanupWarning
-from ..runner import Argument, Document, OwnCgroup, PidfdSocket, PidFile, PrivateLog, Setting
+from ..runner import (
+    Argument,
+    Document,
+    InsidePidFile,
+    OwnCgroup,
+    PidfdSocket,
+    PidFile,
+    PrivateLog,
+    Setting,
+)
+from .inside_pid import InsidePid
 
 LOG_LIMIT = 1 << 20
 """Bytes of runc's private log that are read: its end, where the reason of a failure stands."""
@@ -37,6 +47,7 @@ class ArgumentFiles:
         self._files: list[int] = []
         self.workload: Workload | None = None
         self.leaf: LeafCgroup | None = None
+        self.inside_pid: InsidePid | None = None
         self.console: FDSocket | None = None
         self.inherited: list[int] = []
 
@@ -65,7 +76,7 @@ class ArgumentFiles:
             self.leaf = LeafCgroup([directory for _, directory in wanted.parents], wanted.name)
         return [] if self.leaf is None else wanted.words()
 
-    def _word(self, argument: Document | PrivateLog | PidFile | PidfdSocket | Setting) -> str:
+    def _word(self, argument: Document | PrivateLog | PidFile | InsidePidFile | PidfdSocket | Setting) -> str:
         """Turn one argument into a word, with a file behind it if it takes one."""
         match argument:
             case Setting():
@@ -74,15 +85,23 @@ class ArgumentFiles:
                 return self._path(memory_file(argument.name, argument.data, above=self._above))
             case PrivateLog():
                 return self._log_path()
-            case PidFile():
-                self.workload = Workload(argument.path, above=self._above)
-                if self.workload.directory_fd >= 0:
-                    self.inherited.append(self.workload.directory_fd)
-                return self.workload.path
+            case PidFile() | InsidePidFile():
+                return self._pid_path(argument)
             case PidfdSocket():
                 if self.workload is None:
                     raise ValueError("a PidfdSocket has to stand behind a PidFile")
                 return self._socket_path(self.workload.listen())
+
+    def _pid_path(self, argument: PidFile | InsidePidFile) -> str:
+        """Tell where runc is to write a pid."""
+        made: Workload | InsidePid
+        if isinstance(argument, PidFile):
+            made = self.workload = Workload(argument.path, above=self._above)
+        else:
+            made = self.inside_pid = InsidePid(above=self._above)
+        if made.directory_fd >= 0:
+            self.inherited.append(made.directory_fd)
+        return made.path
 
     def _log_path(self) -> str:
         """Tell where runc is to write its log."""
@@ -140,3 +159,5 @@ class ArgumentFiles:
         if self.leaf is not None and not self.leaf.remove():
             text = f"a cgroup is left behind until its container is deleted: {self.leaf.path}"
             warnings.warn(text, CleanupWarning, stacklevel=2)
+        if self.inside_pid is not None:
+            self.inside_pid.close()

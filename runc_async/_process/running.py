@@ -21,6 +21,7 @@ from .argument_files import FIRST_INHERITED, ArgumentFiles
 from .child import Child
 from .debug_log import log_end, log_start
 from .descendants import drops_sigterm, kill_descendants
+from .inside import Inside
 from .launch import helped
 from .offspring import Offspring
 from .outcome import read_outcome
@@ -74,6 +75,9 @@ class ProcessRunner:
             OSError: If it can't be spawned, or no descriptor is left.
         """
         check_process()
+        inside = None if invocation.sandbox is None else Inside(invocation, invocation.sandbox, self.run)
+        if inside is not None:
+            await inside.follow()
         terminal_at = invocation.terminal_at if hands_over(invocation) else None
         plumbing = Plumbing(invocation.streams, data=invocation.input, live=live, receives=terminal_at is not None)
         streamed = live and isinstance(invocation.streams, StreamedOutput)
@@ -95,6 +99,8 @@ class ProcessRunner:
                 files.close_workload()
                 files.close()
                 plumbing.close()
+                if inside is not None:
+                    inside.close()
                 if (attempt := current_attempt(invocation)) is not None and not child.pid:
                     attempt.asked = False  # there is no such process, and what it could have made isn't there
                 raise
@@ -103,6 +109,9 @@ class ProcessRunner:
                 if (reported := invocation.reported) is not None:
                     files.workload.started.add_done_callback(lambda _: reported())
             process = RunningProcess(invocation, child, plumbing, files, tree)
+            if inside is not None and files.inside_pid is not None:
+                inside.pid = files.inside_pid.read
+                process.inside = inside
             if cancelled is not None:
                 await shielded(process.end())
                 raise cancelled
@@ -110,10 +119,21 @@ class ProcessRunner:
 
 
 class RunningProcess:
-    """A runc that is our child: see `Process` for what it promises."""
+    """A runc that is our child: see `Process` for what it promises.
+
+    Attributes:
+        inside: The process in its sandbox, for an `exec` in one.
+    """
+
+    inside: Inside | None = None
 
     def __init__(
-        self, invocation: Invocation, child: Child, plumbing: Plumbing, files: ArgumentFiles, tree: Tree
+        self,
+        invocation: Invocation,
+        child: Child,
+        plumbing: Plumbing,
+        files: ArgumentFiles,
+        tree: Tree,
     ) -> None:
         """Take over what `ProcessRunner` has opened."""
         self.invocation = invocation
@@ -184,10 +204,16 @@ class RunningProcess:
 
     def send_signal(self, signum: int) -> None:
         """Send it a signal; nothing happens if it has ended."""
-        self.child.send_signal(signum)
+        if self.inside is None:
+            self.child.send_signal(signum)
+        elif self.child.returncode is None:
+            self.inside.send_soon(signum)
 
     def signal_tree(self, signum: int) -> None:
         """Send a signal to the container's process and all that it has started: see `Process.signal_tree`."""
+        if self.inside is not None:
+            self.inside.send_soon(signum, tree=True)
+            return
         if self.workload is not None:
             self.workload.send_signal(signum)
         self._tree.signal(signum)
@@ -239,6 +265,8 @@ class RunningProcess:
         """Wait for its exit, and a bounded time for the end of its captured output."""
         if self._completed is None:
             await self._ended()
+            if self.inside is not None and (self.child.returncode or 0) < 0:
+                await shielded(self.inside.kill())  # without its client, the process goes on
             self._fate()  # now, for a process ends when it finds its runc gone; and one that goes on holds the pipes
             self._receive()
             self._plumbing.check()
@@ -324,6 +352,8 @@ class RunningProcess:
         self.child.halts_first = adopting
         self._plumbing.close()
         self._files.close()
+        if self.inside is not None:
+            self.inside.close()
 
     async def _stop(self) -> None:
         """End it by the invocation's policy."""
@@ -331,7 +361,9 @@ class RunningProcess:
         if policy.patience > 0:
             begun = self.workload.started if policy.waits_for_process and self.workload is not None else None
             await self.child.wait(policy.patience, or_for=begun)
-        if policy.waits_for_process and self.child.returncode is None:
+        if self.inside is not None and policy.waits_for_process:
+            await self.inside.stop(self.child, self.workload, policy.grace)
+        elif policy.waits_for_process and self.child.returncode is None:
             executed, deaf = self._executed, drops_sigterm(self.pid)
             self._tree.cut_short()
             await self.child.end(signal.SIGTERM)

@@ -53,77 +53,99 @@ PARTS: Final[Mapping[str, Part]] = {
     "zos": Part(None),
 }
 
+# Verbs, quotes and the words between them change from version to version; what is done, to which name and with which
+# error of the C library stays: `open`, `opening file`, `error opening file`, then the name in quotes, then the error.
+_QUOTE: Final = "[`'\"]"
+_NAME: Final = f"{_QUOTE}[^`'\"]*{_QUOTE}"
+_TRY: Final = r"(?:(?:error|cannot|can't|could not|failed(?: to)?|unable to) )?"
+_OF: Final = r"(?:(?:to|from|of|for|the|file|path|executable|run|state|cgroup) )*"
+_OPEN: Final = rf"{_TRY}(?:open(?:ing|at2?|dir)?) {_OF}"
+_WRITE: Final = rf"{_TRY}(?:writ(?:e|ing)|open(?:ing|at2?)?) {_OF}"
+_STAT: Final = rf"{_TRY}(?:f?statx?(?:'?ing)?|lstat) {_OF}"
+_MISSING: Final = "(?i:: no such file)"
+_CONTROL: Final = (
+    rf"{_QUOTE}(?:(?:cpu|cpuset|memory|blkio|io|pids|hugetlb|devices|freezer|cgroup)\.|/sys/fs/cgroup/)[^`'\"]*{_QUOTE}"
+)
+
 WORDINGS: Final[Wordings] = {
-    errors.HookError: (r"error executing hook `",),
+    errors.HookError: (rf"{_TRY}execut(?:e|ing) hook {_NAME}",),
     errors.ContainerNotFound: (
-        r"container `[^`]*` does not exist",
-        r"(?:error opening file|open) `[^`]*/status`: No such file",
-        r"cannot open directory `[^`]*`: No such file",
+        rf"(?:the )?container {_NAME} does not exist",
+        rf"{_OPEN}{_QUOTE}[^`'\"]*/status{_QUOTE}[^:]*{_MISSING}",
+        rf"{_TRY}open(?:ing|dir)? (?:run |state )?directory {_NAME}[^:]*{_MISSING}",
     ),
-    errors.ContainerExists: (r"container `[^`]*` already exists$",),
+    errors.ContainerExists: (rf"(?:the )?container {_NAME} already exists$",),
     errors.InvalidContainerID: (
-        r"empty container ID$",
-        r"invalid character `[^`]*` in the container ID",
-        r"(?:access|open|cannot open directory) `[^`]*`: File name too long$",
+        r"(?:the )?(?:empty|invalid) container ID",
+        rf"invalid character {_NAME} in the container ID",
+        rf"{_TRY}(?:access|mkdir|create|open(?:ing|at2?)?) {_OF}(?:directory )?{_NAME}[^:]*(?i:: file name too long)$",
     ),
-    errors.ContainerPaused: (r"the container `[^`]*` is paused$",),
+    errors.ContainerPaused: (rf"(?:the )?container {_NAME} is paused$",),
     errors.ContainerNotRunning: (
-        r"(?:the )?container `[^`]*` is not running",
-        r"process not running: ",
-        r"(?:open pidfd|kill container): No such process$",
+        rf"(?:the )?container {_NAME} is not running",
+        r"process not running(?:: |$)",
+        r"(?:(?:open|send signal to) pidfd|kill(?:ing)? (?:the )?(?:container|process))[^:]*: (?i:no such process)$",
     ),
     errors.ContainerRunning: (
-        r"the container `[^`]*` is not in `created` or `stopped` state$",
-        r"cannot open `[^`]*/exec\.fifo`: No such file",
+        rf"(?:the )?container {_NAME} is not in {_QUOTE}(?:created|stopped){_QUOTE}",
+        rf"{_OPEN}{_QUOTE}[^`'\"]*/exec\.fifo{_QUOTE}[^:]*{_MISSING}",
     ),
     errors.InvalidSignal: (
-        r"unknown signal `",
-        r"send signal to pidfd: Invalid argument$",
+        rf"(?:unknown|invalid) signal (?:{_QUOTE}|-?\d)",
+        r"(?:send signal to pidfd|kill(?:ing)? (?:the )?(?:container|process))[^:]*: (?i:invalid argument)$",
     ),
-    errors.CorruptState: (r"`pid` missing in `[^`]*/status`$",),
-    errors.ExecutableNotFound: (r"executable file `[^`]*` not found",),
-    errors.ExecutableDenied: (r"the path `[^`]*` (?:exists but it is not executable|is not a regular file)",),
-    errors.ExecutableError: (r"exec (?:container process )?`",),
+    errors.CorruptState: (
+        rf"{_QUOTE}[\w-]+{_QUOTE} missing in {_QUOTE}?[^`'\"]*/status{_QUOTE}?$",
+        rf"{_TRY}pars(?:e|ing) {_OF}status file: ",
+    ),
+    errors.ExecutableNotFound: (
+        rf"executable (?:file )?(?:path )?{_NAME} not found",
+        rf"(?:{_TRY}open(?:ing)? executable|exec): (?i:no such file)",
+    ),
+    errors.ExecutableDenied: (
+        rf"(?:the )?path {_NAME} (?:exists but it is not executable|is not a regular file)",
+        rf"{_TRY}open(?:ing)? executable: (?i:permission denied|operation not permitted|is a directory)$",
+    ),
+    errors.ExecFormatError: (r"exec(?:v\w*)?(?: [^:]*)?: (?i:exec format error)$",),
+    errors.ExecutableError: (rf"exec (?:container process )?{_QUOTE}",),
     errors.TerminalError: (
         r"use --console-socket with ",
         r"tcgetattr: ",
-        r"(?:open console socket: )?connect socket to `",
+        rf"(?:{_TRY}open(?:ing)? console socket: )?{_TRY}connect(?:ing)? (?:to )?(?:socket )?(?:to )?{_QUOTE}",
     ),
     errors.MemoryLimitTooLow: (
-        r"(?:OOM: )?the memory limit could be too low: (?!open `)",
-        r"write to `memory\.(?:limit_in_bytes|max)`: Device or resource busy$",
+        rf"(?:OOM: )?the memory limit could be too low: (?!open {_QUOTE})",
+        rf"{_WRITE}{_QUOTE}memory\.(?:limit_in_bytes|max){_QUOTE}[^:]*(?i:: device or resource busy)$",
     ),
     errors.ResourceError: (
-        r"the memory limit could be too low: open `",
+        rf"the memory limit could be too low: open {_QUOTE}",
         r"cannot set (?:swap limit|kernel) ",
         r"realtime \S+ not supported on cgroupv2",
-        r"controller `[^`]*` is not available",
-        r"creating cgroup directory `",
-        r"(?:write to|open) `(?:cpu|cpuset|memory|blkio|io|pids|hugetlb|devices)\.",
-        r"open `/sys/fs/cgroup/",
-        r"statfs `/sys/fs/resctrl`",
+        rf"(?:the )?(?:requested )?(?:cgroup )?controller {_NAME} is not available",
+        rf"{_TRY}creat(?:e|ing) cgroup directory {_QUOTE}",
+        rf"(?:{_WRITE}|{_TRY}read(?:ing)? {_OF}){_CONTROL}",
+        rf"{_TRY}statfs(?:'?ing)? {_OF}{_QUOTE}/sys/fs/resctrl{_QUOTE}",
     ),
     errors.BundleNotFound: (
-        r"chdir `[^`]*` failed: No such file",
-        r"load `config\.json`: cannot read the file",
-        r"error loading config\.json.*No such file",
-        r"readlink ``: No such file",
+        rf"chdir (?:to )?{_NAME} failed{_MISSING}",
+        rf"{_TRY}load(?:ing)? {_QUOTE}?config\.json{_QUOTE}?.*(?:cannot read the file|(?i:no such file))",
+        rf"readlink ``{_MISSING}",
     ),
     errors.InvalidSpec: (
-        r"the sysctl `",
-        r"load `config\.json`: ",
-        r"error loading config\.json",
+        rf"the sysctl {_QUOTE}",
+        rf"{_TRY}load(?:ing)? {_QUOTE}?config\.json",
         r"invalid config file",
         r"cannot parse process file: ",
         r"cannot find `` in \$PATH",
-        r"chdir to `",
-        r"invalid (?:namespace type|rlimit)\b",
-        r"seccomp get action ",
-        r"open(?:at)? `/proc/\d+/ns/",
-        r"(?:openat|write) `/proc/self/timens_offsets`: ",
-        r"write to `/proc/self/attr/",
-        r"mount(?:_setattr)? `",
-        r"cannot stat `",
+        rf"{_TRY}open(?:ing)? executable: (?i:invalid argument)$",
+        rf"chdir (?:to )?{_NAME}: ",
+        r"(?:invalid|unknown) (?:namespace type|rlimit)\b",
+        r"(?:(?:invalid|unknown) )?seccomp (?:get )?(?:action|arch|operator|flag)",
+        r"AppArmor is not ",
+        rf"{_OPEN}{_QUOTE}/proc/\d+/ns/",
+        rf"{_WRITE}{_QUOTE}/proc/self/(?:timens_offsets{_QUOTE}|attr/)",
+        rf"{_TRY}mount(?:ing|_setattr)? {_OF}{_QUOTE}",
+        rf"{_STAT}{_QUOTE}[^`'\"]",
     ),
     errors.UnsupportedUsage: (
         r"unknown command (?P<what>\S+)$",
@@ -131,17 +153,19 @@ WORDINGS: Final[Wordings] = {
         r"\S+: invalid option -- '(?P<what>[^']*)'$",
     ),
     errors.InvalidUsage: (
-        r"\S+: `\S+` requires a ",
-        r"unknown log format type `",
-        r"\S+: invalid format `",
+        rf"\S+: {_NAME} requires a ",
+        r"unknown log format type ",
+        rf"\S+: invalid format {_QUOTE}",
         r"please specify a ID for the container$",
-        r"invalid UID specified$",
+        r"invalid (?:UID|GID|USERSPEC) specified$",
     ),
+    errors.PermissionDenied: (rf"cannot create state directory for {_NAME}: (?i:permission denied)$",),
 }
 
-# Of the bundle's directory, before the log is opened; and of the command line.
+# Of the bundle, before the log is opened; and of the command line.
 UNLOGGED: Final = (
     r"chdir `[^`\n]*` failed: [^\n]+",
+    r"load `config\.json`: cannot read the file: config\.json",
     r"unknown command \S+",
     r"\S+: (?:unrecognized option|invalid option --) '[^'\n]*'\nTry [^\n]+",
 )

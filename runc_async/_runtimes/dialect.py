@@ -10,6 +10,7 @@ import msgspec
 
 from .._linux.procfs import ProcessIdentity
 from ..errors import CommandError, LogRecord
+from ..runner import Argument
 from ..state import State, Status
 
 Numbers: TypeAlias = tuple[int, ...]
@@ -55,6 +56,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         annotations: Those of its config.json, if they are recorded.
         systemd_scope: Name of its systemd scope, if it is recorded.
         cgroups: The directory of its cgroup by controller; with cgroup v2 one, under the empty name.
+        helpers: Processes of the runtime's own that live as long as the container.
     """
 
     id: str
@@ -69,6 +71,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     annotations: Mapping[str, str] = {}
     systemd_scope: str = ""
     cgroups: Mapping[str, str] = {}
+    helpers: tuple[int, ...] = ()
 
     def state(self, status: Status) -> State:
         """Return the container's state, as the runtime's `list` prints it."""
@@ -123,6 +126,42 @@ class ProcessChanges(NamedTuple):
     caps: Sequence[str] = ()
 
 
+class InsideProcess(NamedTuple):
+    """A process of a sandbox, by the numbers of the sandbox's kernel.
+
+    Attributes:
+        pid: Its process id.
+        parent: That of its parent, 0 for one that was started from outside.
+        session: Its session.
+    """
+
+    pid: int
+    parent: int
+    session: int
+
+
+class Inside(msgspec.Struct, frozen=True, kw_only=True):
+    """How processes are found and killed that have no numbers on the host.
+
+    Attributes:
+        kill: Gives the words of a command that sends a signal to a process: of the id, the pid and the signal.
+        processes: Gives the words of a command that lists the processes of a container, without zombies.
+        decode_processes: Decodes what that prints.
+        follow: Gives the words of a command that makes a container report each fork: of the id, and of the path of a
+            document, which is `follow_document` of the path of a listening socket (SOCK_SEQPACKET).
+        follow_document: Makes that document.
+        decode_fork: Decodes a message that comes through the socket: the process and its new child, or the process that
+            has ended and 0; None for any other message.
+    """
+
+    kill: Callable[[str, int, int], tuple[str, ...]]
+    processes: Callable[[str], tuple[str, ...]]
+    decode_processes: Callable[[bytes], list[InsideProcess]]
+    follow: Callable[[str, str], tuple[str, ...]]
+    follow_document: Callable[[str], bytes]
+    decode_fork: Callable[[bytes], tuple[int, int] | None]
+
+
 MakeProcess: TypeAlias = Callable[[Mapping[str, Any], ProcessChanges, Numbers], dict[str, Any]]
 """Makes the process of an `exec` of the container's own one, the changes, and the numbers of the runtime's version."""
 
@@ -153,6 +192,13 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         decode_record: Decodes its record; raises one of `UNDECODABLE`.
         fifo: The file beside the record that is there until the container is started.
         make_process: Makes the process of an `exec`, by its own rules.
+        document_always: Arguments of an `exec` are sent as a process document wherever that can be made.
+        numbers: Returns the numbers of its version, for comparing; None: those that the version begins with.
+        spell: Spells the words of a command as it takes them: of the command's name and the words.
+        rootless: Writes the global option for "true", "false" or "auto".
+        root_always: It is always given a root directory, since its own default depends on more than the user.
+        inside: How processes of a container are found and killed that have no numbers on the host; None: they have.
+        spoils_taken: A `create` of an id that is taken deletes the record of the container that has it.
         copies: What the names of the copies of itself begin with that become a container's process; empty for none.
         leaves: The name of processes of its own that a detached `run` leaves behind; empty for none.
         enters_own_cgroups: Its `exec --cgroup` takes the names of hierarchies; in all others the process enters the
@@ -177,6 +223,13 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     decode_record: Callable[[RecordFile], Record]
     fifo: str = ""
     make_process: MakeProcess
+    document_always: bool = False
+    numbers: Callable[[str], Numbers] | None = None
+    spell: Callable[[str, tuple[Argument, ...]], tuple[Argument, ...]] | None = None
+    rootless: Callable[[str], tuple[str, ...]] = lambda value: ("--rootless", value)
+    root_always: bool = False
+    inside: Inside | None = None
+    spoils_taken: bool = False
     copies: bytes = b""
     leaves: bytes = b""
     enters_own_cgroups: bool = False

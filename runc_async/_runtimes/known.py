@@ -6,21 +6,51 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+from ..features import Version
 from .crun import CRUN
-from .dialect import UNDECODABLE, Dialect, Record, RecordFile
+from .dialect import UNDECODABLE, Dialect, Numbers, Record, RecordFile
 from .runc import RUNC
+from .runsc import RUNSC
 
-DIALECTS: Final[Mapping[str, Dialect]] = {dialect.name: dialect for dialect in (RUNC, CRUN)}
+DIALECTS: Final[Mapping[str, Dialect]] = {dialect.name: dialect for dialect in (RUNC, CRUN, RUNSC)}
 """By the name that `--version` prints."""
 
 FEATURES: Final = tuple(dict.fromkeys(name for dialect in DIALECTS.values() for name in dialect.features))
 """What some of them lack: see `Dialect.features`."""
 
-RECORDS: Final = frozenset(os.path.basename(dialect.record) for dialect in DIALECTS.values())
-"""How the files with records are named. A container exists, for its runtime too, as long as it has one."""
+RECORDS: Final = frozenset(
+    os.path.basename(dialect.record) for dialect in DIALECTS.values() if os.path.dirname(dialect.record)
+)
+"""How a record is named in a container's directory. A container exists, for its runtime too, as long as it has one."""
 
 FIFOS: Final = frozenset(filter(None, (dialect.fifo for dialect in DIALECTS.values())))
 """How the files beside them are named that are there until a container is started."""
+
+
+def has_record(root: str, container_id: str) -> bool:
+    """Tell whether there is a container of that id, or one that is being made.
+
+    Raises:
+        OSError: If the root directory may not be looked into.
+    """
+    places = [os.path.join(root, container_id)]
+    places += [os.path.join(root, dialect.record.format(id=container_id)) for dialect in DIALECTS.values()]
+    return any(map(_is_there, places))
+
+
+def _is_there(path: str) -> bool:
+    """Tell whether there is a file."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def numbers(version: Version) -> Numbers:
+    """Return the numbers of a version, for comparing; none for one that has none."""
+    dialect = DIALECTS.get(version.runtime)
+    return version.number if dialect is None or dialect.numbers is None else dialect.numbers(version.version)
 
 
 def read_record(root: str, container_id: str) -> Record | None:

@@ -1,0 +1,300 @@
+"""The processes that an `exec` has started in a sandbox: they have no numbers here, and are ended by commands.
+
+Which process has started which can't be seen afterwards: one whose parent has ended belongs to the sandbox's first
+process from then on. So the sandbox is asked to report each fork, through a socket, for as long as an `exec` runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, Final
+
+from msgspec import structs
+
+from .._containers.workload import Workload
+from .._linux.scratch import scratch_directory
+from .._runtimes.dialect import UNDECODABLE, Inside as Commands
+from .._runtimes.known import DIALECTS
+from .._shield import shielded, start
+from ..errors import CleanupWarning
+from ..runner import Completed, Invocation, OwnOutput, Sandbox, StopPolicy
+from .child import Child
+
+COMMAND_TIME: Final = 10.0
+"""Seconds for one command of the runtime's; a busy sandbox answers late."""
+
+START_TIME: Final = 10.0
+"""Seconds for a sandbox to start a process that it was asked for, before the request is given up."""
+
+REPORT_TIME: Final = 2.0
+"""Seconds for a client to report the end of a process that was killed."""
+
+ROUNDS: Final = 30
+"""Lists, at most, of a tree that is killed: each new one has what was being forked during the last."""
+
+AT_ONCE: Final = 8
+"""Commands that kill a process each, and run at once: each takes some 30 ms."""
+
+_MESSAGE: Final = 1 << 16
+
+Run = Callable[[Invocation], Awaitable[Completed]]
+
+
+class Forks:
+    """The forks in one sandbox, while at least one `exec` of this event loop is followed.
+
+    Attributes:
+        complete: Whether the sandbox has reported each fork since the first `exec`.
+    """
+
+    _known: ClassVar[dict[tuple[asyncio.AbstractEventLoop, Sandbox], Forks]] = {}
+
+    def __init__(self, sandbox: Sandbox, commands: Commands) -> None:
+        self.complete = False
+        self._key = (asyncio.get_running_loop(), sandbox)
+        self._commands = commands
+        self._users = 0
+        self._starting: asyncio.Task[None] | None = None
+        self._undo = contextlib.ExitStack()
+        self._socket: socket.socket | None = None
+        self._root_of: dict[int, int] = {}
+
+    @classmethod
+    async def follow(cls, sandbox: Sandbox, commands: Commands, run: Run, like: Invocation) -> Forks:
+        """Follow a sandbox, until `release` is called.
+
+        Args:
+            sandbox: The sandbox.
+            commands: The commands of its runtime.
+            run: Runs one.
+            like: An invocation with its environment.
+
+        Raises:
+            OSError: If no descriptor is left.
+        """
+        key = (asyncio.get_running_loop(), sandbox)
+        forks = cls._known.get(key)
+        if forks is None:
+            forks = cls._known[key] = cls(sandbox, commands)
+        forks._users += 1
+        try:
+            if forks._starting is None:
+                forks._starting = start(forks._start(run, like))
+            await shielded(forks._starting)
+        except BaseException:
+            forks.release()
+            raise
+        return forks
+
+    async def _start(self, run: Run, like: Invocation) -> None:
+        """Make the sandbox report. It connects to a socket, and wants its greeting back."""
+        loop, sandbox = self._key
+        directory = self._undo.enter_context(scratch_directory("socket", "follow.json"))
+        listener = self._undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
+        listener.bind(os.path.join(directory, "socket"))
+        listener.listen(1)
+        loop.add_reader(listener, self._accept, listener)
+        self._undo.callback(loop.remove_reader, listener)
+        document = os.path.join(directory, "follow.json")
+        with open(document, "wb") as file:
+            file.write(self._commands.follow_document(os.path.join(directory, "socket")))
+        completed = await run(asking(like, sandbox, self._commands.follow(sandbox.container_id, document)))
+        self.complete = completed.returncode == 0 and self._socket is not None
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Take the sandbox's connection."""
+        loop = self._key[0]
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            self._socket = self._undo.enter_context(connection)
+            loop.add_reader(connection, self._greet)
+            self._undo.callback(loop.remove_reader, connection)
+
+    def _greet(self) -> None:
+        """Answer the greeting, and read reports from then on."""
+        if self._socket is not None:
+            loop = self._key[0]
+            loop.remove_reader(self._socket)
+            with contextlib.suppress(OSError):
+                self._socket.send(self._socket.recv(_MESSAGE))
+                loop.add_reader(self._socket, self.read)
+
+    def read(self) -> None:
+        """Read the reports that have come."""
+        while self._socket is not None:
+            try:
+                message = self._socket.recv(_MESSAGE)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = b""
+            if not message:  # the sandbox has ended, or reports to another process from now on
+                self._key[0].remove_reader(self._socket)
+                self._socket = None
+                self.complete = False
+            elif fork := self._commands.decode_fork(message):
+                parent, child = fork
+                if child:
+                    self._root_of[child] = self._root_of.get(parent, parent)
+                else:
+                    self._root_of.pop(parent, None)
+
+    def started_by(self, pid: int) -> set[int]:
+        """Return the processes that descend from one that was started from outside, whatever their parents are now."""
+        self.read()
+        return {child for child, root in self._root_of.items() if root == pid}
+
+    def release(self) -> None:
+        """Follow no longer, if this was the last one who does."""
+        self._users -= 1
+        if not self._users:
+            self._known.pop(self._key, None)
+            self._socket = None
+            if self._key[0].is_closed():
+                return
+            self._undo.close()
+
+
+class Inside:
+    """The process of one `exec` in its sandbox, and what it starts.
+
+    Args:
+        invocation: The `exec`.
+        sandbox: Its sandbox.
+        run: Runs a command of the runtime's.
+
+    Attributes:
+        pid: Returns the process's number in the sandbox; 0 if it isn't known.
+    """
+
+    def __init__(self, invocation: Invocation, sandbox: Sandbox, run: Run) -> None:
+        inside = DIALECTS[sandbox.runtime].inside
+        if inside is None:
+            raise ValueError(f"{sandbox.runtime} has no processes that are reached by commands")
+        self.pid: Callable[[], int] = lambda: 0
+        self._commands = inside
+        self._invocation = invocation
+        self._sandbox = sandbox
+        self._run = run
+        self._forks: Forks | None = None
+        self._sent: asyncio.Task[None] | None = None
+
+    async def follow(self) -> None:
+        """Note from now on which process starts which, if all of them are to end together.
+
+        Raises:
+            OSError: If no descriptor is left.
+        """
+        if self._invocation.stop.tree:
+            self._forks = await Forks.follow(self._sandbox, self._commands, self._run, self._invocation)
+
+    async def stop(self, child: Child, workload: Workload | None, grace: float) -> None:
+        """End the process, and what it has started; its client reports the end, and is ended if it doesn't.
+
+        Args:
+            child: The client.
+            workload: What the client writes its pid file for, when the process runs.
+            grace: Seconds between SIGTERM and SIGKILL.
+        """
+        if workload is not None:  # the sandbox may be about to start it
+            await child.wait(START_TIME, or_for=workload.started)
+        if child.returncode is None and grace > 0:
+            await self.send(signal.SIGTERM)
+            await child.wait(grace)
+        await self.kill()
+        await child.wait(REPORT_TIME)
+        await child.stop()
+
+    def send_soon(self, signum: int, *, tree: bool = False) -> None:
+        """Send a signal, in the order in which this is called; with `tree` to all that it has started, too."""
+        self._sent = start(self._send_after(self._sent, signum, tree=tree))
+
+    async def _send_after(self, before: asyncio.Task[None] | None, signum: int, *, tree: bool) -> None:
+        """Send a signal after another one."""
+        if before is not None:
+            await asyncio.wait([before])
+        await (self.send_tree(signum) if tree else self.send(signum))
+
+    async def send(self, signum: int) -> None:
+        """Send a signal; nothing happens if the process has ended, or hasn't started."""
+        if pid := self.pid():
+            await self._ask(self._commands.kill(self._sandbox.container_id, pid, signum))
+
+    async def send_tree(self, signum: int) -> None:
+        """Send a signal to the process and to all that it has started."""
+        if pid := self.pid():
+            for each in await self._left(pid):
+                await self._ask(self._commands.kill(self._sandbox.container_id, each, signum))
+
+    async def kill(self) -> None:
+        """Kill the process and all that it has started, however those got away; warn if some are left."""
+        if not (pid := self.pid()):
+            return
+        await self.send(signal.SIGKILL)
+        left: list[int] = []
+        for _ in range(ROUNDS if self._invocation.stop.tree else 0):
+            if not (left := await self._left(pid)):
+                return
+            for place in range(0, len(left), AT_ONCE):
+                await asyncio.gather(*map(self._kill_one, left[place : place + AT_ONCE]))
+        if not left:
+            return
+        text = f"processes {left} are left behind in container {self._sandbox.container_id!r}"
+        warnings.warn(text, CleanupWarning, stacklevel=2)
+
+    async def _kill_one(self, pid: int) -> None:
+        """Kill a process."""
+        await self._ask(self._commands.kill(self._sandbox.container_id, pid, signal.SIGKILL))
+
+    async def _left(self, pid: int) -> list[int]:
+        """List the processes that it has started, and that are there; the oldest come first."""
+        completed = await self._ask(self._commands.processes(self._sandbox.container_id))
+        if completed.returncode != 0:  # the sandbox has ended
+            return []
+        try:
+            processes = sorted(self._commands.decode_processes(completed.stdout))
+        except UNDECODABLE:
+            return []
+        reported: set[int] = set() if self._forks is None else self._forks.started_by(pid)
+        # Where the sandbox doesn't report: what descends from the process still, or is in its session.
+        found = {pid}
+        for each in processes:
+            if each.parent in found or each.session in found or each.pid in reported:
+                found.add(each.pid)
+        return [each.pid for each in processes if each.pid in found]
+
+    async def _ask(self, words: tuple[str, ...]) -> Completed:
+        """Run a command of the runtime's."""
+        return await self._run(asking(self._invocation, self._sandbox, words))
+
+    def close(self) -> None:
+        """Follow no longer. Idempotent."""
+        if self._forks is not None:
+            self._forks.release()
+            self._forks = None
+
+
+def asking(like: Invocation, sandbox: Sandbox, words: tuple[str, ...]) -> Invocation:
+    """Return the invocation of a command that is run beside another, with the same environment."""
+    return structs.replace(
+        like,
+        command=words[0],
+        argv=(*sandbox.options, *words),
+        streams=OwnOutput(),
+        input=None,
+        timeout=COMMAND_TIME,
+        stop=StopPolicy(),
+        preserve_fds=(),
+        pass_fds=(),
+        reported=None,
+        restore_signals=False,
+        terminal_at=None,
+        sandbox=None,
+    )

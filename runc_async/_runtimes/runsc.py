@@ -1,0 +1,419 @@
+"""runsc, gVisor's runtime, as it was tried in Debian 13's version of 2024-07-29: a container is a sandbox of its own.
+
+Processes of a container have numbers of the sandbox's kernel alone. On the host there is one process for all of them,
+which ends with the container's exit code, one that serves its files, and one for each `exec` that is waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from .. import errors
+from .._linux.procfs import ProcessIdentity
+from ..errors import UnsupportedError
+from ..runner import Argument, InsidePidFile, PidFile
+from . import runc
+from .dialect import Dialect, Inside, InsideProcess, Moment, Numbers, Part, ProcessChanges, Record, RecordFile, Wordings
+
+# What only the tried version lacks counts as there from the next day on; one that still lacks it says so itself.
+AFTER_DEBIAN_13: Final = (20240730,)
+
+FEATURES: Final[Mapping[str, Numbers | None]] = {
+    "features": AFTER_DEBIAN_13,
+    "update": AFTER_DEBIAN_13,
+    "files": None,
+    "top with options": None,
+    **dict.fromkeys(
+        (
+            "create --pidfd-socket",
+            "create --preserve-fds",
+            "create --no-pivot",
+            "create --no-new-keyring",
+            "run --pidfd-socket",
+            "run --keep",
+            "run --no-pivot",
+            "run --no-new-keyring",
+            "run --no-subreaper",
+            "exec --pidfd-socket",
+            "exec --tty",
+            "exec --no-new-privs",
+            "exec --process-label",
+            "exec --apparmor",
+            "exec --cgroup",
+            "exec --ignore-paused",
+            "kill 0",
+            "spec --rootless",
+            "checkpoint --parent-path",
+            "checkpoint --page-server",
+            "checkpoint --pre-dump",
+            "checkpoint --tcp-established",
+            "checkpoint --tcp-skip-in-flight",
+            "checkpoint --ext-unix-sk",
+            "checkpoint --shell-job",
+            "checkpoint --file-locks",
+            "checkpoint --link-remap",
+            "checkpoint --lazy-pages",
+            "checkpoint --status-fd",
+            "checkpoint --manage-cgroups-mode",
+            "checkpoint --empty-ns",
+            "checkpoint --auto-dedup",
+            "restore --no-pivot",
+            "restore --tcp-established",
+            "restore --ext-unix-sk",
+            "restore --shell-job",
+            "restore --file-locks",
+            "restore --lazy-pages",
+            "restore --manage-cgroups-mode",
+            "restore --empty-ns",
+            "restore --auto-dedup",
+            "restore --lsm-profile",
+            "restore --lsm-mount-context",
+        )
+    ),
+}
+
+# What belongs to other platforms, and what gVisor's kernel has no notion of.
+PARTS: Final[Mapping[str, Part]] = {
+    path: Part(None)
+    for path in (
+        "process.apparmorProfile",
+        "process.selinuxLabel",
+        "process.scheduler",
+        "process.ioPriority",
+        "process.execCPUAffinity",
+        "process.commandLine",
+        "process.user.username",
+        "linux.personality",
+        "linux.intelRdt",
+        "freebsd",
+        "solaris",
+        "vm",
+        "windows",
+        "zos",
+    )
+}
+
+PREFIXES: Final = (
+    r"(?:running|creating|starting) (?:root )?(?:container|sandbox): ",
+    r"executing processes for container: ",
+    r"cannot create sandbox: ",
+    r"(?:pause|resume) failed: ",
+    r"creating process: ",
+    r"executing command \".*?\" in sandbox: ",
+    r"failed to signal pid \d+: ",
+    r"signaling container \"[^\"]*\"(?: PID \d+)?: ",
+)
+
+WORDINGS: Final[Wordings] = {
+    errors.ContainerNotFound: (r"loading (?:container|sandbox)(?: \"[^\"]*\")?: file does not exist$",),
+    errors.ContainerExists: (r"cannot lock container metadata file: container already exists$",),
+    errors.InvalidContainerID: (r"invalid container id ",),
+    errors.ContainerPaused: (r"cannot [\w ]+ container \"[^\"]*\" in state paused$",),
+    errors.ContainerNotPaused: (r"cannot resume container \"[^\"]*\" in state (?:running|created|stopped)$",),
+    errors.ContainerNotRunning: (
+        r"cannot [\w ]+ container \"[^\"]*\" in state (?:stopped|created|creating)$",
+        r"(?:\w+ )?container \"[^\"]*\" not started",
+        r"(?:[\w ]+: )*sandbox (?:\"[^\"]*\" )?is not running",
+        r"(?:[^:]+: )*connecting to control server at PID \d+: ",
+        r"(?:[^:]+: )*no such process with PID \d+$",
+    ),
+    errors.ContainerRunning: (
+        r"cannot start container \"[^\"]*\" in state running$",
+        r"cannot delete container that is not stopped without --force flag",
+    ),
+    errors.InvalidSignal: (r"unknown signal \"",),
+    errors.CheckpointError: (r"(?:checkpoint|restore) failed: ", r"restoring (?:container|sandbox)[^:]*: "),
+    errors.ExecutableNotFound: (r"failed to load [^\n]*: no such file or directory$",),
+    errors.ExecutableDenied: (r"failed to load [^\n]*: (?:permission denied|is a directory|operation not permitted)$",),
+    errors.ExecFormatError: (r"failed to load [^\n]*: exec format error$",),
+    errors.ExecutableError: (r"failed to load ",),
+    errors.BundleNotFound: (
+        r"reading spec: error opening spec file .*: no such file or directory$",
+        r"Error setting up root FS: mounting root on root .*: no such file or directory$",
+    ),
+    errors.InvalidSpec: (r"reading spec: ",),
+    errors.UnsupportedUsage: (
+        r"Subcommand (?P<what>\S+) not understood",
+        r"flag provided but not defined: (?P<what>-\S+)",
+    ),
+    errors.InvalidUsage: (r"flag needs an argument: ", r"Usage: "),
+}
+
+# The command line's faults come on stderr alone, with the usage behind them.
+UNLOGGED: Final = (
+    r"(?s:(?:flag (?:provided but not defined|needs an argument): |Subcommand \S+ not understood|Usage: ).*)",
+)
+
+
+class _Spec(msgspec.Struct, rename="camel"):
+    """What a configuration says of the container."""
+
+    oci_version: str = ""
+    annotations: dict[str, str] | None = None
+    linux: _Linux | None = None
+
+
+class _Linux(msgspec.Struct, rename="camel"):
+    """Where its cgroup is."""
+
+    cgroups_path: str = ""
+
+
+class _Sandbox(msgspec.Struct):
+    """The sandbox of a container."""
+
+    pid: int = 0
+
+
+class _Record(msgspec.Struct, rename="camel"):
+    """runsc's record, which it writes again for each change of the status."""
+
+    bundle_dir: str = ""
+    created_at: Moment | None = None
+    owner: str = ""
+    status: str = ""
+    gofer_pid: int = 0
+    sandbox: _Sandbox | None = None
+    spec: _Spec | None = None
+
+
+_RECORD = msgspec.json.Decoder(_Record)
+_CONTROLLERS: Final = ("cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "hugetlb")
+_CGROUPS: Final = "/sys/fs/cgroup"
+
+
+def decode_record(file: RecordFile) -> Record:
+    """Decode runsc's record. The start time of the sandbox isn't in it, so that is looked up."""
+    found = _RECORD.decode(file.data)
+    spec = found.spec or _Spec()
+    path = "" if spec.linux is None else spec.linux.cgroups_path.strip("/")
+    return Record(
+        id=file.container_id,
+        runtime=RUNSC.name,
+        process=_process(0 if found.sandbox is None else found.sandbox.pid),
+        created=found.created_at,
+        bundle=found.bundle_dir,
+        config=os.path.join(file.root, RECORD.format(id=file.container_id)),
+        oci_version=spec.oci_version,
+        owner=found.owner,
+        annotations=spec.annotations or {},
+        cgroups=_cgroups(path),
+        helpers=(found.gofer_pid,) if found.gofer_pid else (),
+    )
+
+
+def _process(pid: int) -> ProcessIdentity:
+    """Return the process of a sandbox, with start time 0 if it has ended."""
+    try:
+        return ProcessIdentity.of(pid)
+    except OSError:
+        return ProcessIdentity(pid, 0)
+
+
+def _cgroups(path: str) -> dict[str, str]:
+    """Return the directories of the sandbox's cgroup by controller."""
+    if not path:
+        return {}
+    if os.path.exists(os.path.join(_CGROUPS, "cgroup.controllers")):
+        return {"": os.path.join(_CGROUPS, path)}
+    places = {name: os.path.join(_CGROUPS, name, path) for name in _CONTROLLERS}
+    return {name: place for name, place in places.items() if os.path.isdir(place)}
+
+
+RECORD: Final = "{id}_sandbox:{id}.state"
+
+_DATE = re.compile(r"(?:0\.0~|release-)(\d{8})")
+
+
+def numbers(version: str) -> Numbers:
+    """Return the date of a version: `0.0~20240729.0` is Debian's, `release-20260928.0` gVisor's own."""
+    match = _DATE.match(version)
+    return (int(match[1]),) if match else ()
+
+
+def spell(command: str, words: tuple[Argument, ...]) -> tuple[Argument, ...]:
+    """Spell a command: whole seconds, descriptors one by one, and the pid of an `exec` as the sandbox knows it."""
+    if "--" in words:
+        end = words.index("--")
+        return (*_spelled(command, words[:end]), *words[end:])
+    return tuple(_spelled(command, words))
+
+
+def _spelled(command: str, words: tuple[Argument, ...]) -> Iterator[Argument]:
+    """Spell the options of a command."""
+    rest = iter(words)
+    for word in rest:
+        if word == "--preserve-fds":
+            for fd in range(3, 3 + int(str(next(rest)))):
+                yield from ("--pass-fd", f"{fd}:{fd}")
+        elif word == "--interval":
+            milliseconds = int(str(next(rest)).removesuffix("ms"))
+            yield from ("--interval", str(max(1, -(-milliseconds // 1000))))
+        elif word == "--pid-file" and command == "exec":
+            file = next(rest)
+            yield from ("--pid-file", file)
+            if isinstance(file, PidFile) and "--detach" not in words:
+                yield from ("--internal-pid-file", InsidePidFile())
+        else:
+            yield word
+    if command == "exec" and "--detach" in words and "--pid-file" not in words:
+        yield from ("--pid-file", PidFile())  # without one it writes a word of its own behind the arguments
+
+
+def rootless(value: str) -> tuple[str, ...]:
+    """Write `--rootless`, which takes no value."""
+    if value == "auto":
+        raise UnsupportedError("--rootless auto", RUNSC.name)
+    return ("--rootless",) if value == "true" else ()
+
+
+def make_process(own: Mapping[str, Any], changes: ProcessChanges, version: Numbers) -> dict[str, Any]:
+    """Take the container's process as runc does: runsc itself runs an `exec` as root, whoever that process runs as."""
+    process = runc.make_process(own, changes, version)
+    for name in ("apparmorProfile", "selinuxLabel"):
+        process.pop(name, None)
+    return process
+
+
+class _Status(msgspec.Struct):
+    """Which process it is."""
+
+    pid: int
+    ppid: int = 0
+
+
+class _Stat(msgspec.Struct, frozen=True):
+    """Which session it is in."""
+
+    sid: int = 0
+
+
+class _Listed(msgspec.Struct):
+    """A process, as `trace procfs` tells it."""
+
+    status: _Status
+    stat: _Stat = _Stat()
+
+
+_LISTED = msgspec.json.Decoder(_Listed)
+
+
+def kill(container_id: str, pid: int, signum: int) -> tuple[str, ...]:
+    """`kill --pid`."""
+    return ("kill", "--pid", str(pid), "--", container_id, str(signum))
+
+
+def list_processes(container_id: str) -> tuple[str, ...]:
+    """`trace procfs`, which leaves out zombies; `ps` has them, and nothing to tell them by."""
+    return ("trace", "procfs", container_id)
+
+
+def decode_processes(data: bytes) -> list[InsideProcess]:
+    """Decode what `trace procfs` prints: a heading, and a document a line for each process."""
+    found = [_LISTED.decode(line) for line in data.splitlines() if line.startswith(b"{")]
+    return [InsideProcess(each.status.pid, each.status.ppid, each.stat.sid) for each in found]
+
+
+def follow(container_id: str, path: str) -> tuple[str, ...]:
+    """`trace create`: there is one session at most, and an older one may be of a service that is gone."""
+    return ("trace", "create", "--force", "--config", path, container_id)
+
+
+def follow_document(socket: str) -> bytes:
+    """Ask for each clone(2) and each exit, with the process that it is about."""
+    points = [{"name": name, "context_fields": ["group_id", "thread_id"]} for name in ("sentry/clone", _EXIT_POINT)]
+    sink = {"name": "remote", "config": {"endpoint": socket}}
+    return msgspec.json.encode({"trace_session": {"name": "Default", "points": points, "sinks": [sink]}})
+
+
+_EXIT_POINT: Final = "sentry/exit_notify_parent"
+_CLONE, _EXIT = 2, 4
+"""MessageType of gVisor's pkg/sentry/seccheck/points/common.proto."""
+
+
+def decode_fork(message: bytes) -> tuple[int, int] | None:
+    """Decode a message of the trace: a header of 8 bytes, which says its own length and the type, and a protobuf."""
+    if len(message) < 8:  # noqa: PLR2004 - as above
+        return None
+    length, kind = (int.from_bytes(message[place : place + 2], "little") for place in (0, 2))
+    if kind not in {_CLONE, _EXIT}:
+        return None
+    try:
+        fields = dict(_fields(message[length:]))
+        context = dict(_fields(fields.get(1, b"")))  # type: ignore[arg-type]
+    except (IndexError, TypeError):
+        return None
+    parent, thread = _number(context.get(4)), _number(context.get(2))
+    if kind == _EXIT:
+        return (parent, 0) if thread in {0, parent} else None  # a thread's end is no process's
+    child = _number(fields.get(4))
+    return (parent, child) if child and child != parent else None
+
+
+def _number(value: int | bytes | None) -> int:
+    """Return a number; 0 is left out of a protobuf."""
+    return value if isinstance(value, int) else 0
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield the numbers and the bytes in a protobuf, each with the number of its field."""
+    place = 0
+    while place < len(data):
+        key, place = _varint(data, place)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, place = _varint(data, place)
+            yield number, value
+        elif wire == 2:  # noqa: PLR2004 - the wire type of bytes
+            length, place = _varint(data, place)
+            yield number, data[place : place + length]
+            place += length
+        else:
+            return
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """Read a number of variable length, and return the place behind it."""
+    value = shift = 0
+    while True:
+        byte = data[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:  # noqa: PLR2004 - the highest bit says that there is more
+            return value, place
+
+
+RUNSC: Final = Dialect(
+    name="runsc",
+    features=FEATURES,
+    parts=PARTS,
+    root="runsc",
+    numbers=numbers,
+    spell=spell,
+    rootless=rootless,
+    prefixes=PREFIXES,
+    wordings=WORDINGS,
+    unlogged=UNLOGGED,
+    unlogged_codes=frozenset({2, 128}),
+    trace="gvisor.dev/gvisor/",
+    record=RECORD,
+    decode_record=decode_record,
+    make_process=make_process,
+    document_always=True,
+    root_always=True,
+    inside=Inside(
+        kill=kill,
+        processes=list_processes,
+        decode_processes=decode_processes,
+        follow=follow,
+        follow_document=follow_document,
+        decode_fork=decode_fork,
+    ),
+    spoils_taken=True,
+)
