@@ -258,7 +258,7 @@ class Calls:
             RuncTimeout: If it takes longer than `timeout`. Waiting for its turn isn't counted.
             RuncNotFound: If there is no runc.
         """
-        if command.name in SPELLED_OTHERWISE and self.identity.can_ask:
+        if command.name in SPELLED_OTHERWISE and self.identity.must_ask:
             await self.identify(timeout)
         invocation = self.invocation(
             command,

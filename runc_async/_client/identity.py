@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .._answers.decode import decode_version
 from .._commands.support import UNKNOWN
@@ -18,6 +19,11 @@ from ..errors import CommandError, DecodeError, ResourceError, RuncCrashed
 from ..features import Version
 from ..runner import Runner
 
+_SCRIPT_LIMIT: Final = 1 << 16
+_LARGE: Final = 4 << 20
+_PATH: Final = re.compile(r"/[\w./+-]+")
+_EXECUTES_VARIABLE: Final = re.compile(r"\bexec\s+[\"']?(?:\$(?![@*])|`)")
+
 
 class Binary(NamedTuple):
     """A program, as long as it isn't replaced."""
@@ -28,6 +34,34 @@ class Binary(NamedTuple):
 
 
 _versions: dict[Binary, Version] = {}
+
+
+@functools.lru_cache
+def _may_differ(binary: Binary) -> bool:
+    """Return whether a program may be a runtime that takes commands otherwise than runc.
+
+    A program of machine code may. A script may if it names such a runtime, or a large program, or what it executes is
+    in a variable; a script that plays a runtime by itself is spared the question.
+    """
+    try:
+        with open(binary.path, "rb") as file:
+            content = file.read(_SCRIPT_LIMIT)
+    except OSError:  # it can be executed, and not be read
+        return True
+    if not content.startswith(b"#!"):
+        return True
+    text = os.fsdecode(content.partition(b"\n")[2])
+    if any(dialect.name in text for dialect in DIALECTS.values() if dialect.spell) or _EXECUTES_VARIABLE.search(text):
+        return True
+    return any(map(_is_large, _PATH.findall(text)))
+
+
+def _is_large(path: str) -> bool:
+    """Return whether there is a file of the size of a runtime that is one static program."""
+    try:
+        return os.stat(path).st_size >= _LARGE
+    except OSError:
+        return False
 
 
 class Identity:
@@ -67,9 +101,12 @@ class Identity:
         )
 
     @property
-    def can_ask(self) -> bool:
-        """Whether it is to be asked before it is used."""
-        return self._dialect is None and isinstance(self._runner, ProcessRunner)
+    def must_ask(self) -> bool:
+        """Whether it has to be asked before it is used, since runtimes that take commands otherwise look like it."""
+        if self._dialect is not None or not isinstance(self._runner, ProcessRunner):
+            return False
+        binary = self._look()
+        return binary is not None and (binary in _versions or _may_differ(binary))
 
     async def find(self, ask: Callable[[], Awaitable[bytes]]) -> Version:
         """Return its version: who comes while it is being asked for waits for the answer.

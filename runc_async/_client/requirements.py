@@ -69,7 +69,7 @@ class Requirements:
             UnsupportedError: If it has no such command, or no such option.
             RuncTimeout: If the answer takes longer than `timeout`.
         """
-        if self._calls.identity.can_ask:
+        if self._calls.identity.must_ask:
             await self._calls.identify(timeout)
         if self._version is not None:
             check_feature(command.name, self._version)
