@@ -432,15 +432,8 @@ class Runc(Commands, Host):
 
 def _creation(options: CreateOptions, preserve_fds: int = 0) -> Creation:
     """Return the options of a `create` whose process is to be held."""
-    return Creation(
-        pid_file=options.get("pid_file"),
-        own_pid_file=True,
-        pidfd_socket=options.get("pidfd_socket"),
-        no_pivot=options.get("no_pivot", False),
-        no_new_keyring=options.get("no_new_keyring", False),
-        preserve_fds=preserve_fds,
-        extra_args=options.get("extra_args", ()),
-    )
+    given: dict[str, Any] = {name: value for name, value in options.items() if name not in {"strict", "preserve_fds"}}
+    return Creation(own_pid_file=True, preserve_fds=preserve_fds, **given)
 
 
 def _hold_first_process(running: Running) -> Init | None:
