@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     )
     from .swept import Swept as Swept
     from .top import Top as Top
+    from .usage import Usage as Usage
 
 __version__ = "0.1.0"
 
@@ -147,6 +148,7 @@ _NAMES = {
     "_streams.pipes": "PipeReader PipeWriter",
     "swept": "Swept",
     "top": "Top",
+    "usage": "Usage",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 _MODULES = ("figures", "rootfs", "spec")

@@ -396,13 +396,13 @@ def _limit_problems(limits: Limits) -> Iterator[Problem]:
     """Yield what keeps containers from being limited."""
     if limits.absent:
         yield Problem(
-            missing=f"limits by {', '.join(limits.absent)}: no such controller here",
+            missing=f"limits and resource usage by {', '.join(limits.absent)}: no such controller here",
             remedy="mount it, or boot with it: see cgroup_disable on the kernel's command line",
             blocking=False,
         )
     if limits.unwritable:
         yield Problem(
-            missing=f"limits by {', '.join(limits.unwritable)}: this user can't make a cgroup there",
+            missing=f"limits and resource usage by {', '.join(limits.unwritable)}: this user can't make a cgroup there",
             remedy="have a cgroup given to the user, and name it in cgroups_path: docs/howto/rootless.md",
             blocking=False,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from .endreason import EndReason
+from .usage import Usage
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +27,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
             pipe.
         reason: Why the container's process ended. None for all but a foreground `run` or `exec`, whose process goes on,
             and where it wasn't found out.
+        usage: The resources that a `run` with `usage=True` has used; None for all else.
     """
 
     args: tuple[str, ...]
@@ -35,6 +37,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     stderr: bytes = b""
     truncated: bool = False
     reason: EndReason | None = None
+    usage: Usage | None = None
 
     @property
     def output(self) -> str:

@@ -317,9 +317,7 @@ class Calls:
         else:  # detached: the code is runc's own
             check_finished(invocation, completed)
         response = respond(invocation, completed)
-        if check and response.exit_code != 0:
-            raise ExitError(response, invocation.container_id)
-        return response
+        return checked(response, invocation.container_id) if check else response
 
     async def check_ran(self, invocation: Invocation, completed: Completed) -> None:
         """Raise if a runtime that has reported no process can't run at all.
@@ -374,6 +372,17 @@ class Calls:
     def __str__(self) -> str:
         """Show the program and its root directory, as arguments."""
         return repr(self._command) + ("" if self._root is None else f", root={self._root!r}")
+
+
+def checked(response: Response, container_id: str | None) -> Response:
+    """Return a response whose exit code is 0.
+
+    Raises:
+        ExitError: If it isn't.
+    """
+    if response.exit_code != 0:
+        raise ExitError(response, container_id)
+    return response
 
 
 def given_options(calls: Calls) -> dict[str, Any]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
+from msgspec import structs
 
 from .._commands import argv
 from .._commands.argv import Creation
 from .._commands.options import DEFAULT
 from .._commands.words import FileDescriptor, StrPath, preserved
+from .._host.metering import read_usage
+from .._shield import shielded
 from ..response import Response
 from ..stdio import StdIO
-from .calls import DRAIN_TIMEOUT, GRACE, Calls
+from .calls import DRAIN_TIMEOUT, GRACE, Calls, checked
 from .requirements import Requirements
 from .undo import Undo
 
@@ -36,6 +40,7 @@ class Programs:
         no_subreaper: bool = False,
         check: bool = False,
         strict: bool = False,
+        usage: bool = False,
         timeout: float | None = None,
         grace: float = GRACE,
         drain_timeout: float = DRAIN_TIMEOUT,
@@ -69,6 +74,8 @@ class Programs:
             check: Raise `ExitError` for an exit code other than 0.
             strict: Refuse a configuration of which the runtime would pass over a part: see `Runc.check`. It is read for
                 that, if `bundle` is a path.
+            usage: Report the resources that it has used, as `Response.usage`: runc then keeps the container until its
+                cgroup has been read, and one more runc process deletes it. runc 1.1 and later; not with `detach`.
             timeout: Seconds for the whole run, or None for no limit.
             grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
                 once. A container's first process ignores SIGTERM unless it has a handler for it.
@@ -101,6 +108,8 @@ class Programs:
             RuncCrashed: If runc breaks down, or is killed.
             CommandError: If runc fails in another way.
         """
+        if usage and detach:
+            raise ValueError("usage needs a run that waits for its process: not with detach")
         fds = preserved(preserve_fds)
         creation = Creation(
             pid_file=pid_file,
@@ -118,7 +127,7 @@ class Programs:
             source.path,
             creation,
             detach=detach,
-            keep=keep,
+            keep=keep or usage,
             no_subreaper=no_subreaper,
         )
         invocation = self._calls.waiting(
@@ -136,5 +145,18 @@ class Programs:
         if strict:
             await self._requirements.require_all_of(source, timeout or DEFAULT)
         passing = None if detach or keep else source.path
-        async with source.held() as read, self._undo.creating(container_id, keep=keep and not detach, passing=passing):
-            return await self._calls.run_program(invocation, check=check, started=task_status.started, reported=read)
+        whatever = usage and not keep
+        guard = self._undo.creating(container_id, keep=keep and not detach, whatever=whatever, passing=passing)
+        async with source.held() as read, guard:
+            begun = time.monotonic()
+            started = task_status.started
+            response = await self._calls.run_program(
+                invocation, check=check and not usage, started=started, reported=read
+            )
+            if not usage:
+                return response
+            used = read_usage(self._calls.state_directory(), container_id, started=begun, ended=time.monotonic())
+            if not keep:
+                await shielded(self._undo.remove(container_id))
+        response = structs.replace(response, usage=used)
+        return checked(response, container_id) if check else response

@@ -47,7 +47,7 @@ class Undo:
 
     @contextlib.asynccontextmanager
     async def creating(
-        self, container_id: str, *, keep: bool = False, passing: str | None = None
+        self, container_id: str, *, keep: bool = False, whatever: bool = False, passing: str | None = None
     ) -> AsyncGenerator[None]:
         """Delete the container if the block is cancelled, runs out of time, or loses runc, while it makes one.
 
@@ -57,6 +57,7 @@ class Undo:
         Args:
             container_id: Its id.
             keep: Leave the container in any case.
+            whatever: Delete it after each exception: a `runc run --keep` that fails leaves what it has made.
             passing: The bundle of a container that is there for as long as its runtime process: it is recorded for
                 `Runc.sweep`. None: the caller does that, or wants the container to stay.
         """
@@ -73,9 +74,11 @@ class Undo:
                     claim.begin(passing)
                 with attempt.noted():
                     yield
-            except (asyncio.CancelledError, RuncTimeout, RuncCrashed, ResourceError):
+            except BaseException as exc:
                 # With no process or thread to be had, runc can't take back what it has made either.
-                if attempt.asked and not (existed or keep or any(refused_as_existing(*end) for end in attempt.ends)):
+                cut_short = isinstance(exc, asyncio.CancelledError | RuncTimeout | RuncCrashed | ResourceError)
+                foreign = existed or any(refused_as_existing(*end) for end in attempt.ends)
+                if (cut_short or whatever) and attempt.asked and not (keep or foreign):
                     await shielded(self._discard(attempt))
                 raise
 
@@ -128,6 +131,21 @@ class Undo:
             warn(f"container {container_id!r} may be left behind: {str(exc) or type(exc).__name__}")
         if left:
             warn(f"cgroups of container {container_id!r} are left behind: {', '.join(map(str, left))}")
+
+    async def remove(self, container_id: str) -> None:
+        """Delete a container whose process has ended, without waiting for a turn; name it if it may be left behind."""
+        delete = self._calls.invocation(
+            argv.delete(container_id, force=False), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
+        )
+
+        async def undo() -> None:
+            with self.ending(container_id), contextlib.suppress(ContainerNotFound):
+                await self._calls.run_now(delete)
+
+        try:
+            await retried_once(lambda: retried(undo))
+        except (RuncError, OSError) as exc:
+            warn(f"container {container_id!r} may be left behind: {exc}")
 
     async def ask(self, container_id: str) -> State:
         """Ask for the state of a container, for a call that has its turn already.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import os
 import signal as signals
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec.structs import replace
 
 from .._linux.cgroup import memory_cgroup, read_oom_kills
 from .._linux.exits import REAP_TIMEOUT, wait_exited, wait_pidfd, watching
@@ -46,6 +48,8 @@ class Init:
         claimed[pid] += 1
         self.status: ExitStatus | None = None
         self._pidfd = HeldPidfd(pidfd)
+        self._watch = contextlib.ExitStack()
+        self._ended_at: dt.datetime | None = None
         try:
             adopt(pid)
             self._memory: Path | None = memory_cgroup(pid)
@@ -64,7 +68,7 @@ class Init:
                     oom_kills_before=lambda: self._oom_kills,
                     reap_timeout=reap_timeout,
                 )
-                self.status = merged(self.status, status)
+                self.status = merged(self.status, replace(status, exited_at=status.exited_at or self._ended_at))
         return self.status or ExitStatus()
 
     async def ended(self) -> None:
@@ -78,6 +82,23 @@ class Init:
         """Call `changed` when it has ended, and perhaps again when it is reaped, while the block runs."""
         with self._pidfd.held() as pidfd, watching(pidfd, changed):
             yield
+
+    def notify(self, ended: Callable[[], object]) -> None:
+        """Note the moment of its end, whether or not a task waits, and call back then; at once if it has ended.
+
+        Raises:
+            OSError: If no descriptor is left.
+        """
+
+        def look() -> None:
+            if self.exited and self._ended_at is None:
+                self._ended_at = dt.datetime.now(dt.UTC)
+                self._watch.close()
+                ended()
+
+        if not self.closed:
+            self._watch.enter_context(watching(self._pidfd.fd, look))
+        look()
 
     @property
     def exited(self) -> bool:
@@ -127,6 +148,7 @@ class Init:
     def close(self) -> None:
         """Close the pidfd, or leave that to those who wait. Idempotent."""
         if not self.closed:
+            self._watch.close()
             self._pidfd.close()
             claimed[self.pid] -= 1
             if not claimed[self.pid]:

@@ -114,7 +114,9 @@ class Attempt:
         self.ends.append((invocation, completed))
         self.processes.update(processes)
         code = completed.returncode
-        in_order = code is not None and 0 <= code < _SIGNALLED and code != _PANIC
+        # A runtime that fails in order takes back what it has made, unless it is to keep the container.
+        keeps = code != 0 and "--keep" in invocation.argv
+        in_order = code is not None and 0 <= code < _SIGNALLED and code != _PANIC and not keeps
         self._unseen = not (seen or processes or in_order)
 
     def owns(self, process: ProcessIdentity) -> bool | None:

@@ -133,7 +133,7 @@ def _blkio(files: CgroupFiles) -> Blkio:
     for group in _BLKIO:
         tables: dict[str, Any] = {}
         for name, field in group:
-            if not (entries := _entries(*files.read("blkio", name))):
+            if not (entries := blkio_entries(*files.read("blkio", name))):
                 break
             tables[field] = entries
         if tables:
@@ -141,7 +141,7 @@ def _blkio(files: CgroupFiles) -> Blkio:
     return Blkio()
 
 
-def _entries(data: bytes | None) -> list[BlkioEntry]:
+def blkio_entries(data: bytes | None) -> list[BlkioEntry]:
     """Parse lines such as `8:0 Read 4096`, or `8:0 4096`; the last may be the total of all devices."""
     entries: list[BlkioEntry] = []
     for line in (data or b"").decode().splitlines():

@@ -84,8 +84,13 @@ def _pids(files: CgroupFiles) -> Pids:
 
 def _io(files: CgroupFiles) -> Blkio:
     """Read the controller `io`, into the tables that v1 has."""
-    tables: dict[str, list[BlkioEntry]] = {}
     (data,) = files.read("", "io.stat")
+    return Blkio(**io_tables(data), psi=_pressure(files, "io.pressure"))
+
+
+def io_tables(data: bytes | None) -> dict[str, list[BlkioEntry]]:
+    """Parse `io.stat` into the tables that v1 has, by their names in `Blkio`."""
+    tables: dict[str, list[BlkioEntry]] = {}
     for line in (data or b"").splitlines():
         device, *counters = line.split()
         major, colon, minor = device.partition(b":")
@@ -94,7 +99,7 @@ def _io(files: CgroupFiles) -> Blkio:
             if name in _IO:
                 table, operation = _IO[name]
                 tables.setdefault(table, []).append(BlkioEntry(int(major), int(minor), operation, int(value)))
-    return Blkio(**tables, psi=_pressure(files, "io.pressure"))
+    return tables
 
 
 def _hugetlb(files: CgroupFiles, page_sizes: tuple[str, ...]) -> dict[str, Hugetlb]:

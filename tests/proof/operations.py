@@ -439,6 +439,21 @@ async def stop(stage: Stage) -> None:
     await stage.client.container(stage.name).stop(grace=0.05)
 
 
+async def run_and_measure(stage: Stage) -> None:
+    """Run a container, and read what it has used."""
+    response = await stage.client.run(stage.name, stage.short, usage=True, grace=0.05)
+    assert response.usage is not None
+
+
+async def usage(stage: Stage) -> None:
+    """Start a container by a handle, and read what it has used, before and after its deletion."""
+    container = stage.client.container(stage.name)
+    await container.start()
+    assert (await container.usage()).includes_runtime is False
+    await container.delete(force=True)
+    await container.usage()
+
+
 async def stop_with_streams(stage: Stage) -> None:
     """Stop a container, and read what it has printed."""
     async with stage.client.open_container(stage.name, stage.short, io=PipedIO(), grace=0) as container:
@@ -695,6 +710,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("changing by a handle", change_by_the_handle, status="created", fresh=True),
     Operation("pool", pool, status="none", weight=2),
     Operation("pool of paused ones", pool_of_paused, status="none"),
+    _makes("run and measure", run_and_measure, needs="run --keep"),
+    Operation("usage", usage, status="created", fresh=True),
     Operation("stop", stop, fresh=True),
     _makes("stop with streams", stop_with_streams),
     Operation("checkpoint", checkpoint, needs="criu", weight=0.5),

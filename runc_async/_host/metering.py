@@ -1,0 +1,143 @@
+"""The resource usage of one container, for a handle on it: which cgroup it has, when it started, when it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import time
+from typing import TYPE_CHECKING
+
+from .._linux.pidfd import has_exited, open_pidfd
+from .._runtimes.known import read_record
+from ..errors import ContainerNotFound
+from ..usage import Usage
+from .meter import Meter
+
+if TYPE_CHECKING:
+    from .._containers.first_process import Init
+    from .._runtimes.dialect import Record
+
+
+class Metering:
+    """Finds the cgroup of a container in the runtime's own record, and reads it; no runtime process is started.
+
+    Args:
+        root: The runtime's root directory.
+        container_id: The container's id.
+        init: Its first process, if the handle holds that.
+        strict: Whether a container without a record is an error. It isn't if the root directory may be elsewhere.
+    """
+
+    def __init__(self, root: str, container_id: str, init: Init | None, *, strict: bool) -> None:
+        self._root = root
+        self._id = container_id
+        self._init = init
+        self._strict = strict
+        self._record: Record | None = None
+        self._meter: Meter | None = None
+        self._began = 0.0
+
+    def begin(self) -> None:
+        """Count what has been used so far as the runtime's own. To be called just before the program is started."""
+        meter = self._meter = self._current() or Meter({}, self._is_running)
+        meter.begin()
+        self._began = time.monotonic()
+
+    def started(self) -> None:
+        """Note that the program has been started."""
+        meter, now = self._meter, time.monotonic()
+        if meter is None:
+            return
+        meter.started = self._began
+        with contextlib.suppress(OSError):
+            # The runtime removes its FIFO from the directory when it has let the program go, and then ends itself.
+            changed = os.stat(os.path.join(self._root, self._id)).st_mtime
+            meter.started = min(max(now - (time.time() - changed), self._began), now)
+        if self._init is not None:
+            with contextlib.suppress(OSError):  # no descriptor is left: then only a task that waits sees the end
+                self._init.notify(meter.end)
+
+    def read(self) -> Usage:
+        """Read what has been used so far; return the last values if the container is gone.
+
+        Raises:
+            ContainerNotFound: If there is no such container, and this handle has never read one.
+        """
+        if (meter := self._current()) is not None:
+            return meter.read()
+        if self._meter is not None:
+            return self._meter.usage
+        if self._strict and self._init is None:
+            raise ContainerNotFound((), None, container_id=self._id, message="container does not exist")
+        return Usage()
+
+    def keep(self) -> None:
+        """Read the last values, since the container is about to be deleted."""
+        with contextlib.suppress(ContainerNotFound):
+            self.read()
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open; the last values can still be read. Idempotent."""
+        if self._meter is not None:
+            self._meter.close()
+
+    def _current(self) -> Meter | None:
+        """Return the meter of the container that has the id now; None if it is gone, or isn't the handle's."""
+        if self._record is not None and self._init is not None and not self._init.exited:
+            return self._meter  # as long as it runs there is no other of its id
+        try:
+            record = read_record(self._root, self._id)
+        except OSError:
+            return self._meter
+        if record is None:
+            return None
+        if self._record is not None and _key(record) == _key(self._record):
+            return self._meter
+        if self._init is not None and (self._record is not None or record.process.pid != self._init.pid):
+            return None
+        self.close()
+        self._record, self._meter = record, Meter(record.cgroups, self._is_running)
+        if record.created is not None:
+            age = dt.datetime.now(dt.UTC) - record.created
+            self._meter.started = time.monotonic() - age.total_seconds()
+        return self._meter
+
+    def _is_running(self) -> bool:
+        """Return whether the first process runs."""
+        if self._init is not None:
+            return not self._init.exited
+        if self._record is None:
+            return False
+        try:
+            pidfd = open_pidfd(self._record.process)
+        except OSError:
+            return False
+        try:
+            return not has_exited(pidfd)
+        finally:
+            os.close(pidfd)
+
+
+def _key(record: Record) -> tuple[object, ...]:
+    """Return what tells a container from a later one of the same id."""
+    return record.process, record.created
+
+
+def read_usage(root: str, container_id: str, *, started: float, ended: float) -> Usage:
+    """Read what a container that has ended has used, with the start of the runtime in it.
+
+    Args:
+        root: The runtime's root directory.
+        container_id: The container's id.
+        started: When the runtime was started, by the monotonic clock.
+        ended: When the runtime had ended.
+    """
+    try:
+        record = read_record(root, container_id)
+    except OSError:
+        record = None
+    meter = Meter({} if record is None else record.cgroups, lambda: False)
+    meter.started, meter.ended = started, ended
+    return meter.read()
