@@ -115,17 +115,11 @@ class Node:
         self._collector.register()
         try:
             await self._runc.version()
-            await self._sweep()
+            await self._runc.sweep()
             self._problem = None
         except (RuncError, OSError) as exc:
             self._problem = str(exc)
         self._leases = asyncio.create_task(self._watch_leases())
-
-    async def _sweep(self) -> None:
-        """Remove what dead workers of this machine have left."""
-        sweep = getattr(self._runc, "sweep", None)
-        if sweep is not None:
-            await sweep()
 
     async def close(self) -> None:
         """End all sandboxes, and wait for that."""
@@ -291,7 +285,7 @@ class Node:
     async def _confirm(self, fleet: str, *, name: str) -> bool:
         """Return whether a sandbox has certainly ended on this machine, and won't be begun here."""
         await self._end_of(fleet, name=name)
-        await self._sweep()
+        await self._runc.sweep()
         return name not in {state.id for state in await self._runc.list()}
 
     # --- live boxes

@@ -78,7 +78,8 @@ async def dask_cluster(place: Path, root: Path, *names: str) -> AsyncGenerator[t
             await cluster.start_worker(name)
         connect: Any = Client  # its methods are coroutines with asynchronous=True, which their annotations don't know
         async with connect(scheduler_file=str(cluster.scheduler_file), asynchronous=True) as client:
-            await client.wait_for_workers(len(names), timeout=_START)
+            if names:
+                await client.wait_for_workers(len(names), timeout=_START)
             yield cluster, client
     finally:
         await cluster.close()
