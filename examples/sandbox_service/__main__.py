@@ -8,12 +8,14 @@ import contextlib
 import os
 import signal
 from collections.abc import Generator
+from typing import Any
 
 import uvicorn
 
 from runc_async import Runc, subreaper
 
 from .app import LOCAL_HOSTS, create_app
+from .kept import KeptSandbox
 from .limits import MIB, Limits
 from .metrics import Metrics
 from .sandbox import Sandbox
@@ -52,6 +54,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runtime", default="runc", help="name or path of the runtime")
     parser.add_argument("--root", default="/run/sandbox-service", help="the runtime's --root, of this service alone")
     parser.add_argument("--data", default="/var/lib/sandbox-service", help="directory for its files, likewise")
+    parser.add_argument("--keeper", help="directory of a keeper, with which runs outlive the service")
     parser.add_argument("--name", default="sandbox", help="what ids of containers begin with")
     parser.add_argument("--at-once", type=int, default=4, help="scripts that may run at once")
     parser.add_argument("--queue", type=int, default=100, help="scripts that may wait")
@@ -69,14 +72,12 @@ async def main(options: argparse.Namespace) -> None:
         memory=options.memory * MIB, output=options.output * MIB, seconds=options.seconds, cpus=options.cpus
     )
     metrics = Metrics()
-    opening = Sandbox.open(
-        runc,
-        metrics,
-        limits,
-        bundles=os.path.join(options.data, "bundles"),
-        name=options.name,
-        at_once=options.at_once,
-        queue=options.queue,
+    bundles = os.path.join(options.data, "bundles")
+    others: dict[str, Any] = {"name": options.name, "at_once": options.at_once, "queue": options.queue}
+    opening: contextlib.AbstractAsyncContextManager[Sandbox] = (
+        KeptSandbox.open_kept(runc, metrics, limits, bundles=bundles, keeper=options.keeper, **others)
+        if options.keeper
+        else Sandbox.open(runc, metrics, limits, bundles=bundles, **others)
     )
     async with opening as sandbox:
         app = create_app(sandbox, metrics, hosts=(*LOCAL_HOSTS, *options.allow_host))

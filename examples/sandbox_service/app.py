@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from . import metrics
 from .events import EventStream
+from .kept import KeptSandbox
 from .metrics import Metrics
 from .sandbox import Sandbox
 
@@ -47,7 +48,13 @@ def create_app(sandbox: Sandbox, figures: Metrics, *, hosts: Sequence[str] = LOC
         if reason := sandbox.refusal():
             figures.refused.inc()
             raise HTTPException(503, reason, {"retry-after": "1"})
-        return EventStream(functools.partial(sandbox.run, submission.script))
+        return EventStream(functools.partial(sandbox.run, submission.script), after=0 if sandbox.resumable else None)
+
+    async def come_back(request: Request) -> Response:
+        name, last = request.path_params["name"], request.headers.get("last-event-id", "0")
+        if not isinstance(sandbox, KeptSandbox) or not sandbox.knows(name) or not last.isdecimal():
+            raise HTTPException(404, "no such run")
+        return EventStream(functools.partial(sandbox.follow, name, int(last)), after=int(last))
 
     async def show_limits(_request: Request) -> Response:
         return Response(msgspec.json.encode(sandbox.limits), media_type="application/json")
@@ -58,6 +65,7 @@ def create_app(sandbox: Sandbox, figures: Metrics, *, hosts: Sequence[str] = LOC
     return Starlette(
         routes=[
             Route("/runs", submit, methods=["POST"]),
+            Route("/runs/{name}", come_back),
             Route("/limits", show_limits),
             Route("/metrics", show_metrics),
             Mount("/", StaticFiles(directory=PAGE, html=True)),

@@ -17,10 +17,12 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, produce: Callable[[Tell], Awaitable[None]]) -> None:
+    def __init__(self, produce: Callable[[Tell], Awaitable[None]], *, after: int | None = None) -> None:
+        """Number the messages if the client can come back: the first follows the number `after`."""
         self.status_code = 200
         self.background = None
         self._produce = produce
+        self._number = after
         self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,6 +33,9 @@ class EventStream(Response):
         async def tell(message: Message) -> None:
             body = b"data: " + msgspec.json.encode(message) + b"\n\n"
             async with turn:  # ASGI says nothing of tasks that send at once
+                if self._number is not None:
+                    self._number += 1
+                    body = b"id: %d\n%b" % (self._number, body)
                 await send({"type": "http.response.body", "body": body, "more_body": True})  # waits for a slow client
 
         async def listen(group: anyio.CancelScope) -> None:

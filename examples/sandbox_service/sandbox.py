@@ -30,7 +30,14 @@ LAST_WORD = 5.0
 
 
 class Sandbox:
-    """Runs scripts for any number of tasks; comes from `open`."""
+    """Runs scripts for any number of tasks; comes from `open`.
+
+    Attributes:
+        limits: What each script may use.
+        resumable: Whether clients can come back to a run.
+    """
+
+    resumable = False
 
     def __init__(
         self,

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 INTERVAL = 0.2
 """Seconds between two figures."""
 
+LAST_LOOK = 2.0
+"""Seconds to see how a container ended while no service was there, although its time is over by now."""
+
 CHUNK = 16 << 10
 """Bytes of output that a client is told at once, at most."""
 
@@ -33,12 +36,16 @@ class Watch:
         printed: Bytes that it has printed, and the client was told.
     """
 
-    def __init__(self, container: Container, limits: Limits, tell: Tell) -> None:
-        self.printed = 0
+    def __init__(
+        self, container: Container, limits: Limits, tell: Tell, *, seconds: float | None = None, printed: int = 0
+    ) -> None:
+        """Follow a container from its start, or on, after so many seconds, and bytes that the client was told."""
+        self.printed = printed
+        self._resumed = seconds is not None
         self._container = container
         self._limits = limits
         self._tell = tell
-        self._began = time.monotonic()
+        self._began = time.monotonic() - (seconds or 0.0)
 
     async def follow(self) -> Broken | None:
         """Tell of all that it prints and uses until it ends, or breaks a limit; return which.
@@ -46,8 +53,10 @@ class Watch:
         Telling waits for a slow client, then nobody reads the container's pipes, and its next write waits. The time
         runs on meanwhile.
         """
-        with anyio.move_on_after(self._limits.seconds) as clock:
-            await self._tell(Started(self._container.id))
+        left = self._limits.seconds - (time.monotonic() - self._began)
+        with anyio.move_on_after(max(left, LAST_LOOK) if self._resumed else left) as clock:
+            if not self._resumed:
+                await self._tell(Started(self._container.id))
             async with anyio.create_task_group() as group:
                 group.start_soon(self._forward, "stdout", group.cancel_scope)
                 group.start_soon(self._forward, "stderr", group.cancel_scope)

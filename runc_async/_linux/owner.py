@@ -140,10 +140,10 @@ class _Owner:
 
     def _begin(self) -> None:
         """Begin without a file."""
-        self._fd = -1
-        self._path = ""
-        self._size = 0
-        self._live = 0  # bytes of the lines that count
+        self._fd: int = -1
+        self._path: str = ""
+        self._size: int = 0
+        self._live: int = 0  # bytes of the lines that count
         self._held: dict[int, bytes] = {}
         # The numbers of a forked child differ from its parent's, which it may still release.
         self._numbers = itertools.count(os.getpid() << 40)

@@ -48,7 +48,9 @@ const mebibytes = (value) => `${value && value < 10 * MIB ? (value / MIB).toFixe
 const cpu = new Plot($("cpu"), { title: "CPU", readout: $("cpu-now"), format: percent, lines: 5 });
 const memory = new Plot($("memory"), { title: "Memory", readout: $("memory-now"), format: mebibytes, lines: 4 });
 
-let going = null; // the AbortController of the run
+const AWAY = 30; // seconds that the service may be away
+
+let going = null; // the run: its AbortController, its id, and the number of its last message if it has one
 let shown = 0;
 
 function say(state, words) {
@@ -103,13 +105,45 @@ async function* messages(response) {
     text += part.value;
     const events = text.split("\n\n");
     text = events.pop();
-    for (const event of events) yield JSON.parse(event.slice("data: ".length));
+    for (const event of events) {
+      const fields = Object.fromEntries(event.split("\n").map((line) => line.split(/: (.*)/s, 2)));
+      if (fields.id) going.last = fields.id;
+      yield JSON.parse(fields.data);
+    }
+  }
+}
+
+// Shows what comes, and tells whether that was all.
+async function follow(response) {
+  if (!response.ok) throw new Error(await response.text());
+  try {
+    for await (const message of messages(response)) {
+      handle(message);
+      if (message.type === "started") going.id = message.id;
+      if (message.type === "ended") return true;
+    }
+  } catch (error) {
+    if (!going.id || !going.last || error.name === "AbortError") throw error;
+  }
+  return !going.id || !going.last; // without them nobody can ask for the rest
+}
+
+// Asks for the rest of the run, as soon as the service is there again.
+async function comeBack() {
+  say("running", "waiting for the service");
+  for (let tries = 0; ; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    try {
+      return await fetch(`runs/${going.id}`, { headers: { "last-event-id": going.last }, signal: going.controller.signal });
+    } catch (error) {
+      if (tries >= AWAY || error.name === "AbortError") throw error;
+    }
   }
 }
 
 async function run() {
   if (going) return;
-  going = new AbortController();
+  going = { controller: new AbortController() };
   $("run").disabled = true;
   $("stop").disabled = false;
   $("output").replaceChildren();
@@ -118,14 +152,13 @@ async function run() {
   memory.reset();
   say("running", "sending");
   try {
-    const response = await fetch("runs", {
+    let response = await fetch("runs", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ script: $("script").value }),
-      signal: going.signal,
+      signal: going.controller.signal,
     });
-    if (!response.ok) throw new Error(await response.text());
-    for await (const message of messages(response)) handle(message);
+    while (!(await follow(response))) response = await comeBack();
     if ($("status").dataset.state === "running") say("bad", "the service hung up");
   } catch (error) {
     if (error.name === "AbortError") say("warn", "stopped");
@@ -138,7 +171,7 @@ async function run() {
 }
 
 $("form").addEventListener("submit", (event) => { event.preventDefault(); run(); });
-$("stop").addEventListener("click", () => going?.abort());
+$("stop").addEventListener("click", () => going?.controller.abort());
 $("script").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
 });

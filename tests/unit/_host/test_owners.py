@@ -151,12 +151,17 @@ def test_another_users_directory_stays(private: Path) -> None:
     assert (private / "inner" / "file").exists()
 
 
+def remove_temporary(path: bytes) -> None:
+    """Remove a temporary bundle."""
+    remove_bundle(HeldBundle(path, temporary=True, mounted=True))
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("remove", "inside"),
     [
         (remove_scratch, "inner"),
-        (lambda path: remove_bundle(HeldBundle(path, temporary=True, mounted=True)), "rootfs"),
+        (remove_temporary, "rootfs"),
     ],
     ids=["scratch", "bundle"],
 )

@@ -104,7 +104,7 @@ def test_a_forked_child_holds_no_lock(owners: Path) -> None:
     os.read(from_child, 1)
     assert sorted(map(str, held_by_living())) == sorted(map(str, [WEB, HeldScratch(b"/tmp/child")]))
     with path.open("rb") as file:
-        owner._owner._close()
+        owner._owner._close()  # pyright: ignore[reportPrivateUsage]
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the child doesn't hold it
     os.write(to_child, b"!")
     assert os.waitpid(child, 0)[1] == 0
@@ -121,7 +121,7 @@ def test_without_a_place_nothing_fails(
     """A host without a tmpfs has nothing recorded; a warning in the log says so, once."""
     monkeypatch.setattr(owner, "MEMORY", "/no/such/place")
     monkeypatch.setenv("XDG_RUNTIME_DIR", place)
-    monkeypatch.setattr(owner._owner, "_warned", False)
+    monkeypatch.setattr("runc_async._linux.owner._owner._warned", False)
     with caplog.at_level(logging.WARNING, "runc_async"):
         for _ in range(2):
             Claim(WEB).release()
