@@ -281,3 +281,19 @@ async def test_this_host_is_ready() -> None:
     assert host.runtime.version
     assert host.runtime.version.runtime == "runc"
     assert host.runtime.features
+
+
+@pytest.mark.runc
+async def test_a_host_on_which_no_container_runs_is_not_ready(tmp_path: Path) -> None:
+    """A runtime that answers, and fails to run a container, blocks: the reason is what it has said."""
+    runtime = tmp_path / "runc"
+    runtime.write_text(
+        '#!/bin/sh\ncase "$*" in *" run "*) echo "not on this host" >&2; exit 1;; esac\nexec runc "$@"\n'
+    )
+    runtime.chmod(0o755)
+    host = await _doctor.probe(str(runtime))
+    assert host.tried
+    assert host.failure is not None
+    assert "not on this host" in host.failure
+    assert not host.ready
+    assert any(problem.blocking and "not on this host" in str(problem) for problem in host.problems)
