@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import re
+import runpy
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from runc_async.client import Runc
 from runc_async.events import Event, OOMEvent, StatsEvent
 from runc_async.figures import cpu_percent
 from runc_async.merge import StreamEnded, merge_events
+from runc_async.stats import CPU, CPUUsage, Stats
 
 if TYPE_CHECKING:
     from containers import MakeBundle
@@ -380,6 +382,19 @@ async def test_the_example_of_events_shows_a_table(root: Path, client: Runc, mak
             run.kill()
             await run.wait()
     assert not any(name in last_table for name in names)
+
+
+@pytest.mark.usefixtures("runtime")
+def test_the_example_of_events_takes_the_time_from_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second of CPU time between lines that were read two seconds apart is 25 percent."""
+    monkeypatch.setattr(sys, "argv", ["events.py"])
+    monkeypatch.setattr(asyncio, "run", lambda main: main.close())
+    row = runpy.run_path(str(EXAMPLES / "events.py"))["row"]
+    before, now = (
+        StatsEvent("web", Stats(cpu=CPU(usage=CPUUsage(total=total))), monotonic=seconds)
+        for total, seconds in ((10**9, 100.0), (15 * 10**8, 102.0))
+    )
+    assert row(before, now) == ("web", "25.0 %", "\N{EN DASH}")
 
 
 async def shown_until(pattern: str, run: asyncio.subprocess.Process, shown: str) -> str:

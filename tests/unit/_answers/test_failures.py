@@ -361,6 +361,25 @@ def test_what_was_met_beside_the_recorded_cases_is_understood(text: str, expecte
     assert type(failure(("runc", "state"), 1, log=(LogRecord("error", text),))) is expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unable to get all container pids: lstat /sys/fs/cgroup/devices/web: no such file or directory",
+        "lstat : no such file or directory",
+        "cannot toggle freezer: cgroups not configured for container",
+        "freezer not supported: openat2 /sys/fs/cgroup/web/cgroup.freeze: no such file or directory",
+        "memory controller missing",
+        "cannot set pids limit: container could not join or create cgroup",
+        "openat2 /sys/fs/cgroup/web/memory.max: no such file or directory",
+    ],
+)
+def test_a_missing_cgroup_is_named(text: str) -> None:
+    """What runc says of the files that it has not found is a ResourceError that says what is missing, and the words."""
+    error = failure(("runc", "events"), 1, log=(LogRecord("error", text),))
+    assert type(error) is errors.ResourceError
+    assert error.message == f"no cgroup of the container's own, or none with the controller: {text}"
+
+
 STARTING = "runc run failed: unable to start container process: "
 
 
