@@ -68,6 +68,7 @@ def lines(host: Host) -> Iterator[str]:
         "left over": f"{host.left} things of killed processes; Runc.sweep() removes them" if host.left else "nothing",
     }
     yield from (f"{name:<9} {value}" for name, value in rows.items())
+    yield from (f"{other.name:<9} {other}" for other in host.others)
     for problem in host.problems:
         yield ""
         yield f"{'MISSING' if problem.blocking else 'missing'}   {problem.missing}"

@@ -28,6 +28,7 @@ from ._linux.reaping import Reaping, measure_reaping
 from ._linux.runtime_directory import can_write
 from ._runtimes.known import DIALECTS
 from ._runtimes.runc import RUNC
+from ._survey import Surveyed, survey
 from .bundle import Bundle
 from .client import Runc
 from .errors import RuncError, SpawnError, UnsupportedError
@@ -153,6 +154,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         left: How many things killed processes of this user have left, which `Runc.sweep` removes.
         failure: Why the container that was tried didn't run; None if it ran, or if none was tried.
         tried: Whether one was: nothing else speaks against it, and there is a busybox.
+        others: The other runtimes in $PATH, if one was tried.
     """
 
     runtime: Runtime
@@ -171,6 +173,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     left: int = 0
     failure: str | None = None
     tried: bool = True
+    others: tuple[Surveyed, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -207,7 +210,8 @@ async def probe(command: str = "runc") -> Host:
     )
     if host.busybox is None or not host.ready:
         return msgspec.structs.replace(host, tried=False)
-    return msgspec.structs.replace(host, failure=await try_container(client))
+    failure = await try_container(client)
+    return msgspec.structs.replace(host, failure=failure, others=await survey(command, try_container))
 
 
 async def try_container(client: Runc) -> str | None:

@@ -8,13 +8,14 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from signal import SIGKILL, SIGTERM
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 import anyio
 import msgspec
 
 from ._client.calls import GRACE
 from ._client.claim import ContainerClaim
+from ._client.forks import open_forks
 from ._commands.options import DEFAULT, Timeout, check_seconds
 from ._commands.words import signal_number
 from ._containers.first_process import Init
@@ -41,6 +42,7 @@ from .state import Status
 
 if TYPE_CHECKING:
     from ._client.commands import Commands
+    from ._client.forks import Forking
     from ._commands.options import CheckpointOptions, ExecOptions, ProcessOptions
     from ._commands.words import StrPath
     from ._streams.pipes import PipeReader, PipeWriter
@@ -201,6 +203,35 @@ class Container(FileAccess):
         """Delete it: see `Runc.delete`."""
         self._metering.keep()
         await self._runc.delete(self.id, force=force, timeout=timeout)
+
+    def fork(self, n: int, *, io: StdIO | None = None) -> AbstractAsyncContextManager[list[Container]]:
+        r"""Make copies of it that go on where it is; on exit of the block they are stopped and deleted.
+
+        It is checkpointed, goes on itself, and is restored `n` times from that one image. Each copy is a container of
+        its own with an id of its own::
+
+            async with container.fork(3, io=PipedIO()) as forks:
+                for fork in forks:
+                    await fork.stdin.send(b"go on\n")
+
+        With runsc any container can be copied, with all changes of its files. With runc that takes criu, and a root
+        filesystem that is read-only: the files of the bundle are shared by all of them.
+
+        Cancelled, or failed, it leaves no copy behind.
+
+        Args:
+            n: The number of copies.
+            io: The streams of each copy, where the container has pipes or a terminal; `NullIO()` if left out.
+
+        Raises:
+            UnsupportedError: If the runtime can't, or not for this container.
+            CheckpointError: If the container can't be checkpointed or restored.
+            ContainerNotRunning: If it doesn't run.
+            ContainerNotFound: If there is no such container.
+            ValueError: If `n` isn't a number of at least 1, or `io` is `CapturedIO`.
+            CommandError: If the runtime fails in another way.
+        """
+        return open_forks(cast("Forking", self._runc), self, n, io)
 
     async def wait(self) -> ExitStatus:
         """Wait for the end of its first process, and return how it ended.

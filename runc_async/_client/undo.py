@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .._answers.decode import decode_state
 from .._answers.outcome import refused_as_existing
 from .._commands import argv, words
-from .._containers.adoption import adopt_processes
+from .._containers.adoption import adopt_leaves, adopt_processes
 from .._containers.ownership import Attempt, find_process, retried
 from .._containers.state_mounts import unmount
 from .._linux.procfs import ProcessIdentity
@@ -81,6 +81,8 @@ class Undo:
                 if (cut_short or whatever) and attempt.asked and not (keep or foreign):
                     await shielded(self._discard(attempt))
                 raise
+            finally:
+                self._adopt_leaves()
 
     async def exists(self, container_id: str) -> bool:
         """Tell whether there is a container of that id."""
@@ -188,7 +190,13 @@ class Undo:
         try:
             yield
         finally:
+            self._adopt_leaves()
             reap_adopted()
+
+    def _adopt_leaves(self) -> None:
+        """Note what a sandbox has left to us."""
+        if self._calls.dialect.inside is not None:
+            adopt_leaves(self._calls.dialect.leaves)
 
 
 def warn(message: str) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from weakref import WeakKeyDictionary
 
-from .._linux.procfs import began_since, children, is_forsaken, name_of
+from .._linux.procfs import began_since, children, descendants, is_forsaken, name_of
 from .._linux.subreaper import adopt, adopt_stray, adopting, is_adopted
 from .._runtimes.known import DIALECTS, read_record
 
@@ -42,12 +42,41 @@ def adopt_processes(state_directory: str, container_id: str) -> None:
         return
     if record is None:
         return
+    dialect = DIALECTS[record.runtime]
     first = record.process.pid
+    if dialect.inside is not None:
+        _adopt_sandbox((first, *record.helpers), ours, dialect.leaves)
+        return
     for pid in (first, *_members(record.cgroups.values())):
         (adopt_stray if pid in ours - {first} else adopt)(pid)
-    if leaves := DIALECTS[record.runtime].leaves:
+    if leaves := dialect.leaves:
         for pid in ours:
             if is_forsaken(pid, leaves):
+                adopt_stray(pid)
+
+
+def _adopt_sandbox(known: tuple[int, ...], ours: set[int], name: bytes) -> None:
+    """Note the processes of a sandbox, for whose end its runtime waits: a zombie hasn't ended for it.
+
+    The children of its first process come to us at the end of that, in a session of their own.
+    """
+    for pid in (*known, *(pid for pid, _ in descendants(known[0]))):
+        adopt_stray(pid)
+    adopt_leaves(name, ours.difference(known))
+
+
+def adopt_leaves(name: bytes, ours: Iterable[int] | None = None) -> None:
+    """Note the processes of a sandbox that have come to us, since its first one has ended.
+
+    Args:
+        name: Their name.
+        ours: Our children, if they are known.
+    """
+    if not adopting() or not name:
+        return
+    for pid in children(os.getpid()) if ours is None else ours:
+        with contextlib.suppress(OSError):
+            if name_of(pid) == name and os.getsid(pid) != os.getsid(0):
                 adopt_stray(pid)
 
 

@@ -35,8 +35,8 @@ START_TIME: Final = 10.0
 REPORT_TIME: Final = 2.0
 """Seconds for a client to report the end of a process that was killed."""
 
-ROUNDS: Final = 30
-"""Lists, at most, of a tree that is killed: each new one has what was being forked during the last."""
+TREE_TIME: Final = 10.0
+"""Seconds in which a tree is listed again and killed; one that forks faster than it is killed isn't beaten."""
 
 AT_ONCE: Final = 8
 """Commands that kill a process each, and run at once: each takes some 30 ms."""
@@ -238,13 +238,23 @@ class Inside:
         if not (pid := self.pid()):
             return
         await self.send(signal.SIGKILL)
-        left: list[int] = []
-        for _ in range(ROUNDS if self._invocation.stop.tree else 0):
-            if not (left := await self._left(pid)):
-                return
+        if not self._invocation.stop.tree:
+            return
+        deadline = asyncio.get_running_loop().time() + TREE_TIME
+        while left := await self._left(pid):
             for place in range(0, len(left), AT_ONCE):
                 await asyncio.gather(*map(self._kill_one, left[place : place + AT_ONCE]))
-        if not left:
+            # What has been forked meanwhile is reported already: a process that passes itself on is nearly caught up.
+            while (
+                self._forks is not None
+                and asyncio.get_running_loop().time() < deadline
+                and (new := self._forks.started_by(pid).difference(left))
+            ):
+                await asyncio.gather(*map(self._kill_one, sorted(new)[:AT_ONCE]))
+                left += new
+            if asyncio.get_running_loop().time() > deadline:
+                break
+        else:
             return
         text = f"processes {left} are left behind in container {self._sandbox.container_id!r}"
         warnings.warn(text, CleanupWarning, stacklevel=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -198,9 +198,13 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         rootless: Writes the global option for "true", "false" or "auto".
         root_always: It is always given a root directory, since its own default depends on more than the user.
         inside: How processes of a container are found and killed that have no numbers on the host; None: they have.
+        forks: Of which containers copies can be made while they run: of "any", or of those with a "read-only root", as
+            the files that others have changed aren't in a checkpoint; None for none.
+        trial_options: Global options with which it runs a container on any host that can.
         spoils_taken: A `create` of an id that is taken deletes the record of the container that has it.
         copies: What the names of the copies of itself begin with that become a container's process; empty for none.
-        leaves: The name of processes of its own that a detached `run` leaves behind; empty for none.
+        leaves: The name of processes of its own that a detached `run`, or a container's end, leaves behind; empty for
+            none.
         enters_own_cgroups: Its `exec --cgroup` takes the names of hierarchies; in all others the process enters the
             container's cgroup.
         refuses_hybrid: It doesn't run where cgroup v1 and v2 are both mounted.
@@ -229,7 +233,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     rootless: Callable[[str], tuple[str, ...]] = lambda value: ("--rootless", value)
     root_always: bool = False
     inside: Inside | None = None
+    forks: Literal["any", "read-only root"] | None = None
     spoils_taken: bool = False
+    trial_options: tuple[str, ...] = ()
     copies: bytes = b""
     leaves: bytes = b""
     enters_own_cgroups: bool = False

@@ -387,5 +387,6 @@ RUNC: Final = Dialect(
     fifo="exec.fifo",
     make_process=make_process,
     copies=b"runc:[",
+    forks="read-only root",
     enters_own_cgroups=True,
 )

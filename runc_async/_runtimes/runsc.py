@@ -405,6 +405,7 @@ RUNSC: Final = Dialect(
     record=RECORD,
     decode_record=decode_record,
     make_process=make_process,
+    leaves=b"exe",
     document_always=True,
     root_always=True,
     inside=Inside(
@@ -415,5 +416,7 @@ RUNSC: Final = Dialect(
         follow_document=follow_document,
         decode_fork=decode_fork,
     ),
+    forks="any",
+    trial_options=("--network=none",),
     spoils_taken=True,
 )

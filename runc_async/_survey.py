@@ -1,0 +1,64 @@
+"""The runtimes that are in $PATH beside the one that is asked for, and what each can do here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from ._commands.support import supported
+from ._runtimes.known import DIALECTS, FEATURES
+from .client import Runc
+from .errors import RuncError
+
+
+class Surveyed(msgspec.Struct, frozen=True, kw_only=True):
+    """Another runtime.
+
+    Attributes:
+        name: Its name.
+        path: Path of the program.
+        version: Its version; None if it doesn't say.
+        lacks: The commands that it doesn't have.
+        failure: Why a container doesn't run with it here; None if one did.
+    """
+
+    name: str
+    path: str
+    version: str | None = None
+    lacks: tuple[str, ...] = ()
+    failure: str | None = None
+
+    def __str__(self) -> str:
+        """Say what it can do, in a line."""
+        runs = "runs containers here" if self.failure is None else f"doesn't run here: {self.failure}"
+        lacks = f"; without {', '.join(self.lacks)}" if self.lacks else ""
+        return f"{self.version or 'unknown version'}, {self.path}: {runs}{lacks}"
+
+
+async def survey(asked: str, attempt: Callable[[Runc], Awaitable[str | None]]) -> tuple[Surveyed, ...]:
+    """Try each runtime of which something is known, and that is in $PATH, but for the one that is asked for.
+
+    Args:
+        asked: The program that is asked for.
+        attempt: Runs a container, and returns why it didn't run, or None if it did.
+    """
+    known = os.path.realpath(shutil.which(asked) or asked)
+    found: list[Surveyed] = []
+    for name in DIALECTS:
+        path = shutil.which(name)
+        if path is None or os.path.realpath(path) == known:
+            continue
+        client = Runc(path, timeout=10, extra_args=DIALECTS[name].trial_options)
+        try:
+            version = await client.version()
+        except (RuncError, OSError) as error:
+            found.append(Surveyed(name=name, path=path, failure=str(error)))
+            continue
+        commands = [feature for feature in FEATURES if " " not in feature]
+        lacks = tuple(command for command in commands if not supported(command, version))
+        failure = await attempt(client)
+        found.append(Surveyed(name=name, path=path, version=version.version, lacks=lacks, failure=failure))
+    return tuple(found)
