@@ -10,8 +10,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack, get_args
 
 import anyio
 import msgspec
@@ -19,7 +18,8 @@ import msgspec
 from ._client.calls import GRACE
 from ._client.live import check_live
 from ._commands.options import DEFAULT, CreateOptions, Timeout, check_timeout
-from ._commands.words import StrPath, absolute, check_container_id
+from ._commands.words import StrPath, check_container_id
+from ._pool.arguments import MakeBundle, at_least_one, bundle_maker
 from ._pool.delay import Delay
 from ._pool.warm import Kind, Warm, WarmState
 from ._shield import shielded
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from .container import Container
     from .stdio import StdIO
 
-MakeBundle: TypeAlias = Callable[[], AbstractAsyncContextManager[StrPath]]
-"""Makes a bundle for one container of a pool."""
-
 AT_ONCE: Final = 2 * len(os.sched_getaffinity(0))
 """How many containers are made at once: two for each CPU. More don't come any sooner: docs/howto/warm-containers.md."""
+
+HOLD: Final = 0.05
+"""Seconds for which the replacement of a container waits: its caller's program starts or is executed in that time, and
+would have to share the CPUs. It isn't prolonged by later takes, so the pool is filled under any load."""
 
 _OF_ONE: Final = ("pid_file", "pidfd_socket")
 """Options of `create` that name a file of one container."""
@@ -101,7 +102,8 @@ class Pool:
         ready: Tests a container after its start, and returns as soon as it may be taken, for example when a server in
             it answers. An exception means that the container is of no use.
         at_once: How many containers are made at once, and how many are deleted at once: two for each CPU, if you don't
-            say otherwise. None is made in advance while a caller waits for its own to start.
+            say otherwise. None is made in advance while a caller waits for its own, and a container that was taken is
+            replaced 0.05 seconds later, so that its program has the CPUs for its start.
         name: What ids of containers begin with. A random number and a counter follow.
         grace: Seconds between SIGTERM and SIGKILL for a container that was used: 5.0 if you don't say otherwise. The
             others get SIGKILL at once.
@@ -144,9 +146,9 @@ class Pool:
             raise ValueError(f"grace must be a number of seconds, and not negative: {grace!r}")
         seconds = timeout if timeout is DEFAULT else check_timeout(timeout)
         self._kind = Kind(runc, state, io, ready, seconds, grace, options)
-        self._bundle = bundle if callable(bundle) else _shared(bundle)
-        self._size = _at_least_one("size", size)
-        self._at_once = _at_least_one("at_once", at_once)
+        self._bundle = bundle_maker(bundle)
+        self._size = at_least_one("size", size)
+        self._at_once = at_least_one("at_once", at_once)
         self._name = f"{check_container_id(name)}-{os.urandom(4).hex()}"
         self._numbers = itertools.count(1)
         self._delay = Delay(self._fill)
@@ -157,7 +159,8 @@ class Pool:
         self._ready: deque[Warm] = deque()
         self._waiting: deque[asyncio.Future[Warm]] = deque()
         self._filling: set[asyncio.Future[None]] = set()
-        self._entering = 0
+        self._hold: asyncio.TimerHandle | None = None
+        self._is_filling = True
         self._taken = self._hits = self._misses = self._failed = self._died = 0
 
     def __repr__(self) -> str:
@@ -209,7 +212,6 @@ class Pool:
         finally:
             self._taken -= 1
             warm.end()
-            self._fill()
 
     async def filled(self) -> None:
         """Wait until `size` containers are ready, for example before a service reports that it is up.
@@ -245,19 +247,14 @@ class Pool:
     async def _take(self) -> Warm:
         """Take a container and let it run."""
         self._check_open()
-        self._entering += 1
+        warm, was_ready = await self._obtain()
         try:
+            await self._let_run(warm)
+        except CommandError:
+            if not was_ready:
+                raise
             warm, was_ready = await self._obtain()
-            try:
-                await self._let_run(warm)
-            except CommandError:
-                if not was_ready:
-                    raise
-                warm, was_ready = await self._obtain()
-                await self._let_run(warm)
-        finally:
-            self._entering -= 1
-            self._fill()
+            await self._let_run(warm)
         self._hits += was_ready
         return warm
 
@@ -266,6 +263,7 @@ class Pool:
         while self._ready:
             warm = self._ready.popleft()
             if not self._has_died(warm):
+                self._fill()
                 return warm, True
         self._misses += 1
         future: asyncio.Future[Warm] = self._loop.create_future()
@@ -286,6 +284,7 @@ class Pool:
             self._note_failure(exc)
             raise
         self._delay.succeeded()
+        self._fill()
 
     # what happens in the background
 
@@ -295,15 +294,26 @@ class Pool:
             return
         if waiting := sum(not future.done() for future in self._waiting):
             wanted = waiting
-        elif self._entering or self._delay.pending:
-            return  # the CPU is for the caller whose container is starting now
+        elif self._delay.pending:
+            return
+        elif not self._is_filling:
+            if self._hold is None:
+                self._hold = self._loop.call_later(HOLD, self._fill_on)
+            return
         else:
             wanted = self._size - len(self._ready)
+            self._is_filling = wanted > 0
         for _ in range(min(wanted, self._at_once) - len(self._making)):
             task = self._loop.create_task(self._live(), context=self._context.copy())
             for tasks in (self._making, self._tasks):
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
+
+    def _fill_on(self) -> None:
+        """Fill the pool until it is full again."""
+        self._hold = None
+        self._is_filling = True
+        self._fill()
 
     async def _live(self) -> None:
         """Make a container, keep it until it was used or has ended, and delete it: in one task, as its bundle needs."""
@@ -342,6 +352,8 @@ class Pool:
             future = self._waiting.popleft()
             if not future.done():
                 future.set_result(warm)
+                self._is_filling = False  # its program is to have the CPUs now
+                self._fill()
                 return
         if not self._is_open or (self._kind.state == "paused" and not warm.paused):
             warm.end()  # it was made for a caller that is gone
@@ -389,6 +401,8 @@ class Pool:
         """End and delete all containers, and fail the calls that wait."""
         self._is_open = False
         self._delay.stop()
+        if self._hold is not None:
+            self._hold.cancel()
         for takes in self._waiting:
             _set(takes, anyio.ClosedResourceError("the pool was closed"))
         for filling in self._filling:
@@ -414,28 +428,3 @@ def _set(future: asyncio.Future[Any], result: Exception | None) -> None:
             future.set_result(None)
         else:
             future.set_exception(result)
-
-
-def _shared(bundle: StrPath) -> MakeBundle:
-    """Return the function that gives one bundle for all containers.
-
-    Raises:
-        TypeError: If it isn't a path.
-        ValueError: If it is empty or has a NUL byte.
-    """
-    absolute(bundle)
-    return lambda: contextlib.nullcontext(bundle)
-
-
-def _at_least_one(name: str, value: int) -> int:
-    """Return a number of containers.
-
-    Raises:
-        ValueError: If it is below 1.
-        TypeError: If it isn't an int.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int: {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1: {value}")
-    return value
