@@ -395,7 +395,8 @@ class Pool:
         """Make none in advance for a while, which is longer after each failure."""
         if self._is_open:
             self._delay.failed()
-            logger.warning("pool %s: no container is made for %.1f s: %s", self._name, self._delay.seconds, problem)
+            reason = str(problem) or type(problem).__name__
+            logger.warning("pool %s: no container is made for %.1f s: %s", self._name, self._delay.seconds, reason)
 
     async def _close(self) -> None:
         """End and delete all containers, and fail the calls that wait."""
