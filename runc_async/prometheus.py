@@ -27,6 +27,7 @@ from .stats import BlkioEntry, PSIStats, Stats
 
 if TYPE_CHECKING:
     from .client import Runc
+    from .pool import Pool
 
 _Sample: TypeAlias = tuple[str, dict[str, str], float]
 
@@ -171,6 +172,44 @@ class ContainerCollector(Collector):
             name = os.path.basename(os.path.realpath(f"/sys/dev/block/{entry.major}:{entry.minor}"))
             self._devices[number] = "" if ":" in name else f"/dev/{name}"
         return self._devices[number]
+
+
+_POOL: Final = {
+    "ready": ("gauge", "Containers that can be taken now."),
+    "taken": ("gauge", "Containers in use."),
+    "hits": ("counter", "Takes that got a container that was ready."),
+    "misses": ("counter", "Takes that found the pool empty, and waited for a container."),
+    "failed": ("counter", "Attempts to make a container that have failed."),
+    "died": ("counter", "Containers that have ended while they were ready."),
+}
+
+
+class PoolCollector(Collector):
+    """Collects what pools hold and have done, at each scrape.
+
+    The metrics are `runc_async_pool_ready`, `_taken`, and the counters `runc_async_pool_hits_total`, `_misses_total`,
+    `_failed_total` and `_died_total`, as in `PoolStats`, with the label `pool`::
+
+        registry.register(PoolCollector({"functions": pool}))
+
+    A scrape reads six numbers of each pool, in any thread.
+
+    Args:
+        pools: The pools, by name.
+    """
+
+    def __init__(self, pools: Mapping[str, Pool]) -> None:
+        self._pools = dict(pools)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of all pools."""
+        stats = {name: pool.stats() for name, pool in self._pools.items()}
+        for field, (kind, text) in _POOL.items():
+            metric = Metric(f"runc_async_pool_{field}", text, kind)
+            suffix = "_total" if kind == "counter" else ""
+            for name, found in stats.items():
+                metric.add_sample(metric.name + suffix, {"pool": name}, getattr(found, field))
+            yield metric
 
 
 def _families() -> dict[str, Metric]:

@@ -13,8 +13,9 @@ import pytest
 from cgroup_trees import V1, V2, make
 from prometheus_client import CollectorRegistry, generate_latest
 
-from runc_async import Runc, prometheus
+from runc_async import Pool, Runc, prometheus
 from runc_async._host import usage
+from runc_async.testing import FakeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,3 +144,21 @@ except ImportError as error:
 """
     said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert f"install runc-async with the extra '{extra}'" in said
+
+
+async def test_pools(tmp_path: Path) -> None:
+    """What pools hold and have done is told by name, in the types of Prometheus."""
+    registry = CollectorRegistry()
+    client = Runc(runner=FakeRunner(), root=tmp_path)
+    async with Pool(client, "/nonesuch", size=2) as one, Pool(client, "/nonesuch", size=1) as other:
+        registry.register(prometheus.PoolCollector({"one": one, "other": other}))
+        await one.filled()
+        await other.filled()
+        async with one.take():
+            text = generate_latest(registry).decode()
+    lines = text.splitlines()
+    assert 'runc_async_pool_ready{pool="one"} 1.0' in lines
+    assert 'runc_async_pool_taken{pool="one"} 1.0' in lines
+    assert 'runc_async_pool_hits_total{pool="one"} 1.0' in lines
+    assert 'runc_async_pool_misses_total{pool="other"} 0.0' in lines
+    assert {line.split()[3] for line in lines if line.startswith("# TYPE runc_async_pool_died")} == {"counter"}
