@@ -14,6 +14,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -284,6 +285,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all measurements as JSON")
     parser.add_argument("runtimes", nargs="*", default=["runc"], help="names or paths of runtimes")
     options = parser.parse_args()
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        # A job in the background ignores these; to restore them the client has to start a helper for each container.
+        signal.signal(number, signal.SIG_DFL)
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     before = os.getloadavg()[0]
     for runtime in options.runtimes:

@@ -26,12 +26,12 @@ EVENT: Final = json.dumps({"numbers": [3, 1, 2]})
 
 
 @contextlib.contextmanager
-def serving(mode: str, runtime: str) -> Generator[int]:
+def serving(mode: str, runtime: str, size: int) -> Generator[int]:
     """Have a service; give its port."""
     with tempfile.TemporaryDirectory() as root:
         command = [sys.executable, "-m", "functions", "--port=0", f"--mode={mode}", f"--runtime={runtime}"]
         process = subprocess.Popen(
-            [*command, f"--root={root}", f"--name=latency{os.getpid()}"],
+            [*command, f"--root={root}", f"--name=latency{os.getpid()}", f"--size={size}"],
             cwd=Path(__file__).parents[1],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -60,10 +60,10 @@ def seconds(port: int) -> float:
     return passed
 
 
-def measure(mode: str, runtime: str, requests: int, pause: float) -> list[float]:
+def measure(mode: str, runtime: str, *, size: int, requests: int, pause: float) -> list[float]:
     """Measure one mode; the pause between requests gives the pool time for the next container."""
     found: list[float] = []
-    with serving(mode, runtime) as port:
+    with serving(mode, runtime, size) as port:
         for _ in range(requests):
             found.append(seconds(port))
             time.sleep(pause)
@@ -98,11 +98,13 @@ def main() -> None:
     """Measure, print, draw."""
     parser = argparse.ArgumentParser(prog="functions.latency", description=__doc__)
     parser.add_argument("--requests", type=int, default=100, help="requests in each mode")
+    parser.add_argument("--size", type=int, default=4, help="containers that are held ready")
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between two requests")
     parser.add_argument("--runtime", default="runc", help="name or path of the runtime")
     parser.add_argument("--plot", type=Path, help="draw the histogram into this file")
     options = parser.parse_args()
-    found = {mode: measure(mode, options.runtime, options.requests, options.pause) for mode in MODES}
+    given = {"size": options.size, "requests": options.requests, "pause": options.pause}
+    found = {mode: measure(mode, options.runtime, **given) for mode in MODES}
     print(table(found))
     if options.plot:
         plot(found, options.plot, f"{options.runtime}, {options.requests} requests in each mode")

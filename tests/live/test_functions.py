@@ -105,7 +105,7 @@ async def test_what_goes_wrong(serve: Callable[..., str]) -> None:
 @pytest.mark.timeout(150)
 async def test_the_measurement(runtime: Runtime) -> None:
     """The program that measures prints a line for each mode."""
-    words = ["-m", "functions.latency", "--requests=2", "--pause=0", f"--runtime={runtime.command}"]
+    words = ["-m", "functions.latency", "--requests=2", "--size=1", "--pause=0", f"--runtime={runtime.command}"]
     measuring = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=EXAMPLES, stdout=subprocess.PIPE)
     said, _ = await measuring.communicate()
     assert measuring.returncode == 0
