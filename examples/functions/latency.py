@@ -98,13 +98,14 @@ def main() -> None:
     """Measure, print, draw."""
     parser = argparse.ArgumentParser(prog="functions.latency", description=__doc__)
     parser.add_argument("--requests", type=int, default=100, help="requests in each mode")
+    parser.add_argument("--mode", action="append", choices=MODES, help="this mode alone; can be given several times")
     parser.add_argument("--size", type=int, default=4, help="containers that are held ready")
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between two requests")
     parser.add_argument("--runtime", default="runc", help="name or path of the runtime")
     parser.add_argument("--plot", type=Path, help="draw the histogram into this file")
     options = parser.parse_args()
     given = {"size": options.size, "requests": options.requests, "pause": options.pause}
-    found = {mode: measure(mode, options.runtime, **given) for mode in MODES}
+    found = {mode: measure(mode, options.runtime, **given) for mode in options.mode or MODES}
     print(table(found))
     if options.plot:
         plot(found, options.plot, f"{options.runtime}, {options.requests} requests in each mode")
