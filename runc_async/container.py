@@ -356,6 +356,10 @@ class Container(FileAccess):
         """
         return self._process is not None if self._init is None else self._init.exited
 
+    def _restart_usage(self) -> None:
+        """Let `usage` count from now on; for a `Pool`, whose containers run before they are taken."""
+        self._metering.restart()
+
     def _watched(self, changed: Callable[[], object]) -> contextlib.AbstractContextManager[None]:
         """Call `changed` when its first process has ended, and perhaps once more, while the block runs."""
         return contextlib.nullcontext() if self._init is None else self._init.watched(changed)

@@ -191,6 +191,8 @@ class Pool:
     async def take(self) -> AsyncGenerator[Container]:
         """Take a container for the time of the block; it runs, and no other caller has had it.
 
+        `Container.usage` counts from here on.
+
         If none is ready, one is made, and callers get theirs in the order in which they came. On exit of the block the
         container is ended and deleted in the background: the block doesn't wait for that. Its streams are closed then;
         how it ended can still be asked for with `Container.wait`.

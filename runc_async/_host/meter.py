@@ -78,6 +78,8 @@ class Meter:
                 except OSError:  # before Linux 6.12
                     os.close(fd)
                 else:
+                    if self._reset_peak >= 0:  # a container of a pool begins twice
+                        os.close(self._reset_peak)
                     self._reset_peak = fd
 
     def end(self) -> None:

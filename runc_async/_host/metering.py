@@ -58,6 +58,12 @@ class Metering:
             with contextlib.suppress(OSError):  # no descriptor is left: then only a task that waits sees the end
                 self._init.notify(meter.end)
 
+    def restart(self) -> None:
+        """Count from now on: the container was started before it was given to its user."""
+        self.begin()
+        if self._meter is not None:
+            self._meter.started = self._began
+
     def read(self) -> Usage:
         """Read what has been used so far; return the last values if the container is gone.
 

@@ -130,6 +130,7 @@ class Kind(msgspec.Struct, frozen=True):
             if warm.paused:
                 await warm.container.resume(timeout=self.timeout)
             warm.check()
+            warm.container._restart_usage()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         except BaseException:
             warm.end()
             raise

@@ -151,6 +151,32 @@ async def test_one_root_filesystem_for_all(
     await nothing_left(client, name)
 
 
+@pytest.mark.needs("cpuacct controller")
+async def test_usage_counts_from_the_take(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
+) -> None:
+    """What a container has used before it was taken isn't counted."""
+    program = ["sh", "-c", "n=0; while [ $n -lt 30000 ]; do n=$((n+1)); done; echo ready; exec sleep 1000"]
+    pipes = PipedIO(stdin=False, stderr=False)
+
+    async def used_before(container: Container) -> None:
+        await starts(container)
+        before.append((await container.usage()).cpu_seconds or 0.0)
+
+    before: list[float] = []
+    bundle = make_bundle(program)
+    async with Pool(
+        client, bundle, size=1, state="running", io=pipes, ready=used_before, name=container_id(), grace=0
+    ) as pool:
+        await pool.filled()
+        async with pool.take() as container:
+            usage = await container.usage()
+            assert usage.cpu_seconds is not None
+            assert usage.cpu_seconds < before[0]
+            assert usage.wall_seconds is not None
+            assert usage.wall_seconds < 30
+
+
 # what goes wrong
 
 
