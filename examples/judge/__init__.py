@@ -1,0 +1,1 @@
+"""A judge: runs submissions in containers, compares what they print, and says what they have used."""

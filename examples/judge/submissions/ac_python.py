@@ -1,0 +1,3 @@
+"""Adds."""
+
+print(sum(map(int, input().split())))

@@ -1,0 +1,2 @@
+python3 -c 'x = bytearray(1 << 30)'
+echo 6

@@ -1,0 +1,3 @@
+"""Divides by zero."""
+
+print(1 // 0)
