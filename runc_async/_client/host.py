@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._commands.options import DEFAULT, Timeout
 from ..changes import ChangeStream
+from ..errors import UnsupportedError
 from ..events import OnLag
 from ..statsreader import StatsReader
 from ..swept import Swept
@@ -37,9 +38,11 @@ class Host(Queries, Lifecycle):
 
         Raises:
             ValueError: If `on_lag` is another word.
+            UnsupportedError: With `Runsc`: what happens in a sandbox isn't seen from the host.
         """
         if on_lag not in {"block", "latest"}:
             raise ValueError(f"on_lag must be 'block' or 'latest', not {on_lag!r}")
+        self._require_host_records("watch")
         return ChangeStream(self._calls.state_directory(), on_lag=on_lag)
 
     def stats_reader(self) -> StatsReader:
@@ -47,8 +50,17 @@ class Host(Queries, Lifecycle):
 
         Use it as `async with`: it keeps descriptors open. Reading 1,000 containers takes some 200 ms of one CPU, and
         `stats` with a runtime process for each takes 12 s.
+
+        Raises:
+            UnsupportedError: With `Runsc`: its records aren't read.
         """
+        self._require_host_records("stats_reader")
         return StatsReader(self._calls.state_directory())
+
+    def _require_host_records(self, feature: str) -> None:
+        """Raise if the runtime is known to have containers of which the host sees too little."""
+        if self._calls.dialect.inside is not None:
+            raise UnsupportedError(feature, self._calls.dialect.name)
 
     async def sweep(self, *, timeout: Timeout = DEFAULT) -> Swept:
         """Remove what killed processes of this user have left: containers, mounts, temporary bundles, private files.
