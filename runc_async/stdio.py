@@ -68,8 +68,9 @@ class CapturedIO(msgspec.Struct, frozen=True):
 
     Attributes:
         limit: How many bytes of each stream are kept.
-        stderr: "stdout" puts both streams into one pipe: `Response.stdout` then has both in the order in which they
-            were written, and `Response.stderr` is empty.
+        stderr: "stdout" puts both streams into one pipe: `Response.stdout` then has both, and `Response.stderr` is
+            empty. A runc in the foreground copies each stream by itself, so what is written to both within
+            milliseconds can change places; with `Runc.open_container` and `PipedIO` the order is kept.
         keep: Which bytes are kept of a stream that is longer: its "last", or its "first".
     """
 
@@ -97,8 +98,9 @@ class PipedIO(msgspec.Struct, frozen=True):
     Attributes:
         stdin: True, False, a path, an open file, or a descriptor.
         stdout: True, False, a path, an open file, or a descriptor.
-        stderr: Likewise; or "stdout", which makes it the same stream as stdout: what is written to both comes in the
-            order in which it was written. A file of that name is `Path("stdout")`.
+        stderr: Likewise; or "stdout", which makes it the same stream as stdout: what a container writes to both comes
+            in the order in which it was written. With an exec, runc copies each by itself, and what is written to both
+            within milliseconds can change places. A file of that name is `Path("stdout")`.
         uid: Owner given to the pipes, so that a process in a user namespace can open `/dev/stdout` anew:
             the host's uid of the container's user. None: the caller's.
         gid: The group, likewise.
