@@ -29,7 +29,9 @@ if ! [ -e "$tree/etc/debian_version" ]; then
     say "making $tree"
     remove
     mkdir -p build
-    mmdebstrap --quiet --variant=minbase --include=ca-certificates,git,make,python3 "$suite" "$tree" "$MIRROR"
+    # A mirror that is behind, or a snapshot, has release files that have expired; they are signed all the same.
+    mmdebstrap --quiet --variant=minbase --include=ca-certificates,git,make,python3 \
+        --aptopt='Acquire::Check-Valid-Until "false"' "$suite" "$tree" "$MIRROR"
 fi
 
 # What git knows of, or would: neither .venv nor build/.

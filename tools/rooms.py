@@ -32,9 +32,9 @@ ROOMS: dict[str, str] = {
     "_host": "_host",
     "handles": "bundle changes containerprocess events merge statsreader",
     "_client": "_client",
-    "client": "client container",
+    "client": "client container runtimes",
     "pool": "_pool pool",
-    "doctor": "__main__ _doctor",
+    "doctor": "__main__ _doctor _survey",
     "keeper": "keeper",
     "extras": "dask opentelemetry prometheus",
 }

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from .node import Node
+
+class Counting(Protocol):
+    """What a node tells of itself."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """Sandboxes that run."""
+        ...
+
+    @property
+    def capacity(self) -> int:
+        """Sandboxes that run at most."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Sandboxes that have ended, by how."""
+        ...
 
 
 class NodeCollector:
@@ -17,7 +39,7 @@ class NodeCollector:
     Without prometheus_client it does nothing; Dask has no /metrics then either.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Counting) -> None:
         self._node = node
 
     def register(self) -> None:
