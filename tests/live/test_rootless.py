@@ -149,7 +149,7 @@ def test_with_a_cgroup_that_was_given_each_command_works(
     answers = as_user(place, "-c", PROLOGUE, runtime.command, f"{name}-c", f"/{name}/{name}-c", prefix=before)
     expected = {"ps": ["list"], "top": ["Top"], "pause": ["NoneType"], "resume": ["NoneType"], "kill": ["NoneType"]}
     expected |= {"stats": ["Stats"], "exec": ["Response"]}
-    if version == "here":
+    if version == "here" and runtimes.has_controller("memory") and runtimes.has_controller("pids"):
         expected |= {"events": ["StatsEvent"], "update": ["NoneType"]}
     assert {command: answers[command] for command in expected} == expected
     for command in answers.keys() - expected.keys():  # the private mount has neither memory nor pids
