@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         Kept as Kept,
         StreamsInUse as StreamsInUse,
     )
+    from .limits import Limits as Limits
     from .merge import (
         MergedEvents as MergedEvents,
         StreamEnded as StreamEnded,
@@ -137,6 +138,7 @@ _NAMES = {
     "features": "Features Version",
     "ignored": "Ignored",
     "keeper": "Keeper KeeperError KeeperLost Kept StreamsInUse",
+    "limits": "Limits",
     "merge": "MergedEvents StreamEnded StreamFailed merge_events",
     "pool": "Pool PoolStats",
     "response": "Response",

@@ -13,8 +13,9 @@ class EndReason(enum.StrEnum):
     Attributes:
         EXITED: It exited by itself; `Response.exit_code` is its exit code.
         SIGNALED: A signal killed it.
-        OOM: The kernel has killed a process of it because the memory of its cgroup was used up, and its exit code isn't
-            0. A program that survives the kill of one of its processes, and exits with 0, has "exited".
+        OOM: The kernel has killed a process of its container, while it ran, because the memory of the cgroup was used
+            up, and its exit code isn't 0. A program that survives that, and exits with 0, has "exited". Where the kills
+            can't be counted, a program that was killed so has "signaled".
         WALL: It was ended because it had run for as long as it might.
         CPU: It was ended because it had used as much CPU time as it might.
         OUTPUT: It was ended because it had written as much as it might.

@@ -25,8 +25,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
         truncated: Bytes of stdout or stderr are missing: there were more than the limit, or other processes went on
             writing when the drain timeout was over. After `create`, and with `detach`, also if the container holds the
             pipe.
-        reason: Why the container's process ended. None for all but a foreground `run` or `exec`, whose process goes on,
-            and where it wasn't found out.
+        reason: Why the process of a foreground `run` or `exec` ended; None for all else, whose process goes on.
         usage: The resources that a `run` with `usage=True` has used; None for all else.
     """
 

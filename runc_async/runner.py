@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import msgspec
 
 from ._text import one_line
+from .endreason import EndReason
+from .limits import Limits
 from .stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO
 
 if TYPE_CHECKING:
@@ -96,10 +98,12 @@ class OwnCgroup(msgspec.Struct, frozen=True):
         name: A name that no other cgroup has.
         parents: For each hierarchy its controllers, as `--cgroup` takes them, and the directory of the container's
             cgroup, that of `pids` first. cgroup v2 has one, without controllers.
+        memory: The directory of the container's cgroup that counts its memory; empty if there is none.
     """
 
     name: str
     parents: tuple[tuple[str, str], ...]
+    memory: str = ""
 
     def __str__(self) -> str:
         """Show that it is a cgroup."""
@@ -225,6 +229,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         terminal_at: For an `exec` whose process has the terminal of `PtyIO`: the index in `argv` behind the command's
             name. A runner that can put words there may have runc hand over the terminal itself, and wait for the
             process in its place. None for all others.
+        limits: Limits for the container's process, or None: see `Completed.exceeded`. A runner that can't hold them
+            leaves them.
     """
 
     command: str
@@ -245,6 +251,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: Sandbox | None = None
     restore_signals: bool = False
     terminal_at: int | None = None
+    limits: Limits | None = None
 
     @property
     def args(self) -> tuple[str, ...]:
@@ -272,6 +279,9 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
         truncated: Bytes of stdout or stderr are missing.
         timed_out: It was stopped because its time was up.
         wait_status: How the container's process ended, as wait(2) has it, where the kernel tells.
+        exceeded: The limit of the invocation's that the process had reached, for which it was ended; None if none.
+        oom_kills: Processes that the kernel has killed, while the process ran, because the memory of its container's
+            cgroup was used up; None if that can't be known.
         process: What had become of the process that it was to tell in its `PidFile` and to wait for; None if it
             wasn't, or that can't be known.
     """
@@ -284,6 +294,8 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool = False
     timed_out: bool = False
     wait_status: int | None = None
+    exceeded: EndReason | None = None
+    oom_kills: int | None = None
     process: Fate | None = None
 
 

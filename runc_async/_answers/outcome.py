@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ..endreason import EndReason
 from ..errors import CommandError, ContainerExists, RuncTimeout
+from ..exitstatus import from_exit_code, from_wait_status
 from ..response import Response
 from ..runner import Completed, Invocation
 from ..stdio import JOINED, CapturedIO, PipedIO
@@ -25,7 +27,7 @@ def check_finished(invocation: Invocation, completed: Completed) -> None:
 
 def raise_failure(invocation: Invocation, completed: Completed) -> None:
     """Raise what runc failed with, if it failed and the exit code isn't a container's process's own."""
-    if completed.returncode == 0:
+    if completed.returncode == 0 or (completed.exceeded is not None and completed.process == "ended"):
         return
     from .._answers.failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
     from .._answers.log import parse_log  # noqa: PLC0415  (as above)
@@ -79,4 +81,20 @@ def respond(invocation: Invocation, completed: Completed) -> Response:
         stdout=completed.stdout,
         stderr=completed.stderr,
         truncated=completed.truncated,
+        reason=end_reason(completed) if invocation.stop.waits_for_process else None,
     )
+
+
+def end_reason(completed: Completed) -> EndReason:
+    """Return why the process of a runc that has waited for it ended."""
+    if completed.exceeded is not None:
+        return completed.exceeded
+    if completed.oom_kills and completed.returncode != 0:
+        return EndReason.OOM
+    if completed.wait_status is not None:
+        status = from_wait_status(completed.wait_status)
+    elif completed.returncode is not None:
+        status = from_exit_code(completed.returncode)
+    else:
+        return EndReason.UNKNOWN
+    return EndReason.EXITED if status.signal is None else EndReason.SIGNALED

@@ -25,6 +25,7 @@ from .._runtimes.dialect import Dialect
 from .._unicode import require_unicode
 from ..errors import BundleNotFound, CommandError, ExitError
 from ..features import Version
+from ..limits import Limits
 from ..response import Response
 from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, Sandbox, StopPolicy, Streams
 from ..stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, StdIO
@@ -350,6 +351,7 @@ class Calls:
         grace: float = GRACE,
         detach: bool = False,
         tree: bool = False,
+        limits: Limits | None = None,
         stop: StopPolicy | None = None,
         terminal: bool = False,
     ) -> Invocation:
@@ -358,6 +360,10 @@ class Calls:
             raise ValueError("input goes neither with detach nor with streams that have a stdin of their own")
         check_seconds("grace", grace)
         check_seconds("drain_timeout", drain_timeout)
+        if limits is not None and detach:
+            raise ValueError("limits need a call that waits for its process: not with detach")
+        if limits is not None and limits.output is not None:
+            io = _first_bytes(io, limits.output)
         return self.invocation(
             command,
             io or (NullIO() if detach else CapturedIO()),
@@ -366,6 +372,7 @@ class Calls:
             drain_timeout=0.0 if detach else drain_timeout,
             stop=stop or (LET_FINISH if detach else StopPolicy(grace=grace, waits_for_process=True, tree=tree)),
             preserve_fds=preserve_fds,
+            limits=limits,
             terminal_at=len(self._prefix) + 1 if terminal and isinstance(io, PtyIO) and not detach else None,
         )
 
@@ -401,3 +408,14 @@ def _has_stdin(io: StdIO | None) -> bool:
             return not isinstance(io.stdin, bool)
         case _:
             return False
+
+
+def _first_bytes(io: StdIO | None, limit: int) -> CapturedIO:
+    """Return streams that keep the first bytes of each stream.
+
+    Raises:
+        ValueError: If the streams aren't captured.
+    """
+    if io is not None and not isinstance(io, CapturedIO):
+        raise ValueError(f"limits of output need CapturedIO: {io!r}")
+    return structs.replace(io or CapturedIO(), limit=limit, keep="first")

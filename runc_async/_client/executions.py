@@ -19,7 +19,8 @@ from .._commands.options import DEFAULT, ProcessOptions, Timeout
 from .._commands.words import FileDescriptor, StrPath, User, preserved
 from .._process.running import ProcessRunner
 from ..containerprocess import ContainerProcess
-from ..errors import CommandError, DecodeError
+from ..errors import CommandError, DecodeError, UnsupportedError
+from ..limits import Limits
 from ..response import Response
 from ..runner import Invocation, OwnCgroup, Process as Running
 from ..stdio import NullIO, PtyIO, StdIO
@@ -58,6 +59,7 @@ class Executions:
         # how it is waited for
         detach: bool = False,
         check: bool = False,
+        limits: Limits | None = None,
         timeout: float | None = None,
         grace: float = GRACE,
         kill_tree: bool = True,
@@ -99,6 +101,8 @@ class Executions:
             apparmor: AppArmor profile.
             detach: Return as soon as the process runs.
             check: Raise `ExitError` for an exit code other than 0.
+            limits: Limits of time, CPU time and output for the program, which ends at once when it reaches one:
+                `Response.reason`. None: none. Not with `detach`.
             timeout: Seconds for the whole run, or None for no limit.
             grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
                 once. A container's first process ignores SIGTERM unless it has a handler for it.
@@ -126,7 +130,8 @@ class Executions:
             ContainerNotFound: If there is no such container.
             ExecutableNotFound: If the program isn't in the container.
             ArgumentsTooLong: If an argument is longer than 128 KiB, which is what execve(2) takes; use `input` instead.
-            UnsupportedError: If the runtime has no such option.
+            UnsupportedError: If the runtime has no such option, or if CPU time is limited and the process can't have a
+                cgroup of its own.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right, or one of the changes comes with a `spec.Process`.
             TypeError: If `process` is one string.
@@ -171,6 +176,7 @@ class Executions:
             detach=detach,
             terminal=console_socket is None and has_terminal(process, options),
             tree=kill_tree and not detach,
+            limits=limits,
         )
         await self._requirements.require(_as_required(command, io, console_socket), timeout or DEFAULT)
         invocation = self._calls.reworded(invocation, command)
@@ -189,15 +195,23 @@ class Executions:
     ) -> Invocation:
         """Give a process a cgroup of its own, by which all that it starts is known, if that is to end with it.
 
-        A cgroup of the caller's stands in its way: the process can be in one only.
+        So is its CPU time, if that is limited. A cgroup of the caller's stands in its way: the process can be in one
+        only.
+
+        Raises:
+            UnsupportedError: If CPU time is limited, and it can't have one.
         """
-        if not invocation.stop.tree or invocation.container_id is None or options.get("cgroup"):
-            return invocation
-        if invocation.sandbox is not None:  # the host's cgroups know nothing of its processes
-            return invocation
-        if any(word.lstrip("-").startswith("cgroup") for word in options.get("extra_args", ())):
-            return invocation
-        own = await self._requirements.own_cgroup(invocation.container_id, ("pids",), timeout)
+        limits_cpu = invocation.limits is not None and invocation.limits.cpu is not None
+        taken = options.get("cgroup") or any(
+            word.lstrip("-").startswith("cgroup") for word in options.get("extra_args", ())
+        )
+        own = None
+        inside = invocation.sandbox is not None  # the host's cgroups know nothing of its processes
+        if (invocation.stop.tree or limits_cpu) and invocation.container_id is not None and not taken and not inside:
+            controllers = ("pids", "cpuacct") if limits_cpu else ("pids",)
+            own = await self._requirements.own_cgroup(invocation.container_id, controllers, timeout)
+        if own is None and limits_cpu and isinstance(self._calls.runner, ProcessRunner):
+            raise UnsupportedError("cgroup for the process of an exec, which a limit of CPU time needs")
         return invocation if own is None else self._calls.with_option(invocation, own)
 
     async def _as_document(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from .._commands.options import DEFAULT
 from .._commands.words import FileDescriptor, StrPath, preserved
 from .._host.metering import read_usage
 from .._shield import shielded
+from ..limits import Limits
 from ..response import Response
 from ..stdio import StdIO
 from .calls import DRAIN_TIMEOUT, GRACE, Calls, checked
@@ -41,6 +43,7 @@ class Programs:
         check: bool = False,
         strict: bool = False,
         usage: bool = False,
+        limits: Limits | None = None,
         timeout: float | None = None,
         grace: float = GRACE,
         drain_timeout: float = DRAIN_TIMEOUT,
@@ -76,6 +79,9 @@ class Programs:
                 that, if `bundle` is a path.
             usage: Report the resources that it has used, as `Response.usage`: runc then keeps the container until its
                 cgroup has been read, and one more runc process deletes it. runc 1.1 and later; not with `detach`.
+            limits: Limits of time, CPU time and output for the program, which ends at once when it reaches one:
+                `Response.reason`. None: none. Not with `detach`. The container is kept for a moment as with `usage`,
+                where the runtime can do that.
             timeout: Seconds for the whole run, or None for no limit.
             grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
                 once. A container's first process ignores SIGTERM unless it has a handler for it.
@@ -100,7 +106,8 @@ class Programs:
             BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or asks for what can't be had.
             ExecutableNotFound: If the program isn't in the container.
-            UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
+            UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json; if
+                CPU time is limited, and the container has no cgroup.
             InvalidContainerID: If the id can't be one.
             ValueError: If another argument can't be right.
             RuncTimeout: If it takes longer than `timeout`; it has the output so far.
@@ -122,14 +129,10 @@ class Programs:
             own_pid_file=not detach and pid_file is None,  # the caller's may be in another mount namespace
         )
         source = self._calls.bundle(container_id, bundle, strict=strict)
-        command = argv.run(
-            container_id,
-            source.path,
-            creation,
-            detach=detach,
-            keep=keep or usage,
-            no_subreaper=no_subreaper,
+        build = functools.partial(
+            argv.run, container_id, source.path, creation, detach=detach, no_subreaper=no_subreaper
         )
+        command = build(keep=keep or usage)
         invocation = self._calls.waiting(
             command,
             io=io,
@@ -139,24 +142,27 @@ class Programs:
             drain_timeout=drain_timeout,
             grace=grace,
             detach=detach,
+            limits=limits,
         )
         await self._requirements.require(command, timeout or DEFAULT)
-        invocation = self._calls.reworded(invocation, command)
+        held = usage or (limits is not None and await self._requirements.supports("run --keep"))
+        invocation = self._calls.reworded(invocation, build(keep=keep or held))
         if strict:
             await self._requirements.require_all_of(source, timeout or DEFAULT)
         passing = None if detach or keep else source.path
-        whatever = usage and not keep
+        whatever = held and not keep
         guard = self._undo.creating(container_id, keep=keep and not detach, whatever=whatever, passing=passing)
         async with source.held() as read, guard:
             begun = time.monotonic()
             started = task_status.started
             response = await self._calls.run_program(
-                invocation, check=check and not usage, started=started, reported=read
+                invocation, check=check and not held, started=started, reported=read
             )
-            if not usage:
+            if not held:
                 return response
-            used = read_usage(self._calls.state_directory(), container_id, started=begun, ended=time.monotonic())
+            if usage:
+                used = read_usage(self._calls.state_directory(), container_id, started=begun, ended=time.monotonic())
+                response = structs.replace(response, usage=used)
             if not keep:
                 await shielded(self._undo.remove(container_id))
-        response = structs.replace(response, usage=used)
         return checked(response, container_id) if check else response

@@ -25,7 +25,7 @@ from .calls import Calls
 if TYPE_CHECKING:
     from ..spec import Spec
 
-Parents: TypeAlias = tuple[tuple[str, str], ...]
+Parents: TypeAlias = tuple[tuple[tuple[str, str], ...], str]
 
 KNOWN_RECORDS = 1000
 """Containers whose cgroups a client remembers, at most."""
@@ -107,17 +107,17 @@ class Requirements:
         """
         if not isinstance(self._calls.runner, ProcessRunner):
             return None
-        parents = self._own_cgroup_parents(container_id, tuple(controllers))
+        parents, memory = self._own_cgroup_parents(container_id, tuple(controllers))
         if not parents or not supported("exec --cgroup", await self.known_version(timeout)):
             return None
-        return OwnCgroup(f"runc_async-{secrets.token_hex(8)}", parents)
+        return OwnCgroup(f"runc_async-{secrets.token_hex(8)}", parents, memory)
 
     def _own_cgroup_parents(self, container_id: str, controllers: tuple[str, ...]) -> Parents:
         """Return where it would be made, read once from each version of the runtime's record."""
         root = self._calls.state_directory()
         version = record_version(root, container_id)
         if version is None:
-            return ()
+            return (), ""
         known = self._parents.get((container_id, controllers))
         if known is None or known[0] != version:
             if len(self._parents) >= KNOWN_RECORDS:

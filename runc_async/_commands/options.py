@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias, TypedDict
 
 from anyio.abc import TaskStatus
 
+from ..limits import Limits
 from ..stdio import StdIO
 from .criu import CgroupsMode
 from .words import FileDescriptor, StrPath, User
@@ -42,6 +43,7 @@ class ExecOptions(ProcessOptions, total=False):
     grace: float
     detach: bool
     check: bool
+    limits: Limits | None
     timeout: float | None
     io: StdIO | None
     input: bytes | None

@@ -22,7 +22,7 @@ def has_no_cgroup(state_directory: str, container_id: str) -> bool:
 
 def own_cgroup_parents(
     state_directory: str, container_id: str, controllers: Sequence[str]
-) -> tuple[tuple[str, str], ...]:
+) -> tuple[tuple[tuple[str, str], ...], str]:
     """Return below which cgroups of a container's `exec` can have one of its own: see `OwnCgroup`.
 
     Controllers that share a hierarchy have one directory, and all of them are named: for each that isn't, the runtime
@@ -34,17 +34,18 @@ def own_cgroup_parents(
         controllers: Those of cgroup v1 that are wanted, `pids` first. On v2 one cgroup has all that are there.
 
     Returns:
-        The controllers and the directory, for each hierarchy. None at all if the runtime can't enter them, or if there
-        is no record that can be read.
+        The controllers and the directory, for each hierarchy, and the directory of the cgroup that counts the memory.
+        None at all if the runtime can't enter them, or if there is no record that can be read.
     """
     try:
         record = read_record(state_directory, container_id)
     except OSError:
-        return ()
+        return (), ""
     if record is None or not DIALECTS[record.runtime].enters_own_cgroups:
-        return ()
+        return (), ""
     cgroups = record.cgroups
+    memory = cgroups.get("memory", record.unified or "")
     if "pids" not in cgroups:
-        return () if record.unified is None else (("", record.unified),)
+        return () if record.unified is None else (("", record.unified),), memory
     directories = dict.fromkeys(cgroups[name] for name in controllers if name in cgroups)
-    return tuple((",".join(name for name in cgroups if cgroups[name] == path), path) for path in directories)
+    return tuple((",".join(name for name in cgroups if cgroups[name] == path), path) for path in directories), memory

@@ -168,6 +168,11 @@ class Workload:
         return self._socket.path
 
     @property
+    def runs(self) -> bool:
+        """Whether the process has started and has not ended, as far as it could be looked at."""
+        return self._pidfd is not None and not has_exited(self._pidfd.fd)
+
+    @property
     def wait_status(self) -> int | None:
         """How the process ended, as wait(2) has it.
 

@@ -32,11 +32,22 @@ def memory_cgroup(pid: int, proc: str | Path = _PROC) -> Path | None:
         The directory. None if the process is gone, if its cgroup is the cgroup of this process, which counts more than
         the process, or if the hierarchy isn't mounted here.
     """
-    theirs = _cgroup_path(f"{proc}/{pid}")
-    if theirs is None or theirs == _cgroup_path(f"{proc}/self"):
+    return cgroup_of(pid, "memory", proc)
+
+
+def cgroup_of(pid: int, controller: str, proc: str | Path = _PROC) -> Path | None:
+    """Find the directory of the cgroup of a process in the hierarchy of one controller: see `memory_cgroup`.
+
+    Args:
+        pid: The process.
+        controller: The controller's name in cgroup v1.
+        proc: The directory of procfs.
+    """
+    theirs = _cgroup_path(f"{proc}/{pid}", controller)
+    if theirs is None or theirs == _cgroup_path(f"{proc}/self", controller):
         return None
     version, path = theirs
-    return next(_mounted(path, _mounts(f"{proc}/self", version)), None)
+    return next(_mounted(path, _mounts(f"{proc}/self", version, controller)), None)
 
 
 def read_oom_kills(directory: Path) -> int | None:
@@ -56,8 +67,8 @@ def read_oom_kills(directory: Path) -> int | None:
     return None
 
 
-def _cgroup_path(process: str) -> tuple[int, str] | None:
-    """Return the cgroup version that counts the memory of a process, and the path of the process's cgroup there."""
+def _cgroup_path(process: str, controller: str) -> tuple[int, str] | None:
+    """Return the cgroup version that has a controller for a process, and the path of the process's cgroup there."""
     try:
         content = _read(f"{process}/cgroup")
     except (FileNotFoundError, ProcessLookupError):
@@ -67,7 +78,7 @@ def _cgroup_path(process: str) -> tuple[int, str] | None:
         hierarchy, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if path.startswith("/"):
-            if "memory" in controllers.split(","):
+            if controller in controllers.split(","):
                 return 1, path
             if hierarchy == "0":
                 found = 2, path
@@ -83,8 +94,8 @@ def _mounted(path: str, mounts: list[tuple[str, Path]]) -> Iterator[Path]:
             yield mount_point / Path(path).relative_to(root)
 
 
-def _mounts(process: str, version: int) -> list[tuple[str, Path]]:
-    """List the mounts of the memory hierarchy as pairs of root and mount point: proc_pid_mountinfo(5).
+def _mounts(process: str, version: int, controller: str) -> list[tuple[str, Path]]:
+    """List the mounts of a controller's hierarchy as pairs of root and mount point: proc_pid_mountinfo(5).
 
     The usual mount point comes first.
     """
@@ -94,7 +105,7 @@ def _mounts(process: str, version: int) -> list[tuple[str, Path]]:
     for line in _read(f"{process}/mountinfo").split("\n"):
         if match := _MOUNT.match(line):
             root, mount_point, file_system, options = match.groups()
-            if file_system == "cgroup2" if version == 2 else "memory" in options.split(","):  # noqa: PLR2004
+            if file_system == "cgroup2" if version == 2 else controller in options.split(","):  # noqa: PLR2004
                 mounts.append((unescape(root), Path(unescape(mount_point))))
     # criu mounts the hierarchies once more while it restores, in a place that is gone soon.
     return sorted(mounts, key=lambda mount: not mount[1].is_relative_to(_USUAL))

@@ -21,18 +21,21 @@ class LeafCgroup:
         parents: The directories of the container's cgroup; the first is that of the `pids` hierarchy, or of v2.
         name: A name that no other cgroup has.
 
+    Attributes:
+        directories: Where it is, in the order of the parents.
+
     Raises:
         OSError: If it can't be made: the container has no such cgroup any more, or this user may not change it.
     """
 
     def __init__(self, parents: Sequence[str], name: str) -> None:
         self.name = name
-        self._directories: list[str] = []
+        self.directories: list[str] = []
         try:
             for parent in parents:
                 directory = f"{parent}/{name}"
                 os.mkdir(directory)
-                self._directories.append(directory)
+                self.directories.append(directory)
         except OSError:
             self.remove()
             raise
@@ -40,7 +43,7 @@ class LeafCgroup:
     @property
     def path(self) -> str:
         """The directory in which its processes are listed."""
-        return self._directories[0]
+        return self.directories[0]
 
     def members(self) -> list[int]:
         """List its processes, without zombies; those that are invisible from this pid namespace are left out."""
@@ -75,7 +78,7 @@ class LeafCgroup:
         Returns:
             Whether it is gone. If not, it goes with the container's.
         """
-        gone = [_removed(directory) for directory in self._directories]
+        gone = [_removed(directory) for directory in self.directories]
         return all(gone)
 
 

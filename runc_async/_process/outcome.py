@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..endreason import EndReason
 from ..exitstatus import from_wait_status
 from ..runner import Completed, Fate, Invocation
 from .argument_files import ArgumentFiles
@@ -19,6 +20,8 @@ def read_outcome(
     abandoned: bool,
     lost: bool,
     timed_out: bool,
+    exceeded: EndReason | None = None,
+    oom_kills: int | None = None,
 ) -> Completed:
     """Read what is in memory, in files and pipes.
 
@@ -31,6 +34,8 @@ def read_outcome(
         abandoned: Whether runc was ended because only others kept it.
         lost: Whether output is missing for that, or for want of time.
         timed_out: Whether it was stopped because its time was up.
+        exceeded: The limit for which its process was ended.
+        oom_kills: Processes that were killed meanwhile because the memory was used up.
     """
     held = plumbing.drained()
     # What still holds the pipes may write later, which is not the process's output; unless it is the process itself.
@@ -40,6 +45,10 @@ def read_outcome(
     returncode = child.returncode
     if abandoned:  # runc was ended before it could report the process's code
         returncode = None if wait_status is None else from_wait_status(wait_status).exit_code
+    if exceeded is not None:  # runc was ended too, and may have ended first
+        returncode = None if wait_status is None else from_wait_status(wait_status).exit_code
+    elif plumbing.dropped and invocation.limits is not None and invocation.limits.output is not None:
+        exceeded = EndReason.OUTPUT  # it has ended by itself before that was seen
     if fate == "ended" and returncode and not _agree(returncode, wait_status):
         fate = "lost"
     return Completed(
@@ -51,6 +60,8 @@ def read_outcome(
         truncated=incomplete or plumbing.dropped,
         timed_out=timed_out,
         wait_status=wait_status,
+        exceeded=exceeded,
+        oom_kills=oom_kills,
         process=fate,
     )
 

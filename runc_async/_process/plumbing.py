@@ -297,6 +297,25 @@ class Plumbing:
         """Whether there are streams that somebody else reads."""
         return any(stream is not None for stream in (self.stdout, self.stderr, self.pty))
 
+    async def drain(self, seconds: float, quiet: float) -> bool:
+        """Read on while others hold the captured pipes, until nothing has come for a while.
+
+        Args:
+            seconds: The limit.
+            quiet: The while.
+
+        Returns:
+            Whether something has come until the limit, so that more may come.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, came = loop.time() + seconds, -1
+        while (draining := self.draining) and came != self.came:
+            left, came = deadline - loop.time(), self.came
+            if left <= 0:
+                return seconds > 0
+            await asyncio.wait(draining, timeout=min(left, quiet))
+        return False
+
     def drained(self) -> bool:
         """Read what is in the captured pipes for the last time; return whether others still hold one of them."""
         complete = [drain.close() for drain in self._drains]
@@ -312,6 +331,11 @@ class Plumbing:
                 if any(waiting):
                     return False
         return True
+
+    def when_dropped(self, act: Callable[[], object]) -> None:
+        """Call `act`, perhaps several times, when there is more to capture than the limit."""
+        for drain in self._drains:
+            drain.when_dropped = act
 
     @property
     def dropped(self) -> bool:

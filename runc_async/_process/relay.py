@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .._containers.workload import Workload
+from .child import Child
+from .plumbing import Plumbing
+
 _FIRST_OWN = 3  # behind stdin, stdout and stderr, which are ours or the caller's
+
+
+QUIET = 0.05
+"""Seconds in which nothing has come, after the end of a process, until its output counts as complete."""
 
 
 class Relay(NamedTuple):
@@ -89,3 +98,31 @@ def _is_running(pid: int) -> bool:
             if file.read().rpartition(b")")[2].split()[0] == b"R":
                 return True
     return False
+
+
+async def outlive(child: Child, plumbing: Plumbing, executed: Workload, seconds: float) -> bool | None:
+    """Wait for a runc whose process has ended, for as long as it has output to copy that may be the process's.
+
+    Where a stream is live, what it holds was not read yet, and runc may be waiting for its reader instead. Where it
+    can't be seen for what runc waits, or only runc knows the exit code, runc has the whole time.
+
+    Args:
+        child: runc.
+        plumbing: Its streams.
+        executed: The process.
+        seconds: The time for a runc that can't be looked at, or goes on copying.
+
+    Returns:
+        None if runc has ended; else whether output is lost if it is ended now.
+    """
+    loop = asyncio.get_running_loop()
+    begun, came = loop.time(), plumbing.came
+    while await child.wait(QUIET) is None:
+        before, came = came, plumbing.came
+        relay = look_at_relay(child.pid)
+        still = came == before and (relay is None or relay.idle)
+        needless = still and relay is not None and relay.held and executed.wait_status is not None
+        late = loop.time() - begun >= seconds
+        if (needless and not plumbing.handed_out) or (late and plumbing.quiet):
+            return not still
+    return None

@@ -16,6 +16,7 @@ from .._shield import shielded
 from .._streams.pipes import PipeReader, PipeWriter
 from .._streams.pump import discarding
 from ..console import Pty
+from ..endreason import EndReason
 from ..runner import Completed, Fate, Invocation, StreamedOutput
 from .argument_files import FIRST_INHERITED, ArgumentFiles
 from .child import Child
@@ -23,10 +24,12 @@ from .debug_log import log_end, log_start
 from .descendants import drops_sigterm, kill_descendants
 from .inside import Inside
 from .launch import helped
+from .limiting import within_limits
 from .offspring import Offspring
+from .oom_kills import OOMKills
 from .outcome import read_outcome
 from .plumbing import Plumbing
-from .relay import look_at_relay
+from .relay import QUIET, outlive
 from .terminal import hands_over, waiting_for
 from .tree import Tree
 
@@ -35,9 +38,6 @@ KILL_GRACE = 2.0
 
 REPORT_TIME = 0.5
 """Seconds, at least, for runc to report a process that has ended, before it counts as held up by others."""
-
-QUIET = 0.05
-"""Seconds in which nothing has come, after the end of a process, until its output counts as complete."""
 
 
 class ProcessRunner:
@@ -156,6 +156,8 @@ class RunningProcess:
         self._attempt = current_attempt(invocation)
         self._abandoned = False
         self._lost = False
+        self._exceeded: EndReason | None = None
+        self._oom_kills = OOMKills(invocation, files)
         self._told_fate: Fate | None = None
         log_start(invocation, child.pid)
 
@@ -252,13 +254,14 @@ class RunningProcess:
 
     async def finish(self) -> Completed:
         """Wait for its exit, at most for the invocation's time, and stop it after that."""
-        if self.invocation.timeout is not None:
-            try:
-                async with asyncio.timeout(self.invocation.timeout):
-                    await self._ended()
-            except TimeoutError:
-                await shielded(self._stop())
-                return self._collect(timed_out=True)
+        try:
+            async with asyncio.timeout(self.invocation.timeout):
+                self._exceeded = await within_limits(self.invocation.limits, self._files, self._plumbing, self._ended)
+                if self._exceeded is not None:
+                    await shielded(self._stop(at_once=True))
+        except TimeoutError:
+            await shielded(self._stop())
+            return self._collect(timed_out=True)
         return await self.wait()
 
     async def wait(self) -> Completed:
@@ -270,7 +273,7 @@ class RunningProcess:
             self._fate()  # now, for a process ends when it finds its runc gone; and one that goes on holds the pipes
             self._receive()
             self._plumbing.check()
-            await self._drained()
+            self._lost |= await self._plumbing.drain(self.invocation.drain_timeout, QUIET)
         return self._collect()
 
     async def _ended(self) -> None:
@@ -279,24 +282,9 @@ class RunningProcess:
         if executed is None or await self.child.wait(or_for=executed.exited) is not None:
             await self.child.wait()
         else:
-            await self._outlived(executed)
-
-    async def _outlived(self, executed: Workload) -> None:
-        """Wait for a runc whose process has ended, for as long as it has output to copy that may be the process's.
-
-        Where a stream is live, what it holds was not read yet, and runc may be waiting for its reader instead. Where it
-        can't be seen for what runc waits, or only runc knows the exit code, runc has the whole time.
-        """
-        loop = asyncio.get_running_loop()
-        begun, came = loop.time(), self._plumbing.came
-        while await self.child.wait(QUIET) is None:
-            before, came = came, self._plumbing.came
-            relay = look_at_relay(self.pid)
-            still = came == before and (relay is None or relay.idle)
-            needless = still and relay is not None and relay.held and executed.wait_status is not None
-            late = loop.time() - begun >= max(self.invocation.drain_timeout, REPORT_TIME)
-            if (needless and not self._plumbing.handed_out) or (late and self._plumbing.quiet):
-                await self._abandon(executed, lost=not still)
+            lost = await outlive(self.child, self._plumbing, executed, max(self.invocation.drain_timeout, REPORT_TIME))
+            if lost is not None:
+                await self._abandon(executed, lost=lost)
 
     async def _abandon(self, workload: Workload, *, lost: bool) -> None:
         """End runc, whose process has ended: the kernel tells how, once runc has reaped it."""
@@ -304,17 +292,6 @@ class RunningProcess:
         self._abandoned = self.child.returncode is None
         self._lost = self._abandoned and lost
         await self.child.stop()
-
-    async def _drained(self) -> None:
-        """Read on while others hold the captured pipes: until nothing has come for a while, or the time is up."""
-        loop = asyncio.get_running_loop()
-        deadline, came = loop.time() + self.invocation.drain_timeout, -1
-        while (draining := self._plumbing.draining) and came != self._plumbing.came:
-            left, came = deadline - loop.time(), self._plumbing.came
-            if left <= 0:
-                self._lost |= self.invocation.drain_timeout > 0  # something has come until now
-                return
-            await asyncio.wait(draining, timeout=min(left, QUIET))
 
     def _collect(self, *, timed_out: bool = False) -> Completed:
         """Read the files in memory, and close everything but the streams that were handed out."""
@@ -331,6 +308,8 @@ class RunningProcess:
                 abandoned=self._abandoned,
                 lost=self._lost,
                 timed_out=timed_out,
+                exceeded=self._exceeded,
+                oom_kills=self._oom_kills.number,
             )
             if self._completed.log:
                 forward_log(self._completed.log, self.invocation.container_id, errors=self._completed.returncode == 0)
@@ -355,19 +334,20 @@ class RunningProcess:
         if self.inside is not None:
             self.inside.close()
 
-    async def _stop(self) -> None:
-        """End it by the invocation's policy."""
+    async def _stop(self, *, at_once: bool = False) -> None:
+        """End it by the invocation's policy, or its process with SIGKILL at once."""
         policy = self.invocation.stop
         if policy.patience > 0:
             begun = self.workload.started if policy.waits_for_process and self.workload is not None else None
             await self.child.wait(policy.patience, or_for=begun)
         if self.inside is not None and policy.waits_for_process:
-            await self.inside.stop(self.child, self.workload, policy.grace)
+            await self.inside.stop(self.child, self.workload, 0.0 if at_once else policy.grace)
         elif policy.waits_for_process and self.child.returncode is None:
             executed, deaf = self._executed, drops_sigterm(self.pid)
             self._tree.cut_short()
-            await self.child.end(signal.SIGTERM)
-            if deaf or not await self._gone(policy.grace):
+            if not at_once:
+                await self.child.end(signal.SIGTERM)
+            if at_once or deaf or not await self._gone(policy.grace):
                 self._kill_workload()
                 if executed is None or not executed.exited.done():
                     await self._gone(max(policy.grace, KILL_GRACE))

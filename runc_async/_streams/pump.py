@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ class Drain:
     Always reading matters: a full pipe blocks runc itself.
     """
 
-    __slots__ = ("_dropped", "_ended", "_fd", "_keeps_first", "_kept", "_limit", "_loop", "came")
+    __slots__ = ("_dropped", "_ended", "_fd", "_keeps_first", "_kept", "_limit", "_loop", "came", "when_dropped")
 
     def __init__(self, fd: int, limit: int, *, keep: Literal["last", "first"] = "last") -> None:
         """Take over `fd`, a non-blocking descriptor, in every case, and begin to read in the running loop."""
         self.came = 0  # reads that gave something
+        self.when_dropped: Callable[[], object] | None = None  # called when there is more than is kept
         self._fd = fd
         self._limit = limit
         self._keeps_first = keep == "first"
@@ -98,6 +99,8 @@ class Drain:
         self.came += 1
         if len(self._kept) + len(data) > self._limit:
             self._dropped = True
+            if self.when_dropped is not None:
+                self.when_dropped()
         if self._keeps_first:
             self._kept += data[: self._limit - len(self._kept)]
             return

@@ -24,7 +24,7 @@ import pytest
 import sweep
 from runtime import Runtime, has_controller
 
-from runc_async import Bundle, Pool, Runc, RuncTimeout, merge_events, spec, subreaper, testing
+from runc_async import Bundle, Limits, Pool, Runc, RuncTimeout, merge_events, spec, subreaper, testing
 from runc_async._linux import owner
 from runc_async._process.running import ProcessRunner
 from runc_async._streams.pipes import PipeReader, PipeWriter
@@ -251,6 +251,19 @@ async def exec_too_long(stage: Stage) -> None:
     """Run a process until its time is up."""
     with contextlib.suppress(RuncTimeout):
         await stage.client.exec(stage.name, ["sleep", "60"], timeout=0.06, grace=GRACE)
+
+
+async def exec_limited(stage: Stage) -> None:
+    """Run a process until it reaches a limit."""
+    limits = Limits(wall=0.06, output=1000)
+    response = await stage.client.exec(stage.name, ["sleep", "60"], limits=limits, grace=GRACE)
+    assert response.reason == "wall"
+
+
+async def run_limited(stage: Stage) -> None:
+    """Run a container until its process reaches a limit."""
+    response = await stage.client.run(stage.name, stage.long, limits=Limits(wall=0.06), grace=0.05)
+    assert response.reason == "wall"
 
 
 async def kill(stage: Stage) -> None:
@@ -681,6 +694,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _makes("run detached", run_detached, leaves="result"),
     _makes("run and keep", run_kept, leaves="anything", needs="run --keep"),
     _makes("run too long", run_too_long),
+    _makes("run limited", run_limited),
     _makes("run in a group", run_in_a_group),
     Operation("exec", exec_captured, weight=2),
     Operation("exec a document", exec_document),
@@ -688,6 +702,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("exec on a terminal", exec_on_a_terminal),
     Operation("exec with descriptors", exec_with_descriptors),
     Operation("exec too long", exec_too_long),
+    Operation("exec limited", exec_limited),
     Operation("kill", kill),
     Operation("delete", delete, status="stopped", fresh=True),
     Operation("pause", pause, before=thawed),

@@ -1,0 +1,127 @@
+"""The limits of a call, watched while its process runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from .._linux.cgroup import cgroup_of
+from .._linux.cpu_time import read_cpu_seconds
+from ..endreason import EndReason
+from ..errors import UnsupportedError
+from ..limits import Limits
+from .argument_files import ArgumentFiles
+from .plumbing import Plumbing
+
+CPUS = os.cpu_count() or 1
+
+EARLIEST = 0.01
+"""Seconds between two looks at the CPU time, at least: what a program on one CPU can use beyond its limit."""
+
+TRIES = 100
+"""Looks for the cgroup of a process, until it counts as one that has none."""
+
+
+async def within_limits(
+    limits: Limits | None, files: ArgumentFiles, plumbing: Plumbing, ended: Callable[[], Coroutine[Any, Any, None]]
+) -> EndReason | None:
+    """Wait for an end, or until a process reaches one of its limits, and return which; it isn't ended here.
+
+    Args:
+        limits: The limits.
+        files: The process, and its cgroup.
+        plumbing: Its streams.
+        ended: Waits for the end.
+
+    Raises:
+        UnsupportedError: If the CPU time can't be limited.
+    """
+    if limits is None:
+        await ended()
+        return None
+    watch = LimitWatch(limits, files, plumbing)
+    ending = asyncio.ensure_future(ended())
+    try:
+        await asyncio.wait((ending, watch.exceeded), return_when=asyncio.FIRST_COMPLETED)
+        return watch.exceeded.result() if watch.exceeded.done() else None
+    finally:
+        watch.close()
+        ending.cancel()
+        await asyncio.wait((ending,))
+
+
+class LimitWatch:
+    """Watches a process from the moment at which the runtime reports it, until `close`.
+
+    Attributes:
+        exceeded: Done when a limit is reached, with the reason. It fails if the CPU time can't be read.
+    """
+
+    def __init__(self, limits: Limits, files: ArgumentFiles, plumbing: Plumbing) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.exceeded: asyncio.Future[EndReason] = self._loop.create_future()
+        self._limits = limits
+        self._workload = files.workload
+        self._directory = "" if files.leaf is None else files.leaf.directories[-1]
+        self._before = 0.0
+        self._wall: asyncio.TimerHandle | None = None
+        self._next: asyncio.TimerHandle | None = None
+        if limits.output is not None:
+            plumbing.when_dropped(lambda: self._end(EndReason.OUTPUT))
+        if self._workload is not None:
+            self._workload.started.add_done_callback(lambda _: self._begin())
+
+    def close(self) -> None:
+        """Stop watching. Idempotent."""
+        for timer in (self._wall, self._next):
+            if timer is not None:
+                timer.cancel()
+        if not self.exceeded.cancel():
+            self.exceeded.exception()  # it counts as seen: the end may have come at the same time
+
+    def _begin(self) -> None:
+        """Begin to count."""
+        if self.exceeded.done():
+            return
+        if self._limits.wall is not None:
+            self._wall = self._loop.call_later(self._limits.wall, self._end, EndReason.WALL)
+        if self._limits.cpu is not None:
+            self._find(self._limits.cpu, TRIES)
+
+    def _find(self, limit: float, tries: int) -> None:
+        """Find the cgroup, and begin to look at it.
+
+        A first process that is ending has left its cgroup, and goes on until all others in its pid namespace are gone.
+        So one without is looked at again for some time.
+        """
+        if self._workload is None or self.exceeded.done():
+            return
+        if not self._directory:
+            self._directory = str(cgroup_of(self._workload.pid, "cpuacct") or "")
+        used = read_cpu_seconds(self._directory)
+        if used is not None:
+            self._before = used
+            self._look(limit)
+        elif self._workload.runs and not tries:
+            problem = "cgroup of the container's own that can be read, which a limit of CPU time needs"
+            self.exceeded.set_exception(UnsupportedError(problem))
+        elif self._workload.runs:
+            self._next = self._loop.call_later(EARLIEST, self._find, limit, tries - 1)
+
+    def _look(self, limit: float) -> None:
+        """Look at the CPU time, and say when to look again: all CPUs may work for the program until then."""
+        used = read_cpu_seconds(self._directory)
+        if used is None or self.exceeded.done():
+            return
+        left = limit - (used - self._before)
+        if left <= 0:
+            self._end(EndReason.CPU)
+        else:
+            self._next = self._loop.call_later(max(EARLIEST, left / CPUS), self._look, limit)
+
+    def _end(self, reason: EndReason) -> None:
+        """Report a limit that is reached, the first one only."""
+        if not self.exceeded.done():
+            self.exceeded.set_result(reason)
