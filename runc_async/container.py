@@ -231,7 +231,7 @@ class Container(FileAccess):
             ValueError: If `n` isn't a number of at least 1, or `io` is `CapturedIO`.
             CommandError: If the runtime fails in another way.
         """
-        return open_forks(cast("Forking", self._runc), self, n, io)
+        return open_forks(cast("Forking[Container]", self._runc), self, n, io)
 
     async def wait(self) -> ExitStatus:
         """Wait for the end of its first process, and return how it ended.

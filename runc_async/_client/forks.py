@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .._commands.options import DEFAULT
 from ..errors import UnsupportedError
@@ -15,12 +15,28 @@ from ..stdio import StdIO
 from .live import check_live
 
 if TYPE_CHECKING:
-    from ..container import Container
+    from ..state import State
     from .calls import Calls
 
+ContainerT = TypeVar("ContainerT")
+ContainerT_co = TypeVar("ContainerT_co", covariant=True)
 
-class Forking(Protocol):
-    """What is needed of a client to copy a container."""
+
+class Original(Protocol):
+    """The parts of a `Container` that are needed to copy it."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    async def state(self) -> State:
+        """See `Container.state`."""
+        ...
+
+
+class Forking(Protocol[ContainerT_co]):
+    """The parts of a client that are needed to copy a container."""
 
     _calls: Calls
 
@@ -30,13 +46,15 @@ class Forking(Protocol):
 
     def open_restored(
         self, container_id: str, bundle: str, image_path: str, *, io: StdIO | None
-    ) -> AbstractAsyncContextManager[Container]:
+    ) -> AbstractAsyncContextManager[ContainerT_co]:
         """See `Runc.open_restored`."""
         ...
 
 
 @asynccontextmanager
-async def open_forks(runc: Forking, container: Container, n: int, io: StdIO | None) -> AsyncGenerator[list[Container]]:
+async def open_forks(
+    runc: Forking[ContainerT], container: Original, n: int, io: StdIO | None
+) -> AsyncGenerator[list[ContainerT]]:
     """Make copies of a container: see `Container.fork`."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"n must be a number of copies, at least 1: {n!r}")

@@ -15,6 +15,7 @@ from distributed.core import ConnectionPool
 
 from .._commands.options import CreateOptions
 from .._shield import shielded
+from ..limits import Limits
 from ..stdio import PipedIO
 from .box import Box
 from .errors import NodeLost, NoNode, RecipeRefused
@@ -125,7 +126,7 @@ class Fleet:
         recipe: Recipe,
         *,
         input: bytes | None = None,  # noqa: A002 - as `Runc.run` has it
-        limits: object = None,
+        limits: Limits | None = None,
         usage: bool = False,
         retries: int = 0,
         **options: Any,
