@@ -40,7 +40,7 @@ would have to share the CPUs. It isn't prolonged by later takes, so the pool is 
 _OF_ONE: Final = ("pid_file", "pidfd_socket")
 """Options of `create` that name a file of one container."""
 
-logger = logging.getLogger("runc_async")
+logger: logging.Logger = logging.getLogger("runc_async")
 
 
 class PoolStats(msgspec.Struct, frozen=True):

@@ -1,5 +1,8 @@
 """Copies of a running container, made from one checkpoint."""
 
+# `_calls` is of the client's own package.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import secrets

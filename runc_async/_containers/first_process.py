@@ -7,7 +7,7 @@ import contextlib
 import datetime as dt
 import os
 import signal as signals
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 import anyio
@@ -78,7 +78,7 @@ class Init:
                 await wait_exited(pidfd)
 
     @contextlib.contextmanager
-    def watched(self, changed: Callable[[], object]) -> Iterator[None]:
+    def watched(self, changed: Callable[[], object]) -> Generator[None]:
         """Call `changed` when it has ended, and perhaps again when it is reaped, while the block runs."""
         with self._pidfd.held() as pidfd, watching(pidfd, changed):
             yield

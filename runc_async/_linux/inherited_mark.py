@@ -23,7 +23,8 @@ class InheritedMark:
     """A mark that no other process has."""
 
     def __init__(self) -> None:
-        self._limits = (secrets.randbits(_BITS) | 1 << _BITS,) * 2
+        mark = secrets.randbits(_BITS) | 1 << _BITS
+        self._limits = mark, mark
 
     def put(self, pid: int) -> None:
         """Mark a process; nothing happens if it is gone, or isn't ours to mark."""

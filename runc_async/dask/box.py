@@ -36,7 +36,7 @@ class Box:
 
     def __init__(self, link: Link, name: str, pid: int) -> None:
         self.id = name
-        self.node = link.name
+        self.node: str = link.name
         self.pid = pid
         self.stdin: PipeWriter = _Input(link, name)
         self.stdout: PipeReader = _Output(link, name, "stdout")

@@ -89,8 +89,9 @@ class Fleet:
         Raises:
             OSError: If the scheduler can't be reached.
         """
-        client = self._client
-        self._pool = ConnectionPool(limit=_CONNECTIONS, deserialize=True, connection_args=client.connection_args)
+        client: Any = self._client
+        arguments: dict[str, object] = client.connection_args
+        self._pool = ConnectionPool(limit=_CONNECTIONS, deserialize=True, connection_args=arguments)
         await self._pool.start()
         await client.register_plugin(NodePlugin())
         await self._look()

@@ -48,13 +48,13 @@ class Link:
         changed: Callable[[], None],
     ) -> None:
         self.address = address
-        self.name = address
-        self.host = ""
-        self.running = 0
-        self.runs = 0
-        self.closed_until = 0.0
+        self.name: str = address
+        self.host: str = ""
+        self.running: int = 0
+        self.runs: int = 0
+        self.closed_until: float = 0.0
         self.lost: NodeLost | None = None
-        self.answered = asyncio.Event()
+        self.answered: asyncio.Event = asyncio.Event()
         self._fleet = os.urandom(8).hex()
         self._rpc = pool(address)
         self._capacity = capacity
@@ -121,7 +121,9 @@ class Link:
         """Begin a session, and hand out events until the node is lost: the body of a task."""
         try:
             hello = await self.call("hello", capacity=self._capacity, lease=self._lease)
-            self.name, self.host, self._load = hello["name"], hello["host"], hello
+            self.name = str(hello["name"])
+            self.host = str(hello["host"])
+            self._load = hello
             self.answered.set()
             self._changed()
             seen, wait = 0, min(self._lease / 3, 2.0)
@@ -156,8 +158,9 @@ class Link:
             RecipeRefused: If the node refuses the recipe.
         """
         answer: str = await self.call("begin", order=order)
-        self.runs += answer == "taken"
-        if answer == "full":
+        if answer == "taken":
+            self.runs += 1
+        elif answer == "full":
             self.closed_until = time.monotonic() + _PAUSE
         return answer
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import dask
+from dask import config as dask_config
 from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
@@ -54,18 +54,24 @@ class NodePlugin(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         """Make the node, and remove what a dead worker of this machine has left."""
-        self.node = Node(worker.name, worker.address)
-        worker.handlers[OP] = self.node.handle
+        self.node: Node = Node(worker.name, worker.address)
+        _handlers(worker)[OP] = self.node.handle
         await self.node.start()
 
     async def teardown(self, worker: Worker) -> None:
         """End all sandboxes."""
-        worker.handlers.pop(OP, None)
+        _handlers(worker).pop(OP, None)
         await self.node.close()
 
     def __getstate__(self) -> dict[str, object]:
         """Travel without the node, which belongs to one worker."""
         return {}
+
+
+def _handlers(worker: Worker) -> dict[str, Any]:
+    """Return the table by which a worker answers calls; Dask doesn't annotate it in full."""
+    handlers: dict[str, Any] = vars(worker)["handlers"]
+    return handlers
 
 
 class Node:
@@ -76,9 +82,9 @@ class Node:
     """
 
     def __init__(self, name: object, address: str) -> None:
-        setting = dask.config.get
+        setting: Callable[..., Any] = vars(dask_config)["get"]  # Dask doesn't annotate it in full
         default = "/run/runc_async-fleet" if os.geteuid() == 0 else None
-        self.name = str(name)
+        self.name: str = str(name)
         self.counts: dict[str, int] = {}
         self._runc = Runc(setting("runc-async.command", "runc"), root=setting("runc-async.root", default))
         directory = setting("runc-async.directory", "/var/cache/runc_async")
@@ -334,7 +340,9 @@ class LiveBox:
     def __init__(self, container: Container) -> None:
         self.container = container
         streams = {"stdout": container.stdout, "stderr": container.stderr}
-        self.outputs = {name: OutputBuffer(stream) for name, stream in streams.items() if stream is not None}
+        self.outputs: dict[str, OutputBuffer] = {
+            name: OutputBuffer(stream) for name, stream in streams.items() if stream is not None
+        }
         self._written = 0
         self._writing = asyncio.Lock()
 

@@ -115,7 +115,11 @@ def folded_keys(cls: type[msgspec.Struct]) -> FoldedKeys:
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     if type(value) is list:
-        return [item if type(item) in _SCALARS else _copied(item, memo) for item in value]
+        items: list[Any] = [*value]
+        for place, item in enumerate(items):
+            if type(item) not in _SCALARS:
+                items[place] = _copied(item, memo)
+        return items
     return copy.deepcopy(value, memo)
 
 

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -365,12 +365,13 @@ async def test_the_example_of_events_shows_a_table(root: Path, client: Runc, mak
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+    dash = re.escape("\N{EN DASH}")
     try:
         async with asyncio.timeout(50):
             shown = ""
             for name in names:
                 shown = await shown_until(rf"{name} *│ [\d.]+ % *│ [\d.]+ MiB", run, shown)
-            assert re.search(rf"{names[0]} *│ \N{{EN DASH}} *│ [\d.]+ MiB", shown)
+            assert re.search(rf"{names[0]} *│ {dash} *│ [\d.]+ MiB", shown)
             for name in names:
                 await client.kill(name, "KILL")
                 shown = await shown_until(rf"{name} [\d.]+ % [\d.]+ MiB has ended", run, shown)
@@ -388,7 +389,11 @@ async def test_the_example_of_events_shows_a_table(root: Path, client: Runc, mak
 def test_the_example_of_events_takes_the_time_from_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a second of CPU time between lines that were read two seconds apart is 25 percent."""
     monkeypatch.setattr(sys, "argv", ["events.py"])
-    monkeypatch.setattr(asyncio, "run", lambda main: main.close())
+
+    def close(main: Coroutine[Any, Any, None]) -> None:
+        main.close()
+
+    monkeypatch.setattr(asyncio, "run", close)
     row = runpy.run_path(str(EXAMPLES / "events.py"))["row"]
     before, now = (
         StatsEvent("web", Stats(cpu=CPU(usage=CPUUsage(total=total))), monotonic=seconds)

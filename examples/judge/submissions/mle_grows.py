@@ -1,5 +1,5 @@
 """Takes all memory."""
 
-blocks = []
+blocks: list[bytearray] = []
 while True:
     blocks.append(bytearray(1 << 20))

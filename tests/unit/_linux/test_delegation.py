@@ -52,7 +52,11 @@ def test_a_directory_that_this_user_cannot_write_is_named(
     monkeypatch.setattr(os, "access", access)
     assert limits(ALL, **named).unwritable == (("memory",) if version == 1 else ())
     assert set(asked) == {str(place) for place in places}
-    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    def deny(_path: str, _mode: int) -> bool:
+        return False
+
+    monkeypatch.setattr(os, "access", deny)
     assert limits(ALL, **named).unwritable == ("memory", "pids")
 
 
