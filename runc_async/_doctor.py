@@ -7,13 +7,11 @@ can run here, as this user.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pwd
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -26,6 +24,7 @@ from ._linux.pidfd import kept_status
 from ._linux.prerequisites import check_process
 from ._linux.reaping import Reaping, measure_reaping
 from ._linux.runtime_directory import can_write
+from ._linux.user_namespaces import forbidding, subordinate_ids, words
 from ._runtimes.known import DIALECTS
 from ._runtimes.runc import RUNC
 from ._survey import Surveyed, survey
@@ -43,13 +42,6 @@ CAPABILITIES = {
     "CAP_MKNOD": 27,
 }
 """What a runtime that runs as root can't do without, and the bit of each (capabilities(7))."""
-
-USER_NAMESPACE_SETTINGS: tuple[tuple[str, Callable[[int], bool]], ...] = (
-    ("user.max_user_namespaces", lambda number: number == 0),
-    ("kernel.unprivileged_userns_clone", lambda number: number == 0),
-    ("kernel.apparmor_restrict_unprivileged_userns", lambda number: number != 0),
-)
-"""What may keep users from making user namespaces, and when: the kernel's (namespaces(7)), Debian's, Ubuntu's."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,14 +257,14 @@ def root_directory(runtime: str, uid: int, runtime_directory: str | None) -> str
 def cgroups(mounts: str = "/proc/self/mounts", own: str = "/proc/self/cgroup") -> Cgroups:
     """Tell the mode and the controllers, from what is mounted."""
     # A v1 mount has its controllers among other options; the process's own list has nothing but controllers and names.
-    known = {name for line in _words(own) for name in line.split(":")[1].split(",")}
+    known = {name for line in words(own) for name in line.split(":")[1].split(",")}
     v1: set[str] = set()
     v2: set[str] | None = None
     for _, directory, kind, options, *_ in map(str.split, Path(mounts).read_text().splitlines()):
         if kind == "cgroup":
             v1 |= known & set(options.split(","))
         elif kind == "cgroup2":
-            v2 = set(_words(f"{directory}/cgroup.controllers"))
+            v2 = set(words(f"{directory}/cgroup.controllers"))
     names = {name for name in v1 | (v2 or set()) if "=" not in name}
     modes = {(True, False): "v1", (True, True): "hybrid", (False, True): "v2", (False, False): "none"}
     return Cgroups(mode=modes[bool(v1), v2 is not None], controllers=tuple(sorted(names)))
@@ -288,12 +280,12 @@ def privileges(status: str = "/proc/self/status") -> Privileges:
 
 def rootless(sysctl: str = "/proc/sys", subuid: str = "/etc/subuid") -> Rootless:
     """Tell what containers without root would find here."""
-    forbidden = next(_forbidding(sysctl), None)
+    forbidden = next(forbidding(sysctl), None)
     return Rootless(
         user_namespaces=forbidden is None,
         forbidden_by=forbidden,
         newuidmap=shutil.which("newuidmap"),
-        subordinate_ids=_subordinate_ids(subuid, os.geteuid()),
+        subordinate_ids=subordinate_ids(subuid, os.geteuid()),
     )
 
 
@@ -442,28 +434,3 @@ def _user_problems(rootless: Rootless) -> Iterator[Problem]:
             remedy="install uidmap, and set user ids aside: usermod --add-subuids",
             blocking=False,
         )
-
-
-def _forbidding(sysctl: str) -> Iterator[str]:
-    """Yield each setting that keeps users from making user namespaces, as `name = value`."""
-    for name, forbids in USER_NAMESPACE_SETTINGS:
-        for value in _words(f"{sysctl}/{name.replace('.', '/')}"):
-            if forbids(int(value)):
-                yield f"{name} = {value}"
-
-
-def _subordinate_ids(subuid: str, uid: int) -> int:
-    """Count the user ids that a file like /etc/subuid gives to a user, by number or by name: subuid(5)."""
-    names = {str(uid)}
-    with contextlib.suppress(KeyError):
-        names.add(pwd.getpwuid(uid).pw_name)
-    entries = (word.split(":") for word in _words(subuid))
-    return sum(int(entry[2]) for entry in entries if len(entry) == 3 and entry[0] in names)  # noqa: PLR2004 - owner:first:count
-
-
-def _words(path: str) -> list[str]:
-    """Return the words of a small file, or none if it can't be read."""
-    try:
-        return Path(path).read_text().split()
-    except OSError:
-        return []

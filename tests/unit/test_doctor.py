@@ -86,8 +86,12 @@ OPTIONAL = {
     "checkpoints: no criu": msgspec.structs.replace(HOST, criu=None),
     "a root filesystem to try things in: no busybox": msgspec.structs.replace(HOST, busybox=None),
     "a first process for init=True: no": msgspec.structs.replace(HOST, init=None),
-    "limits by memory, pids: no such controller": change(HOST, limits={"absent": ("memory", "pids")}),
-    "limits by memory: this user can't make a cgroup": change(USER, limits={"unwritable": ("memory",)}),
+    "limits and resource usage by memory, pids: no such controller": change(
+        HOST, limits={"absent": ("memory", "pids")}
+    ),
+    "limits and resource usage by memory: this user can't make a cgroup": change(
+        USER, limits={"unwritable": ("memory",)}
+    ),
     "systemd, for systemd_cgroup": change(HOST, limits={"systemd": False}),
     "more users than one": change(USER, rootless={"newuidmap": None}),
     "more users than one in": change(USER, rootless={"subordinate_ids": 0}),
