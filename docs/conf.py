@@ -78,7 +78,14 @@ MODULES = [
 ]
 
 UNLISTED = {
-    *("CheckpointOptions", "CreateOptions", "ExecOptions", "ProcessOptions", "RestoreOptions"),  # "those of `create`"
+    *(
+        "CheckpointOptions",
+        "ClientOptions",
+        "CreateOptions",
+        "ExecOptions",
+        "ProcessOptions",
+        "RestoreOptions",
+    ),  # "those of `create`"
     *("RunningProcess", "StartedProcess", "ProcessIdentity"),  # of the seam, known by their protocol
 }
 """Names in annotations that have no entry of their own."""

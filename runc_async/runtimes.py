@@ -71,10 +71,10 @@ class Runsc(Runc):
         async with Bundle.busybox(["echo", "hello"]) as bundle:
             response = await runsc.run("greeter", bundle)
 
-    Processes of a container have process ids of the sandbox alone: `ps` and `top` return those, and `Container.pid` is
-    the one process of the sandbox on the host. An `exec` that is cut short ends in the sandbox, with all processes
-    that it has started. Commands and options that runsc lacks raise `UnsupportedError` before anything is started: see
-    the table in docs/topics/runtimes.md.
+    Processes of a container have process ids of the sandbox alone: `Runc.ps` and `Runc.top` return those, and
+    `Container.pid` is the one process of the sandbox on the host. An exec that is cut short ends in the sandbox, with
+    all processes that it has started. Commands and options that runsc lacks raise `UnsupportedError` before anything is
+    started: see the table in docs/topics/runtimes.md.
 
     Args:
         command: The program: a name that is looked up in $PATH, or a path.

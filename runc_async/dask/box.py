@@ -1,5 +1,7 @@
 """A live sandbox on a node: `Box`."""
 
+# ruff: noqa: SLF001 - `follow` is the box's own task
+
 from __future__ import annotations
 
 import asyncio
@@ -47,18 +49,6 @@ class Box:
 
     def __repr__(self) -> str:
         return f"<Box {self.id!r} on {self.node!r}>"
-
-    async def follow(self) -> None:
-        """Wait for the end of the container: the body of a task of `Fleet.open`."""
-        try:
-            kind, value = await self._link.event(self.id)
-        except NodeLost as exc:
-            self._fail(exc)
-            return
-        if kind == "done":
-            self._status.set_result(value)
-        else:
-            self._fail(value if isinstance(value, Exception) else ContainerNotRunning((), None, container_id=self.id))
 
     def _fail(self, error: Exception) -> None:
         """Have `wait` raise an error."""
@@ -117,6 +107,19 @@ class Box:
         self.stdin.close()
         self.stdout.close()
         self.stderr.close()
+
+
+async def follow(box: Box) -> None:
+    """Wait for the end of a box's container, for `Box.wait`: the body of a task of `Fleet.open`."""
+    try:
+        kind, value = await box._link.event(box.id)
+    except NodeLost as exc:
+        box._fail(exc)
+        return
+    if kind == "done":
+        box._status.set_result(value)
+    else:
+        box._fail(value if isinstance(value, Exception) else ContainerNotRunning((), None, container_id=box.id))
 
 
 class _Remote:

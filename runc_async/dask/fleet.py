@@ -17,7 +17,7 @@ from .._commands.options import CreateOptions
 from .._shield import shielded
 from ..limits import Limits
 from ..stdio import PipedIO
-from .box import Box
+from .box import Box, follow
 from .errors import NodeLost, NoNode, RecipeRefused
 from .link import Link
 from .node import NodePlugin
@@ -199,7 +199,7 @@ class Fleet:
         order = Order(id=f"fleet-{os.urandom(12).hex()}", recipe=recipe, live=True, options=dict(options))
         async with self._placed(order) as (link, kind, value):
             box = Box(link, order.id, _result(kind, value))
-            task = asyncio.create_task(box.follow())
+            task = asyncio.create_task(follow(box))
             try:
                 yield box
             finally:

@@ -71,7 +71,15 @@ def own_members(owner: type) -> list[str]:
 
 def public_parent(parent: type) -> bool:
     """Whether a parent has an entry of its own."""
-    return parent.__name__ in {"SpecObject", "RuncError", "UnsupportedError", "CommandError", "RootfsError"}
+    return parent.__name__ in {
+        "Response",
+        "Runc",
+        "SpecObject",
+        "RuncError",
+        "UnsupportedError",
+        "CommandError",
+        "RootfsError",
+    }
 
 
 class Loads(HTMLParser):
