@@ -1,6 +1,8 @@
 """A live sandbox on a node: `Box`."""
 
-# ruff: noqa: SLF001 - `follow` is the box's own task
+# `follow` is the box's own task.
+# ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
