@@ -208,11 +208,7 @@ class Container(FileAccess):
         r"""Make copies of it that go on where it is; on exit of the block they are stopped and deleted.
 
         It is checkpointed, goes on itself, and is restored `n` times from that one image. Each copy is a container of
-        its own with an id of its own::
-
-            async with container.fork(3, io=PipedIO()) as forks:
-                for fork in forks:
-                    await fork.stdin.send(b"go on\n")
+        its own with an id and streams of its own; the block gets the list of them.
 
         With runsc any container can be copied, with all changes of its files. With runc that takes criu, and a root
         filesystem that is read-only: the files of the bundle are shared by all of them.
@@ -442,5 +438,8 @@ class Container(FileAccess):
 
     async def _delete_own(self) -> None:
         """Delete the container of its id, unless it is known to be another one."""
-        if self._process is None or not await self._runc._undo.is_foreign(self.id, self._process):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        if self._process is not None and await self._runc._undo.is_foreign(self.id, self._process):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            if self._claim is not None:
+                self._claim.forget()
+        else:
             await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)

@@ -188,9 +188,8 @@ class PoolCollector(Collector):
     """Collects what pools hold and have done, at each scrape.
 
     The metrics are `runc_async_pool_ready`, `_taken`, and the counters `runc_async_pool_hits_total`, `_misses_total`,
-    `_failed_total` and `_died_total`, as in `PoolStats`, with the label `pool`::
-
-        registry.register(PoolCollector({"functions": pool}))
+    `_failed_total` and `_died_total`, as in `PoolStats`, with the label `pool`: a name that you give to each pool, as
+    in ``registry.register(PoolCollector({"functions": pool}))``.
 
     A scrape reads six numbers of each pool, in any thread.
 

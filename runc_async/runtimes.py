@@ -65,11 +65,7 @@ class Crun(Runc):
 class Runsc(Runc):
     """A client of runsc, gVisor's runtime: a container is a sandbox with a kernel of its own.
 
-    It is `Runc` for that runtime, with runsc's own global options::
-
-        runsc = Runsc(network="none")
-        async with Bundle.busybox(["echo", "hello"]) as bundle:
-            response = await runsc.run("greeter", bundle)
+    It is `Runc` for that runtime, with runsc's own global options: ``Runsc(network="none")``.
 
     Processes of a container have process ids of the sandbox alone: `Runc.ps` and `Runc.top` return those, and
     `Container.pid` is the one process of the sandbox on the host. An exec that is cut short ends in the sandbox, with

@@ -64,6 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Set how much is tried; register marks; ignore no signal, though `nohup` or a job in the background may do so."""
     proof.WHOLE = config.getoption("--proof")
+    leaks.note_kept_records()
     # Any generated example may be slow where the machine is busy.
     hypothesis.settings.register_profile("project", deadline=None, max_examples=proof.amount(100, 25))
     hypothesis.settings.load_profile("project")
@@ -119,7 +120,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def time_limit(item: pytest.Item) -> float:
     """Return the seconds that a test may take."""
     mark = item.get_closest_marker("timeout")
-    return float(mark.args[0] if mark else item.config.getoption("timeout") or item.config.getini("timeout"))
+    return float(mark.args[0] if mark else item.config.getoption("timeout") or item.config.getini("timeout") or 60)
 
 
 def give_up(test: str) -> None:
@@ -138,6 +139,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     must therefore hold neither across tests.
     """
     yield
+    leaks.release_kept_records()
     before = item.stash[FOOTPRINT]
     if leaks.left_since(before, patience=0):
         gc.collect()  # what only waits for the collector is no leak: ResourceWarning is an error already

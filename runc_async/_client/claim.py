@@ -56,6 +56,10 @@ class ContainerClaim:
         if not self._exists():
             self._release()
 
+    def forget(self) -> None:
+        """Strike the container out: it is gone, and the one that has its id now is another's."""
+        self._release()
+
     def begin(self, bundle: str) -> None:
         """Record that the container is about to be made from a bundle, unless one of its id is there already."""
         if self._exists():

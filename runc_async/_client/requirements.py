@@ -11,7 +11,7 @@ from .._bundles.check import Source
 from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout
 from .._commands.spec_support import ignored_parts
-from .._commands.support import UNKNOWN, check_feature, needed, sends_pidfd, supported
+from .._commands.support import UNKNOWN, check_feature, needed, sends_pidfd, supported, worth_asking
 from .._commands.words import StrPath
 from .._containers.record import own_cgroup_parents
 from .._process.running import ProcessRunner
@@ -74,6 +74,8 @@ class Requirements:
         if self._version is not None:
             check_feature(command.name, self._version)
         for feature in needed(command):
+            if self._version is None and not worth_asking(feature):
+                continue
             check_feature(feature, await self.known_version(timeout))
 
     async def pidfd_socket_for_create(self, given: StrPath | None, timeout: Timeout) -> StrPath | PidfdSocket | None:

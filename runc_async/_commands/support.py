@@ -25,6 +25,14 @@ def needed(command: Command) -> Iterator[str]:
     yield from command.needs
 
 
+def worth_asking(feature: str) -> bool:
+    """Return whether a runtime that takes commands as runc does lacks a feature in some version.
+
+    The others are identified before they are used, so a runtime that wasn't is none of them.
+    """
+    return any(feature in dialect.features for dialect in DIALECTS.values() if not dialect.spell)
+
+
 def supported(feature: str, version: Version) -> bool:
     """Tell whether a version has a feature; a runtime that isn't known has all."""
     dialect = DIALECTS.get(version.runtime)

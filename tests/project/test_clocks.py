@@ -10,8 +10,10 @@ import pytest
 import runc_async
 
 ALLOWED = {
+    "_containers/first_process.py": "when a process ended is told as a date",
     "_containers/ownership.py": "whether a container was made before a call is told by the runtime as a date",
     "_containers/workload.py": "when a process ended is told as a date",
+    "_host/metering.py": "when a container was started is told by the file system as a date",
     "_host/watching.py": "when a container changed is told as a date",
     "_linux/exits.py": "when a process ended is told as a date",
     "event.py": "when a line arrived is told as a date",

@@ -29,6 +29,7 @@ PAGES_WITH_BLOCKS = [page for page in PAGES if pages.blocks(page)]
 
 # Their blocks of the kind "py" have needs of their own: images and a shell, criu, a user who isn't root.
 RUN_ELSEWHERE = {
+    "clean-up.md",
     "many-machines.md",
     "network.md",
     "image-to-bundle.md",
@@ -173,6 +174,15 @@ def test_the_page_on_networks_is_true(scratch: Path) -> None:
         code = block.code.replace("Runc()", f"Runc(root={str(root)!r})")
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == block.output
+
+
+@pytest.mark.runc
+def test_the_page_on_cleaning_up_is_true(scratch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its service is killed, and what it leaves is swept: both below one root directory."""
+    (block,) = pages.blocks(PROJECT / "docs" / "howto" / "clean-up.md", "py")
+    with containers.private_root(scratch) as root:
+        there = block._replace(code=block.code.replace("Runc()", f"Runc(root='{root}')"))
+        assert printed_by(there, capsys) == (block.output or "").strip()
 
 
 @pytest.mark.runc

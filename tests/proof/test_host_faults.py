@@ -239,6 +239,7 @@ async def test_program_removed_within_a_block(host: Host, tried: Said) -> None:
         async with host.stage.client.open_container(name, host.stage.long, grace=0):
             away.enter_context(faults.replaced(host.program, "removed"))
     await host.stage.client.delete(name, force=True)
+    leaks.release_kept_records()
     assert await host.place.left_since(before) == []
     tried("host faults survived", 1)
 

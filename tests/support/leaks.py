@@ -4,6 +4,8 @@ Every function here only looks. Those that take a `prefix` report what carries i
 people's containers, don't see each other; those without one report what belongs to the calling process.
 """
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -13,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from runc_async._client.claim import ContainerClaim
 from runc_async._host import owners
 
 if TYPE_CHECKING:
@@ -140,6 +143,28 @@ def containers(root: Path) -> Iterator[str]:
     if root.is_dir():
         names = {entry.name for entry in root.iterdir() if entry.is_dir()}
         yield from sorted(names - {".cache", ".empty-directory"})
+
+
+_kept: list[ContainerClaim] = []
+"""Records of containers that a test has left behind on purpose."""
+
+
+def note_kept_records() -> None:
+    """Note which records are kept because a container couldn't be deleted: their file is no leak of the test's."""
+    end = ContainerClaim.end
+
+    def noting(self: ContainerClaim) -> None:
+        end(self)
+        if self._exists():
+            _kept.append(self)
+
+    ContainerClaim.end = noting  # type: ignore[method-assign]
+
+
+def release_kept_records() -> None:
+    """Strike out the records of containers that were left behind on purpose, and are gone with their test."""
+    while _kept:
+        _kept.pop()._release()
 
 
 def forget_dead_owners(prefix: str) -> None:

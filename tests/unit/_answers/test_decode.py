@@ -33,7 +33,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "stats": decode_module.decode_stats,
 }
 # What the recordings hold: so many answers of each kind, so many lines of event streams among them.
-RECORDED = {"version": 20, "features": 10, "state": 149, "list": 186, "ps": 57, "top": 46, "stats": 279}
+RECORDED = {"version": 24, "features": 10, "state": 177, "list": 222, "ps": 63, "top": 50, "stats": 279}
 
 WITH_VALUE = {"--root", "--log", "--log-format", "--rootless", "--criu"}
 

@@ -384,7 +384,10 @@ async def test_a_tree_is_listed_before_it_is_killed(tmp_path: Path, monkeypatch:
 
     def kill_at_once(workload: Workload, signum: int) -> None:
         """Send the signal, and let the kernel do all of it before the next step."""
-        pidfd = os.pidfd_open(workload.pid)
+        try:
+            pidfd = os.pidfd_open(workload.pid)
+        except ProcessLookupError:  # it is killed once more, to be sure
+            return
         try:
             send_signal(workload, signum)
             assert select.select([pidfd], [], [], 20)[0]
