@@ -185,8 +185,14 @@ async def test_runc_finds_out_that_it_is_runsc(program: str, box: Container, tmp
     assert inside(program, box, tmp_path / "root") == {1}
 
 
+SIZED = 'until [ "$(stty size 2>/dev/null)" = "30 100" ]; do sleep 0.01; done; echo sized; exit 7'
+
+
 async def test_streams_of_an_exec(box: Container) -> None:
-    """Pipes, a terminal of the size that was asked for, and descriptors from 3 on."""
+    """Pipes, a terminal that gets the size that was asked for, and descriptors from 3 on.
+
+    runsc sets the size a moment after the program has begun, so the program waits for it.
+    """
     async with box.open_exec(["cat"], io=PipedIO()) as process:
         assert process.stdin
         assert process.stdout
@@ -194,9 +200,9 @@ async def test_streams_of_an_exec(box: Container) -> None:
         assert await process.stdout.receive() == b"hello"
         process.terminate()
         assert (await process.wait()).signal == 15
-    async with box.open_exec(["sh", "-c", "stty size; exit 7"], io=PtyIO(rows=30, cols=100)) as process:
+    async with box.open_exec(["sh", "-c", SIZED], io=PtyIO(rows=30, cols=100)) as process:
         assert process.pty
-        assert b"30 100" in await process.pty.receive()
+        assert await anext(process.pty.lines()) == "sized"
         assert (await process.wait()).code == 7
     with Path(__file__).open("rb") as file:
         response = await box.exec(["head", "-c", "3", "/proc/self/fd/3"], io=CapturedIO(), preserve_fds=[file])
