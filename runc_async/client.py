@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, ClassVar, Literal, Unpack
@@ -403,16 +404,17 @@ class Runc(Commands, Host):
         raise problem
 
     def _new_handle(self, container_id: str, running: Running, console: FDSocket | None, io: StdIO) -> Container:
-        """Make the handle, which owns the streams and the first process from here on.
-
-        Raises:
-            OSError: If no descriptor is left.
-        """
+        """Make the handle, which owns the streams and the first process from here on; OSError without a descriptor."""
         init = _hold_first_process(running)
         try:
             pty = None
             if console is not None and isinstance(io, PtyIO):
-                pty = Pty(receive_terminal(console, running.pid, io))
+                terminal = receive_terminal(console, running.pid, io)
+                try:
+                    pty = Pty(terminal)
+                except BaseException:
+                    os.close(terminal)
+                    raise
         except BaseException:
             if init is not None:
                 init.close()

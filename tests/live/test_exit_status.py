@@ -474,7 +474,9 @@ async def test_the_moment_of_the_end(client: Runc, make_bundle: MakeBundle, cont
         other = client.container(container.id)
         waits = [container.ended(), other.ended(), container.wait()]
         waiting = [asyncio.create_task(wait) for wait in waits]
-        await until(lambda: sum(map(len, (waits for watch in watches.values() for waits in watch.waits.values()))) == 3)
+        await until(
+            lambda: sum(map(len, (waits for watch in watches.values() for waits in watch.waits.values()))) == 4
+        )  # one notes the end
         before = dt.datetime.now(dt.UTC)
         await container.stdin.send(b"go\n")
         await ended(container.pid)

@@ -76,7 +76,7 @@ finish() {
 # Read the pid of the container's process, if it has got so far.
 read_pid() {
     if [ -s "$box/state.json" ]; then
-        IFS=:} read -r _ pid _ <"$box/state.json"
+        IFS=:} read -r _ _ pid _ <"$box/state.json"
     fi
 }
 
@@ -84,7 +84,8 @@ container() {
     mkdir "$box" || exit 1
     trap : TERM
     begin /bin/sh "$bundle/program"
-    printf '{"init_process_pid":%%s}' $pid >"$box/state.json"
+    start=$(cut -d ' ' -f 22 /proc/$pid/stat)
+    printf '{"init_process_start":%%s,"init_process_pid":%%s}' $start $pid >"$box/state.json"
 }
 
 case $command in

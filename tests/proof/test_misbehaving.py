@@ -33,6 +33,8 @@ from misbehaving import (
 from promises import BUNDLE, CELLS, LIMIT, Call, Cell, Table, documented
 
 from runc_async import CommandError, DecodeError, Runc, RuncTimeout
+from runc_async._client import identity
+from runc_async.features import Version
 from runc_async.runner import OwnOutput
 
 if TYPE_CHECKING:
@@ -45,9 +47,17 @@ TRIED = "misbehaving runtime: behaviours x commands"
 MEBIBYTE = 1 << 20
 
 
+class Forgetful(dict[identity.Binary, Version]):
+    """Keeps no version: one program plays all runtimes here."""
+
+    def __setitem__(self, binary: identity.Binary, version: Version) -> None:
+        """Forget it."""
+
+
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str) -> Table:
     """Return an empty table; what is made for a short time is made in directories of its own."""
+    monkeypatch.setattr(identity, "_versions", Forgetful())
     made = Table(tmp_path, prefix.replace("-", "_") + "cell")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))

@@ -538,10 +538,18 @@ def public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+UNFORESEEN = "ffffffff"
+
+
 def guess(monkeypatch: pytest.MonkeyPatch, public: Path, prefix: str, victim: Path) -> list[str]:
     """Let an attacker know which names are tried first, and put something of his own in the place of each."""
-    names = [f"guessed{number}" for number in range(4)]
-    monkeypatch.setattr(tempfile, "_get_candidate_names", lambda: iter([*names, "unforeseen"]))
+    names = [f"{number:08x}" for number in range(4)]
+    urandom, guessed = os.urandom, itertools.cycle([*names, UNFORESEEN])
+
+    def known(size: int) -> bytes:
+        return bytes.fromhex(next(guessed)) if size == len(UNFORESEEN) // 2 else urandom(size)
+
+    monkeypatch.setattr(os, "urandom", known)
     (public / f"{prefix}{names[0]}").symlink_to(victim)
     (public / f"{prefix}{names[1]}").mkdir(mode=0o777)
     os.mkfifo(public / f"{prefix}{names[2]}")
@@ -557,13 +565,13 @@ async def test_guessed_names_are_stepped_over(public: Path, tmp_path: Path, monk
     for prefix in ("runc_async-", "runc-", "runc-async-"):
         guess(monkeypatch, public, prefix, victim)
     with scratch_directory("config.json") as directory:
-        assert directory == str(public / "runc_async-unforeseen")
+        assert directory == str(public / f"runc_async-{UNFORESEEN}")
         assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
     async with FDSocket() as sock:
-        assert os.path.dirname(sock.path) == str(public / "runc-unforeseen")
+        assert os.path.dirname(sock.path) == str(public / f"runc-{UNFORESEEN}")
         assert stat.S_IMODE(os.stat(os.path.dirname(sock.path)).st_mode) == 0o700
     async with Bundle.temporary(spec=SPEC_WITH_ROOT) as bundle:
-        assert bundle.path == public / "runc-async-unforeseen"
+        assert bundle.path == public / f"runc-async-{UNFORESEEN}"
         assert stat.S_IMODE(bundle.path.stat().st_mode) == 0o700
         assert stat.S_IMODE((bundle.path / "config.json").stat().st_mode) == 0o600
     assert list(victim.iterdir()) == []

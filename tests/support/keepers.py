@@ -49,7 +49,8 @@ def open_descriptors(pid: int) -> dict[str, str]:
     for entry in os.listdir(PROC / str(pid) / "fd"):
         with contextlib.suppress(OSError):
             found[entry] = os.readlink(PROC / str(pid) / "fd" / entry)
-    return found
+    # The file in which it records its private directories is there while it has any, under another name each time.
+    return {entry: target for entry, target in found.items() if not target.startswith("/dev/shm/#")}
 
 
 def memory(pid: int) -> float:
