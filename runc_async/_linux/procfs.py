@@ -166,7 +166,6 @@ def stat_field(pid: int, field: int) -> int:
 
 def descendants(pid: int) -> list[tuple[int, int]]:
     """List each descendant with its parent; children come before their parents."""
-    # A container decides on the number of processes, and on their depth: a chain of a thousand is too deep to recurse.
     # A container decides how many processes there are, and how deep: a chain of a thousand is too deep to recurse.
     found: list[tuple[int, int]] = []
     seen = {pid}

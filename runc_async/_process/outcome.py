@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+
 from ..endreason import EndReason
 from ..exitstatus import from_wait_status
 from ..runner import Completed, Fate, Invocation
 from .argument_files import ArgumentFiles
 from .child import Child
 from .plumbing import Plumbing
+
+_KILLED = 128 + signal.SIGKILL
+"""The code with which runc reports a process that was killed; one that fails has others."""
 
 
 def read_outcome(
@@ -46,7 +51,10 @@ def read_outcome(
     if abandoned:  # runc was ended before it could report the process's code
         returncode = None if wait_status is None else from_wait_status(wait_status).exit_code
     if exceeded is not None:  # runc was ended too, and may have ended first
-        returncode = None if wait_status is None else from_wait_status(wait_status).exit_code
+        if wait_status is not None:
+            returncode = from_wait_status(wait_status).exit_code
+        elif returncode != _KILLED:  # output can come, and the kill with it, before there is a pidfd to ask
+            returncode = None
     elif plumbing.dropped and invocation.limits is not None and invocation.limits.output is not None:
         exceeded = EndReason.OUTPUT  # it has ended by itself before that was seen
     if fate == "ended" and returncode and not _agree(returncode, wait_status):

@@ -37,16 +37,22 @@ def sleeps(pid: int) -> bool:
 
 
 async def kill_runtime() -> int:
-    """Wait until a runtime has started the container's process, kill the runtime alone, and return that process."""
-    found: list[tuple[int, int]] = []
+    """Wait until the container's process has started, kill our child that waits for it, and return that process.
+
+    That child is the runtime, or has started one that may be ending.
+    """
+    process, child = 0, 0
 
     def running() -> bool:
-        found[:] = [family for family in descendants(os.getpid()) if sleeps(family[0])]
-        return bool(found)
+        nonlocal process, child
+        parents = dict(descendants(os.getpid()))
+        process = child = next(filter(sleeps, parents), 0)
+        while parents.get(child, os.getpid()) != os.getpid():
+            child = parents[child]
+        return process != child
 
     await until(running)
-    process, parent = found[0]
-    os.kill(parent, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
     return process
 
 

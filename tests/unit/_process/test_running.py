@@ -17,6 +17,7 @@ from children import alive, gone, post, shell
 from runc_async._process.argument_files import LOG_LIMIT
 from runc_async._process.running import ProcessRunner
 from runc_async.errors import RuncNotFound
+from runc_async.limits import Limits
 from runc_async.runner import (
     Document,
     Invocation,
@@ -323,6 +324,21 @@ async def test_output_of_runcs_own_when_its_time_is_up() -> None:
 async def test_a_limit_that_is_not_reached() -> None:
     """A limit that isn't reached changes nothing."""
     assert not (await run(shell("exit", timeout=60))).timed_out
+
+
+async def test_a_limit_of_output_that_is_reached_before_the_process_is_reported() -> None:
+    """A runtime whose process was killed before it was reported, and could be looked at, tells the exit code."""
+    script = 'yes & wait $!; code=$?; printf %d $! > "$1"; exit $code'
+    invocation = Invocation(
+        command="exec",
+        argv=("/bin/sh", "-c", script, "sh", PidFile()),
+        streams=CapturedIO(limit=100, keep="first"),
+        stop=StopPolicy(waits_for_process=True),
+        limits=Limits(output=100),
+    )
+    completed = await run(invocation)
+    assert (completed.exceeded, completed.returncode) == ("output", 128 + signal.SIGKILL)
+    assert completed.stdout == b"y\n" * 50
 
 
 async def test_cancelled_while_it_is_stopped_for_its_time(tmp_path: Path) -> None:
