@@ -9,9 +9,9 @@ from typing import TypeVar
 import anyio
 import msgspec
 
-from runc_async import EndReason, Runc
+from runc_async import EndReason, Response, Runc
 
-from .machine import Outcome, run
+from .machine import run
 from .problem import Case, Problem, Submission
 
 _Number = TypeVar("_Number", int, float)
@@ -59,18 +59,18 @@ class Result(msgspec.Struct, frozen=True):
     passed: int = 0
 
 
-def judge_outcome(outcome: Outcome, case: Case) -> Verdict:
+def judge_response(response: Response, case: Case) -> Verdict:
     """Return the verdict on one run.
 
     A submission that goes on when the kernel has killed one of its processes for its memory has exceeded its limit too.
     """
-    if outcome.reached is not None:
-        return _LIMITS[outcome.reached]
-    if outcome.usage.oom_kills:
+    if response.reason in _LIMITS:
+        return _LIMITS[response.reason]
+    if response.usage is not None and response.usage.oom_kills:
         return Verdict.MLE
-    if outcome.exit_code != 0:
+    if response.exit_code != 0:
         return Verdict.RE
-    return Verdict.AC if _lines(outcome.stdout) == _lines(case.expected) else Verdict.WA
+    return Verdict.AC if _lines(response.stdout) == _lines(case.expected) else Verdict.WA
 
 
 def _lines(text: bytes) -> list[bytes]:
@@ -87,13 +87,13 @@ async def judge(runc: Runc, problem: Problem, submission: Submission) -> Result:
     """
     result = Result(submission.name, Verdict.AC)
     for case in problem.cases:
-        outcome = await run(runc, submission, case, problem.allowance)
-        verdict = judge_outcome(outcome, case)
-        usage = outcome.usage
+        response = await run(runc, submission, case, problem.allowance)
+        verdict, usage = judge_response(response, case), response.usage
+        assert usage is not None
         result = msgspec.structs.replace(
             result,
             verdict=verdict,
-            exit_code=outcome.exit_code,
+            exit_code=response.exit_code,
             seconds=_larger(result.seconds, usage.wall_seconds),
             cpu_seconds=_larger(result.cpu_seconds, usage.cpu_seconds),
             memory=_larger(result.memory, usage.peak_memory),

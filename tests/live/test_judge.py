@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import leaks
+import proof
 import pytest
 
-from examples.judge.machine import Outcome
 from examples.judge.page import page
 from examples.judge.problem import MIB, Case, load_problem, load_submissions
-from examples.judge.verdict import Result, Verdict, judge_all, judge_outcome
-from runc_async import EndReason, Usage
+from examples.judge.verdict import Result, Verdict, judge_all, judge_response
+from runc_async import EndReason, Response, Usage
 
 if TYPE_CHECKING:
     from runc_async.client import Runc
@@ -31,29 +31,31 @@ def expected(name: str) -> set[Verdict]:
     return EITHER.get(name, {Verdict[name.partition("_")[0].upper()]})
 
 
-def outcome(code: int = 0, stdout: bytes = b"6\n", reached: EndReason | None = None, kills: int = 0) -> Outcome:
+def ended(
+    code: int = 0, stdout: bytes = b"6\n", reason: EndReason = EndReason.EXITED, kills: int | None = 0
+) -> Response:
     """Return the end of a run."""
-    return Outcome(reached=reached, exit_code=code, stdout=stdout, usage=Usage(oom_kills=kills))
+    return Response(args=(), pid=1, exit_code=code, stdout=stdout, reason=reason, usage=Usage(oom_kills=kills))
 
 
 @pytest.mark.parametrize(
-    ("ended", "verdict"),
+    ("response", "verdict"),
     [
-        (outcome(), Verdict.AC),
-        (outcome(stdout=b"6  \n\n"), Verdict.AC),
-        (outcome(stdout=b"7\n"), Verdict.WA),
-        (outcome(stdout=b""), Verdict.WA),
-        (outcome(code=1), Verdict.RE),
-        (outcome(code=137, reached=EndReason.WALL), Verdict.TLE),
-        (outcome(code=137, reached=EndReason.CPU), Verdict.TLE),
-        (outcome(code=137, reached=EndReason.OUTPUT), Verdict.OLE),
-        (outcome(code=137, kills=1), Verdict.MLE),
-        (outcome(kills=1), Verdict.MLE),
+        (ended(), Verdict.AC),
+        (ended(stdout=b"6  \n\n"), Verdict.AC),
+        (ended(stdout=b"7\n"), Verdict.WA),
+        (ended(stdout=b""), Verdict.WA),
+        (ended(code=1), Verdict.RE),
+        (ended(code=137, reason=EndReason.WALL), Verdict.TLE),
+        (ended(code=137, reason=EndReason.CPU), Verdict.TLE),
+        (ended(code=137, reason=EndReason.OUTPUT), Verdict.OLE),
+        (ended(code=137, kills=1), Verdict.MLE),
+        (ended(kills=1), Verdict.MLE),
     ],
 )
-def test_verdicts(ended: Outcome, verdict: Verdict) -> None:
+def test_verdicts(response: Response, verdict: Verdict) -> None:
     """A limit comes before the exit code, and that before the answer."""
-    assert judge_outcome(ended, Case("one", b"1 2 3\n", b"6\n")) is verdict
+    assert judge_response(response, Case("one", b"1 2 3\n", b"6\n")) is verdict
 
 
 def test_the_page() -> None:
@@ -76,12 +78,19 @@ def test_the_page() -> None:
 @pytest.mark.needs("run --keep")
 @pytest.mark.needs("memory controller")
 @pytest.mark.needs("pids controller")
-async def test_all_verdicts_are_right(client: Runc, prefix: str) -> None:
-    """Each submission, hostile ones among them, gets its verdict with figures, four at a time; nothing is left."""
-    results = await judge_all(client, PROBLEM, SUBMISSIONS, at_once=4)
-    assert [result.submission for result in results] == [submission.name for submission in SUBMISSIONS]
-    assert [result for result in results if result.verdict not in expected(result.submission)] == []
-    assert all(result.cpu_seconds is not None and result.memory is not None for result in results)
-    assert await client.list() == []
-    assert leaks.left_on_host(prefix) == []
-    assert page(PROBLEM, results).count("<rect") == 2 * len(SUBMISSIONS)
+@pytest.mark.timeout(3600 if proof.WHOLE else 120)
+async def test_all_verdicts_are_right(client: Runc, prefix: str, tried: proof.Tried) -> None:
+    """Each submission, hostile ones among them, gets its verdict with figures, four at a time; nothing is left.
+
+    The proof has 204 submissions, ten times in a row.
+    """
+    submissions = SUBMISSIONS * proof.amount(12, 1)
+    for _ in range(proof.amount(10, 1)):
+        results = await judge_all(client, PROBLEM, submissions, at_once=4)
+        tried("submissions judged", len(results))
+        assert [result.submission for result in results] == [submission.name for submission in submissions]
+        assert [result for result in results if result.verdict not in expected(result.submission)] == []
+        assert all(result.cpu_seconds is not None and result.memory is not None for result in results)
+        assert await client.list() == []
+        assert leaks.left_on_host(prefix) == []
+        assert page(PROBLEM, results).count("<rect") == 2 * len(submissions)
