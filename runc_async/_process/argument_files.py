@@ -1,4 +1,4 @@
-"""The files that runc is given by their paths: documents, its log, the place for a pid, the socket for a pidfd."""
+"""Files that are passed to runc as paths: documents, the log, the pid file, and sockets."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from ..runner import (
 from .inside_pid import InsidePid
 
 LOG_LIMIT = 1 << 20
-"""Bytes of runc's private log that are read: its end, where the reason of a failure stands."""
+"""Number of bytes read from the end of runc's private log; the reason of a failure is at the end."""
 
 FIRST_INHERITED = 3
-"""The first descriptor behind stdin, stdout and stderr."""
+"""The first descriptor after stdin, stdout and stderr."""
 
 
 class ArgumentFiles:
-    """The files of one invocation: in memory, but for the one with a pid."""
+    """The files of one invocation, all in memory except the pid file."""
 
     def __init__(self, *, above: int, log_to_stderr: bool = False) -> None:
-        """Begin without any.
+        """Start without files.
 
         Args:
-            above: Their descriptors will be this or higher.
-            log_to_stderr: The private log is no file: runc writes it to its stderr, which is read while it runs.
+            above: Lowest number for their descriptors.
+            log_to_stderr: Whether runc writes the private log to its stderr, which is read while runc runs.
         """
         self._above = above
         self._log_to_stderr = log_to_stderr
@@ -52,11 +52,11 @@ class ArgumentFiles:
         self.inherited: list[int] = []
 
     def argv(self, arguments: tuple[Argument, ...], *, terminal_at: int | None = None) -> list[str]:
-        """Make the files, and put their paths into the argument vector.
+        """Create the files, and put their paths into the argument vector.
 
         Args:
             arguments: The argument vector.
-            terminal_at: Where to put the words by which runc hands a terminal over; None if it isn't to.
+            terminal_at: The place for the words that make runc hand a terminal over; None for no terminal.
         """
         words: list[str] = []
         for argument in arguments:
@@ -71,13 +71,13 @@ class ArgumentFiles:
         return words
 
     def _own_cgroup(self, wanted: OwnCgroup) -> list[str]:
-        """Make a cgroup, and return its options; none where it can't be made, as when the container has ended."""
+        """Create a cgroup and return the options for it; no options if that fails, as when the container has ended."""
         with contextlib.suppress(OSError):
             self.leaf = LeafCgroup([directory for _, directory in wanted.parents], wanted.name)
         return [] if self.leaf is None else wanted.words()
 
     def _word(self, argument: Document | PrivateLog | PidFile | InsidePidFile | PidfdSocket | Setting) -> str:
-        """Turn one argument into a word, with a file behind it if it takes one."""
+        """Return the word for one argument, with a file behind it if necessary."""
         match argument:
             case Setting():
                 return f"{argument.name}={argument.value}"
@@ -93,7 +93,7 @@ class ArgumentFiles:
                 return self._socket_path(self.workload.listen())
 
     def _pid_path(self, argument: PidFile | InsidePidFile) -> str:
-        """Tell where runc is to write a pid."""
+        """Return the path to which runc is to write a pid."""
         made: Workload | InsidePid
         if isinstance(argument, PidFile):
             made = self.workload = Workload(argument.path, above=self._above)
@@ -104,14 +104,14 @@ class ArgumentFiles:
         return made.path
 
     def _log_path(self) -> str:
-        """Tell where runc is to write its log."""
+        """Return the path to which runc is to write the log."""
         if self._log_to_stderr:
             return "/proc/self/fd/2"
         self._log = memory_file("log", above=self._above)
         return self._path(self._log)
 
     def lent(self, fds: tuple[int, ...]) -> list[int]:
-        """Make the caller's descriptors fit to be inherited: in the child 0, 1 and 2 are other files."""
+        """Copy the caller's standard streams to higher numbers: in the child, 0, 1 and 2 are other files."""
         return [self._copy(fd) if fd < FIRST_INHERITED else fd for fd in fds]
 
     def _copy(self, fd: int) -> int:
@@ -121,26 +121,29 @@ class ArgumentFiles:
         return copy
 
     def _socket_path(self, path: str) -> str:
-        """Tell the path of a socket as any mount namespace sees it."""
+        """Return the path of a socket as any mount namespace sees it."""
+        # A path behind /proc/self/fd is resolved from the descriptor, so that runc finds the socket in other mount
+        # namespaces too (and the path fits into the 108 bytes of an AF_UNIX address).
         directory = lifted(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY), self._above)
         return f"{self._path(directory)}/{os.path.basename(path)}"
 
     def _path(self, fd: int) -> str:
-        """Let the child inherit `fd`, and tell the path by which it opens it."""
+        """Let the child inherit `fd`, and return the path with which the child can open it."""
         self._files.append(fd)
         self.inherited.append(fd)
         return f"/proc/self/fd/{fd}"
 
     @property
     def log(self) -> bytes:
-        """The end of what runc has logged."""
+        """The end of runc's log."""
         if self._log < 0:
             return b""
+        # pread: the file offset is shared with runc, which may still write.
         size = os.fstat(self._log).st_size
         return os.pread(self._log, LOG_LIMIT, max(0, size - LOG_LIMIT))
 
     def close(self) -> None:
-        """Close and remove them all. Idempotent."""
+        """Close and remove all files. Idempotent."""
         self._log = -1
         self.close_console()
         while self._files:
@@ -153,7 +156,7 @@ class ArgumentFiles:
             self.console = None
 
     def close_workload(self) -> None:
-        """Let go of the container's process, and remove its own cgroup. Idempotent."""
+        """Release the container's process, and remove the cgroup made for the process. Idempotent."""
         if self.workload is not None:
             self.workload.close()
         if self.leaf is not None and not self.leaf.remove():

@@ -1,4 +1,4 @@
-"""The only module that spawns: one child of ours from its start to its end."""
+"""`Child`: one child process from start to end. The only module that spawns."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from .._shield import keep_waiting
 from ..errors import CleanupWarning, RuncNotFound
 
 KILL_TIMEOUT = 10.0
-"""Seconds that a child may need to vanish after SIGKILL: more only if it sleeps uninterruptibly in the kernel."""
+"""Seconds for a child to exit after SIGKILL. Only an uninterruptible sleep in the kernel takes longer."""
 
 SPAWN_TIMEOUT = 1.0
-"""Seconds that a spawn may need to end after the end of the loop has cancelled it."""
+"""Seconds for a spawn to end after the end of the event loop has cancelled it."""
 
 HALT_TIME = 0.2
-"""Seconds for all threads of a child to stop before it is ended: each that is in the kernel has to come back first."""
+"""Seconds for all threads of a child to stop (SIGSTOP): each thread inside the kernel has to come back first."""
 
 HALT_TIME_AT_ONCE = 0.02
-"""The same where nobody can wait, and the event loop stands still meanwhile."""
+"""The same limit, in seconds, where the event loop is blocked meanwhile."""
 
 HALT_GLANCE = 0.002
-"""Seconds between two looks whether they have, while others work; the first ones are made at once."""
+"""Seconds between two checks for a stopped child while other tasks run; the first checks follow at once."""
 
 REAP_TIME = 0.1
-"""Seconds for uvloop to reap the child of a cancelled spawn: it has killed it, and doesn't wait."""
+"""Seconds for uvloop to reap the child of a cancelled spawn: uvloop kills the child and doesn't wait."""
 
 
 class Child:
-    """A process that we started: its pid, the end of its life, and the signals to it."""
+    """A process that we started: the pid, the exit, and signals to the process."""
 
     __slots__ = (
         "_ended",
@@ -55,7 +55,7 @@ class Child:
     )
 
     def __init__(self) -> None:
-        """Make one that isn't started; see `start`."""
+        """Create a child that isn't started yet: see `start`."""
         self.pid = 0
         self.since = time.clock_gettime(time.CLOCK_BOOTTIME)  # no descendant is older
         self.before_kill: Callable[[], object] | None = None  # ends what would be orphaned, when nobody watches
@@ -71,24 +71,23 @@ class Child:
         self._problem: BaseException | None = None
 
     def __repr__(self) -> str:
-        """Show the pid and how it ended."""
+        """Show the pid and the state."""
         return f"<Child {self.pid} {'running' if self.returncode is None else f'returncode {self.returncode}'}>"
 
     async def start(self, argv: Sequence[str], **options: Any) -> asyncio.CancelledError | None:
-        """Spawn, whatever happens to the calling task, and return the cancel that came meanwhile.
-
-        Cancelling `asyncio.create_subprocess_exec` can lose the child (cpython#103847), so it runs in a task of the
-        child's own, which later waits for the exit.
+        """Spawn the process, even if the calling task is cancelled, and return a cancellation that arrived meanwhile.
 
         Args:
             argv: The argument vector.
-            options: Those of `asyncio.create_subprocess_exec`.
+            options: Options of `asyncio.create_subprocess_exec`.
 
         Raises:
             RuncNotFound: If there is no such program.
             ArgumentsTooLong: If the arguments and the environment are too long.
-            OSError: If it can't be spawned.
+            OSError: If the spawn fails.
         """
+        # Cancelling `asyncio.create_subprocess_exec` can lose the child (cpython#103847). So the spawn runs in a task
+        # of the child's own, and the same task waits for the exit later.
         self._life = asyncio.create_task(self._live(argv, options))
         cancelled = None
         try:
@@ -96,6 +95,7 @@ class Child:
         except asyncio.CancelledError as first:
             cancelled = first
             self._life.add_done_callback(self._over)
+            # The spawn can't be given up, since a lost child could never be stopped: wait on, for a bounded time.
             stuck = asyncio.get_running_loop().call_later(SPAWN_TIMEOUT, _cancel_again, self._life)
             await keep_waiting(self._spawned.wait)
             stuck.cancel()
@@ -105,12 +105,12 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, -n if signal n ended it, None while it runs."""
+        """The exit code, -n if signal n ended the process, None while the process runs."""
         return self._life.result() if self._life is not None and self._life.done() else None
 
     @contextlib.contextmanager
     def watched(self) -> Generator[None]:
-        """Say for the time of the block that somebody sees to the child's end: see `_live`."""
+        """Mark the child as owned while the block runs: the end of the event loop then doesn't kill the child."""
         self._watchers += 1
         try:
             yield
@@ -118,13 +118,13 @@ class Child:
             self._watchers -= 1
 
     async def wait(self, seconds: float | None = None, *, or_for: asyncio.Future[None] | None = None) -> int | None:
-        """Wait for its exit, for `seconds` at most, and return its exit code; None if it runs on.
+        """Wait for the exit and return the exit code; None if the process still runs.
 
-        Cancelling the wait leaves it running.
+        Cancelling the wait leaves the process running.
 
         Args:
             seconds: The limit; None for none.
-            or_for: Something else that ends the wait.
+            or_for: A future that ends the wait too.
         """
         if self._life is not None and not self._life.done():
             self._watchers += 1
@@ -139,21 +139,21 @@ class Child:
         return self.returncode
 
     def when_ended(self, act: Callable[[], object]) -> None:
-        """Call `act` when it has exited."""
+        """Call `act` after the exit."""
         if self._life is not None:
             self._life.add_done_callback(lambda _: act())
 
     def send_signal(self, signum: int) -> None:
-        """Send a signal, through the pidfd: its pid may belong to somebody else by now."""
+        """Send a signal through the pidfd: another process may have the pid by now."""
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signum)
 
     def tell(self, signum: int) -> bool:
-        """Send a signal, or none where we may not: kill(2) forbids it for a `sudo` that a user other than root runs.
+        """Send a signal if the kernel permits it. kill(2) forbids it for a `sudo` started by another user than root.
 
         Returns:
-            Whether we may.
+            Whether the signal was permitted.
         """
         try:
             self.send_signal(signum)
@@ -162,11 +162,9 @@ class Child:
         return True
 
     async def end(self, signum: int) -> None:
-        """Send a signal that may end it, as `tell` does, after its descendants were noted.
+        """Note the child's descendants, then send a signal that may end the child.
 
-        Where `halts_first` says so it is stopped before that.
-
-        Cancelling it sends the signal at once.
+        Cancelling the call sends the signal at once.
         """
         with self.watched(), self._ending(signum) as halts:
             if halts and not self._halts_within(HALT_GLANCE):
@@ -175,21 +173,20 @@ class Child:
                     await asyncio.sleep(HALT_GLANCE)
 
     def end_at_once(self, signum: int) -> None:
-        """Do what `end` does, without giving way to others."""
+        """Do the same as `end` without yielding to the event loop."""
         with self._ending(signum) as halts:
             if halts:
                 self._halts_within(HALT_TIME_AT_ONCE)
 
     @contextlib.contextmanager
     def _ending(self, signum: int) -> Generator[bool]:
-        """Send a signal at the end of the block, after a look at what it has started.
-
-        The child is stopped first (SIGSTOP) where each process counts. Otherwise it could fork between the look and its
-        end, and that process would be missed.
+        """Note the child's descendants and send a signal at the end of the block.
 
         Yields:
-            Whether it has been told to stop. If not, it isn't ours to signal, or nobody wants to look.
+            Whether SIGSTOP was sent. If not, signals aren't permitted or no descendants are to be noted.
         """
+        # The child is stopped first (SIGSTOP). Otherwise it could fork between our look and its death, and we would
+        # miss that process.
         halts = self.note_descendants is not None and self.halts_first() and self.tell(signal.SIGSTOP)
         self._halts += halts
         try:
@@ -205,21 +202,22 @@ class Child:
                     self.tell(signal.SIGCONT)
 
     def _halts_within(self, seconds: float) -> bool:
-        """Wait until it has stopped, and keep everybody else waiting; it mostly takes less than a millisecond."""
+        """Wait until the child has stopped, and block the event loop; mostly for less than a millisecond."""
         deadline = time.monotonic() + seconds
         while not (halted := self._has_halted()) and time.monotonic() < deadline:
             time.sleep(seconds / 20)
         return halted
 
     def _has_halted(self) -> bool:
-        """Tell whether all of its threads have stopped, or it has ended: waitid(2), which takes nothing away here."""
+        """Return whether all threads have stopped or the child has exited."""
         try:
+            # waitid(2): WNOWAIT leaves the exit status for asyncio, which reaps the child.
             return os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
         except OSError:  # somebody has reaped it
             return True
 
     async def stop(self, grace: float = 0.0) -> None:
-        """End it: SIGTERM, `grace` seconds, SIGKILL; with no grace SIGKILL at once. Bounded in time."""
+        """End the child: SIGTERM, `grace` seconds, SIGKILL. Without grace, SIGKILL at once. Bounded in time."""
         if grace > 0 and self.returncode is None:
             await self.end(signal.SIGTERM)
             await self.wait(grace)
@@ -229,13 +227,11 @@ class Child:
                 self._warn()
 
     async def _live(self, argv: Sequence[str], options: Mapping[str, Any]) -> int:
-        """Spawn, say so, and wait for the exit: the body of the child's one task.
-
-        The end of the loop cancels all tasks at once. Where somebody watches the child, he stops it in his own way; a
-        child that nobody watches is killed. In both cases the task ends only when the child has: asyncio would
-        otherwise forget it and leave a zombie.
-        """
+        """Spawn, announce the spawn, and wait for the exit: the body of the child's one task."""
         try:
+            # The end of the event loop cancels all tasks at once. An owner stops the child in its own way; a child
+            # without an owner is killed by `_abandon`. In both cases this task ends only after the child: asyncio would
+            # otherwise forget the child and leave a zombie.
             process = await asyncio.create_subprocess_exec(*argv, **options)
         except BaseException as exc:  # noqa: BLE001 - it is raised again by whoever waits for the spawn
             if isinstance(exc, asyncio.CancelledError):
@@ -257,13 +253,13 @@ class Child:
             self._ended.set()
 
     def _over(self, life: asyncio.Task[int]) -> None:
-        """Wake who waits for the spawn, if the end of the loop has cancelled it before it has begun."""
+        """Wake the task that waits for a spawn which the end of the loop has cancelled before the first step."""
         if life.cancelled():
             self._problem = asyncio.CancelledError()
             self._spawned.set()
 
     async def _exit(self, process: asyncio.subprocess.Process) -> int:
-        """Wait for the exit through the end of the loop; but for ever only before that."""
+        """Wait for the exit, even while the event loop ends; from then on for a bounded time."""
         try:
             return await process.wait()
         except asyncio.CancelledError:
@@ -280,7 +276,7 @@ class Child:
                     return -signal.SIGKILL
 
     def _abandon(self) -> None:
-        """Kill it if nobody watches it, for the loop ends."""
+        """Kill a child without an owner, because the event loop ends."""
         if self._watchers:
             return
         if self.before_kill is not None:
@@ -288,11 +284,11 @@ class Child:
         self.end_at_once(signal.SIGKILL)
 
     def _warn(self) -> None:
-        """Name what is left behind."""
+        """Warn about a process that outlives SIGKILL."""
         warnings.warn(f"process {self.pid} is still there after SIGKILL", CleanupWarning, stacklevel=3)
 
     def _open(self, process: asyncio.subprocess.Process) -> OSError | None:
-        """Take over the pid, with a pidfd; kill the process if there is none to be had, and return why."""
+        """Store the pid and open a pidfd. If no pidfd can be opened, kill the process and return the error."""
         self.pid = process.pid
         try:
             self._pidfd = os.pidfd_open(process.pid)
@@ -305,22 +301,18 @@ class Child:
 
 
 def _cancel_again(life: asyncio.Task[int]) -> None:
-    """Cancel a spawn that was cancelled, and doesn't end.
-
-    The end of the loop cancels asyncio's own task inside a spawn too. Then, up to Python 3.12.3, the spawn has killed
-    the process, and waits for ever to hear of its end.
-    """
+    """Cancel a spawn that doesn't end after its first cancellation."""
+    # The end of the loop cancels asyncio's own task inside a spawn too. Up to Python 3.12.3 the spawn has killed the
+    # process then, and waits for ever to be notified of its exit.
     if life.cancelling():
         life.cancel()
 
 
 def _end_unwatched(exc: BaseException) -> BaseException:
-    """End a child that asyncio has started and can't watch, and return what to raise.
-
-    Python 3.11 watches each child in a thread; later ones by a pidfd of asyncio's own, or in a thread if there was no
-    pidfd to be had at first. Where that fails, the child runs, and only local variables of asyncio's know of it, and of
-    the pidfd, if it is the event loop that can't watch that.
-    """
+    """End a child that asyncio has started but can't watch, and return the error to raise."""
+    # Python 3.11 watches each child in a thread; later versions use a pidfd of asyncio's own, or a thread where no
+    # pidfd could be opened. If watching fails, the child runs, and only local variables of asyncio refer to the process
+    # and to the pidfd. So both are taken from the traceback.
     transport = None
     trace = exc.__traceback__
     while trace is not None:
@@ -340,14 +332,12 @@ def _end_unwatched(exc: BaseException) -> BaseException:
 
 
 def spawn_error(exc: BaseException, argv: Sequence[str], options: Mapping[str, Any]) -> BaseException:
-    """Make the error for a failed spawn: name a program that doesn't exist, and arguments that are too long.
-
-    A working directory that doesn't exist is an ENOENT as well.
-    """
+    """Return the error for a failed spawn: `RuncNotFound` for a missing program, `ArgumentsTooLong` for E2BIG."""
     cwd, env = options.get("cwd"), options.get("env")
     if isinstance(exc, OSError) and exc.errno == errno.E2BIG:
         return too_long(argv, env)
     program = argv[0]
+    # A working directory that doesn't exist is an ENOENT as well.
     if not isinstance(exc, FileNotFoundError) or (cwd is not None and not os.path.isdir(cwd)):
         return exc
     path = os.pathsep.join(os.get_exec_path(env))

@@ -1,4 +1,4 @@
-"""The two DEBUG lines of each command in `logging.getLogger("runc_async")`: when it starts, and when it has ended.
+"""The two DEBUG lines of each command in `logging.getLogger("runc_async")`: one on start, one on exit.
 
 The runtime's own messages go to the same logger: see `_answers/log`.
 """
@@ -15,7 +15,7 @@ LOGGER = logging.getLogger("runc_async")
 
 
 def log_start(invocation: Invocation, pid: int) -> None:
-    """Log that a command runs: its arguments, with the same values hidden as in `Invocation.args`."""
+    """Log the start of a command with its arguments; the same values are hidden as in `Invocation.args`."""
     if LOGGER.isEnabledFor(logging.DEBUG):  # the arguments are put together only for this line
         LOGGER.debug(
             "%s: %s (pid %d) started: %s",
@@ -28,13 +28,13 @@ def log_start(invocation: Invocation, pid: int) -> None:
 
 
 def log_end(invocation: Invocation, pid: int, returncode: int | None, since: float) -> None:
-    """Log that a command has ended.
+    """Log the exit of a command.
 
     Args:
-        invocation: What was started.
-        pid: The process id that it had.
+        invocation: The invocation.
+        pid: The process id.
         returncode: As in `Completed`.
-        since: When it was started, by CLOCK_BOOTTIME.
+        since: The time of the start, by CLOCK_BOOTTIME.
     """
     if LOGGER.isEnabledFor(logging.DEBUG):
         seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - since

@@ -1,4 +1,4 @@
-"""The processes that a runc has started, such as criu and hooks: when runc is ended, they have to end too."""
+"""Helper processes of runc, such as criu and hooks: they have to end together with runc."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KILL_TIME = 2.0
 
 
 class Descendants:
-    """The descendants of a child of ours, held by pidfds: after its end they have another parent, and can't be found.
+    """The descendants of a child, held by pidfds: after the child's end they have another parent and can't be found.
 
     Args:
         pid: The child, not reaped yet.
@@ -28,7 +28,7 @@ class Descendants:
         self.look(pid)
 
     def look(self, pid: int) -> None:
-        """Hold those descendants, too, that the child has by now."""
+        """Hold new descendants of the child too."""
         for descendant, parent in descendants(pid):
             if descendant not in self._pidfds or has_exited(self._pidfds[descendant]):
                 with contextlib.suppress(OSError):  # it has ended meanwhile
@@ -38,7 +38,7 @@ class Descendants:
                     self._pidfds[descendant] = pidfd
 
     async def end(self, seconds: float) -> None:
-        """Wait for their end, for `seconds` at most, and kill those that are left. Can't be called again."""
+        """Wait at most `seconds` for the end of all descendants, then kill the rest. Can be called once."""
         try:
             if not await self._gone(seconds):
                 self._kill()
@@ -48,7 +48,7 @@ class Descendants:
                 os.close(self._pidfds.popitem()[1])
 
     def _kill(self) -> None:
-        """Kill those that are left, and what they have started since."""
+        """Kill the remaining processes and their own descendants."""
         for pid, pidfd in self._pidfds.items():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(pidfd, signal.SIGSTOP)  # it keeps its number, and its children, until the end
@@ -57,7 +57,7 @@ class Descendants:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     async def _gone(self, seconds: float) -> bool:
-        """Wait until all have ended; return whether they have."""
+        """Wait for the end of all processes; return whether all have ended."""
         with anyio.move_on_after(seconds) as scope:
             for pidfd in self._pidfds.values():
                 await anyio.wait_readable(pidfd)
@@ -65,12 +65,10 @@ class Descendants:
 
 
 def kill_descendants(pid: int) -> None:
-    """Kill all descendants of `pid`, a child of ours that hasn't been reaped, but not itself: runc reports the end.
-
-    A child that is forked after the list was made gets another parent when its own is killed, and would be missed. So
-    each process is stopped first, parents before their children, and they are listed again until there is no new one.
-    A signal goes through a pidfd that is checked against the parent.
-    """
+    """Kill all descendants of `pid`, an unreaped child of ours, but not `pid` itself, which reports the end."""
+    # A child that is forked after the listing gets another parent when its own is killed, and would be missed. So each
+    # process is stopped first, parents before their children, and they are listed again until there is no new one. Each
+    # signal goes through a pidfd that is checked against the parent.
     stopped: set[tuple[int, int]] = set()
     found: list[tuple[int, int]] = []
     for _ in range(KILL_ROUNDS):
@@ -86,16 +84,18 @@ def kill_descendants(pid: int) -> None:
 
 
 def drops_sigterm(pid: int) -> bool:
-    """Tell whether the first process of the container that a runc waits for never gets a SIGTERM.
+    """Return whether the first process of the container that runc waits for ignores SIGTERM.
 
     Args:
-        pid: runc, or what has started runc.
+        pid: runc, or the process that started runc.
     """
     seen = {pid}
     waiting = [pid]
     while waiting:
         for child in children(waiting.pop()):
             try:
+                # signal(7): the first process of a pid namespace gets only signals for which it has installed a
+                # handler.
                 view = SignalView.of(child)
             except OSError:
                 continue

@@ -1,8 +1,4 @@
-"""The processes that an `exec` has started in a sandbox: they have no numbers here, and are ended by commands.
-
-Which process has started which can't be seen afterwards: one whose parent has ended belongs to the sandbox's first
-process from then on. So the sandbox is asked to report each fork, through a socket, for as long as an `exec` runs.
-"""
+"""Processes of an `exec` in a sandbox, such as gVisor's: they have no pids on the host, and are ended by commands."""
 
 from __future__ import annotations
 
@@ -27,27 +23,29 @@ from ..runner import Completed, Invocation, OwnOutput, Sandbox, StopPolicy
 from .child import Child
 
 COMMAND_TIME: Final = 10.0
-"""Seconds for one command of the runtime's; a busy sandbox answers late."""
+"""Seconds for one command of the runtime; a busy sandbox answers late."""
 
 START_TIME: Final = 10.0
-"""Seconds for a sandbox to start a process that it was asked for, before the request is given up."""
+"""Seconds for a sandbox to start a requested process."""
 
 REPORT_TIME: Final = 2.0
-"""Seconds for a client to report the end of a process that was killed."""
+"""Seconds for a client to report the end of a killed process."""
 
 TREE_TIME: Final = 10.0
-"""Seconds in which a tree is listed again and killed; one that forks faster than it is killed isn't beaten."""
+"""Seconds for the kill of a whole tree. A tree that forks faster than this is left behind with a warning."""
 
 AT_ONCE: Final = 8
-"""Commands that kill a process each, and run at once: each takes some 30 ms."""
+"""Number of concurrent kill commands; each takes some 30 ms."""
 
+# A process whose parent has ended belongs to the sandbox's first process from then on, so that its origin can't be seen
+# afterwards. So the sandbox is asked to report each fork through a socket, as long as an `exec` runs.
 _MESSAGE: Final = 1 << 16
 
 Run = Callable[[Invocation], Awaitable[Completed]]
 
 
 class Forks:
-    """The forks in one sandbox, while at least one `exec` of this event loop is followed.
+    """Reports of the forks in one sandbox, while this event loop follows at least one `exec` there.
 
     Attributes:
         complete: Whether the sandbox has reported each fork since the first `exec`.
@@ -67,13 +65,13 @@ class Forks:
 
     @classmethod
     async def follow(cls, sandbox: Sandbox, commands: Commands, run: Run, like: Invocation) -> Forks:
-        """Follow a sandbox, until `release` is called.
+        """Follow a sandbox until `release` is called.
 
         Args:
             sandbox: The sandbox.
             commands: The commands of its runtime.
-            run: Runs one.
-            like: An invocation with its environment.
+            run: Runs a command.
+            like: An invocation with the environment to use.
 
         Raises:
             OSError: If no descriptor is left.
@@ -93,7 +91,7 @@ class Forks:
         return forks
 
     async def _start(self, run: Run, like: Invocation) -> None:
-        """Make the sandbox report. It connects to a socket, and wants its greeting back."""
+        """Make the sandbox report. It connects to a socket and expects its greeting back."""
         loop, sandbox = self._key
         directory = self._undo.enter_context(scratch_directory("socket", "follow.json"))
         listener = self._undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
@@ -108,7 +106,7 @@ class Forks:
         self.complete = completed.returncode == 0 and self._socket is not None
 
     def _accept(self, listener: socket.socket) -> None:
-        """Take the sandbox's connection."""
+        """Accept the sandbox's connection."""
         loop = self._key[0]
         with contextlib.suppress(OSError):
             connection, _ = listener.accept()
@@ -127,7 +125,7 @@ class Forks:
                 loop.add_reader(self._socket, self.read)
 
     def read(self) -> None:
-        """Read the reports that have come."""
+        """Read the reports that have arrived."""
         while self._socket is not None:
             try:
                 message = self._socket.recv(_MESSAGE)
@@ -147,12 +145,12 @@ class Forks:
                     self._root_of.pop(parent, None)
 
     def started_by(self, pid: int) -> set[int]:
-        """Return the processes that descend from one that was started from outside, whatever their parents are now."""
+        """Return all descendants of a process that was started from outside, whatever their parents are now."""
         self.read()
         return {child for child, root in self._root_of.items() if root == pid}
 
     def release(self) -> None:
-        """Follow no longer, if this was the last one who does."""
+        """Stop following after the last user has released."""
         self._users -= 1
         if not self._users:
             self._known.pop(self._key, None)
@@ -163,15 +161,15 @@ class Forks:
 
 
 class Inside:
-    """The process of one `exec` in its sandbox, and what it starts.
+    """The process of one `exec` in a sandbox, and the descendants of the process.
 
     Args:
         invocation: The `exec`.
-        sandbox: Its sandbox.
-        run: Runs a command of the runtime's.
+        sandbox: The sandbox.
+        run: Runs a command of the runtime.
 
     Attributes:
-        pid: Returns the process's number in the sandbox; 0 if it isn't known.
+        pid: Returns the pid in the sandbox; 0 if unknown.
     """
 
     def __init__(self, invocation: Invocation, sandbox: Sandbox, run: Run) -> None:
@@ -187,7 +185,7 @@ class Inside:
         self._sent: asyncio.Task[None] | None = None
 
     async def follow(self) -> None:
-        """Note from now on which process starts which, if all of them are to end together.
+        """Record forks from now on, if all descendants are to end together with the process.
 
         Raises:
             OSError: If no descriptor is left.
@@ -196,11 +194,11 @@ class Inside:
             self._forks = await Forks.follow(self._sandbox, self._commands, self._run, self._invocation)
 
     async def stop(self, child: Child, workload: Workload | None, grace: float) -> None:
-        """End the process, and what it has started; its client reports the end, and is ended if it doesn't.
+        """End the process and its descendants, then wait for the client's report; end a client that doesn't report.
 
         Args:
             child: The client.
-            workload: What the client writes its pid file for, when the process runs.
+            workload: The pid file that the client writes when the process runs.
             grace: Seconds between SIGTERM and SIGKILL.
         """
         if workload is not None:  # the sandbox may be about to start it
@@ -213,28 +211,28 @@ class Inside:
         await child.stop()
 
     def send_soon(self, signum: int, *, tree: bool = False) -> None:
-        """Send a signal, in the order in which this is called; with `tree` to all that it has started, too."""
+        """Send a signal in the order of the calls; with `tree`, to all descendants too."""
         self._sent = start(self._send_after(self._sent, signum, tree=tree))
 
     async def _send_after(self, before: asyncio.Task[None] | None, signum: int, *, tree: bool) -> None:
-        """Send a signal after another one."""
+        """Send a signal after the previous one."""
         if before is not None:
             await asyncio.wait([before])
         await (self.send_tree(signum) if tree else self.send(signum))
 
     async def send(self, signum: int) -> None:
-        """Send a signal; nothing happens if the process has ended, or hasn't started."""
+        """Send a signal. Does nothing if the process has ended or hasn't started."""
         if pid := self.pid():
             await self._ask(self._commands.kill(self._sandbox.container_id, pid, signum))
 
     async def send_tree(self, signum: int) -> None:
-        """Send a signal to the process and to all that it has started."""
+        """Send a signal to the process and to all descendants."""
         if pid := self.pid():
             for each in await self._left(pid):
                 await self._ask(self._commands.kill(self._sandbox.container_id, each, signum))
 
     async def kill(self) -> None:
-        """Kill the process and all that it has started, however those got away; warn if some are left."""
+        """Kill the process and all descendants, including detached ones. Warn if some are left."""
         if not (pid := self.pid()):
             return
         await self.send(signal.SIGKILL)
@@ -244,7 +242,8 @@ class Inside:
         while left := await self._left(pid):
             for place in range(0, len(left), AT_ONCE):
                 await asyncio.gather(*map(self._kill_one, left[place : place + AT_ONCE]))
-            # What has been forked meanwhile is reported already: a process that passes itself on is nearly caught up.
+            # Forks during the kill are reported already. Killing the new processes without another listing, which takes
+            # 30 ms, nearly catches up with a process that forks and exits in a loop.
             while (
                 self._forks is not None
                 and asyncio.get_running_loop().time() < deadline
@@ -260,11 +259,11 @@ class Inside:
         warnings.warn(text, CleanupWarning, stacklevel=2)
 
     async def _kill_one(self, pid: int) -> None:
-        """Kill a process."""
+        """Kill one process."""
         await self._ask(self._commands.kill(self._sandbox.container_id, pid, signal.SIGKILL))
 
     async def _left(self, pid: int) -> list[int]:
-        """List the processes that it has started, and that are there; the oldest come first."""
+        """List the running descendants, oldest first."""
         completed = await self._ask(self._commands.processes(self._sandbox.container_id))
         if completed.returncode != 0:  # the sandbox has ended
             return []
@@ -273,7 +272,7 @@ class Inside:
         except UNDECODABLE:
             return []
         reported: set[int] = set() if self._forks is None else self._forks.started_by(pid)
-        # Where the sandbox doesn't report: what descends from the process still, or is in its session.
+        # Without reports, find at least the processes that still descend from the process or share its session.
         found = {pid}
         for each in processes:
             if each.parent in found or each.session in found or each.pid in reported:
@@ -281,18 +280,18 @@ class Inside:
         return [each.pid for each in processes if each.pid in found]
 
     async def _ask(self, words: tuple[str, ...]) -> Completed:
-        """Run a command of the runtime's."""
+        """Run a command of the runtime."""
         return await self._run(asking(self._invocation, self._sandbox, words))
 
     def close(self) -> None:
-        """Follow no longer. Idempotent."""
+        """Stop following. Idempotent."""
         if self._forks is not None:
             self._forks.release()
             self._forks = None
 
 
 def asking(like: Invocation, sandbox: Sandbox, words: tuple[str, ...]) -> Invocation:
-    """Return the invocation of a command that is run beside another, with the same environment."""
+    """Return the invocation of a command that runs beside another one, with the same environment."""
     return structs.replace(
         like,
         command=words[0],

@@ -1,4 +1,4 @@
-"""The file with the pid that a process has inside of its sandbox."""
+"""The file with the pid of a process inside a sandbox."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _PID_BYTES = 16
 
 
 class InsidePid:
-    """A private file for that pid, which the runtime reaches by an inherited descriptor.
+    """A private pid file, which the runtime reaches through an inherited descriptor.
 
     Args:
-        above: Least number of the descriptor.
+        above: Lowest number for the descriptor.
 
     Raises:
-        OSError: If there is no place for it.
+        OSError: If the directory can't be created.
     """
 
     def __init__(self, *, above: int) -> None:
@@ -32,14 +32,14 @@ class InsidePid:
         self._closed = False
 
     def read(self) -> int:
-        """Return the pid; 0 as long as the runtime hasn't written it."""
+        """Return the pid; 0 until the runtime has written the file."""
         if not self._pid and not self._closed:
             with contextlib.suppress(OSError, ValueError), open(self.path, "rb", buffering=0) as file:
                 self._pid = int(file.read(_PID_BYTES))
         return self._pid
 
     def close(self) -> None:
-        """Remove the file; the pid stays known. Idempotent."""
+        """Remove the file; the pid is still known afterwards. Idempotent."""
         self.read()
         self._closed = True
         self._undo.close()

@@ -1,8 +1,6 @@
-"""What has to be set up between fork and exec, by a small program that runs there.
+"""Set-up between fork and exec, done by a small helper program that then executes runc.
 
-Not by `preexec_fn`: that runs Python code in a forked child, takes vfork away, and isn't safe beside threads.
-
-Most calls need no helper. Where one is needed it costs an exec more: about 1 ms for `setpriv`, 15 ms for Python.
+Most calls need no helper. A helper costs an additional exec: about 1 ms for `setpriv`, 15 ms for Python.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from typing import Any
 from ..runner import Invocation
 from .child import spawn_error
 
+# Why not `preexec_fn`: it runs Python code in the forked child, rules out vfork, and isn't safe beside threads.
 # Moves the descriptors to 3, 4, ..., joins the process group and forgets which signals are blocked or ignored. The text
 # is constant; what varies are numbers and the program's own arguments. Targets may be sources as well, so all are moved
 # out of the way first. It fails by a signal, because an exit code would be taken for that of a container's process.
@@ -47,7 +46,7 @@ except OSError as error:
 
 
 def signal_name(signum: int) -> str | None:
-    """Return a signal's name as setpriv(1) takes it, or None if it has none."""
+    """Return a signal's name as setpriv(1) takes it, or None if the signal has no name."""
     if signal.SIGRTMIN < signum < signal.SIGRTMAX:
         return f"RTMIN+{signum - signal.SIGRTMIN}"
     return next((known.name[3:] for known in signal.Signals if known == signum), None)
@@ -61,18 +60,18 @@ def helped(
     *,
     waiter: Sequence[str] = (),
 ) -> tuple[list[str], dict[str, Any]]:
-    """Return the argument vector to spawn and the options for `asyncio.create_subprocess_exec`.
+    """Return the argument vector to spawn, and the options for `asyncio.create_subprocess_exec`.
 
     Args:
-        invocation: What is started.
-        argv: Its argument vector, in words.
-        inherited: Descriptors that it needs under their numbers, each above those that `preserve_fds` asks for.
-        lent: Descriptors for `preserve_fds`, none of them a standard stream.
-        waiter: Words to put in front of it, of a program that starts it and waits for its process.
+        invocation: The invocation.
+        argv: The argument vector, in words.
+        inherited: Descriptors that runc needs under their own numbers, all above the ones for `preserve_fds`.
+        lent: Descriptors for `preserve_fds`; none is a standard stream.
+        waiter: Words of a program to put in front, which starts runc and waits for the container's process.
 
     Raises:
-        RuncNotFound: If a helper is needed, and there is no such program.
-        PermissionError: If a helper is needed, and the program can't be executed.
+        RuncNotFound: If a helper is needed, and runc doesn't exist.
+        PermissionError: If a helper is needed, and runc isn't executable.
     """
     options: dict[str, Any] = {
         "cwd": invocation.cwd,
@@ -101,25 +100,23 @@ def helped(
 
 
 def _has_signals_to_restore(*, on_asyncio: bool) -> bool:
-    """Say whether a child would begin with a signal blocked or ignored: signal(7), execve(2).
-
-    `subprocess` restores the two that Python ignores itself; uvloop restores the mask and all but real-time signals.
+    """Return whether a child would start with a signal blocked or ignored: signal(7), execve(2).
 
     Raises:
         OSError: If no descriptor is left.
     """
     with open("/proc/thread-self/status", "rb", buffering=0) as file:  # 30 times as quick as `signal.getsignal` for all
         fields = dict(line.split(b":", 1) for line in file.read().splitlines())
+    # `subprocess` restores the two signals that Python ignores itself; uvloop restores the mask and all signals but the
+    # real-time ones.
     blocked, ignored = (int(fields[name], 16) for name in (b"SigBlk", b"SigIgn"))
     return needs_restoring(blocked, ignored, on_asyncio=on_asyncio)
 
 
 def needs_restoring(blocked: int, ignored: int, *, on_asyncio: bool) -> bool:
-    """Return whether these signals, which this process blocks and ignores, would be so in a child too.
-
-    The C library keeps signals 32 and 33 for itself: they can't be restored, and make(1) starts programs with both
-    ignored.
-    """
+    """Return whether a child would inherit one of these blocked and ignored signals."""
+    # The C library keeps signals 32 and 33 for itself: they can't be restored, and make(1) starts programs with both
+    # ignored.
     valid = _bits(*signal.valid_signals())
     if on_asyncio:
         return bool((blocked | ignored & ~_bits(signal.SIGPIPE, signal.SIGXFSZ)) & valid)
@@ -127,19 +124,17 @@ def needs_restoring(blocked: int, ignored: int, *, on_asyncio: bool) -> bool:
 
 
 def _bits(*numbers: int) -> int:
-    """Return a set of signals as proc_pid_status(5) writes one."""
+    """Return a set of signals in the form of proc_pid_status(5)."""
     return sum(1 << (number - 1) for number in numbers)
 
 
 def _found(program: str, env: Mapping[str, str]) -> str | None:
-    """Look a program up in $PATH, in half the time that `subprocess` takes; None leaves it to that.
-
-    A relative directory in $PATH means another one to the child, if it gets a working directory of its own.
-    """
+    """Look a program up in $PATH in half the time that `subprocess` takes; None leaves the lookup to `subprocess`."""
     if os.sep in program:
         return None
     for directory in env.get("PATH", os.defpath).split(os.pathsep):
         path = f"{directory}/{program}"
+        # A relative directory means a different place to a child with a working directory of its own.
         if not directory.startswith(os.sep):
             return None
         if os.access(path, os.X_OK, effective_ids=True) and not os.path.isdir(path):
@@ -148,14 +143,15 @@ def _found(program: str, env: Mapping[str, str]) -> str | None:
 
 
 def _look_up(argv: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Raise what the spawn would: from behind a helper nobody hears that there is no such program.
+    """Raise the error that the spawn itself would raise.
 
     Raises:
-        RuncNotFound: If there is none.
-        PermissionError: If there is one that can't be executed.
+        RuncNotFound: If there is no such program.
+        PermissionError: If the program isn't executable.
     """
     import shutil  # noqa: PLC0415  (most calls need no helper)
 
+    # Behind a helper, the spawn succeeds even if runc doesn't exist.
     program = argv[0]
     path = os.pathsep.join(os.get_exec_path(options["env"]))
     place = os.path.join(options["cwd"] or "", program) if os.sep in program else program

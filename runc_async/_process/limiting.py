@@ -1,4 +1,4 @@
-"""The limits of a call, watched while its process runs."""
+"""Enforcement of a call's `Limits` while its process runs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .plumbing import Plumbing
 CPUS = os.cpu_count() or 1
 
 EARLIEST = 0.01
-"""Seconds between two looks at the CPU time, at least: what a program on one CPU can use beyond its limit."""
+"""Least seconds between two looks at the CPU time: a program on one CPU can exceed its limit by this much."""
 
 TRIES = 100
-"""Looks for the cgroup of a process, until it counts as one that has none."""
+"""Number of looks for the cgroup of a process before it counts as missing."""
 
 
 async def within_limits(
     limits: Limits | None, files: ArgumentFiles, plumbing: Plumbing, ended: Callable[[], Coroutine[Any, Any, None]]
 ) -> EndReason | None:
-    """Wait for an end, or until a process reaches one of its limits, and return which; it isn't ended here.
+    """Wait for the end, or until the process reaches a limit. Return the limit; the caller ends the process.
 
     Args:
         limits: The limits.
-        files: The process, and its cgroup.
-        plumbing: Its streams.
+        files: The process and its cgroup.
+        plumbing: The streams of the process.
         ended: Waits for the end.
 
     Raises:
@@ -53,10 +53,10 @@ async def within_limits(
 
 
 class LimitWatch:
-    """Watches a process from the moment at which the runtime reports it, until `close`.
+    """Watches a process from the runtime's report of the start until `close`.
 
     Attributes:
-        exceeded: Done when a limit is reached, with the reason. It fails if the CPU time can't be read.
+        exceeded: Done with the reason when a limit is reached. Fails if the CPU time can't be read.
     """
 
     def __init__(self, limits: Limits, files: ArgumentFiles, plumbing: Plumbing) -> None:
@@ -82,7 +82,7 @@ class LimitWatch:
             self.exceeded.exception()  # it counts as seen: the end may have come at the same time
 
     def _begin(self) -> None:
-        """Begin to count."""
+        """Start the clocks."""
         if self.exceeded.done():
             return
         if self._limits.wall is not None:
@@ -91,11 +91,7 @@ class LimitWatch:
             self._find(self._limits.cpu, TRIES)
 
     def _find(self, limit: float, tries: int) -> None:
-        """Find the cgroup, and begin to look at it.
-
-        A first process that is ending has left its cgroup, and goes on until all others in its pid namespace are gone.
-        So one without is looked at again for some time.
-        """
+        """Find the cgroup, and start to read its CPU time."""
         if self._workload is None or self.exceeded.done():
             return
         if not self._directory:
@@ -104,6 +100,8 @@ class LimitWatch:
         if used is not None:
             self._before = used
             self._look(limit)
+        # A first process that is ending has left its cgroup, but exists until its pid namespace is empty. So a process
+        # without a cgroup is looked at again for a while.
         elif self._workload.runs and not tries:
             problem = "cgroup of the container's own that can be read, which a limit of CPU time needs"
             self.exceeded.set_exception(UnsupportedError(problem))
@@ -111,7 +109,7 @@ class LimitWatch:
             self._next = self._loop.call_later(EARLIEST, self._find, limit, tries - 1)
 
     def _look(self, limit: float) -> None:
-        """Look at the CPU time, and say when to look again: all CPUs may work for the program until then."""
+        """Compare the CPU time with the limit, and schedule the next look."""
         used = read_cpu_seconds(self._directory)
         if used is None or self.exceeded.done():
             return
@@ -119,9 +117,10 @@ class LimitWatch:
         if left <= 0:
             self._end(EndReason.CPU)
         else:
+            # All CPUs may work for the program until the next look, so it comes before they could use up the rest.
             self._next = self._loop.call_later(max(EARLIEST, left / CPUS), self._look, limit)
 
     def _end(self, reason: EndReason) -> None:
-        """Report a limit that is reached, the first one only."""
+        """Report the first limit that is reached."""
         if not self.exceeded.done():
             self.exceeded.set_result(reason)

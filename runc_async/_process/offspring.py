@@ -1,4 +1,4 @@
-"""What a runc process has started, noted before runc is ended: afterwards those processes have another parent."""
+"""Processes started by runc, noted before runc is ended: afterwards they have another parent."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from .child import Child
 from .descendants import Descendants
 
 STRAYS = 64
-"""Descendants of a runc that is ended whose end is watched: those of a runc that works on no container are fewer."""
+"""Maximal number of adopted strays per runc process: each takes a descriptor.
+
+A runc that makes no container has fewer.
+"""
 
 
 class Offspring:
-    """What one runc process has started.
+    """The descendants of one runc process.
 
     Attributes:
-        seen: Its descendants, if it was about to make a container when it was ended; else None.
-        helpers: Those that end with it, if it has any.
+        seen: The descendants, if runc was ended while creating a container; else None.
+        helpers: Processes that end together with runc, if there are any.
     """
 
     def __init__(self, invocation: Invocation, child: Child, workload: Workload | None) -> None:
@@ -35,11 +38,7 @@ class Offspring:
         self._attempt = current_attempt(invocation)
 
     def note(self) -> None:
-        """Note it, before runc is ended.
-
-        That is for the end of its helpers, and to know which container it has made. What becomes our child then is
-        reaped: the nearest ones are strays. Their number is a container's to decide, and each stray takes a descriptor.
-        """
+        """Note the descendants before runc is ended: its helpers, and processes of the container being made."""
         if self._child.returncode is not None:
             return
         if self._has_helpers:
@@ -53,6 +52,8 @@ class Offspring:
                 with contextlib.suppress(OSError):  # it has ended meanwhile
                     self.seen.add(ProcessIdentity.of(pid))
         if adopting():
+            # With `subreaper()` the orphans become our children and have to be reaped. The nearest ones are strays; a
+            # container decides how many more there are, and each stray takes a descriptor.
             again = looking_again(self._child.since)
             for number, (pid, _) in enumerate(reversed(descendants(self._child.pid))):
                 if number < STRAYS:
@@ -61,7 +62,7 @@ class Offspring:
                     adopt(pid)
 
     def adopt_left(self) -> None:
-        """Reap what runc has left behind: a process that it has detached from, copies of itself if it failed."""
+        """Reap orphans of runc: a process from which runc has detached, or copies of runc if it failed."""
         if self._workload is not None and not self._stop.waits_for_process:
             self._workload.look()
             (adopt_stray if self._command == "exec" else adopt)(self._workload.pid)
@@ -69,15 +70,15 @@ class Offspring:
             adopt_copies(self._child.since)
 
     def counts(self) -> bool:
-        """Return whether runc is stopped before it is ended, since each process that it has started counts."""
+        """Return whether runc has to be stopped (SIGSTOP) before it is ended, because no descendant may be missed."""
         return adopting() or self._has_helpers or self._is_making
 
     @property
     def _has_helpers(self) -> bool:
-        """Whether it may have started what has to end with it, and isn't the container's."""
+        """Whether runc may have started processes that aren't the container's, and have to end with runc."""
         return self._stop.hooks or self._stop.helpers
 
     @property
     def _is_making(self) -> bool:
-        """Whether it is about to make a container, and has not yet reported its first process."""
+        """Whether runc is creating a container, and hasn't yet reported the first process."""
         return self._attempt is not None and (self._workload is None or self._workload.process is None)

@@ -1,4 +1,4 @@
-"""The processes that the kernel kills for want of memory while the process of a call runs."""
+"""The number of OOM kills during a call."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from .argument_files import ArgumentFiles
 
 
 class OOMKills:
-    """Counts the kills in the container's cgroup, from the start of a process to its end.
-
-    The cgroup of a `run` is new, and the runtime removes it right after the end of the process, so the counter is read
-    at that moment. An `exec` shares it with the container.
-    """
+    """Counts the OOM kills in the container's cgroup between the start and the end of a process."""
 
     def __init__(self, invocation: Invocation, files: ArgumentFiles) -> None:
         self._workload = files.workload
@@ -23,6 +19,8 @@ class OOMKills:
         self._number: int | None = None
         if self._workload is None or not invocation.stop.waits_for_process:
             return
+        # The cgroup of a `run` is new, so that its counter starts at 0. The runtime removes the cgroup right after the
+        # end of the process, so the counter is read at that moment. An `exec` shares the cgroup with its container.
         if invocation.command == "run":
             self._before = 0
             self._workload.started.add_done_callback(lambda _: self._find())
@@ -32,13 +30,13 @@ class OOMKills:
             self._before = read_oom_kills(self._directory)
 
     def _find(self) -> None:
-        """Find the cgroup of a new container, while its process lives."""
+        """Find the cgroup of a new container while its process lives."""
         if self._workload is not None and self._workload.pid:
             self._directory = memory_cgroup(self._workload.pid)
 
     @property
     def number(self) -> int | None:
-        """The number until now; the last one that could be read, None if none could."""
+        """The number so far: the last one that could be read, None if none could."""
         if self._directory is not None and self._before is not None:
             now = read_oom_kills(self._directory)
             self._number = self._number if now is None else now - self._before

@@ -1,4 +1,4 @@
-"""From a runc process that has ended to a `Completed`: the one place where output, log and statuses are read."""
+"""Build a `Completed` from an ended runc process: the one place that reads output, log and statuses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .child import Child
 from .plumbing import Plumbing
 
 _KILLED = 128 + signal.SIGKILL
-"""The code with which runc reports a process that was killed; one that fails has others."""
+"""Exit code of runc for a process that was killed. A runc that fails has other codes."""
 
 
 def read_outcome(
@@ -28,24 +28,24 @@ def read_outcome(
     exceeded: EndReason | None = None,
     oom_kills: int | None = None,
 ) -> Completed:
-    """Read what is in memory, in files and pipes.
+    """Read the output from memory, files and pipes.
 
     Args:
-        invocation: What was started.
+        invocation: The invocation.
         child: The runc process.
-        plumbing: Its streams.
-        files: Its log, and the container's process.
-        fate: What has become of that process.
-        abandoned: Whether runc was ended because only others kept it.
-        lost: Whether output is missing for that, or for want of time.
-        timed_out: Whether it was stopped because its time was up.
-        exceeded: The limit for which its process was ended.
-        oom_kills: Processes that were killed meanwhile because the memory was used up.
+        plumbing: The streams of runc.
+        files: The log, and the container's process.
+        fate: The fate of the container's process.
+        abandoned: Whether runc was ended because only an inherited pipe kept it alive.
+        lost: Whether output is missing for this reason, or for lack of time.
+        timed_out: Whether the timeout has ended the call.
+        exceeded: The limit that has ended the process.
+        oom_kills: Number of OOM kills during the call.
     """
     held = plumbing.drained()
-    # What still holds the pipes may write later, which is not the process's output; unless it is the process itself.
+    # A process that still holds the pipes may write later. Unless it is the container's process, this isn't its output.
     incomplete = lost or (held and not invocation.stop.waits_for_process)
-    # The end of a process that had lost its runc is our own doing, and no result.
+    # A process that had lost its runc was killed by us, and its status is no result.
     wait_status = None if files.workload is None or fate == "lost" else files.workload.wait_status
     returncode = child.returncode
     if abandoned:  # runc was ended before it could report the process's code
@@ -75,5 +75,5 @@ def read_outcome(
 
 
 def _agree(exit_code: int, wait_status: int | None) -> bool:
-    """Return whether an exit code of runc's can be that of a process that ended so; True if that isn't known."""
+    """Return whether runc's exit code fits the wait status of the process; True if the status is unknown."""
     return wait_status is None or from_wait_status(wait_status).exit_code == exit_code

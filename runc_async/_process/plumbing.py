@@ -1,4 +1,4 @@
-"""From the streams of an invocation to descriptors: the child's three, and our ends of them."""
+"""Convert the streams of an invocation to descriptors: three for the child, and our ends."""
 
 from __future__ import annotations
 
@@ -37,42 +37,40 @@ _NAMES = ("stdin", "stdout", "stderr")
 
 
 class RelayedPty(Pty):
-    """Our end of the terminal of a runc that stays: between it and the one inside the container runc copies.
-
-    runc takes a new size over when it gets SIGWINCH. The kernel sends that to the processes whose controlling terminal
-    it is, and runc isn't one: it would have to lead a session of its own.
-    """
+    """Our end of the terminal of an attached runc process, which copies to and from the container's terminal."""
 
     def __init__(self, fd: int, send_signal: Callable[[int], object]) -> None:
-        """Take over `fd`, and the way to send runc a signal."""
+        """Take over `fd`, and a function that sends a signal to runc."""
         super().__init__(fd)
         self._send_signal = send_signal
 
     def resize(self, rows: int, cols: int) -> None:
         """Set the size: see `Pty.resize`."""
         super().resize(rows, cols)
+        # runc copies a new size when it gets SIGWINCH. The kernel sends SIGWINCH only to processes whose controlling
+        # terminal this is, and runc isn't one: it would have to lead a session of its own.
         self._send_signal(signal.SIGWINCH)
 
 
 class Plumbing:
-    """The streams of one child. Opened before the spawn, told of it by `spawned`, closed after the child's end.
+    """The streams of one child: opened before the spawn, completed by `spawned`, closed after the child's exit.
 
     Attributes:
-        child: What the child gets as 0, 1 and 2.
-        stdin: Our end of its stdin, as a stream, if it is live and the child has been spawned.
-        stdout: Our end of its stdout, likewise.
-        stderr: Our end of its stderr, likewise.
-        pty: The terminal, likewise.
+        child: The child's descriptors 0, 1 and 2.
+        stdin: Our end of stdin, as a stream, if stdin is live and the child has been spawned.
+        stdout: Our end of stdout, likewise.
+        stderr: Our end of stderr, likewise.
+        pty: Our end of the terminal, likewise.
     """
 
     def __init__(self, streams: Streams, *, data: bytes | None, live: bool, receives: bool = False) -> None:
-        """Open everything, or nothing and raise.
+        """Open all streams; close them again if one can't be opened.
 
         Args:
-            streams: What to open.
-            data: What the child reads on its stdin.
+            streams: The streams to open.
+            data: The input to write to the child's stdin.
             live: Whether pipes and terminals are handed out as streams, or captured.
-            receives: Whether the terminal is made by the child, and comes later: see `receive`.
+            receives: Whether the child makes the terminal and sends it later: see `receive`.
 
         Raises:
             OSError: If a file can't be opened, or no descriptor is left.
@@ -100,7 +98,7 @@ class Plumbing:
             raise
 
     def _open(self, streams: Streams) -> None:
-        """Open what `streams` says."""
+        """Open the streams of one kind."""
         match streams:
             case NullIO():
                 pass
@@ -113,7 +111,7 @@ class Plumbing:
                 if self._live:
                     self._hand_out("stdout", self._our_read_end(1))
                     self._hand_out("stderr", self._our_read_end(2))
-                    # runc opens it anew by its path, as its log, and may run as another user than we do.
+                    # runc opens its stderr again by path, as its log, and may run as another user than this process.
                     os.fchmod(self.child[2], 0o622)
                 else:
                     self._memory(0, OwnOutput().limit)
@@ -136,45 +134,45 @@ class Plumbing:
         self.child[index + 1] = output.fd
 
     def _pipe(self) -> tuple[int, int]:
-        """Make a pipe; both ends are closed on exec."""
+        """Create a pipe; both ends are closed on exec."""
         return os.pipe2(os.O_CLOEXEC)
 
     def _our_read_end(self, fd: int) -> int:
-        """Give the child the writing end of a pipe as `fd`, and return the reading end."""
+        """Give the child the writing end of a new pipe as `fd`, and return the reading end."""
         ours, self.child[fd] = self._pipe()
         self._childs.append(self.child[fd])
         os.set_blocking(ours, False)
         return ours
 
     def _our_write_end(self) -> int:
-        """Give the child the reading end of a pipe as stdin, and return the writing end."""
+        """Give the child the reading end of a new pipe as stdin, and return the writing end."""
         self.child[0], ours = self._pipe()
         self._childs.append(self.child[0])
         os.set_blocking(ours, False)
         return ours
 
     def _join(self) -> None:
-        """Give the child one and the same stream as stdout and stderr."""
+        """Give the child the same stream as stdout and stderr."""
         self.child[2] = self.child[1]
 
     def _drain(self, fd: int, capture: CapturedIO) -> None:
-        """Give the child a pipe as `fd` that is captured."""
+        """Give the child a captured pipe as `fd`."""
         drain = Drain(self._our_read_end(fd), capture.limit, keep=capture.keep)
         self._ours.append(drain)
         self._outputs[fd - 1] = drain
         self._drains.append(drain)
 
     def _hand_out(self, name: str, fd: int) -> None:
-        """Keep `fd` for the stream `name`, which is made once there is a child."""
+        """Keep `fd` for the stream `name`, which is created after the spawn."""
         self._ends[name] = fd
 
     def _feed(self, data: bytes) -> None:
-        """Give the child a pipe as stdin into which `data` is written, or nothing where there is nothing to write."""
+        """Give the child a pipe as stdin into which `data` is written; `/dev/null` if `data` is empty."""
         if data:
             self._ours.append(Feed(self._our_write_end(), data))
 
     def _pipes(self, streams: PipedIO) -> None:
-        """Give the child the pipes that are asked for, and open what is a file."""
+        """Give the child the requested pipes, and open the files."""
         pipes = [fd for fd, target in enumerate((streams.stdin, streams.stdout, streams.stderr)) if target is True]
         self._redirect(streams)
         for fd in pipes:
@@ -188,12 +186,14 @@ class Plumbing:
         if streams.stderr == JOINED:
             self._join()
         owner = tuple(-1 if number is None else number for number in (streams.uid, streams.gid))
+        # A container's process that isn't root couldn't open /dev/stdout again otherwise: the pipe belongs to this
+        # process.
         if self._live and owner != (-1, -1):
             for fd in pipes:
                 os.fchown(self.child[fd], *owner)
 
     def _redirect(self, streams: RedirectIO | PipedIO) -> None:
-        """Open what is a path, and lend what is a descriptor."""
+        """Open targets that are paths, and lend targets that are descriptors."""
         self.child[0] = self._target(streams.stdin, os.O_RDONLY)
         self.child[1] = self._target(streams.stdout, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         if isinstance(streams.stdout, str | os.PathLike) and streams.stderr == streams.stdout:
@@ -202,10 +202,10 @@ class Plumbing:
             self.child[2] = self._target(streams.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def _target(self, target: Redirection | Target, flags: int) -> int:
-        """Open one target of a redirection; `/dev/null` where there is none, or a pipe that comes later.
+        """Open one target of a redirection; `/dev/null` without a target, or where a pipe follows later.
 
         Raises:
-            OSError: If it can't be opened, or isn't open.
+            OSError: If the file can't be opened, or the descriptor isn't open.
         """
         if target is None or isinstance(target, bool):
             return DEVNULL
@@ -221,7 +221,7 @@ class Plumbing:
         return fd
 
     def _terminal(self, streams: PtyIO) -> None:
-        """Give the child a terminal as all three streams; runc puts another one of its own inside the container."""
+        """Give the child a terminal as all three streams. runc makes a second one inside the container."""
         if self._receives:
             self._size = streams
             self._memory(1, OwnOutput().limit)  # runc's own: the process has the terminal
@@ -235,18 +235,18 @@ class Plumbing:
             self._capture(master)
 
     def _capture(self, master: int) -> None:
-        """Take over our end of a terminal, and capture what comes as stdout."""
+        """Take over our end of a terminal, and capture the output as stdout."""
         drain = Drain(master, CAPTURE_LIMIT)
         self._ours.append(drain)
         self._outputs[0] = drain
         self._drains.append(drain)
 
     def receive(self, console: FDSocket, runc_pid: int) -> None:
-        """Take the terminal that runc has handed over; `check` raises what kept us from it.
+        """Take the terminal that runc has handed over. `check` raises the error if that fails.
 
         Args:
-            console: The socket to which it was sent.
-            runc_pid: What was started: runc, or a program that starts runc.
+            console: The socket to which the terminal was sent.
+            runc_pid: The started process: runc, or a program that starts runc.
         """
         try:
             master = receive_terminal(console, runc_pid, self._size)
@@ -259,7 +259,7 @@ class Plumbing:
                 self._capture(master)
 
     def check(self) -> None:
-        """Raise what kept us from the terminal.
+        """Raise the error of a failed `receive`.
 
         Raises:
             TerminalError: If runc has sent something else.
@@ -269,10 +269,10 @@ class Plumbing:
             raise self._problem
 
     def spawned(self, send_signal: Callable[[int], object] = lambda _: None) -> None:
-        """Close the child's ends, for the child has its own by now, and make the streams of ours.
+        """Close our copies of the child's ends, and make streams of the other ends.
 
         Args:
-            send_signal: Sends the child a signal; nothing does if left out.
+            send_signal: Sends a signal to the child; does nothing if left out.
         """
         self._close_childs()
         ends = self._ends
@@ -284,28 +284,28 @@ class Plumbing:
 
     @property
     def draining(self) -> list[asyncio.Future[None]]:
-        """The ends, still to come, of the pipes that are captured."""
+        """Futures for the end of each captured pipe that is still open."""
         return [drain.ended for drain in self._drains if not drain.ended.done()]
 
     @property
     def came(self) -> int:
-        """How many times something has come through the pipes that are captured."""
+        """The number of times that data has arrived through the captured pipes."""
         return sum(drain.came for drain in self._drains)
 
     @property
     def handed_out(self) -> bool:
-        """Whether there are streams that somebody else reads."""
+        """Whether a caller reads some of the streams."""
         return any(stream is not None for stream in (self.stdout, self.stderr, self.pty))
 
     async def drain(self, seconds: float, quiet: float) -> bool:
-        """Read on while others hold the captured pipes, until nothing has come for a while.
+        """Read on while other processes hold the captured pipes, until no data has arrived for a while.
 
         Args:
             seconds: The limit.
-            quiet: The while.
+            quiet: Seconds without data after which the output counts as complete.
 
         Returns:
-            Whether something has come until the limit, so that more may come.
+            Whether data still arrived at the limit, so that more may follow.
         """
         loop = asyncio.get_running_loop()
         deadline, came = loop.time() + seconds, -1
@@ -317,13 +317,13 @@ class Plumbing:
         return False
 
     def drained(self) -> bool:
-        """Read what is in the captured pipes for the last time; return whether others still hold one of them."""
+        """Read the captured pipes for the last time; return whether another process still holds one of them."""
         complete = [drain.close() for drain in self._drains]
         return not all(complete)
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is waiting to be read from the streams that were handed out: ioctl_tty(2), FIONREAD."""
+        """Whether no unread data is left in the streams that were handed out: ioctl_tty(2), FIONREAD."""
         waiting = bytearray(4)
         for stream in (self.stdout, self.stderr, self.pty):
             if stream is not None and not stream.closed:
@@ -333,22 +333,22 @@ class Plumbing:
         return True
 
     def when_dropped(self, act: Callable[[], object]) -> None:
-        """Call `act`, perhaps several times, when there is more to capture than the limit."""
+        """Call `act`, possibly several times, when output beyond the limit is dropped."""
         for drain in self._drains:
             drain.when_dropped = act
 
     @property
     def dropped(self) -> bool:
-        """Whether there was more to capture than the limit."""
+        """Whether output beyond the limit was dropped."""
         return any(output is not None and output.dropped for output in self._outputs)
 
     def captured(self, index: int) -> bytes:
-        """Return what was captured of stdout (0) or stderr (1)."""
+        """Return the captured bytes of stdout (0) or stderr (1)."""
         output = self._outputs[index]
         return b"" if output is None else output.data
 
     def close(self) -> None:
-        """Close everything but the streams that were handed out."""
+        """Close everything except the streams that were handed out."""
         self._close_childs()
         while self._ours:
             self._ours.pop().close()
@@ -356,6 +356,6 @@ class Plumbing:
             os.close(self._ends.popitem()[1])
 
     def _close_childs(self) -> None:
-        """Close the ends that are the child's."""
+        """Close our copies of the child's ends."""
         while self._childs:
             os.close(self._childs.pop())

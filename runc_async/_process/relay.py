@@ -1,4 +1,4 @@
-"""What a runc still has to copy: between the pipes of an exec's process and ours it puts pipes of its own."""
+"""Unfinished copies of an attached runc, which puts pipes of its own between an exec's process and our pipes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _FIRST_OWN = 3  # behind stdin, stdout and stderr, which are ours or the caller'
 
 
 QUIET = 0.05
-"""Seconds in which nothing has come, after the end of a process, until its output counts as complete."""
+"""Seconds without data, after the end of a process, after which its output counts as complete."""
 
 
 class Relay(NamedTuple):
-    """The pipes from which a runc copies.
+    """The pipes from which runc copies.
 
     Attributes:
         held: Whether a process holds the other end of one, so that runc waits for more.
-        idle: Whether nothing is in them, and nothing on its way from them to us.
+        idle: Whether no data is in the pipes or on the way from there to us.
     """
 
     held: bool
@@ -33,16 +33,13 @@ class Relay(NamedTuple):
 
 
 def look_at_relay(pid: int) -> Relay | None:
-    """Look which pipes a runc copies from, and what is in them.
-
-    A copy that is about to be written is in the memory of a thread of runc's, which is running then, or would be if it
-    had a processor: proc_pid_stat(5), state R.
+    """Return the state of the pipes from which runc copies.
 
     Args:
-        pid: runc, a child of ours that hasn't been reaped.
+        pid: runc, an unreaped child of ours.
 
     Returns:
-        None if it copies from none, or that can't be seen, as where another command stands in front of runc.
+        None if there are no such pipes, or they can't be seen, as where another command stands in front of runc.
     """
     held, idle, found = False, True, False
     try:
@@ -51,13 +48,18 @@ def look_at_relay(pid: int) -> Relay | None:
             events = _polled(f"/proc/{pid}/fd/{fd}")
             held |= not events & select.POLLHUP
             idle &= not events & select.POLLIN
+        # Data read but not yet written is in the memory of a thread of runc. Such a thread is running or waiting for a
+        # processor: proc_pid_stat(5), state R.
         return Relay(held, idle and not _is_running(pid)) if found else None
     except OSError:
         return None
 
 
 def _sources(pid: int) -> Iterator[int]:
-    """Yield the descriptors of the pipes that a process reads, and doesn't write itself, as Go's runtime does one."""
+    """Yield the descriptors of pipes that a process only reads.
+
+    Go's runtime has a pipe to itself, which it writes too.
+    """
     readable: dict[int, str] = {}
     written: set[str] = set()
     for entry in os.listdir(f"/proc/{pid}/fd"):
@@ -71,14 +73,14 @@ def _sources(pid: int) -> Iterator[int]:
 
 
 def _access(pid: int, fd: str) -> int:
-    """Return how a descriptor of a process was opened: proc_pid_fdinfo(5), in octal."""
+    """Return the access mode of a descriptor: proc_pid_fdinfo(5), in octal."""
     with open(f"/proc/{pid}/fdinfo/{fd}", "rb", buffering=0) as file:
         flags = next(line for line in file.read().splitlines() if line.startswith(b"flags:"))
     return int(flags.split()[1], 8) & os.O_ACCMODE
 
 
 def _polled(path: str) -> int:
-    """Return what poll(2) reports of the reading end of a pipe."""
+    """Return the poll(2) events of the reading end of a pipe."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         poll = select.poll()
@@ -89,7 +91,7 @@ def _polled(path: str) -> int:
 
 
 def _is_running(pid: int) -> bool:
-    """Say whether a thread of a process has something to do."""
+    """Return whether a thread of a process is runnable."""
     for thread in os.listdir(f"/proc/{pid}/task"):
         with (
             contextlib.suppress(FileNotFoundError, ProcessLookupError),
@@ -101,19 +103,16 @@ def _is_running(pid: int) -> bool:
 
 
 async def outlive(child: Child, plumbing: Plumbing, executed: Workload, seconds: float) -> bool | None:
-    """Wait for a runc whose process has ended, for as long as it has output to copy that may be the process's.
-
-    Where a stream is live, what it holds was not read yet, and runc may be waiting for its reader instead. Where it
-    can't be seen for what runc waits, or only runc knows the exit code, runc has the whole time.
+    """Wait for runc after its process has ended, as long as runc may have output of the process to copy.
 
     Args:
         child: runc.
-        plumbing: Its streams.
-        executed: The process.
-        seconds: The time for a runc that can't be looked at, or goes on copying.
+        plumbing: The streams of runc.
+        executed: The container's process.
+        seconds: The limit if runc's pipes can't be seen, or runc goes on copying.
 
     Returns:
-        None if runc has ended; else whether output is lost if it is ended now.
+        None if runc has ended; else whether output is lost if runc is ended now.
     """
     loop = asyncio.get_running_loop()
     begun, came = loop.time(), plumbing.came
@@ -121,6 +120,8 @@ async def outlive(child: Child, plumbing: Plumbing, executed: Workload, seconds:
         before, came = came, plumbing.came
         relay = look_at_relay(child.pid)
         still = came == before and (relay is None or relay.idle)
+        # Live streams hold unread data, and runc may wait for their reader. If the pipes can't be seen, or only runc
+        # knows the exit code, runc has the whole time.
         needless = still and relay is not None and relay.held and executed.wait_status is not None
         late = loop.time() - begun >= seconds
         if (needless and not plumbing.handed_out) or (late and plumbing.quiet):

@@ -1,4 +1,4 @@
-"""`ProcessRunner`: starts runc as a child of this process. What `Runc` uses unless it is given another runner."""
+"""`ProcessRunner` starts runc as a child of this process. `Runc` uses a `ProcessRunner` unless given another runner."""
 
 from __future__ import annotations
 
@@ -34,22 +34,23 @@ from .terminal import hands_over, waiting_for
 from .tree import Tree
 
 KILL_GRACE = 2.0
-"""Seconds, at least, for runc to report a process that was killed, before runc itself is."""
+"""Least time, in seconds, for runc to report a killed process before runc is killed too."""
 
 REPORT_TIME = 0.5
-"""Seconds, at least, for runc to report a process that has ended, before it counts as held up by others."""
+"""Least time, in seconds, for runc to report an ended process before runc counts as held up by an open pipe."""
 
 
 class ProcessRunner:
     """Starts runc as a child process with `asyncio.create_subprocess_exec`.
 
-    The exit of the process ends a call, and not the end of its pipes. Documents and runc's own log go through files in
-    memory that the child inherits, so a runner of one's own that puts a command in front of runc has to let it keep
-    its descriptors: `nsenter` does; `sudo` needs `-C` with a large number and `closefrom_override` in sudoers.
+    A call ends with the exit of the runc process, not with the end of the pipes. Documents and runc's own log go
+    through files in memory that the child inherits, so a custom runner that puts a command in front of runc has to let
+    the command keep its descriptors: `nsenter` does; `sudo` needs `-C` with a large number and `closefrom_override` in
+    sudoers.
     """
 
     async def run(self, invocation: Invocation, *, started: Callable[[int], None] | None = None) -> Completed:
-        """Start runc and wait for its end: see `Runner.run`."""
+        """Start runc and wait for the exit: see `Runner.run`."""
         process = await self._start(invocation, live=False)
         with process.child.watched():
             try:
@@ -57,13 +58,15 @@ class ProcessRunner:
                     started(process.pid)
                 return await process.finish()
             except BaseException:
+                # The task was cancelled during the spawn, and the child exists by now: stop the child before the cancel
+                # goes on.
                 await shielded(process.end())
                 raise
             finally:
                 process.close_workload()
 
     async def open(self, invocation: Invocation) -> RunningProcess:
-        """Start runc and return it running: see `Runner.open`."""
+        """Start runc and return the running process: see `Runner.open`."""
         return await self._start(invocation, live=True)
 
     async def _start(self, invocation: Invocation, *, live: bool) -> RunningProcess:
@@ -72,7 +75,7 @@ class ProcessRunner:
         Raises:
             SpawnError: If this process can't have children, or may not make a file in memory.
             RuncNotFound: If there is no such program.
-            OSError: If it can't be spawned, or no descriptor is left.
+            OSError: If the spawn fails, or no descriptor is left.
         """
         check_process()
         inside = None if invocation.sandbox is None else Inside(invocation, invocation.sandbox, self.run)
@@ -80,6 +83,8 @@ class ProcessRunner:
             await inside.follow()
         terminal_at = invocation.terminal_at if hands_over(invocation) else None
         plumbing = Plumbing(invocation.streams, data=invocation.input, live=live, receives=terminal_at is not None)
+        # A stream of events reports failures while it runs, so runc's log goes to stderr and isn't read from a file at
+        # the end.
         streamed = live and isinstance(invocation.streams, StreamedOutput)
         files = ArgumentFiles(above=FIRST_INHERITED + len(invocation.preserve_fds), log_to_stderr=streamed)
         child = Child()
@@ -119,10 +124,10 @@ class ProcessRunner:
 
 
 class RunningProcess:
-    """A runc that is our child: see `Process` for what it promises.
+    """A runc process that is our child: see `Process` for the contract.
 
     Attributes:
-        inside: The process in its sandbox, for an `exec` in one.
+        inside: The process in a sandbox, for an `exec` in one.
     """
 
     inside: Inside | None = None
@@ -135,7 +140,7 @@ class RunningProcess:
         files: ArgumentFiles,
         tree: Tree,
     ) -> None:
-        """Take over what `ProcessRunner` has opened."""
+        """Take over the descriptors and the child that `ProcessRunner` has opened."""
         self.invocation = invocation
         self.child = child
         self._plumbing = plumbing
@@ -167,27 +172,27 @@ class RunningProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self.child.pid
 
     @property
     def stdin(self) -> PipeWriter | None:
-        """Its stdin, if that is a pipe."""
+        """The writing end of stdin, if stdin is a pipe."""
         return self._plumbing.stdin
 
     @property
     def stdout(self) -> PipeReader | None:
-        """Its stdout, if that is a pipe of ours."""
+        """The reading end of stdout, if stdout is a pipe of ours."""
         return self._plumbing.stdout
 
     @property
     def stderr(self) -> PipeReader | None:
-        """Its stderr, if that is a pipe of ours."""
+        """The reading end of stderr, if stderr is a pipe of ours."""
         return self._plumbing.stderr
 
     @property
     def pty(self) -> Pty | None:
-        """Its terminal, if it has one of ours."""
+        """Our end of the terminal, if there is one."""
         return self._plumbing.pty
 
     @property
@@ -197,22 +202,22 @@ class RunningProcess:
 
     @property
     def _executed(self) -> Workload | None:
-        """The process of an `exec`: its end is all that runc then reports, while a `run` has a container to delete."""
+        """The process of an `exec`: after its end runc only reports, whereas a `run` deletes its container."""
         return self.workload if self.invocation.command == "exec" else None
 
     def close_workload(self) -> None:
-        """Let go of the container's process. Idempotent."""
+        """Release the container's process. Idempotent."""
         self._files.close_workload()
 
     def send_signal(self, signum: int) -> None:
-        """Send it a signal; nothing happens if it has ended."""
+        """Send a signal to runc, or to the process in its sandbox. Does nothing after the exit."""
         if self.inside is None:
             self.child.send_signal(signum)
         elif self.child.returncode is None:
             self.inside.send_soon(signum)
 
     def signal_tree(self, signum: int) -> None:
-        """Send a signal to the container's process and all that it has started: see `Process.signal_tree`."""
+        """Send a signal to the container's process and to every process started by it: see `Process.signal_tree`."""
         if self.inside is not None:
             self.inside.send_soon(signum, tree=True)
             return
@@ -221,7 +226,7 @@ class RunningProcess:
         self._tree.signal(signum)
 
     async def started(self) -> Completed | None:
-        """Wait until the container's process runs; return runc's end if runc ended without one."""
+        """Wait until the container's process runs. Return runc's result if runc has ended without starting one."""
         workload = self.workload
         if workload is None:
             return await self.wait()
@@ -235,13 +240,13 @@ class RunningProcess:
         return None if workload.pid else await self.wait()
 
     def _receive(self) -> None:
-        """Take the terminal that runc has handed over, if it is to, once the process has started."""
+        """Take the terminal that runc hands over, if one is expected and the process has started."""
         if self._files.console is not None and self.workload is not None and self.workload.pid:
             self._plumbing.receive(self._files.console, self.pid)
             self._files.close_console()
 
     async def ended(self) -> int | None:
-        """Wait for the end of the container's process; return its wait status, None if only runc can tell."""
+        """Wait for the end of the container's process. Return the wait status, or None if only runc can report it."""
         workload = self.workload
         if workload is None or self._completed is not None:
             return None
@@ -253,7 +258,7 @@ class RunningProcess:
         return workload.wait_status
 
     async def finish(self) -> Completed:
-        """Wait for its exit, at most for the invocation's time, and stop it after that."""
+        """Wait for the exit, for at most the invocation's timeout; stop the process after that."""
         try:
             async with asyncio.timeout(self.invocation.timeout):
                 self._exceeded = await within_limits(self.invocation.limits, self._files, self._plumbing, self._ended)
@@ -265,9 +270,10 @@ class RunningProcess:
         return await self.wait()
 
     async def wait(self) -> Completed:
-        """Wait for its exit, and a bounded time for the end of its captured output."""
+        """Wait for the exit, and for a bounded time for the end of captured output."""
         if self._completed is None:
             await self._ended()
+            # A client of a sandbox that was killed leaves its process running in the sandbox.
             if self.inside is not None and (self.child.returncode or 0) < 0:
                 await shielded(self.inside.kill())  # without its client, the process goes on
             self._fate()  # now, for a process ends when it finds its runc gone; and one that goes on holds the pipes
@@ -277,7 +283,7 @@ class RunningProcess:
         return self._collect()
 
     async def _ended(self) -> None:
-        """Wait for runc's exit; end it if it waits only for those who hold the pipes of a process that has ended."""
+        """Wait for runc's exit. End runc if only an inherited pipe keeps it alive after the end of its process."""
         executed = self._executed
         if executed is None or await self.child.wait(or_for=executed.exited) is not None:
             await self.child.wait()
@@ -287,14 +293,14 @@ class RunningProcess:
                 await self._abandon(executed, lost=lost)
 
     async def _abandon(self, workload: Workload, *, lost: bool) -> None:
-        """End runc, whose process has ended: the kernel tells how, once runc has reaped it."""
+        """End runc after its process has ended: the kernel reports the wait status once runc has reaped the process."""
         await workload.reaped(KILL_GRACE)  # a busy runc has yet to do that, and nobody else would soon
         self._abandoned = self.child.returncode is None
         self._lost = self._abandoned and lost
         await self.child.stop()
 
     def _collect(self, *, timed_out: bool = False) -> Completed:
-        """Read the files in memory, and close everything but the streams that were handed out."""
+        """Read the files in memory, and close everything except the streams that were handed out."""
         if self._completed is None:
             fate = self._fate()
             if adopting():
@@ -323,10 +329,8 @@ class RunningProcess:
         return self._completed
 
     def _close(self) -> None:
-        """Close the descriptors that nobody needs after the exit, and let go of what refers back to this object.
-
-        In a circle of references the captured output would wait for the garbage collector.
-        """
+        """Close the descriptors that aren't needed after the exit, and drop the references back to this object."""
+        # Otherwise a cycle of references would keep the captured output until the garbage collector runs.
         self.child.before_kill = self.child.note_descendants = None
         self.child.halts_first = adopting
         self._plumbing.close()
@@ -335,7 +339,7 @@ class RunningProcess:
             self.inside.close()
 
     async def _stop(self, *, at_once: bool = False) -> None:
-        """End it by the invocation's policy, or its process with SIGKILL at once."""
+        """Stop runc by the invocation's policy, or kill the container's process at once."""
         policy = self.invocation.stop
         if policy.patience > 0:
             begun = self.workload.started if policy.waits_for_process and self.workload is not None else None
@@ -348,6 +352,7 @@ class RunningProcess:
             if not at_once:
                 await self.child.end(signal.SIGTERM)
             if at_once or deaf or not await self._gone(policy.grace):
+                # runc stays alive so that it can report the killed process and, for `run`, delete the container.
                 self._kill_workload()
                 if executed is None or not executed.exited.done():
                     await self._gone(max(policy.grace, KILL_GRACE))
@@ -357,6 +362,7 @@ class RunningProcess:
             await self._tree.end()
         else:
             try:
+                # criu first: runc then notices the failure and undoes its own part.
                 if policy.helpers_first and self.child.returncode is None:
                     self._offspring.note()
                     kill_descendants(self.pid)
@@ -367,7 +373,7 @@ class RunningProcess:
                     await helpers.end(policy.grace if policy.helpers else 0)
 
     def _fate(self) -> Fate | None:
-        """Tell what has become of the process that runc waited for, now that runc has ended; kill it if it goes on."""
+        """Return the fate of the container's process, now that runc has ended. Kill a process that still runs."""
         if self._told_fate is None and self.workload is not None and self.invocation.stop.waits_for_process:
             self._told_fate = self.workload.fate()
             with contextlib.suppress(PermissionError):
@@ -378,17 +384,15 @@ class RunningProcess:
         return self._told_fate
 
     def _orphan(self) -> None:
-        """Do what has to be done before runc is killed and nobody watches it."""
+        """Prepare for the kill of an unowned runc process: its container's process would run on."""
         if self.invocation.stop.waits_for_process:
             self._tree.cut_short()
             self._kill_workload()
 
     def _kill_workload(self) -> None:
-        """Kill the container's process and what else runc has started, and not runc.
-
-        The tree is listed before its first process is killed, whose children get another parent then; and once more
-        afterwards, when those that have come to runc are found.
-        """
+        """Kill the container's process and every other descendant of runc, but not runc."""
+        # List the tree before its first process is killed: orphans get another parent then. Kill once more afterwards,
+        # since orphans that were re-parented to runc are found only then.
         self._offspring.note()
         kill_descendants(self.pid)
         if self.workload is not None:
@@ -398,9 +402,9 @@ class RunningProcess:
         self._tree.kill()
 
     async def _gone(self, seconds: float) -> bool:
-        """Wait for runc's exit, and return whether it is gone.
+        """Wait for runc's exit; return whether runc has exited.
 
-        Once an `exec`'s process has ended, that is only while output may come that is captured.
+        Once the process of an `exec` has ended, wait only while captured output may still arrive.
         """
         exited = None if self._executed is None else self._executed.exited
         if await self.child.wait(seconds, or_for=exited) is None and exited is not None and exited.done():
@@ -410,12 +414,12 @@ class RunningProcess:
         return self.child.returncode is not None
 
     async def aclose(self) -> None:
-        """Stop it by its invocation's policy if it runs, reap it, and close the streams. Can't be cancelled."""
+        """Stop a running process by its policy, reap it, and close the streams. Can't be cancelled."""
         with self.child.watched():  # the end of the loop may come before the other task has begun
             await shielded(self.end())
 
     async def end(self) -> None:
-        """Do what `aclose` does, in a task that only the end of the loop cancels; then the stop is begun anew."""
+        """Do the work of `aclose`. If the end of the event loop cancels the task, start the stop again."""
         try:
             with self.child.watched():
                 while self.child.returncode is None:
@@ -430,7 +434,7 @@ class RunningProcess:
             self._close_streams()
 
     def drop(self) -> None:
-        """Kill it and close everything, without waiting: for a finalizer. The child's own task reaps it."""
+        """Kill the process and close everything without waiting, for a finalizer. The child's own task reaps."""
         self.child.end_at_once(signal.SIGKILL)
         if self._completed is None:
             self.child.when_ended(lambda: log_end(self.invocation, self.pid, self.child.returncode, self.child.since))
@@ -438,7 +442,7 @@ class RunningProcess:
         self._close_streams()
 
     def _close_streams(self) -> None:
-        """Close the ends that are ours."""
+        """Close our ends of the streams."""
         for stream in (self.stdin, self.stdout, self.stderr, self.pty):
             if stream is not None:
                 stream.close()

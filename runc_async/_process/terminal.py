@@ -1,14 +1,14 @@
-"""The terminal of an `exec`: runc hands it over, and a small program waits for the process in place of runc.
+"""The terminal of an `exec`: runc hands the terminal over, and a small program waits for the process in place of runc.
 
-A `runc exec --tty` that stays copies between the terminal in the container and ours. It changes the one inside, so
-that a line feed gets no carriage return there, since ours adds one. A program that switches this off for itself gets
-it all the same, then. And runc changes it when the program may be running already: the first lines can have two.
+Why not `runc exec --tty`: an attached runc copies between two terminals, the container's and ours. runc turns off the
+carriage return of the inner one, because ours adds it; so a program that turns it off too still gets it. And the first
+lines can have two, since runc does so when the program may be running already.
 
-`--detach --console-socket` gives the terminal itself, as for a container. But then runc ends first, and its process
+`--detach --console-socket` gives the terminal itself, as for a container. But then runc ends first, and the process
 goes to process 1, which may reap it before its exit code can be read (Linux before 6.15). So another process starts
-runc, and takes its orphans: prctl(2), PR_SET_CHILD_SUBREAPER. It ends as a runc that stays would: with runc's own code
-if runc fails, else with that of the process, or 128 + n for signal n; and it passes signals on. It takes 15 ms to
-begin, and about as much memory as runc.
+runc and adopts the orphan: prctl(2), PR_SET_CHILD_SUBREAPER. The program ends like an attached runc: with runc's own
+code if runc fails, else with the code of the process, or 128 + n for signal n. Signals are passed on. Starting the
+program takes 15 ms, and about as much memory as runc.
 """
 
 from __future__ import annotations
@@ -88,17 +88,15 @@ except (OSError, ValueError) as error:
 
 
 def hands_over(invocation: Invocation) -> bool:
-    """Return whether runc is to hand over the terminal of the process that it starts.
-
-    Behind another command, such as sudo or nsenter, it stays: there its process may be out of reach, or have another
-    number here.
-    """
+    """Return whether runc is to hand over the terminal of the process."""
+    # Not behind another command such as sudo or nsenter: the process may be out of reach there, or have another pid
+    # here.
     place = invocation.terminal_at
     return place is not None and invocation.argv[place - 1 : place] == (invocation.command,)
 
 
 def waiting_for(pid_file: str) -> list[str]:
-    """Return the words to put in front of the runtime, so that the process in its pid file is waited for."""
+    """Return the words of a program to put in front of the runtime, which waits for the process in the pid file."""
     return [sys.executable, "-ISc", _WAIT, pid_file]
 
 
@@ -106,12 +104,12 @@ def receive_terminal(console: FDSocket, runc_pid: int, io: PtyIO) -> int:
     """Return the terminal that runc has sent, non-blocking and of the size of `io`.
 
     Args:
-        console: The socket for it.
-        runc_pid: What was started: runc, or a program that starts runc.
-        io: Its size. A program that began before has seen another one, unless its document has the size.
+        console: The socket for the terminal.
+        runc_pid: The started process: runc, or a program that starts runc.
+        io: The size. A program that started earlier saw another size, unless the process document has the size.
 
     Raises:
-        TerminalError: If none was sent, or it is no terminal.
+        TerminalError: If no terminal was sent, or the descriptor is no terminal.
         OSError: If no descriptor is left.
     """
     try:

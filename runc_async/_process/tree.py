@@ -1,4 +1,4 @@
-"""All that an `exec` has started, wherever it stands in the process tree by now: how it gets signals, and its end."""
+"""The process tree of an `exec`, including re-parented processes: how to signal the tree, and how to end it."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from ..runner import Invocation
 from .child import Child
 
 KILL_TIME = 2.0
-"""Seconds for all of a tree to end after SIGKILL."""
+"""Seconds for a whole tree to end after SIGKILL."""
 
 ROUNDS = 100
-"""Lists, at most, of a tree that is killed; each new one has what was forked during the last, and that gets less."""
+"""Maximal number of listings of a tree that is killed. Each lists the forks since the last one, which get fewer."""
 
 GLANCE = 0.05
-"""Seconds, at most, between two looks at a tree that is ending."""
+"""Maximal seconds between two looks at a tree that is ending."""
 
 
 class Tree:
-    """The processes that an `exec` has started; of another command none.
+    """All processes that an `exec` has started; empty for other commands.
 
-    They are known by a leaf cgroup, which no process leaves that isn't allowed to change cgroups. Where there is none,
-    they are known by a mark that they inherit. A process that takes its mark off is missed.
+    The processes are found by a leaf cgroup, which a process leaves only with the right to change cgroups. Without a
+    leaf cgroup they are found by an inherited mark. A process that removes the mark is missed.
 
     Args:
-        invocation: What is started.
+        invocation: The invocation.
         child: The runtime process.
-        workload: The process that it starts; None if it isn't known.
+        workload: The container's process; None if unknown.
         leaf: The cgroup; None if there is none.
     """
 
@@ -51,32 +51,32 @@ class Tree:
         self._is_cut_short = False
 
     def spawned(self) -> None:
-        """Mark the runtime process before it has started anything; and what it reports, if it has been faster."""
+        """Mark the runtime process before its first fork, and also the reported process in case it was faster."""
         if isinstance(mark := self._known, InheritedMark) and self._is_exec:
             mark.put(self._child.pid)
             if (workload := self._workload) is not None:
                 workload.started.add_done_callback(lambda _: mark.put_late(workload.pid) if workload.pid else None)
 
     def cut_short(self, *, lost: bool = False) -> None:
-        """Note that the first process is ended by us: `kill` and `end` end all of the others from now on.
+        """Record that we end the first process: from now on `kill` and `end` end all of the other processes.
 
-        A process that has ended by itself leaves them alone.
+        If the first process ends by itself, the others are left alone.
 
         Args:
-            lost: The runtime had ended before the process did.
+            lost: Whether the runtime had ended before the process.
         """
         ended = self._workload is None or self._workload.exited.done()
         self._is_cut_short |= self._ends_whole and (lost or not ended)
 
     def kill(self) -> None:
-        """Kill all of them, if they were cut short, and don't wait for their end."""
+        """Kill the whole tree if it was cut short; don't wait for the end."""
         if self._is_cut_short:
             self._kill()
 
     async def end(self) -> None:
-        """Kill all of them, if they were cut short, and wait for their end, for `KILL_TIME` at most.
+        """Kill the whole tree if it was cut short, and wait at most `KILL_TIME` (2.0 seconds) for the end.
 
-        Cancelling it leaves them killed.
+        If the call is cancelled, the processes are killed, but perhaps not gone yet.
         """
         if self._is_cut_short:
             with anyio.move_on_after(KILL_TIME):
@@ -85,7 +85,7 @@ class Tree:
                     await _ended(found[-1])
 
     def signal(self, signum: int) -> None:
-        """Send all of them a signal; SIGKILL reaches those, too, that are being forked just then."""
+        """Send a signal to the whole tree. SIGKILL also reaches processes that are being forked at the same time."""
         if not self._is_exec:
             return
         if signum == signal.SIGKILL:
@@ -94,8 +94,10 @@ class Tree:
             self._signal(self._members(self._runtime()), signum)
 
     def _kill(self) -> None:
-        """Kill all of them."""
+        """Kill the whole tree."""
         if isinstance(self._known, LeafCgroup):
+            # cgroup.kill ends members and their new children together. Where the kernel lacks the file, `seal` stops
+            # the growth of the cgroup: list and kill until there is no new process.
             if not self._known.seal():
                 for found in self._found(()):
                     self._signal(found, signal.SIGKILL)
@@ -108,12 +110,12 @@ class Tree:
         self._signal(stopped, signal.SIGKILL)
 
     def _runtime(self) -> set[int]:
-        """Return the processes that have the mark and are the runtime's: those between us and the first process."""
+        """Return the marked processes that belong to the runtime: all between this process and the first process."""
         process = None if self._workload is None else self._workload.process
         return {self._child.pid, *([] if process is None else ancestors(process.pid, self._child.pid))}
 
     def _found(self, spared: Collection[int]) -> Iterator[list[int]]:
-        """List the processes again and again, each once, until there is no new one."""
+        """Yield lists of new processes, each process once, until there are no new ones."""
         seen = set(spared)
         for _ in range(ROUNDS):
             found = self._members(seen)
@@ -123,15 +125,17 @@ class Tree:
             seen.update(found)
 
     def _members(self, spared: Collection[int]) -> list[int]:
-        """List the processes, without zombies."""
+        """List the processes without zombies."""
         return [pid for pid in self._known.members() if pid not in spared]
 
     def _signal(self, pids: Collection[int], signum: int) -> None:
-        """Send a signal to each process, through a pidfd: it is theirs if the number is still a member's after that."""
+        """Send a signal to each process."""
         for pid in pids:
             with contextlib.suppress(OSError):
                 pidfd = os.pidfd_open(pid)
                 try:
+                    # The pidfd is opened first and the membership checked afterwards: a process that has this pid and
+                    # is a member now is the process of the pidfd, or else the signal fails with ESRCH.
                     if self._known.is_member(pid):
                         signal.pidfd_send_signal(pidfd, signum)
                 finally:
@@ -139,7 +143,7 @@ class Tree:
 
 
 async def _ended(pid: int) -> None:
-    """Wait for the end of the process that has this number now, for `GLANCE` at most."""
+    """Wait for the end of the process that has this pid now, at most `GLANCE` (0.05 seconds)."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
