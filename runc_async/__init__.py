@@ -171,5 +171,5 @@ if not TYPE_CHECKING:  # a type checker shall know the names above, and refuse a
 
 
 def __dir__() -> list[str]:
-    """Tell the public names, loaded or not."""
+    """Return the public names, loaded or not."""
     return sorted({*globals(), *_HOMES, *_MODULES} - {"TYPE_CHECKING"})

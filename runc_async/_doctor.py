@@ -105,7 +105,7 @@ class Privileges(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sufficient(self) -> bool:
-        """Say whether containers can run as root."""
+        """Return whether containers can run as root."""
         return self.uid == 0 and not self.missing_capabilities
 
 
@@ -174,7 +174,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ready(self) -> bool:
-        """Say whether containers can run here: one did."""
+        """Return whether containers can run here: one did."""
         return self.tried and not any(problem.blocking for problem in self.problems)
 
 
@@ -255,7 +255,7 @@ def root_directory(runtime: str, uid: int, runtime_directory: str | None) -> str
 
 
 def cgroups(mounts: str = "/proc/self/mounts", own: str = "/proc/self/cgroup") -> Cgroups:
-    """Tell the mode and the controllers, from what is mounted."""
+    """Return the mode and the controllers, from what is mounted."""
     # A v1 mount has its controllers among other options; the process's own list has nothing but controllers and names.
     known = {name for line in words(own) for name in line.split(":")[1].split(",")}
     v1: set[str] = set()
@@ -271,7 +271,7 @@ def cgroups(mounts: str = "/proc/self/mounts", own: str = "/proc/self/cgroup") -
 
 
 def privileges(status: str = "/proc/self/status") -> Privileges:
-    """Tell the user and the capabilities of this process."""
+    """Return the user and the capabilities of this process."""
     lines = dict(line.split(":", 1) for line in Path(status).read_text().splitlines() if ":" in line)
     effective = int(lines["CapEff"], 16)
     missing = tuple(name for name, bit in CAPABILITIES.items() if not effective >> bit & 1)
@@ -290,7 +290,7 @@ def rootless(sysctl: str = "/proc/sys", subuid: str = "/etc/subuid") -> Rootless
 
 
 def kernel_keeps_exit_status() -> bool:
-    """Tell whether the kernel keeps the exit status of a process that was reaped, by trying it with a child."""
+    """Return whether the kernel keeps the exit status of a process that was reaped, by trying it with a child."""
     pid = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", ""], os.environ)
     try:
         pidfd = os.pidfd_open(pid)
@@ -304,7 +304,7 @@ def kernel_keeps_exit_status() -> bool:
 
 
 def keeps_status(pidfd: int) -> bool:
-    """Say whether the kernel has the exit status of a pidfd's process."""
+    """Return whether the kernel has the exit status of a pidfd's process."""
     try:
         return kept_status(pidfd) is not None
     except OSError:

@@ -139,10 +139,10 @@ class Runc(Commands, Host):
         """Return a handle on a container that exists: the commands without the id. Nothing is asked of runc.
 
         Args:
-            container_id: Its id.
+            container_id: The container's id.
 
         Raises:
-            InvalidContainerID: If the id can't be one.
+            InvalidContainerID: If the id is invalid.
         """
         return Container(self, words.check_container_id(container_id))
 
@@ -181,25 +181,25 @@ class Runc(Commands, Host):
         Cancelled before the block begins, it leaves nothing behind.
 
         Args:
-            container_id: Its id: letters, digits and `_+.-`.
+            container_id: The container's id: letters, digits and `_+.-`.
             bundle: A `Bundle`, or the path of its directory.
-            io: Its streams; `NullIO()` if left out. With `PipedIO` the handle has `stdin`, `stdout` and `stderr`; with
+            io: The streams; `NullIO()` if left out. With `PipedIO` the handle has `stdin`, `stdout` and `stderr`; with
                 `PtyIO`, for a process with `terminal`, it has `pty`.
             grace: Seconds between SIGTERM and SIGKILL, at most; zero: SIGKILL at once.
-            timeout: Seconds for `create` and for `start`, or None for no limit; the client's own if left out.
+            timeout: Seconds for `create` and for `start`, or None for no limit; the client's default if left out.
             options: Those of `create`.
 
         Raises:
             ContainerExists: If there is a container of that id.
-            BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleNotFound: If the bundle, the config.json or the root file system is missing.
             BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
-            InvalidSpec: If config.json isn't valid, or asks for what can't be had.
+            InvalidSpec: If config.json isn't valid, or requests something that the host or the runtime lacks.
             ExecutableNotFound: If the program isn't in the container.
             TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
                 is no terminal.
             UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
-            InvalidContainerID: If the id can't be one.
-            ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
+            InvalidContainerID: If the id is invalid.
+            ValueError: If another argument is invalid, such as `CapturedIO`, which has no end here.
             RuncTimeout: If one of the two takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             OSError: If no descriptor is left.
@@ -285,27 +285,27 @@ class Runc(Commands, Host):
         nothing behind.
 
         Args:
-            container_id: Its id, the same as before or another.
+            container_id: The container's id, the former one or another.
             bundle: A `Bundle`, or the path of its directory, with the files that the container had.
             image_path: Directory of the images.
             io: Its streams from now on, where they were pipes or a terminal; `NullIO()` if left out. With `PipedIO` the
                 handle has `stdin`, `stdout` and `stderr`; with `PtyIO`, for a process with `terminal`, it has `pty`.
             grace: Seconds between SIGTERM and SIGKILL; zero: SIGKILL at once.
-            timeout: Seconds for `restore`, or None for no limit; the client's own if left out.
+            timeout: Seconds for `restore`, or None for no limit; the client's default if left out.
             options: Those of `restore`.
 
         Raises:
             CheckpointError: If criu fails, or isn't there, or there are no images; it has the end of criu's log.
             ContainerExists: If there is a container of that id.
-            BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            BundleNotFound: If the bundle, the config.json or the root file system is missing.
             BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
-            InvalidSpec: If config.json isn't valid, or asks for what can't be had.
+            InvalidSpec: If config.json isn't valid, or requests something that the host or the runtime lacks.
             TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
                 is no terminal.
             UnsupportedError: If the runtime has no such option.
-            InvalidContainerID: If the id can't be one.
-            ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
-            RuncTimeout: If it takes longer than `timeout`.
+            InvalidContainerID: If the id is invalid.
+            ValueError: If another argument is invalid, such as `CapturedIO`, which has no end here.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             OSError: If no descriptor is left.
             CommandError: If runc fails in another way.
@@ -370,7 +370,7 @@ class Runc(Commands, Host):
         """Make a container, and hold its streams and its first process; delete it if those can't be had.
 
         Args:
-            container_id: Its id.
+            container_id: The container's id.
             command: Gives the command that makes it and ends, for the path of a console socket.
             io: Its streams.
             timeout: Seconds for the command.

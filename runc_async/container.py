@@ -175,7 +175,7 @@ class Container(FileAccess):
         return self._metering.read()
 
     def events(self, *, interval: float = 5.0, on_lag: OnLag = "block") -> EventStream:
-        """Tell the figures of its cgroup again and again: see `Runc.events`."""
+        """Return the figures of its cgroup again and again: see `Runc.events`."""
         return self._runc.events(self.id, interval=interval, on_lag=on_lag)
 
     async def update(

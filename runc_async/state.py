@@ -32,7 +32,7 @@ class Status(enum.StrEnum):
 
     @property
     def known(self) -> bool:
-        """Say whether the word is one of those above."""
+        """Return whether the word is one of those above."""
         return self.value in Status._value2member_map_
 
     @classmethod

@@ -35,7 +35,7 @@ class SupportsFileno(Protocol):
     """An open file, socket or anything else that tells its descriptor."""
 
     def fileno(self) -> int:
-        """Tell the descriptor."""
+        """Return the descriptor."""
         ...
 
 

@@ -71,7 +71,7 @@ _WORDS_LIMIT = 64
 def failed(
     log: tuple[LogRecord, ...], exit_code: int | None, stderr: bytes = b"", *, process: Fate | None = None
 ) -> bool:
-    """Tell whether the runtime failed, or the container's process ended with this exit code.
+    """Return whether the runtime failed, or the container's process ended with this exit code.
 
     For the commands that end with the code of a container's process: `run`, `exec` and `restore` in the foreground. Any
     other has failed if its code isn't 0.
@@ -240,7 +240,7 @@ def _command(args: tuple[str, ...]) -> str | None:
 
 
 def _crashed(exit_code: int | None, found: _Finding, stderr: bytes, *, process: Fate | None) -> bool:
-    """Tell whether the runtime broke down before it could say why.
+    """Return whether the runtime broke down before it could say why.
 
     A Go program that panics, or gets no thread, ends with 2; a runtime that fails in order ends with 1 and a record. So
     a 2 and no error message is the same, where the container has stderr and the trace isn't captured; and so is one

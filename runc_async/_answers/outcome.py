@@ -61,7 +61,7 @@ def _stderr(invocation: Invocation, completed: Completed) -> bytes:
 
 
 def refused_as_existing(invocation: Invocation, completed: Completed) -> bool:
-    """Tell whether runc has made no container because there is one of that id.
+    """Return whether runc has made no container because there is one of that id.
 
     Of two that begin at once the later one may not see the other's container, but the files in it. One that has told a
     process has made a container, whatever that process prints.

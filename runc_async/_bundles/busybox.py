@@ -68,7 +68,7 @@ def _make_directory(path: str, mode: int) -> None:
 
 
 def is_static(program: str) -> bool:
-    """Tell whether the kernel can run a program by itself, without a dynamic linker from the root filesystem."""
+    """Return whether the kernel can run a program by itself, without a dynamic linker from the root filesystem."""
     with open(program, "rb") as file:
         start = file.read(_HEADER_SIZE)
         if len(start) < _HEADER_SIZE or not start.startswith(_ELF):

@@ -83,7 +83,7 @@ class Source:
         self.last = b""
 
     def tell(self) -> int:
-        """Tell the position."""
+        """Return the position."""
         return self._position
 
     def seekable(self) -> bool:

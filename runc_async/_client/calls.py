@@ -1,4 +1,4 @@
-"""What all commands of the client share: its options, and the way of a call from a command to its result."""
+"""Common to all commands of the client: the options, and the path of a call from a command to its result."""
 
 from __future__ import annotations
 
@@ -32,42 +32,42 @@ from ..stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO,
 from .identity import Identity
 
 DRAIN_TIMEOUT = 1.0
-"""Seconds for which captured output is read on, after the exit, while other processes hold the pipe."""
+"""Seconds to read captured output after the exit while other processes hold the pipe."""
 
 DEFAULT_CONCURRENCY: Final = 8 * len(os.sched_getaffinity(0))
-"""Request/response commands of one client that run at once in one event loop; see docs/topics/performance.md."""
+"""Number of concurrent request/response commands per client and event loop; see docs/topics/performance.md."""
 
 STRIPPED: Final = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 """Variables that make runc pass on descriptors, or wait for a READY=1 that never comes (runc#1807)."""
 
 KILL = StopPolicy()
-"""For commands that only read: nothing is lost when runc dies."""
+"""For commands that only read: killing runc loses nothing."""
 
 GRACE: Final = 5.0
-"""Seconds between SIGTERM and SIGKILL, when nothing else is asked for."""
+"""Default seconds between SIGTERM and SIGKILL."""
 
 LET_FINISH = StopPolicy(patience=10.0, grace=GRACE, hooks=True)
-"""For commands that change something: SIGKILL in the middle leaves partial containers (runc#4534)."""
+"""For commands that change a container: SIGKILL in the middle leaves partially created containers (runc#4534)."""
 
 LET_HELPER_FINISH = StopPolicy(patience=1.0, helpers=True)
-"""For a runc that has started a program of the host's, and reads what that prints: it would be orphaned."""
+"""For commands that read the output of a host program started by runc, which would otherwise be orphaned."""
 
 OWN_OUTPUT: Final = OwnOutput()
 
 PROCESS_COMMANDS: Final = frozenset({"create", "run", "exec", "restore"})
-"""The commands that make a process in a container, which inherits runc's signals; for the others a look costs more."""
+"""Commands whose container process inherits runc's signal mask; for other commands the check would be wasted."""
 
 SPELLED_OTHERWISE: Final = frozenset({"create", "kill", "events", "update", "checkpoint"})
-"""The request/response commands that runtimes take otherwise, or that do something else there."""
+"""Request/response commands that some runtimes spell differently, or interpret differently."""
 
 NO_GUARD: Final = contextlib.nullcontext()
 
 UNDO_TIMEOUT: Final = 20.0
-"""Seconds for the deletion of what a cancelled call has made; runc itself may need ten."""
+"""Seconds for deleting the container of a cancelled call; runc itself may need ten."""
 
 
 class Calls:
-    """The options of a client, and the way of a call from a command to its result."""
+    """The options of a client, and the path of a call from a command to its result."""
 
     def __init__(
         self,
@@ -92,7 +92,11 @@ class Calls:
         runner: Runner | None = None,
         dialect: Dialect | None = None,
     ) -> None:
-        """Check and keep the options: see `Runc`; with what is known of the runtime, or None to find that out."""
+        """Check and store the options: see `Runc`.
+
+        `dialect` is the runtime's dialect, or None to detect the runtime.
+        """
+        # A keeper is another process, and creates the same client from these arguments: see `given_options`.
         self._given = dict(locals())  # the arguments; nothing else is bound yet
         del self._given["self"], self._given["dialect"]
         if log_format not in {None, "text", "json"}:
@@ -128,11 +132,11 @@ class Calls:
 
     @property
     def dialect(self) -> Dialect:
-        """What is known of the runtime; of one that isn't known, what is known of runc."""
+        """The dialect of the runtime; runc's for an unknown runtime."""
         return self.identity.dialect
 
     def _options(self) -> tuple[str, ...]:
-        """Return the argument vector up to the options of the log."""
+        """Return the argument vector up to the options for the log."""
         dialect = self.dialect
         root = self.state_directory() if dialect.root_always else self._root
         rootless = () if self._rootless is None else dialect.rootless(self._rootless)
@@ -144,19 +148,20 @@ class Calls:
         return (*self._options(), *self._log, *self._extra_args)
 
     def _words(self, command: Command) -> tuple[Argument, ...]:
-        """Spell a command as the runtime takes it."""
+        """Return a command in the spelling of the runtime."""
         spell = self.dialect.spell
         return command.words if spell is None else spell(command.name, command.words)
 
     def _sandbox(self, command: Command, stop: StopPolicy) -> Sandbox | None:
-        """Return how the process of an `exec` is reached that has no number on the host."""
+        """Return how to reach the process of an `exec` that has no pid on the host; None if it has one."""
         if self.dialect.inside is None or command.name != "exec" or command.container_id is None:
             return None
+        # A sandbox's processes have no pids on the host, so they are signalled by more commands of the runtime.
         options = (*self._options(), *self._extra_args)
         return Sandbox(self.dialect.name, options, command.container_id) if stop.waits_for_process else None
 
     async def identify(self, timeout: Timeout = DEFAULT) -> Version:
-        """Find out which runtime it is, and in which version, if that isn't known yet: see `Identity`."""
+        """Detect the runtime and its version, unless known already: see `Identity`."""
 
         async def ask() -> bytes:
             return (await self.request(argv.version(), timeout=timeout, stop=KILL)).stdout
@@ -164,12 +169,12 @@ class Calls:
         return await self.identity.find(ask)
 
     def invocation(self, command: Command, streams: Streams, **settings: Any) -> Invocation:
-        """Put the client's options around a command.
+        """Return a command with the client's options.
 
         Raises:
-            PermissionDenied: If $XDG_RUNTIME_DIR names no directory that runc can use.
+            PermissionDenied: If $XDG_RUNTIME_DIR is a directory that runc can't use.
         """
-        # Another runner may run it as another user, who has another one.
+        # Another runner may start runc as another user, with another $XDG_RUNTIME_DIR.
         if (directory := self._runtime_directory()) is not None and type(self.runner) is ProcessRunner:
             check_runtime_directory(directory, os.path.basename(self._command), command.container_id)
         return Invocation(
@@ -187,7 +192,7 @@ class Calls:
         )
 
     def reworded(self, invocation: Invocation, command: Command) -> Invocation:
-        """Return an invocation with the words of another command, or with those of a runtime that is known by now."""
+        """Return an invocation with another command's words, or in the spelling of a runtime detected since."""
         return structs.replace(
             invocation,
             argv=(*self._prefix, *self._words(command)),
@@ -196,27 +201,27 @@ class Calls:
         )
 
     def with_option(self, invocation: Invocation, option: Argument) -> Invocation:
-        """Return an invocation with one more option of its command's."""
+        """Return an invocation with one more option of its command."""
         place = len(self._prefix) + 1
         return structs.replace(invocation, argv=(*invocation.argv[:place], option, *invocation.argv[place:]))
 
     def _runtime_directory(self) -> str | None:
-        """Return $XDG_RUNTIME_DIR, as runc gets it, where runc heeds it: not as root, and not with a `--root`."""
+        """Return runc's $XDG_RUNTIME_DIR where runc uses the variable: not as root, and not with `--root`."""
         if self._root is not None or os.geteuid() == 0:
             return None
         return self._env.get("XDG_RUNTIME_DIR", os.environ.get("XDG_RUNTIME_DIR")) or None
 
     def bundle(self, container_id: str, bundle: StrPath, *, strict: bool = False) -> Source:
-        """Return the absolute path of a bundle, having looked at it before runc is started; encode a `Bundle`'s spec.
+        """Check a bundle before runc starts, and return its absolute path; encode the spec of a `Bundle`.
 
-        One that isn't here at all is left to runc: a runner can take runc to another mount namespace.
+        A missing bundle is left to runc: a runner can start runc in another mount namespace.
 
         Raises:
-            InvalidContainerID: If the container that it is for can't have that id.
-            BundleNotFound: If something is there, and is no bundle.
+            InvalidContainerID: If the id of the container is invalid.
+            BundleNotFound: If the path exists, but isn't a bundle.
             ValueError: If the path is empty, has a NUL byte or isn't UTF-8, or if a value in a `Bundle`'s spec has no
                 form in JSON.
-            TypeError: If it isn't a path, or likewise.
+            TypeError: If `bundle` isn't a path, or a value in the spec has a wrong type.
         """
         words.check_container_id(container_id)
         path = require_unicode("the path of the bundle", words.absolute(bundle))
@@ -232,13 +237,14 @@ class Calls:
         return Source(path, bundle.saved(), bundle.spec.to_builtins() if strict else None)
 
     def _environment(self) -> dict[str, str] | None:
-        """Tell runc's environment; None where it is ours unchanged, which spares a copy."""
+        """Return runc's environment; None for an unchanged one, which saves a copy."""
+        # os.environ is read for each call, since a program may change it at any time.
         if not self._env and not any(name in os.environ for name in STRIPPED):
             return None
         return {name: value for name, value in os.environ.items() if name not in STRIPPED} | self._env
 
     def seconds(self, timeout: Timeout) -> float | None:
-        """Resolve a call's own timeout."""
+        """Resolve the timeout of a call."""
         return self._timeout if timeout is DEFAULT else check_timeout(timeout)
 
     async def request(
@@ -252,11 +258,11 @@ class Calls:
         pass_fds: tuple[int, ...] = (),
         guard: contextlib.AbstractAsyncContextManager[None] = NO_GUARD,
     ) -> Response:
-        """Run a request/response command in its turn, within `guard`, and raise if runc fails.
+        """Run a request/response command in turn, within `guard`.
 
         Raises:
-            CommandError: If runc fails; the class says in what way.
-            RuncTimeout: If it takes longer than `timeout`. Waiting for its turn isn't counted.
+            CommandError: If runc fails; subclasses for the known reasons.
+            RuncTimeout: If runc takes longer than `timeout`. The wait for the turn doesn't count.
             RuncNotFound: If there is no runc.
         """
         if command.name in SPELLED_OTHERWISE and self.identity.must_ask:
@@ -270,6 +276,7 @@ class Calls:
             preserve_fds=preserve_fds,
             pass_fds=pass_fds,
         )
+        # The turn comes first: a guard notes what exists before the call, and a wait in between would make that stale.
         async with self.turn(), guard:
             return await self.run_now(invocation)
 
@@ -281,12 +288,13 @@ class Calls:
         return respond(invocation, completed)
 
     def turn(self) -> contextlib.AbstractAsyncContextManager[object]:
-        """Wait for a place among the commands that may run at once in this event loop."""
+        """Return the semaphore for commands of this client in this event loop."""
         if self._max_concurrency is None:
             return contextlib.nullcontext()
         loop = asyncio.get_running_loop()
         turns = self._turns.get(loop)
         if turns is None:
+            # Closed loops are removed here. Weak references wouldn't help, since a semaphore refers to its loop.
             for other in [known for known in list(self._turns) if known.is_closed()]:
                 self._turns.pop(other, None)  # not by weak references: a semaphore holds its loop
             turns = self._turns[loop] = asyncio.Semaphore(self._max_concurrency)
@@ -300,12 +308,12 @@ class Calls:
         started: Callable[[int], None] | None,
         reported: Callable[[], None] | None = None,
     ) -> Response:
-        """Run a command whose exit code is a container's process's own, and raise if it was runc that failed.
+        """Run a command whose exit code is that of a container's process, and raise if runc itself fails.
 
         Raises:
-            ExitError: If `check` is given and the code isn't 0.
+            ExitError: If `check` is set and the exit code isn't 0.
             CommandError: If runc fails.
-            RuncTimeout: If it takes longer than the invocation's timeout.
+            RuncTimeout: If the call takes longer than the invocation's timeout.
         """
         if reported is not None:
             invocation = structs.replace(invocation, reported=reported)
@@ -321,10 +329,9 @@ class Calls:
         return checked(response, invocation.container_id) if check else response
 
     async def check_ran(self, invocation: Invocation, completed: Completed) -> None:
-        """Raise if a runtime that has reported no process can't run at all.
-
-        A pid file of the caller's may be in another mount namespace; so the runtime is asked for its version.
-        """
+        """Raise if a runtime that has reported no process doesn't work at all."""
+        # A pid file of the caller may be in another mount namespace, so its absence proves nothing. Whether the runtime
+        # works is seen by asking for its version.
         unknown = completed.returncode and completed.process is None and isinstance(self.runner, ProcessRunner)
         if unknown and argv.has_own_pid_file(invocation.argv):
             try:
@@ -333,7 +340,7 @@ class Calls:
                 raise command_error(invocation, completed) from None
 
     def state_directory(self) -> str:
-        """Tell where the runtime keeps its containers: runc(8), `--root`."""
+        """Return the directory of the runtime's containers: runc(8), `--root`."""
         if self._root is not None:
             return self._root
         name = self.dialect.root if self.identity.known else os.path.basename(self._command)
@@ -355,7 +362,7 @@ class Calls:
         stop: StopPolicy | None = None,
         terminal: bool = False,
     ) -> Invocation:
-        """Put together the invocation of a command that runs a process, perhaps with a terminal of its own."""
+        """Return the invocation of a command that runs a process, if requested with a terminal."""
         if data is not None and (detach or _has_stdin(io)):
             raise ValueError("input goes neither with detach nor with streams that have a stdin of their own")
         check_seconds("grace", grace)
@@ -377,15 +384,15 @@ class Calls:
         )
 
     def __str__(self) -> str:
-        """Show the program and its root directory, as arguments."""
+        """Show the program and the root directory, as arguments."""
         return repr(self._command) + ("" if self._root is None else f", root={self._root!r}")
 
 
 def checked(response: Response, container_id: str | None) -> Response:
-    """Return a response whose exit code is 0.
+    """Return a response with exit code 0.
 
     Raises:
-        ExitError: If it isn't.
+        ExitError: If the exit code isn't 0.
     """
     if response.exit_code != 0:
         raise ExitError(response, container_id)
@@ -393,12 +400,12 @@ def checked(response: Response, container_id: str | None) -> Response:
 
 
 def given_options(calls: Calls) -> dict[str, Any]:
-    """Return the arguments that a client was made with, by their names: another process makes the same of them."""
+    """Return the arguments of a client by name, so that another process can create the same client."""
     return dict(vars(calls)["_given"])
 
 
 def _has_stdin(io: StdIO | None) -> bool:
-    """Tell whether the streams say where stdin comes from."""
+    """Return whether the streams define stdin."""
     match io:
         case InheritedIO():
             return io.stdin

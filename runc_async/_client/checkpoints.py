@@ -1,6 +1,6 @@
-"""`checkpoint` and `restore`: the processes of a container into files, and back, by criu.
+"""`checkpoint` and `restore`: write the processes of a container to files with criu, and restore them.
 
-The runtime calls the `criu` that is first in $PATH, which is that of the client's `env` if it sets one.
+The runtime uses the first `criu` in $PATH, or in the PATH of the client's `env` if set there.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from .requirements import Requirements
 from .undo import Undo
 
 LET_CRIU_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.grace, helpers=True)
-"""Without runc, criu gives up at its next message to runc, and leaves a dumped container running."""
+"""Without runc, criu gives up at its next message to runc, and a dumped container runs on."""
 
 LET_RESTORE_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.grace, helpers=True, helpers_first=True)
-"""Without criu, runc unmounts the root filesystem that it has mounted for criu; killed, it leaves the mount."""
+"""Without criu, runc unmounts the root filesystem mounted for criu; a killed runc leaves the mount."""
 
 
 @contextlib.contextmanager
 def naming_criu_mounts(directory: str) -> Generator[None]:
-    """If the block fails, say what a criu that was killed has left mounted.
+    """Warn about mounts of a killed criu if the block fails.
 
     Args:
-        directory: Where criu writes its log, absolute.
+        directory: Directory of criu's log, absolute.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def naming_criu_mounts(directory: str) -> Generator[None]:
 
 
 class Checkpoints:
-    """The commands that take criu."""
+    """Commands that need criu."""
 
     _calls: Calls
     _undo: Undo
@@ -87,50 +87,50 @@ class Checkpoints:
         extra_args: Sequence[str] = (),
         timeout: Timeout = DEFAULT,
     ) -> None:
-        """Write all processes of a running container into files, from which `restore` makes them anew: criu(8).
+        """Write all processes of a running container to files for `restore`: criu(8).
 
-        Then the container is gone, its state included, unless it is left running; a foreground `run` that held it ends
-        with 137, as after SIGKILL. A checkpoint that fails leaves it running. What the container's files contain is
-        not in the images.
+        Afterwards the container is gone, including its state, unless `leave_running` or `pre_dump` is set; a foreground
+        `run` of the container ends with 137, as after SIGKILL. After a failure the container runs on. The images don't
+        include the contents of the container's files.
 
-        Cancelling lets runc and criu finish for ten seconds, and ends them then; the container goes on, or is gone.
+        Cancelling gives runc and criu ten seconds to finish before both are ended; the container runs on, or is gone.
 
         Args:
-            container_id: Its id.
-            image_path: Directory for the images; it is made if it isn't there.
-            work_path: Directory for criu's log and statistics; that of the images if left out.
-            parent_path: Directory of the images of an earlier `pre_dump`; only what has changed since is written.
-                Relative to `image_path`, if it is relative, as for runc.
-            page_server: `"address:port"` of a criu page server that takes the memory; with `lazy_pages` where criu
-                offers it.
+            container_id: The container's id.
+            image_path: Directory for the images, created if missing.
+            work_path: Directory for criu's log and statistics; the image directory if left out.
+            parent_path: Image directory of an earlier `pre_dump`; only changes since then are written. A relative path
+                is relative to `image_path`, as for runc.
+            page_server: `"address:port"` of a criu page server that receives the memory; with `lazy_pages`, the address
+                on which criu offers the memory.
             leave_running: Let the container run on.
-            pre_dump: Write the memory only, and let the container run on. The kernel has to track changes of memory.
-            tcp_established: Take established TCP connections too.
+            pre_dump: Write only the memory, and let the container run on. The kernel has to track changes of memory.
+            tcp_established: Accept established TCP connections.
             tcp_skip_in_flight: Leave out TCP connections that aren't established yet. runc 1.3 and later.
-            ext_unix_sk: Take connected unix sockets whose other end is outside the container.
-            shell_job: Take a process whose session or terminal is from outside the container.
-            file_locks: Take file locks.
-            link_remap: Take open files that have no name any more. runc 1.3 and later.
-            lazy_pages: Leave the memory out, offer it on `page_server`, and end when it was fetched.
-            status_fd: Descriptor open for writing, on which a zero byte comes when the memory can be fetched, with
+            ext_unix_sk: Accept connected unix sockets whose other end is outside the container.
+            shell_job: Accept a process whose session or terminal is from outside the container.
+            file_locks: Accept file locks.
+            link_remap: Accept open files without a name. runc 1.3 and later.
+            lazy_pages: Leave the memory out, offer the pages on `page_server`, and end when all were fetched.
+            status_fd: Descriptor open for writing that gets a zero byte as soon as the memory can be fetched, with
                 `lazy_pages`.
-            manage_cgroups_mode: What criu does with cgroups: "soft" (the default), "full", "strict" or "ignore" (runc
+            manage_cgroups_mode: Handling of cgroups by criu: "soft" (the default), "full", "strict" or "ignore" (runc
                 1.2 and later).
-            empty_ns: Namespaces that are restored empty; runc knows "network".
-            auto_dedup: Remove from the images of `parent_path` what is written again.
-            extra_args: More options, passed on as they are.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            empty_ns: Namespaces to restore empty; runc knows "network".
+            auto_dedup: Remove memory from the images of `parent_path` that is written again.
+            extra_args: More options, passed on unchanged.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
-            CheckpointError: If criu fails, or isn't there; it has the end of criu's log.
-            ContainerNotRunning: If the container is stopped, or has only been created.
+            CheckpointError: If criu fails or is missing; the error has the end of criu's log.
+            ContainerNotRunning: If the container is stopped, or not started yet.
             ContainerNotFound: If there is no such container.
             UnsupportedError: If the runtime has no such option.
-            InvalidContainerID: If the id can't be one.
-            ValueError: If another argument can't be right.
-            RuncTimeout: If it takes longer than `timeout`.
+            InvalidContainerID: If the id is invalid.
+            ValueError: If another argument is invalid.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
-            OSError: As `delete` does.
+            OSError: For the same reason as in `delete`.
             CommandError: If runc fails in another way.
         """
         dump = Dump(
@@ -198,60 +198,59 @@ class Checkpoints:
         extra_args: Sequence[str] = (),
         task_status: TaskStatus[int] = TASK_STATUS_IGNORED,
     ) -> Response:
-        """Make a container from the images of a `checkpoint`, wait for its process, and delete it: criu(8).
+        """Restore a container, wait for the process, and delete the container: runc-restore(8), criu(8).
 
-        The process goes on where it was, with another pid. Streams that were pipes are those of `io` from now on;
-        what was /dev/null stays so. What the process ends with is `Response.exit_code`; a runc that fails is an
-        exception.
+        The process continues where the checkpoint stopped, with another pid. Streams that were pipes are replaced by
+        `io`; streams on /dev/null stay there. The exit code of the process is `Response.exit_code`; a failure of runc
+        itself is an exception.
 
-        Cancelled, or out of time, runc and criu are let finish, for ten seconds at most: a criu that is killed leaves
-        its mounts on the host, which a `CleanupWarning` names. Then the process gets SIGTERM, and SIGKILL `grace`
-        seconds later; runc is reaped, and the container deleted. With `detach` what they have made is deleted.
+        On cancellation or timeout, runc and criu get at most ten seconds to finish: a killed criu leaves mounts on the
+        host, which a `CleanupWarning` names. Then the process gets SIGTERM, and SIGKILL `grace` seconds later; runc is
+        reaped, and the container deleted. With `detach` the new container is deleted.
 
         Args:
-            container_id: Its id, the same as before or another.
-            bundle: A `Bundle`, or the path of its directory, with the files that the container had.
+            container_id: The container's id, the former one or another.
+            bundle: A `Bundle`, or the path of its directory, with the container's former files.
             image_path: Directory of the images.
-            detach: Return as soon as the process runs; the container stays until it is deleted.
-            no_subreaper: Don't reap what the container's processes leave behind.
+            detach: Return as soon as the process runs; the container stays until deleted.
+            no_subreaper: Don't reap orphans of the container's processes.
             check: Raise `ExitError` for an exit code other than 0.
-            timeout: Seconds for the whole run, or None for no limit.
-            grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
-                once.
-            drain_timeout: Seconds for which captured output is read on, after the exit, while others hold the pipe;
-                none with `detach`.
-            io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`. With `detach` the container gets the
+            timeout: Seconds for the whole run; None for no limit.
+            grace: Seconds between SIGTERM and SIGKILL after a cancellation or a timeout; zero sends SIGKILL at once.
+            drain_timeout: Seconds to read captured output after the exit while other processes hold the pipe; no wait
+                with `detach`.
+            io: The streams; `CapturedIO()` if left out, with `detach` `NullIO()`. With `detach` the container gets the
                 streams themselves, as in `create`.
-            input: What it reads on stdin from now on; nothing if left out. Not with `detach`.
+            input: Input for stdin from now on; none if left out. Not with `detach`.
             console_socket: Path of a listening AF_UNIX socket that gets the terminal's descriptor; with `detach` only.
-            work_path: Directory for criu's log and statistics; that of the images if left out.
-            lazy_pages: Fetch memory when it is needed, from a `criu lazy-pages` with the same work path.
-            auto_dedup: Remove memory from the images as it is restored.
-            tcp_established: Make established TCP connections anew.
-            ext_unix_sk: Connect unix sockets again whose other end is outside the container.
-            shell_job: Take session and terminal from the caller.
-            file_locks: Take the file locks again.
-            manage_cgroups_mode: What criu does with cgroups: "soft" (the default), "full", "strict" or "ignore" (runc
+            work_path: Directory for criu's log and statistics; the image directory if left out.
+            lazy_pages: Fetch memory on demand, from a `criu lazy-pages` with the same work path.
+            auto_dedup: Remove restored memory from the images.
+            tcp_established: Restore established TCP connections.
+            ext_unix_sk: Reconnect unix sockets whose other end is outside the container.
+            shell_job: Inherit session and terminal from the caller.
+            file_locks: Restore file locks.
+            manage_cgroups_mode: Handling of cgroups by criu: "soft" (the default), "full", "strict" or "ignore" (runc
                 1.2 and later).
-            empty_ns: Namespaces that are left empty; runc knows "network".
+            empty_ns: Namespaces to leave empty; runc knows "network".
             lsm_profile: AppArmor profile or SELinux label instead of the former one: `"type:name"`.
             lsm_mount_context: SELinux context for the mounts. runc 1.1 and later.
-            pid_file: Where runc writes the pid of the process.
+            pid_file: File to which runc writes the pid of the process.
             no_pivot: Don't use pivot_root(2): for root file systems in a ramdisk.
-            extra_args: More options, passed on as they are.
-            task_status: anyio's; `started()` is called with the pid of runc as soon as it runs.
+            extra_args: More options, passed on unchanged.
+            task_status: For `TaskGroup.start` of anyio; `started()` is called with the pid of runc after the spawn.
 
         Raises:
             ExitError: If `check` is set and the exit code isn't 0.
-            CheckpointError: If criu fails, or isn't there, or there are no images; it has the end of criu's log.
-            ContainerExists: If there is a container of that id.
-            BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            CheckpointError: If criu fails or is missing, or there are no images; the error has the end of criu's log.
+            ContainerExists: If the id is in use.
+            BundleNotFound: If the bundle, the config.json or the root file system is missing.
             BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
-            InvalidSpec: If config.json isn't valid, or asks for what can't be had.
+            InvalidSpec: If config.json isn't valid, or requests something that the host or the runtime lacks.
             UnsupportedError: If the runtime has no such option.
-            InvalidContainerID: If the id can't be one.
-            ValueError: If another argument can't be right.
-            RuncTimeout: If it takes longer than `timeout`; it has the output so far.
+            InvalidContainerID: If the id is invalid.
+            ValueError: If another argument is invalid.
+            RuncTimeout: If the call takes longer than `timeout`; the error has the output so far.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """

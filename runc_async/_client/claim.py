@@ -1,4 +1,4 @@
-"""What a block records of its container, so that `Runc.sweep` can delete it if this process is killed."""
+"""Record a block's container, so that `Runc.sweep` can delete the container if this process is killed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..errors import ContainerExists
 
 
 class ContainerClaim:
-    """The record of one container, from before it is made until it is gone: a context manager for its making.
+    """The record of one container, kept until the container is gone: a context manager around the creation.
 
     A container that couldn't be deleted stays recorded.
     """
 
     def __init__(self, root: str, container_id: str, *, foreground: bool = False) -> None:
-        """Begin with nothing recorded.
+        """Start without a record.
 
         Args:
             root: The runtime's root directory.
@@ -39,31 +39,33 @@ class ContainerClaim:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Strike the container out if it is gone, or was another's; not if it was handed over."""
+        """Delete the record of a container that is gone or not ours; keep a record that was handed over."""
         if isinstance(error, ContainerExists):
             self._release()
         elif not self._handed_over:
             self.end()
 
     def hand_over(self, process: ProcessIdentity | None) -> None:
-        """Record the first process, if it is known; from now on it is for the caller to call `end`."""
+        """Record the first process, if known; from now on the caller has to call `end`."""
         self._handed_over = True
         if process is not None and self._claim is not None and isinstance(held := self._claim.held, HeldContainer):
             self._claim.change(msgspec.structs.replace(held, pid=process.pid, start_time=process.start_time))
 
     def end(self) -> None:
-        """Strike the container out if it is gone. Idempotent."""
+        """Delete the record if the container is gone. Idempotent."""
         if not self._exists():
             self._release()
 
     def forget(self) -> None:
-        """Strike the container out: it is gone, and the one that has its id now is another's."""
+        """Delete the record: the container is gone, and its id belongs to another container."""
         self._release()
 
     def begin(self, bundle: str) -> None:
-        """Record that the container is about to be made from a bundle, unless one of its id is there already."""
+        """Record a container that is about to be created from a bundle, unless the id is in use."""
         if self._exists():
             return
+        # Before the creation: a process that is killed in between leaves a record without a container, which
+        # `Runc.sweep` deletes. The other order would leave a container without a record.
         root = os.fsencode(os.path.abspath(self._root))
         self._claim = Claim(HeldContainer(root, self._id, os.fsencode(bundle), self._foreground))
 

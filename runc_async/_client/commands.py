@@ -1,4 +1,4 @@
-"""All families of commands in one class: what a `Container` needs of its client."""
+"""All families of commands in one class, used by `Container`."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ from .streaming import Streaming
 
 
 class Commands(Queries, Lifecycle, Programs, Executions, Checkpoints, Streaming):
-    """The commands of a client, each with the id of the container that it is for."""
+    """The commands of a client, each with a container's id as first argument."""

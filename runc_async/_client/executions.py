@@ -1,4 +1,4 @@
-"""`exec` and `open_exec`: one more process in a container that exists."""
+"""`exec` and `open_exec`: additional processes in an existing container."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Executions:
-    """The commands that run one more process in a container."""
+    """Commands that start an additional process in a container."""
 
     _calls: Calls
     _undo: Undo
@@ -77,65 +77,66 @@ class Executions:
         extra_args: Sequence[str] = (),
         task_status: TaskStatus[int] = TASK_STATUS_IGNORED,
     ) -> Response:
-        """Run one more process in a container, and wait for it: runc-exec(8).
+        """Run an additional process in a container, and wait for the exit: runc-exec(8).
 
-        What the process ends with is `Response.exit_code`; a runc that fails is an exception.
+        The exit code of the process is `Response.exit_code`; a failure of runc itself is an exception.
 
-        Cancelled, or out of time, the process gets SIGTERM, and SIGKILL `grace` seconds later, and runc is reaped; the
-        container goes on. What the process has started gets SIGKILL when the process has ended, unless `kill_tree` is
-        False. With `detach` runc is let finish.
+        On cancellation or timeout the process gets SIGTERM, and SIGKILL `grace` seconds later, and runc is reaped; the
+        container runs on. Descendants of the process get SIGKILL after the process has ended, unless `kill_tree` is
+        False. With `detach`, runc finishes first.
 
         Args:
-            container_id: Its id.
-            process: A `spec.Process`, which says everything; or a sequence of arguments, for which the container's own
-                process is the template, as the bundle's config.json has it at that moment.
-            tty: With a terminal; for the streams of `PtyIO`, or with `detach` and `console_socket`.
-            cwd: Its working directory in the container.
-            env: Variables to add to its environment. Their values stand in no command line, unless the runtime is
-                neither runc nor crun, or the container's config.json can't be read from here.
+            container_id: The container's id.
+            process: A `spec.Process` that defines everything; or a sequence of arguments, for which the container's own
+                process is the template, as currently defined in the bundle's config.json.
+            tty: Use a terminal; for the streams of `PtyIO`, or with `detach` and `console_socket`.
+            cwd: Working directory in the container.
+            env: Variables to add to the environment. The values don't appear in any command line, unless the runtime is
+                neither runc nor crun, or the container's config.json can't be read by this process.
             user: A uid, `"uid:gid"`, or `(uid, gid)`; runc takes numbers only.
-            additional_gids: More groups. Not in crun.
+            additional_gids: Additional groups. Not in crun.
             caps: Capabilities to add, such as `"CAP_NET_RAW"`, or `"NET_RAW"` for short.
             no_new_privs: Set no_new_privs.
             process_label: SELinux label.
             apparmor: AppArmor profile.
             detach: Return as soon as the process runs.
             check: Raise `ExitError` for an exit code other than 0.
-            limits: Limits of time, CPU time and output for the program, which ends at once when it reaches one:
-                `Response.reason`. None: none. Not with `detach`.
-            timeout: Seconds for the whole run, or None for no limit.
-            grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
-                once. A container's first process ignores SIGTERM unless it has a handler for it.
-            kill_tree: Whether all that the process has started ends with it when it is cut short, also what is in the
-                background, in another session, or was forked twice. It is known by a cgroup below the container's, or
-                by a mark where there can be none. A process that ends by itself leaves its background children alone.
-                No effect once a call with `detach` has returned.
-            drain_timeout: Seconds for which captured output is read on, at most, after the exit, while others hold the
-                pipe; it ends when nothing has come for 0.05 seconds. None with `detach`.
-            io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`.
-            input: What it reads on stdin; nothing if left out. Not with `detach`.
+            limits: Limits of time, CPU time and output. The process ends at once on reaching a limit: see
+                `Response.reason`. None for no limits. Not with `detach`.
+            timeout: Seconds for the whole run; None for no limit.
+            grace: Seconds between SIGTERM and SIGKILL after a cancellation or a timeout; zero sends SIGKILL at once. A
+                container's first process ignores SIGTERM without a handler.
+            kill_tree: Whether a cancellation, timeout or limit also ends all descendants of the process, including
+                background processes, other sessions and double forks. They are found by a cgroup below the container's,
+                or by a mark in the environment where no cgroup is possible. If the process ends by itself, background
+                processes run on. No effect after a call with `detach` has returned.
+            drain_timeout: Maximal seconds to read captured output after the exit while other processes hold the pipe;
+                reading stops after 0.05 seconds without data. No wait with `detach`.
+            io: The streams; `CapturedIO()` if left out, with `detach` `NullIO()`.
+            input: Input for stdin; none if left out. Not with `detach`.
             console_socket: Path of a listening AF_UNIX socket that gets the terminal's descriptor; with `detach` only.
             preserve_fds: Descriptors that the process gets as 3, 4, ...
-            cgroup: Cgroup below the container's to put it into, as `"path"` or `"controller:path"`; or several.
-            ignore_paused: Let a paused container wait with it until it is resumed. runc 1.1 and later.
-            pid_file: Where runc writes the pid of the process.
+            cgroup: Cgroup for the process, below the container's, as `"path"` or `"controller:path"`; or several.
+            ignore_paused: Also accept a paused container; the process starts when the container is resumed. runc 1.1
+                and later.
+            pid_file: File to which runc writes the pid of the process.
             pidfd_socket: Path of a listening AF_UNIX socket that gets a pidfd of the process. runc 1.2 and later.
-            extra_args: More options, passed on as they are.
-            task_status: anyio's; `started()` is called with the pid of runc as soon as it runs.
+            extra_args: More options, passed on unchanged.
+            task_status: For `TaskGroup.start` of anyio; `started()` is called with the pid of runc after the spawn.
 
         Raises:
             ExitError: If `check` is set and the exit code isn't 0.
             ContainerNotRunning: If the container is stopped.
-            ContainerPaused: If it is paused, without `ignore_paused`.
+            ContainerPaused: If the container is paused, without `ignore_paused`.
             ContainerNotFound: If there is no such container.
             ExecutableNotFound: If the program isn't in the container.
-            ArgumentsTooLong: If an argument is longer than 128 KiB, which is what execve(2) takes; use `input` instead.
+            ArgumentsTooLong: If an argument is longer than 128 KiB, the limit of execve(2); use `input` instead.
             UnsupportedError: If the runtime has no such option, or if CPU time is limited and the process can't have a
-                cgroup of its own.
-            InvalidContainerID: If the id can't be one.
-            ValueError: If another argument can't be right, or one of the changes comes with a `spec.Process`.
+                separate cgroup.
+            InvalidContainerID: If the id is invalid.
+            ValueError: If another argument is invalid, or a change is combined with a `spec.Process`.
             TypeError: If `process` is one string.
-            RuncTimeout: If it takes longer than `timeout`; it has the output so far.
+            RuncTimeout: If the call takes longer than `timeout`; the error has the output so far.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
@@ -188,23 +189,23 @@ class Executions:
         except CommandError as error:
             if not refuses_own_cgroup(invocation, error):
                 raise
+        # The container's cgroup was removed meanwhile, and the process's with it. `started` was called for the first
+        # try.
         return await run(without_own_cgroup(invocation), started=None)
 
     async def _with_own_cgroup(
         self, invocation: Invocation, options: ProcessOptions, timeout: Timeout = DEFAULT
     ) -> Invocation:
-        """Give a process a cgroup of its own, by which all that it starts is known, if that is to end with it.
-
-        So is its CPU time, if that is limited. A cgroup of the caller's stands in its way: the process can be in one
-        only.
+        """Give the process a separate cgroup, if all descendants have to be found or CPU time is limited.
 
         Raises:
-            UnsupportedError: If CPU time is limited, and it can't have one.
+            UnsupportedError: If CPU time is limited, and the process can't have a separate cgroup.
         """
         limits_cpu = invocation.limits is not None and invocation.limits.cpu is not None
         taken = options.get("cgroup") or any(
             word.lstrip("-").startswith("cgroup") for word in options.get("extra_args", ())
         )
+        # A process is in one cgroup only, so a cgroup chosen by the caller rules out another.
         own = None
         inside = invocation.sandbox is not None  # the host's cgroups know nothing of its processes
         if (invocation.stop.tree or limits_cpu) and invocation.container_id is not None and not taken and not inside:
@@ -221,11 +222,7 @@ class Executions:
         process: Process | Sequence[str],
         options: ProcessOptions,
     ) -> Invocation:
-        """Send arguments as a process document where options can't do: for values of `env`, and a terminal's size.
-
-        An option would show the values in the runtime's command line; and there is no option for the size that a
-        program sees at its start. They stay options where the container's own process can't be read from here, as under
-        a runner that takes the runtime to another mount namespace, and for runtimes other than runc and crun.
+        """Convert arguments to a process document where options don't suffice: for `env` values, and a terminal's size.
 
         Raises:
             CommandError: If there is no such container.
@@ -236,6 +233,9 @@ class Executions:
             return (
                 invocation if size is None else self._calls.reworded(invocation, build(sized(process, size), options))
             )
+        # An option would show the values in the runtime's command line, and there is no option for the size that a
+        # program sees on start. Options remain where this process can't read the container's own process definition, as
+        # under a runner that starts the runtime in another mount namespace, and for runtimes other than runc and crun.
         overrides = overrides_of(options)
         if invocation.container_id is None or not (
             overrides.env or (size and overrides.tty) or self._calls.dialect.document_always
@@ -258,7 +258,7 @@ class Executions:
         return self._calls.reworded(invocation, build(document, cast("ProcessOptions", others)))
 
     async def _template(self, container_id: str) -> Template | None:
-        """Find the container's own process; None if it isn't known where.
+        """Return the definition of the container's own process; None if its place is unknown.
 
         Raises:
             CommandError: If there is no such container.
@@ -268,7 +268,7 @@ class Executions:
         found = find_template(self._calls.state_directory(), container_id)
         if found is not None or not isinstance(self._calls.runner, ProcessRunner):
             return found
-        # Another state directory than it seems, or no such container: no value is shown before that is known.
+        # Either the state directory is elsewhere, or there is no such container. Ask before a value is shown.
         bundle = decode_state((await self._calls.run_now(self._undo.state_invocation(container_id))).stdout).bundle
         return template_in(bundle, (await self._requirements.known_version(DEFAULT)).runtime)
 
@@ -282,34 +282,34 @@ class Executions:
         grace: float = GRACE,
         **options: Unpack[ProcessOptions],
     ) -> AsyncGenerator[ContainerProcess]:
-        """Run one more process in a container, with live streams; on the way out stop it, whatever has happened.
+        """Run an additional process in a container with live streams, and stop the process on exit of the block.
 
-        On the way out it gets SIGTERM and, `grace` seconds later, SIGKILL, and what it has started gets SIGKILL, unless
-        it has ended by itself before, or `kill_tree` is False; runc is reaped and the streams are closed.
-        Output that no task reads meanwhile is discarded, so that a full pipe doesn't block the process.
-        No cancel interrupts that, and it takes a bounded time. Exceptions of the block pass unchanged. runc, or with a
-        terminal a small program, stays as long as the process runs, and knows how it ended, on every kernel.
+        On exit of the block the process gets SIGTERM and, `grace` seconds later, SIGKILL. Descendants get SIGKILL,
+        unless the process has ended by itself before or `kill_tree` is False. runc is reaped and the streams are
+        closed. Output that no task reads meanwhile is discarded, so that a full pipe doesn't block the process. The
+        cleanup can't be cancelled and is bounded in time. Exceptions of the block pass unchanged.
 
-        Cancelled before the block begins, it leaves no process behind.
+        runc (with a terminal: a small program) stays as long as the process runs, so that the exit status is known on
+        every kernel. Cancelled before the block begins, the call leaves no process behind.
 
         Args:
-            container_id: Its id.
-            process: A `spec.Process`, which says everything; or a sequence of arguments, for which the container's own
-                process is the template, as the bundle's config.json has it at that moment.
-            io: Its streams; `NullIO()` if left out. With `PipedIO` the handle has `stdin`, `stdout` and `stderr`; with
-                `PtyIO` it has `pty`, and arguments get a terminal without being told.
+            container_id: The container's id.
+            process: A `spec.Process` that defines everything; or a sequence of arguments, for which the container's own
+                process is the template, as currently defined in the bundle's config.json.
+            io: The streams; `NullIO()` if left out. With `PipedIO` the handle has `stdin`, `stdout` and `stderr`; with
+                `PtyIO` the handle has `pty`, and arguments get a terminal without `tty`.
             grace: Seconds between SIGTERM and SIGKILL.
-            options: Those of `exec`.
+            options: The options of `exec`.
 
         Raises:
             ContainerNotRunning: If the container is stopped.
-            ContainerPaused: If it is paused, without `ignore_paused`.
+            ContainerPaused: If the container is paused, without `ignore_paused`.
             ContainerNotFound: If there is no such container.
             ExecutableNotFound: If the program isn't in the container.
-            ArgumentsTooLong: If an argument is longer than 128 KiB, which is what execve(2) takes; use `stdin` instead.
+            ArgumentsTooLong: If an argument is longer than 128 KiB, the limit of execve(2); use `stdin` instead.
             UnsupportedError: If the runtime has no such option.
-            InvalidContainerID: If the id can't be one.
-            ValueError: If another argument can't be right, such as `CapturedIO`, which has no end here.
+            InvalidContainerID: If the id is invalid.
+            ValueError: If another argument is invalid, such as `CapturedIO`, which needs a call with an end.
             TypeError: If `process` is one string.
             RuncNotFound: If there is no runc.
             OSError: If no descriptor is left.
@@ -349,7 +349,7 @@ class Executions:
             await running.aclose()
 
     async def _started(self, invocation: Invocation) -> Running:
-        """Start a process, and wait until it runs.
+        """Start a process, and wait until the process runs.
 
         Raises:
             CommandError: If runc fails.
@@ -367,18 +367,16 @@ class Executions:
 
 
 def _as_required(command: Command, io: StdIO | None, console_socket: StrPath | None = None) -> Command:
-    """Return an `exec` as far as the runtime has to have its options: a terminal that is handed over takes none."""
+    """Return an `exec` for the check of requirements: a terminal that is handed over needs no `--tty`."""
     if not isinstance(io, PtyIO) and console_socket is None:
         return command
     return msgspec.structs.replace(command, words=tuple(word for word in command.words if word != "--tty"))
 
 
 def refuses_own_cgroup(invocation: Invocation, error: CommandError) -> bool:
-    """Return whether runc has failed over a process's own cgroup, before the process was started.
-
-    The container's cgroup is removed when the container ends, and the process's own with it; it may also have been made
-    one of threads. Without it, runc reports what the matter is.
-    """
+    """Return whether runc has failed because of the separate cgroup, before starting the process."""
+    # The cgroup vanishes with the container's when the container ends; or the container's cgroup has become a threaded
+    # one. A second try without the cgroup gets the true error from runc.
     return any(isinstance(word, OwnCgroup) and word.name in error.message for word in invocation.argv)
 
 

@@ -1,4 +1,4 @@
-"""Copies of a running container, made from one checkpoint."""
+"""Copies of a running container, restored from one checkpoint."""
 
 # `_calls` is of the client's own package.
 # pyright: reportPrivateUsage=false
@@ -30,7 +30,7 @@ class Original(Protocol):
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """The container's id."""
         ...
 
     async def state(self) -> State:
@@ -58,13 +58,15 @@ class Forking(Protocol[ContainerT_co]):
 async def open_forks(
     runc: Forking[ContainerT], container: Original, n: int, io: StdIO | None
 ) -> AsyncGenerator[list[ContainerT]]:
-    """Make copies of a container: see `Container.fork`."""
+    """Create copies of a container: see `Container.fork`."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"n must be a number of copies, at least 1: {n!r}")
     check_live(io)
     calls = runc._calls  # noqa: SLF001 - of the client's own package
     version = await calls.identify(DEFAULT)
     bundle = (await container.state()).bundle
+    # The images have no contents of files. Copies share the bundle's root filesystem, so a container that writes there
+    # would get the other copies' changes.
     forks = calls.dialect.forks
     if forks is None or (forks == "read-only root" and not await _has_read_only_root(bundle)):
         missing = "fork" if forks is None else "fork of a container with a writable root filesystem"
@@ -74,6 +76,7 @@ async def open_forks(
     try:
         await runc.checkpoint(container.id, image, leave_running=True)
         async with AsyncExitStack() as stack:
+            # The images must exist until the last copy has ended: a sandbox may read its memory lazily.
             names = (f"{container.id}-fork-{token}-{number}" for number in range(n))
             yield [await stack.enter_async_context(runc.open_restored(name, bundle, image, io=io)) for name in names]
     finally:
@@ -81,7 +84,7 @@ async def open_forks(
 
 
 async def _has_read_only_root(bundle: str) -> bool:
-    """Return whether nothing in the root filesystem of a bundle's container can have changed."""
+    """Return whether the root filesystem of a bundle's container can't have changed."""
     from ..bundle import Bundle  # noqa: PLC0415 - it loads the whole of `spec`, which takes milliseconds
 
     root = (await Bundle.open(bundle, strict=False)).spec.root

@@ -1,4 +1,4 @@
-"""What is asked of a host with all its containers, and not of one container."""
+"""Commands for all containers of a host."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from .queries import Queries
 
 
 class Host(Queries, Lifecycle):
-    """What is asked of all containers below the root directory."""
+    """Commands for all containers below the root directory."""
 
     def watch(self, *, on_lag: OnLag = "block") -> ChangeStream:
-        """Watch the life of all containers below the root directory, whoever makes them.
+        """Watch all containers below the root directory, including containers of other programs.
 
-        It sees what this client does, other programs that drive the same runtime, and the runtime's own command line.
-        The root directory may come later, and go. Nothing is polled: the kernel tells of all changes (inotify(7),
-        pidfd_open(2), the events of cgroups). Nothing is opened before the stream is entered or iterated.
+        The stream reports changes made by this client, by other programs with the same runtime, and by the runtime's
+        own command line. The root directory may appear later, and disappear. There is no polling: the kernel reports
+        all changes (inotify(7), pidfd_open(2), the events of cgroups). Nothing is opened before the stream is entered
+        or iterated.
 
-        What the kernel doesn't tell: on cgroup v1 a container counts as paused when the runtime writes so, and not when
-        a cgroup above it is frozen. A pause that is over before it is looked at may be missed, and so may be anything
-        if containers change faster than this process takes note (16,384 events, `fs.inotify.max_queued_events`): then
-        all are looked at again, and what is reported is true. The freeze that a runtime makes for a moment by itself,
-        as to kill all processes, may be reported as a pause.
+        Limits of the kernel's reports: on cgroup v1, a container counts as paused when the runtime writes the state,
+        and not when a parent cgroup is frozen. A short pause may be missed. If containers change faster than this
+        process reads (16,384 events, `fs.inotify.max_queued_events`), changes are lost; then all containers are looked
+        at again, and the reported state is current. The short freeze that a runtime uses itself, as for killing all
+        processes, may appear as a pause.
 
-        It takes one inotify instance, of which a user has 128 by default, one pidfd for each container that runs, and
-        with cgroup v1 one eventfd.
+        A stream uses one inotify instance (128 per user by default), one pidfd for each running container, and with
+        cgroup v1 one eventfd.
 
         Args:
-            on_lag: What happens if changes come faster than they are taken. "block": 10,000 wait, and then those that
-                the kernel keeps; no change is lost before. "latest": of each container the newest change waits, and of
-                one that comes and goes meanwhile none; what made way is counted in `ChangeStream.skipped`.
+            on_lag: The behaviour if changes arrive faster than they are read. "block": 10,000 changes are queued, then
+                the kernel's queue fills; no change is lost before. "latest": only the newest change of each container
+                is kept, and none for a container that appears and disappears meanwhile; `ChangeStream.skipped` counts
+                the dropped changes.
 
         Raises:
             ValueError: If `on_lag` is another word.
-            UnsupportedError: With `Runsc`: what happens in a sandbox isn't seen from the host.
+            UnsupportedError: With `Runsc`: the host doesn't see the processes in a sandbox.
         """
         if on_lag not in {"block", "latest"}:
             raise ValueError(f"on_lag must be 'block' or 'latest', not {on_lag!r}")
@@ -48,46 +50,46 @@ class Host(Queries, Lifecycle):
     def stats_reader(self) -> StatsReader:
         """Return a reader of the resource usage of all containers below the root directory.
 
-        Use it as `async with`: it keeps descriptors open. Reading 1,000 containers takes some 200 ms of one CPU, and
-        `stats` with a runtime process for each takes 12 s.
+        Use the reader as `async with`: it keeps descriptors open. Reading 1,000 containers takes some 200 ms of one
+        CPU, whereas `stats`, with a runtime process for each container, takes 12 s.
 
         Raises:
-            UnsupportedError: With `Runsc`: its records aren't read.
+            UnsupportedError: With `Runsc`, whose records can't be read.
         """
         self._require_host_records("stats_reader")
         return StatsReader(self._calls.state_directory())
 
     def _require_host_records(self, feature: str) -> None:
-        """Raise if the runtime is known to have containers of which the host sees too little."""
+        """Raise if the host sees too little of the runtime's containers."""
         if self._calls.dialect.inside is not None:
             raise UnsupportedError(feature, self._calls.dialect.name)
 
     async def sweep(self, *, timeout: Timeout = DEFAULT) -> Swept:
-        """Remove what killed processes of this user have left: containers, mounts, temporary bundles, private files.
+        """Remove leftovers of killed processes of this user: containers, mounts, temporary bundles, private files.
 
-        It removes what blocks held: the containers of `open_container`, `open_restored`, and of a foreground `run` or
-        `restore` without `keep`; the overlay and the directory of a `Bundle`; the private directories of calls. A
-        process that holds such things records them in a file in `/dev/shm`, or in $XDG_RUNTIME_DIR, that it has locked,
-        flock(2); the kernel releases the lock when the process ends. What belongs to live processes isn't touched, nor
-        are detached containers, containers of a keeper, and bundles that any of them uses.
+        A sweep removes the resources of blocks and calls: the containers of `open_container`, `open_restored`, and of a
+        foreground `run` or `restore` without `keep`; the overlay and the directory of a `Bundle`; the private
+        directories of calls. A process records such resources in a file in `/dev/shm` or $XDG_RUNTIME_DIR, and keeps
+        the file locked, flock(2); the kernel releases the lock when the process ends. Not removed: resources of live
+        processes, detached containers, containers of a keeper, and bundles in use by any of these.
 
-        A container is deleted only if it is below this client's root directory, and its first process is the recorded
-        one, or, if the owner was killed before that was known, its bundle. A `create` that was in flight is waited for,
-        15.0 seconds at most. Directories are removed through no symbolic link and no mount.
+        A container is deleted only if it is below this client's root directory, and has the recorded first process; if
+        the owner was killed before recording the process, the bundle has to match. A `create` in progress is waited
+        for, 15.0 seconds at most. Directories are removed without following symbolic links or mounts.
 
-        What can't be removed is named in a `CleanupWarning`, and stays recorded for the next sweep. Several processes
-        may sweep at the same time: each sweeps after other owners.
+        Leftovers that can't be removed are named in a `CleanupWarning`, and stay recorded for the next sweep. Several
+        processes may sweep at the same time: each sweeps after other owners.
 
-        Cancelling lets the deletions in progress finish or ends them; what is not removed stays recorded.
+        Cancelling lets the deletions in progress finish or ends them; the rest stays recorded.
 
         Args:
-            timeout: Seconds for listing the containers, or None for no limit; the client's own if left out.
+            timeout: Seconds for listing the containers, or None for no limit; the client's default if left out.
 
         Returns:
-            What was removed; private directories are not in it.
+            The removed resources, without private directories.
 
         Raises:
-            DecodeError: If the runtime's list of containers can't be understood.
+            DecodeError: If the runtime's list of containers can't be decoded.
             RuncTimeout: If listing takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If listing the containers fails.

@@ -1,4 +1,4 @@
-"""Which runtime a client has: found out once for each binary, for all clients of the process."""
+"""The runtime behind a client's command, detected once for each binary and shared by all clients of the process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EXECUTES_VARIABLE: Final = re.compile(r"\bexec\s+[\"']?(?:\$(?![@*])|`)")
 
 
 class Binary(NamedTuple):
-    """A program, as long as it isn't replaced."""
+    """A program file, until it is replaced."""
 
     path: str
     inode: int
@@ -38,11 +38,9 @@ _versions: dict[Binary, Version] = {}
 
 @functools.lru_cache
 def _may_differ(binary: Binary) -> bool:
-    """Return whether a program may be a runtime that takes commands otherwise than runc.
-
-    A program of machine code may. A script may if it names such a runtime, or a large program, or what it executes is
-    in a variable; a script that plays a runtime by itself is spared the question.
-    """
+    """Return whether a program may be a runtime with another command line than runc's."""
+    # Machine code may be any runtime. A script counts only if it names such a runtime or a large program, or executes a
+    # variable; a script that plays a runtime by itself, as in tests, is spared the question.
     try:
         with open(binary.path, "rb") as file:
             content = file.read(_SCRIPT_LIMIT)
@@ -57,7 +55,7 @@ def _may_differ(binary: Binary) -> bool:
 
 
 def _is_large(path: str) -> bool:
-    """Return whether there is a file of the size of a runtime that is one static program."""
+    """Return whether a file exists with the size of a statically linked runtime."""
     try:
         return os.stat(path).st_size >= _LARGE
     except OSError:
@@ -65,14 +63,14 @@ def _is_large(path: str) -> bool:
 
 
 class Identity:
-    """Which runtime it is. The name of its file says nothing: that may be a link, a copy, or a script in front.
+    """The runtime behind a command. The file name proves nothing: the file may be a link, a copy, or a wrapper script.
 
     Args:
-        command: The program, as the client was given it.
-        cwd: The working directory that it will have.
-        env: The variables that it will have, beside those of this process.
-        runner: What starts it. Only a `ProcessRunner` is known to start that very file.
-        dialect: What is known of it already, if the caller has said which it is.
+        command: The program, as passed to the client.
+        cwd: The working directory of the program.
+        env: Environment variables beside those of this process.
+        runner: The runner. Only a `ProcessRunner` is known to start this very file.
+        dialect: The dialect, if the caller has chosen the runtime.
     """
 
     def __init__(
@@ -88,39 +86,41 @@ class Identity:
 
     @property
     def dialect(self) -> Dialect:
-        """What is known of it; of one that isn't known, what is known of runc."""
+        """The dialect of the runtime; runc's for an unknown runtime."""
         if self._dialect is not None or self.version is None or not isinstance(self._runner, ProcessRunner):
             return self._dialect or RUNC
         return DIALECTS.get(self.version.runtime, RUNC)
 
     @property
     def known(self) -> bool:
-        """Whether it is one of the runtimes of which something is known."""
+        """Whether the runtime has a dialect of its own."""
         return self._dialect is not None or (
             isinstance(self._runner, ProcessRunner) and self.version is not None and self.version.runtime in DIALECTS
         )
 
     @property
     def must_ask(self) -> bool:
-        """Whether it has to be asked before it is used, since runtimes that take commands otherwise look like it."""
+        """Whether the version has to be requested before use, because the program may have another command line."""
+        # Another runner may start another program on another host, so the file here says nothing.
         if self._dialect is not None or not isinstance(self._runner, ProcessRunner):
             return False
         binary = self._look()
         return binary is not None and (binary in _versions or _may_differ(binary))
 
     async def find(self, ask: Callable[[], Awaitable[bytes]]) -> Version:
-        """Return its version: who comes while it is being asked for waits for the answer.
+        """Return the version. Concurrent callers share one request.
 
         Args:
-            ask: Asks it for its version.
+            ask: Requests the version.
 
         Raises:
-            RuncTimeout: If it takes too long.
+            RuncTimeout: If the request takes too long.
             RuncNotFound: If there is no such program.
         """
         binary = self._look() if isinstance(self._runner, ProcessRunner) else None
         if self.version is not None and binary == self._binary:
             return self.version
+        # A package upgrade replaces the file, with another inode and time: then the version is requested again.
         known = None if binary is None else _versions.get(binary)
         if known is None:
             loop = asyncio.get_running_loop()
@@ -135,7 +135,7 @@ class Identity:
         return known
 
     async def _ask(self, ask: Callable[[], Awaitable[bytes]], binary: Binary | None) -> Version:
-        """Ask, and keep the answer for all clients."""
+        """Request the version, and keep the result for all clients."""
         try:
             version = decode_version(await ask())
         except (RuncCrashed, ResourceError):  # perhaps it can answer later
@@ -147,7 +147,7 @@ class Identity:
         return version
 
     def _look(self) -> Binary | None:
-        """Look the program up, as execvp(3) does; None if it isn't there."""
+        """Look the program up as execvp(3) does; None if not found."""
         if os.sep in self._command:
             places = [os.path.join(self._cwd or "", self._command)]
         else:
@@ -163,5 +163,5 @@ class Identity:
 
     @functools.cached_property
     def _asking(self) -> dict[asyncio.AbstractEventLoop, asyncio.Lock]:
-        """Who asks for the version, in each event loop."""
+        """The lock for the request in each event loop."""
         return {}

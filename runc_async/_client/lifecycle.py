@@ -1,7 +1,7 @@
-"""The commands that change a container: from `create` to `delete`.
+"""Commands that change a container, from `create` to `delete`.
 
-Cancelled, or out of time, runc is let finish for ten seconds, because killing it half-way leaves partially
-created containers; then it gets SIGTERM, and SIGKILL five seconds later.
+On cancellation or timeout, runc gets ten seconds to finish, because a kill half-way leaves partially created
+containers; then runc gets SIGTERM, and SIGKILL five seconds later.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Lifecycle:
-    """The commands that change a container."""
+    """Commands that change a container."""
 
     _calls: Calls
     _undo: Undo
@@ -54,40 +54,40 @@ class Lifecycle:
         extra_args: Sequence[str] = (),
         timeout: Timeout = DEFAULT,
     ) -> Response:
-        """Create a container, up to the point where `start` starts its process: runc-create(8).
+        """Create a container; `start` then starts the process: runc-create(8).
 
-        The container gets the streams themselves, for all its life. `create` ends when runc does and doesn't wait for
-        them; what `CapturedIO` and `PipedIO` have until then is in the `Response`, and what the container writes later
-        fails with EPIPE. `Runc.open_container` gives live streams.
+        The container gets the streams themselves for its whole life. `create` ends together with runc and doesn't wait
+        for the streams: the `Response` has the output so far of `CapturedIO` and `PipedIO`, and later writes of the
+        container fail with EPIPE. `Runc.open_container` gives live streams.
 
-        Cancelling lets runc finish or ends it, see the module, and deletes what it has made.
+        Cancelling lets runc finish or ends runc (see `Lifecycle`), and deletes the new container.
 
         Args:
-            container_id: Its id: letters, digits and `_+.-`.
+            container_id: The container's id: letters, digits and `_+.-`.
             bundle: A `Bundle`, or the path of its directory.
-            io: Its streams; `NullIO()` if left out.
+            io: The streams; `NullIO()` if left out.
             console_socket: Path of a listening AF_UNIX socket that gets the terminal's descriptor, for a process with
                 `terminal`. 107 bytes at most.
-            preserve_fds: Descriptors that its process gets as 3, 4, ...
-            pid_file: Where runc writes the pid of its process.
-            pidfd_socket: Path of a listening AF_UNIX socket that gets a pidfd of its process. runc 1.2 and later.
+            preserve_fds: Descriptors that the process gets as 3, 4, ...
+            pid_file: File to which runc writes the pid of the process.
+            pidfd_socket: Path of a listening AF_UNIX socket that gets a pidfd of the process. runc 1.2 and later.
             no_pivot: Don't use pivot_root(2): for root file systems in a ramdisk.
             no_new_keyring: Keep the caller's session keyring.
-            strict: Refuse a configuration of which the runtime would pass over a part: see `Runc.check`. It is read for
-                that, if `bundle` is a path.
-            extra_args: More options, passed on as they are.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            strict: Refuse a configuration of which the runtime would ignore a part: see `Runc.check`. If `bundle` is a
+                path, config.json is read for the check.
+            extra_args: More options, passed on unchanged.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
-            ContainerExists: If there is a container of that id.
-            BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            ContainerExists: If the id is in use.
+            BundleNotFound: If the bundle, the config.json or the root file system is missing.
             BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
-            InvalidSpec: If config.json isn't valid, or asks for what can't be had.
+            InvalidSpec: If config.json isn't valid, or requests something that the host or the runtime lacks.
             ExecutableNotFound: If the program isn't in the container.
             UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
-            InvalidContainerID: If the id can't be one.
-            ValueError: If another argument can't be right.
-            RuncTimeout: If it takes longer than `timeout`; then what it has made is deleted.
+            InvalidContainerID: If the id is invalid.
+            ValueError: If another argument is invalid.
+            RuncTimeout: If the call takes longer than `timeout`; the new container is deleted then.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
@@ -122,20 +122,20 @@ class Lifecycle:
         return response
 
     async def start(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
-        """Start the process of a container that was created: runc-start(8).
+        """Start the process of a created container: runc-start(8).
 
-        Cancelling lets runc finish or ends it; the container may have been started.
+        Cancelling lets runc finish or ends runc; the container may have been started.
 
         Args:
-            container_id: Its id.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            container_id: The container's id.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
-            ContainerRunning: If it runs already.
-            ContainerNotRunning: If it has been stopped.
+            ContainerRunning: If the container runs already.
+            ContainerNotRunning: If the container has stopped.
             ContainerNotFound: If there is no such container.
-            InvalidContainerID: If the id can't be one.
-            RuncTimeout: If it takes longer than `timeout`.
+            InvalidContainerID: If the id is invalid.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
@@ -151,22 +151,22 @@ class Lifecycle:
     ) -> None:
         """Send a signal to a container's process: runc-kill(8).
 
-        The process is the first of its pid namespace: the kernel gives it only signals that it has a handler for,
-        except SIGKILL and SIGSTOP from outside. Cancelling lets runc finish or ends it.
+        The process is the first of its pid namespace, so the kernel delivers only signals with a handler, and from
+        outside SIGKILL and SIGSTOP too. Cancelling lets runc finish or ends runc.
 
         Args:
-            container_id: Its id.
+            container_id: The container's id.
             signal: A number, a `signal.Signals`, or a name such as "TERM", "SIGTERM" or "RTMIN+1".
-            all: To all of its processes. runc 1.2 and later do so only for SIGKILL, and without being told; in every
-                version a stopped container is then no error.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            all: Send the signal to all processes of the container. runc 1.2 and later do so only for SIGKILL, with or
+                without `all`; in every version a stopped container is then no error.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
             InvalidSignal: If there is no such signal.
-            ContainerNotRunning: If it is stopped.
+            ContainerNotRunning: If the container is stopped.
             ContainerNotFound: If there is no such container.
-            InvalidContainerID: If the id can't be one.
-            RuncTimeout: If it takes longer than `timeout`.
+            InvalidContainerID: If the id is invalid.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
@@ -175,22 +175,23 @@ class Lifecycle:
         await self._run_quietly(command, timeout)
 
     async def delete(self, container_id: str, *, force: bool = False, timeout: Timeout = DEFAULT) -> None:
-        """Delete a container that is stopped, or created: runc-delete(8).
+        """Delete a stopped or created container: runc-delete(8).
 
-        Cancelling lets runc finish or ends it.
+        Cancelling lets runc finish or ends runc.
 
         Args:
-            container_id: Its id.
-            force: Kill it first if it runs, which takes 100 ms at least; then an unknown container is no error.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            container_id: The container's id.
+            force: Kill a running container first, which takes at least 100 ms; an unknown container is then no error.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
-            ContainerRunning: If it runs, without `force`.
+            ContainerRunning: If the container runs, without `force`.
             ContainerNotFound: If there is no such container, without `force`.
-            InvalidContainerID: If the id can't be one.
-            RuncTimeout: If it takes longer than `timeout`.
+            InvalidContainerID: If the id is invalid.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
-            OSError: If the root filesystem, mounted for a restore that was killed, can't be kept from the deletion.
+            OSError: If the root filesystem, mounted for a restore that was killed, can't be protected from the
+                deletion.
             CommandError: If runc fails in another way.
         """
         command = argv.delete(container_id, force=force)
@@ -200,18 +201,18 @@ class Lifecycle:
     async def pause(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Freeze all processes of a container: runc-pause(8).
 
-        Cancelling lets runc finish or ends it.
+        Cancelling lets runc finish or ends runc.
 
         Args:
-            container_id: Its id.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            container_id: The container's id.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
-            ContainerPaused: If it is paused already; crun takes that for done.
-            ContainerNotRunning: If it doesn't run.
+            ContainerPaused: If the container is paused already; no error in crun.
+            ContainerNotRunning: If the container doesn't run.
             ContainerNotFound: If there is no such container.
-            InvalidContainerID: If the id can't be one.
-            RuncTimeout: If it takes longer than `timeout`.
+            InvalidContainerID: If the id is invalid.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
@@ -231,7 +232,7 @@ class Lifecycle:
             ) from None
 
     async def _is_paused(self, container_id: str) -> bool:
-        """Ask whether a container is paused; False if that can't be known."""
+        """Return whether a container is paused; False if unknown."""
         try:
             state = decode_state((await self._calls.run_now(self._undo.state_invocation(container_id))).stdout)
         except (CommandError, DecodeError, RuncTimeout):
@@ -241,17 +242,17 @@ class Lifecycle:
     async def resume(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Thaw all processes of a container: runc-resume(8).
 
-        Cancelling lets runc finish or ends it.
+        Cancelling lets runc finish or ends runc.
 
         Args:
-            container_id: Its id.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            container_id: The container's id.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
-            ContainerNotPaused: If it isn't paused.
+            ContainerNotPaused: If the container isn't paused.
             ContainerNotFound: If there is no such container.
-            InvalidContainerID: If the id can't be one.
-            RuncTimeout: If it takes longer than `timeout`.
+            InvalidContainerID: If the id is invalid.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
@@ -268,24 +269,24 @@ class Lifecycle:
     ) -> None:
         """Change the limits of a container: runc-update(8).
 
-        What `resources` leaves out stays as it is. Cancelling lets runc finish or ends it.
+        Limits that `resources` leaves out stay unchanged. Cancelling lets runc finish or ends runc.
 
         Args:
-            container_id: Its id.
-            resources: The new limits; runc reads of it what runc-update(8) names.
-            l3_cache_schema: Intel RDT's cache schema, for a container that was made with one.
-            mem_bw_schema: Intel RDT's memory bandwidth schema, likewise.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            container_id: The container's id.
+            resources: The new limits; runc reads the parts named in runc-update(8).
+            l3_cache_schema: Cache schema of Intel RDT, for a container created with a schema.
+            mem_bw_schema: Memory bandwidth schema of Intel RDT, likewise.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
-            MemoryLimitTooLow: If the limit is below what is in use (cgroup v1; on v2 the container is killed instead).
+            MemoryLimitTooLow: If the limit is below the current usage (cgroup v1; v2 kills the container instead).
             ResourceError: If another limit can't be set.
-            ContainerNotRunning: If it is stopped.
+            ContainerNotRunning: If the container is stopped.
             ContainerNotFound: If there is no such container.
-            InvalidContainerID: If the id can't be one.
+            InvalidContainerID: If the id is invalid.
             TypeError: If `resources` isn't a `spec.LinuxResources`.
-            UnsupportedError: If the runtime doesn't know one of the limits that came late, and would pass over it.
-            RuncTimeout: If it takes longer than `timeout`.
+            UnsupportedError: If the runtime is too old for one of the limits, and would ignore the limit.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
@@ -294,6 +295,7 @@ class Lifecycle:
         if not isinstance(resources, LinuxResources):
             raise TypeError(f"resources must be a spec.LinuxResources, not {type(resources).__name__}")
         cpu = resources.cpu
+        # Older runtimes ignore these fields without an error, so their versions are compared first.
         late = {
             "update --cpu-burst": None if cpu is None else cpu.burst,
             "update --cpu-idle": None if cpu is None else cpu.idle,
@@ -309,5 +311,5 @@ class Lifecycle:
         await self._run_quietly(command, timeout)
 
     async def _run_quietly(self, command: Command, timeout: Timeout) -> None:
-        """Run a command that changes a container and says nothing."""
+        """Run a command that changes a container and has no output."""
         await self._calls.request(command, timeout=timeout, stop=LET_FINISH)

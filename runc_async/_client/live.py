@@ -1,4 +1,4 @@
-"""Calls whose streams are live: what they refuse, and what a runc process that fails has written into them."""
+"""Checks for calls with live streams, and error messages in live streams."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..stdio import CapturedIO, StdIO
 
 
 def check_live(io: StdIO | None) -> None:
-    """Refuse streams whose result would come with a `Response`, of which there is none.
+    """Refuse streams whose output would be in a `Response`, which a live call doesn't return.
 
     Raises:
         ValueError: If `io` is a `CapturedIO`.
@@ -23,11 +23,11 @@ def check_live(io: StdIO | None) -> None:
 
 
 _UNREAD_LIMIT = 1 << 16
-"""Bytes of an error message that are read from a stream of the handle: a pipe holds as many."""
+"""Maximal bytes of an error message read from a live stream: the capacity of a pipe."""
 
 
 def with_unread(completed: Completed, running: Running) -> Completed:
-    """Add to a runc process that has failed what waits in its live stderr, or terminal: no handle will ever read it."""
+    """Add the unread stderr or terminal output of a failed runc process: there won't be a handle to read the stream."""
     stream = running.stderr or running.pty or running.stdout  # both may be one stream, and no program has printed yet
     if stream is None or completed.returncode == 0:
         return completed

@@ -25,7 +25,7 @@ from .undo import Undo
 
 
 class Programs:
-    """The commands that make a container for one run of a program."""
+    """Commands that create a container for one run of a program."""
 
     _calls: Calls
     _undo: Undo
@@ -60,59 +60,59 @@ class Programs:
         extra_args: Sequence[str] = (),
         task_status: TaskStatus[int] = TASK_STATUS_IGNORED,
     ) -> Response:
-        """Create a container, start it, wait for its process, and delete it: runc-run(8).
+        """Create a container, start the process, wait for the exit, and delete the container: runc-run(8).
 
-        What the process ends with is `Response.exit_code`; a runc that fails is an exception.
+        The exit code of the process is `Response.exit_code`; a failure of runc itself is an exception.
 
-        Cancelled, or out of time, the process gets SIGTERM, and SIGKILL `grace` seconds later; runc is reaped, and the
-        container deleted unless `keep` is set; so it is if runc breaks down. With `detach` runc is let finish, and what
-        it has made is deleted.
+        On cancellation or timeout the process gets SIGTERM, and SIGKILL `grace` seconds later; runc is reaped, and the
+        container deleted unless `keep` is set, also if runc crashes. With `detach`, runc finishes first, and then the
+        new container is deleted.
 
         Args:
-            container_id: Its id: letters, digits and `_+.-`.
+            container_id: The container's id: letters, digits and `_+.-`.
             bundle: A `Bundle`, or the path of its directory.
-            detach: Return as soon as the process runs; the container stays until it is deleted.
-            keep: Don't delete the container when its process has ended. runc 1.1 and later.
-            no_subreaper: Don't reap what the container's processes leave behind.
+            detach: Return as soon as the process runs; the container stays until deleted.
+            keep: Don't delete the container after the end of the process. runc 1.1 and later.
+            no_subreaper: Don't reap orphans of the container's processes.
             check: Raise `ExitError` for an exit code other than 0.
-            strict: Refuse a configuration of which the runtime would pass over a part: see `Runc.check`. It is read for
-                that, if `bundle` is a path.
-            usage: Report the resources that it has used, as `Response.usage`: runc then keeps the container until its
-                cgroup has been read, and one more runc process deletes it. runc 1.1 and later; not with `detach`.
-            limits: Limits of time, CPU time and output for the program, which ends at once when it reaches one:
-                `Response.reason`. None: none. Not with `detach`. The container is kept for a moment as with `usage`,
-                where the runtime can do that.
-            timeout: Seconds for the whole run, or None for no limit.
-            grace: Seconds between SIGTERM and SIGKILL for a process that is cancelled or out of time; zero: SIGKILL at
-                once. A container's first process ignores SIGTERM unless it has a handler for it.
-            drain_timeout: Seconds for which captured output is read on, at most, after the exit, while others hold the
-                pipe; it ends when nothing has come for 0.05 seconds. None with `detach`.
-            io: Its streams; `CapturedIO()` if left out, with `detach` `NullIO()`. With `detach` the container gets the
+            strict: Refuse a configuration of which the runtime would ignore a part: see `Runc.check`. If `bundle` is a
+                path, config.json is read for the check.
+            usage: Report the used resources as `Response.usage`: runc then keeps the container until the cgroup has
+                been read, and one more runc process deletes the container. runc 1.1 and later; not with `detach`.
+            limits: Limits of time, CPU time and output. The process ends at once on reaching a limit: see
+                `Response.reason`. None for no limits. Not with `detach`. The container is kept for a moment as with
+                `usage`, if the runtime supports `keep`.
+            timeout: Seconds for the whole run; None for no limit.
+            grace: Seconds between SIGTERM and SIGKILL after a cancellation or a timeout; zero sends SIGKILL at once. A
+                container's first process ignores SIGTERM without a handler.
+            drain_timeout: Maximal seconds to read captured output after the exit while other processes hold the pipe;
+                reading stops after 0.05 seconds without data. No wait with `detach`.
+            io: The streams; `CapturedIO()` if left out, with `detach` `NullIO()`. With `detach` the container gets the
                 streams themselves, as in `create`.
-            input: What it reads on stdin; nothing if left out. Not with `detach`.
+            input: Input for stdin; none if left out. Not with `detach`.
             console_socket: Path of a listening AF_UNIX socket that gets the terminal's descriptor; with `detach` only.
             preserve_fds: Descriptors that the process gets as 3, 4, ...
-            pid_file: Where runc writes the pid of the process.
+            pid_file: File to which runc writes the pid of the process.
             pidfd_socket: Path of a listening AF_UNIX socket that gets a pidfd of the process. runc 1.2 and later.
             no_pivot: Don't use pivot_root(2): for root file systems in a ramdisk.
             no_new_keyring: Keep the caller's session keyring.
-            extra_args: More options, passed on as they are.
-            task_status: anyio's; `started()` is called with the pid of runc as soon as it runs.
+            extra_args: More options, passed on unchanged.
+            task_status: For `TaskGroup.start` of anyio; `started()` is called with the pid of runc after the spawn.
 
         Raises:
             ExitError: If `check` is set and the exit code isn't 0.
-            ContainerExists: If there is a container of that id.
-            BundleNotFound: If the bundle, its config.json or its root file system isn't there.
+            ContainerExists: If the id is in use.
+            BundleNotFound: If the bundle, the config.json or the root file system is missing.
             BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
-            InvalidSpec: If config.json isn't valid, or asks for what can't be had.
+            InvalidSpec: If config.json isn't valid, or requests something that the host or the runtime lacks.
             ExecutableNotFound: If the program isn't in the container.
             UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json; if
                 CPU time is limited, and the container has no cgroup.
-            InvalidContainerID: If the id can't be one.
-            ValueError: If another argument can't be right.
-            RuncTimeout: If it takes longer than `timeout`; it has the output so far.
+            InvalidContainerID: If the id is invalid.
+            ValueError: If another argument is invalid.
+            RuncTimeout: If the call takes longer than `timeout`; the error has the output so far.
             RuncNotFound: If there is no runc.
-            RuncCrashed: If runc breaks down, or is killed.
+            RuncCrashed: If runc crashes, or is killed.
             CommandError: If runc fails in another way.
         """
         if usage and detach:
@@ -145,6 +145,7 @@ class Programs:
             limits=limits,
         )
         await self._requirements.require(command, timeout or DEFAULT)
+        # With `--keep` the cgroup and the OOM counter outlive the process until they have been read.
         held = usage or (limits is not None and await self._requirements.supports("run --keep"))
         invocation = self._calls.reworded(invocation, build(keep=keep or held))
         if strict:

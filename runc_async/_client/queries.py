@@ -1,4 +1,4 @@
-"""The commands that only read. Cancelled, or out of time, runc is killed at once: nothing is lost."""
+"""Commands that only read. On cancellation or timeout runc is killed at once, without a loss."""
 
 from __future__ import annotations
 
@@ -31,49 +31,49 @@ if TYPE_CHECKING:
 
 
 LIST_TRIES = 10
-"""How often a list is begun while containers vanish under it."""
+"""Number of tries for a list while containers vanish meanwhile."""
 
 
 class Queries:
-    """The commands that only read."""
+    """Commands that only read."""
 
     _calls: Calls
     _undo: Undo
     _requirements: Requirements
 
     async def state(self, container_id: str, *, timeout: Timeout = DEFAULT) -> State:
-        """Tell what a container is and does: runc-state(8).
+        """Return the state of a container: runc-state(8).
 
         Cancelling kills runc at once; nothing is lost.
 
         Args:
-            container_id: Its id.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            container_id: The container's id.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
             ContainerNotFound: If there is no such container.
-            InvalidContainerID: If the id can't be one.
-            DecodeError: If runc's answer can't be understood.
-            RuncTimeout: If it takes longer than `timeout`.
+            InvalidContainerID: If the id is invalid.
+            DecodeError: If runc's output can't be decoded.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
         return decode.decode_state(await self._read(argv.state(container_id), timeout))
 
     async def list(self, *, timeout: Timeout = DEFAULT) -> list[State]:
-        """Tell of all containers under the root directory, by name: runc-list(8).
+        """Return the states of all containers below the root directory, sorted by name: runc-list(8).
 
-        Those whose state runc can't read aren't in the list, and a root directory that isn't there is an empty one.
-        A container that is deleted while runc reads can make some versions fail; that is tried again, a few times.
+        Containers with unreadable state are left out, and a missing root directory counts as empty. In some versions
+        runc fails if a container is deleted meanwhile; the command is then repeated up to 10 times.
 
         Cancelling kills runc at once; nothing is lost.
 
         Args:
-            timeout: Seconds for each try, or None for no limit; the client's own if left out.
+            timeout: Seconds for each try, or None for no limit; the client's default if left out.
 
         Raises:
-            DecodeError: If runc's answer can't be understood.
-            RuncTimeout: If it takes longer than `timeout`.
+            DecodeError: If runc's output can't be decoded.
+            RuncTimeout: If a try takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
@@ -83,71 +83,72 @@ class Queries:
             try:
                 return decode.decode_list(await self._read(argv.list_(), timeout))
             except CommandError as exc:
-                # runc 1.2 and later; asked of runc and not of the file system, which may be another one for runc
+                # runc 1.2 and later fail if the root directory is missing. Its own message decides, and not a look at
+                # the file system, which may be another one for runc.
                 if exc.message == f"open {self._calls.state_directory()}: no such file or directory":
                     return []
                 if tries >= (LIST_TRIES if exc.message.endswith(": no such file or directory") else 2):
                     raise
 
     async def ps(self, container_id: str, *, timeout: Timeout = DEFAULT) -> builtins.list[int]:
-        """Tell the process ids, as the host sees them, of all processes in a container: runc-ps(8).
+        """Return the pids, in the host's namespace, of all processes in a container: runc-ps(8).
 
-        Empty for a container that is stopped. Cancelling kills runc at once; nothing is lost.
+        Empty for a stopped container. Cancelling kills runc at once; nothing is lost.
 
         Args:
-            container_id: Its id.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            container_id: The container's id.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
             ContainerNotFound: If there is no such container.
-            InvalidContainerID: If the id can't be one.
-            DecodeError: If runc's answer can't be understood.
-            RuncTimeout: If it takes longer than `timeout`.
+            InvalidContainerID: If the id is invalid.
+            DecodeError: If runc's output can't be decoded.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
         return decode.decode_ps(await self._read(argv.ps(container_id), timeout))
 
     async def top(self, container_id: str, *ps_options: str, timeout: Timeout = DEFAULT) -> Top:
-        """Tell of the processes in a container as ps(1) of the host prints them: runc-ps(8).
+        """Return a table of the processes in a container, printed by the host's ps(1): runc-ps(8).
 
-        Cancelling gives runc, and the ps that it has started, a second to finish, and then ends both.
+        Cancelling gives runc and its ps process a second to finish, then ends both.
 
         Args:
-            container_id: Its id.
-            ps_options: Options for ps(1), `-ef` if there are none; a column of process ids has to be among the output.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            container_id: The container's id.
+            ps_options: Options for ps(1), `-ef` if left out; the output needs a column with process ids.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
             ContainerNotFound: If there is no such container.
-            InvalidContainerID: If the id can't be one.
+            InvalidContainerID: If the id is invalid.
             ValueError: If an option has a NUL byte.
-            DecodeError: If runc's answer can't be understood.
-            RuncTimeout: If it takes longer than `timeout`.
+            DecodeError: If runc's output can't be decoded.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
-            CommandError: If runc or ps fails, as for an option that ps doesn't know.
+            CommandError: If runc or ps fails, as for an unknown option of ps.
         """
         command = argv.top(container_id, ps_options)
         await self._requirements.require(command, timeout)
         return decode.decode_top(await self._read(command, timeout, LET_HELPER_FINISH))
 
     async def stats(self, container_id: str, *, timeout: Timeout = DEFAULT) -> Stats:
-        """Tell the figures of a container's cgroup, once: `runc events --stats`, runc-events(8).
+        """Return the resource usage of a container once: `runc events --stats`, runc-events(8).
 
         Cancelling kills runc at once; nothing is lost.
 
         Args:
-            container_id: Its id.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            container_id: The container's id.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
-            ContainerNotRunning: If the container is stopped: it has no figures any more.
+            ContainerNotRunning: If the container is stopped, and so has no cgroup any more.
             ResourceError: If the container has no cgroup, as without root: runc then prints zeros.
             ContainerNotFound: If there is no such container.
-            InvalidContainerID: If the id can't be one.
-            UnsupportedError: If the runtime has no events, as crun.
-            DecodeError: If runc's answer can't be understood.
-            RuncTimeout: If it takes longer than `timeout`.
+            InvalidContainerID: If the id is invalid.
+            UnsupportedError: If the runtime has no `events` command, as crun.
+            DecodeError: If runc's output can't be decoded.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
@@ -160,20 +161,20 @@ class Queries:
         return stats
 
     async def spec(self, *, rootless: bool = False, timeout: Timeout = DEFAULT) -> Spec:
-        """Tell the example configuration of this runtime: runc-spec(8).
+        """Return the example configuration of the runtime: runc-spec(8).
 
-        runc writes it into a fresh private directory, which is removed in every case. `Spec.default` makes one without
-        a runtime. Cancelling kills runc at once; nothing is lost.
+        runc writes the file to a new private directory, which is removed in every case. `Spec.default` needs no
+        runtime. Cancelling kills runc at once; nothing is lost.
 
         Args:
-            rootless: For a caller without privileges: in a user namespace, without cgroup.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            rootless: For a caller without privileges: with a user namespace, without cgroup.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
-            DecodeError: If runc's configuration can't be understood.
-            RuncTimeout: If it takes longer than `timeout`.
+            DecodeError: If runc's configuration can't be decoded.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
-            OSError: If there is no place for the directory.
+            OSError: If the directory can't be created.
             CommandError: If runc fails in another way.
         """
         from ..spec import Spec  # noqa: PLC0415 - most programs never ask for it
@@ -183,17 +184,17 @@ class Queries:
             return Spec.decode(_written(os.path.join(directory, "config.json")))
 
     async def features(self, *, timeout: Timeout = DEFAULT) -> Features:
-        """Tell what the runtime supports: runc-features(8), runtime-spec features.md.
+        """Return the features that the runtime supports: runc-features(8), runtime-spec features.md.
 
         Cancelling kills runc at once; nothing is lost.
 
         Args:
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
             UnsupportedError: If the runtime has no such command: runc before 1.1, crun before 1.9.
-            DecodeError: If runc's answer can't be understood.
-            RuncTimeout: If it takes longer than `timeout`.
+            DecodeError: If runc's output can't be decoded.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
@@ -202,16 +203,16 @@ class Queries:
         return decode.decode_features(await self._read(command, timeout))
 
     async def version(self, *, timeout: Timeout = DEFAULT) -> Version:
-        """Tell the runtime's name, its version and those of its parts: `runc --version`.
+        """Return the runtime's name and version, and the versions of its parts: `runc --version`.
 
         Cancelling kills runc at once; nothing is lost.
 
         Args:
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
-            DecodeError: If runc's answer can't be understood.
-            RuncTimeout: If it takes longer than `timeout`.
+            DecodeError: If runc's output can't be decoded.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
@@ -225,33 +226,31 @@ class Queries:
         return response.stdout
 
     async def supports(self, feature: str, *, timeout: Timeout = DEFAULT) -> bool:
-        """Tell whether the runtime has a command, or an option of one, that not all runtimes have.
+        """Return whether the runtime has a command or an option that not all runtimes have.
 
-        It goes by the runtime's version, which is asked for once for each client. A runtime that this library doesn't
-        know is taken to have everything; what it lacks, it says itself when it is asked for it.
-
-        Cancelling kills runc at once; nothing is lost.
+        The result depends on the runtime's version, which is requested once for each client. A runtime unknown to this
+        library counts as complete: a missing feature then fails on use. Cancelling kills runc at once; nothing is lost.
 
         Args:
             feature: A command, such as `"events"`, or a command with an option, such as `"exec --ignore-paused"`; or
                 `"files"` for `Container.read_file` and the like.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Raises:
-            ValueError: If no difference between runtimes is known there.
-            RuncTimeout: If it takes longer than `timeout`.
+            ValueError: If no difference between runtimes is known for the feature.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
         """
         return await self._requirements.supports(feature, timeout=timeout)
 
     async def check(self, spec: Spec, *, timeout: Timeout = DEFAULT) -> builtins.list[Ignored]:
-        """Return what the runtime will pass over, or refuse, of a configuration, because it is too old or another one.
+        """Return the parts of a configuration that this version of the runtime will ignore or refuse.
 
-        A runtime says nothing of a field that it doesn't know: it goes on as if the field weren't there. Known fields
-        are held against the runtime's version, for which the client asks once; keys that no specification names are
-        found by `runc_async.spec.validate` with `unknown=True`. Of a runtime that this library doesn't know, nothing is
-        known to be ignored. What the host lacks, such as a cgroup controller, isn't asked. `create` and `run` with
-        `strict=True` refuse what this returns::
+        A runtime ignores unknown fields without a message. Known fields are compared with the runtime's version, which
+        is requested once for each client; `runc_async.spec.validate` with `unknown=True` finds keys that no
+        specification names. For a runtime unknown to this library the result is empty. Features of the host, such as
+        cgroup controllers, aren't checked. `create` and `run` with `strict=True` refuse a configuration with ignored
+        parts::
 
             config = spec.Spec.default()
             config.domainname = "example.org"
@@ -261,29 +260,30 @@ class Queries:
 
         Args:
             spec: The configuration.
-            timeout: Seconds, or None for no limit; the client's own if left out.
+            timeout: Seconds, or None for no limit; the client's default if left out.
 
         Returns:
             The parts, each with its path; empty if the runtime knows all of them.
 
         Raises:
-            RuncTimeout: If it takes longer than `timeout`.
+            RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
         """
         return await self._requirements.check(spec, timeout=timeout)
 
 
 def _written(path: str) -> bytes:
-    """Read what runc has written: a regular file, for another one may have no end, or keep us waiting for a writer.
+    """Read a regular file that runc has written.
 
     Raises:
-        DecodeError: If it has written none, or more than it may print.
+        DecodeError: If there is no such file, or the file is too long.
         OSError: If no descriptor is left.
     """
     name = os.path.basename(path)
     try:
         with open(path, "rb", opener=open_itself) as file:
             found = os.fstat(file.fileno())
+            # A device may have no end, and a FIFO would block until some process writes.
             if not stat.S_ISREG(found.st_mode):
                 raise DecodeError(f"runc wrote no {name}", b"")
             if found.st_size > OWN_OUTPUT.limit:

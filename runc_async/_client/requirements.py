@@ -1,4 +1,4 @@
-"""Whether the runtime has what a command asks of it."""
+"""Check whether the runtime supports a command and its options."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
 Parents: TypeAlias = tuple[tuple[tuple[str, str], ...], str]
 
 KNOWN_RECORDS = 1000
-"""Containers whose cgroups a client remembers, at most."""
+"""Maximal number of containers whose cgroups a client remembers."""
 
 
 class Requirements:
-    """What the runtime has, of which it is asked for its version once."""
+    """The features of the runtime, from its version, which is requested once."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
     @property
     def _version(self) -> Version | None:
-        """The runtime's version, if it is known by now."""
+        """The runtime's version, if known by now."""
         return self._calls.identity.version
 
     async def require_all_of(self, source: Source, timeout: Timeout) -> None:
-        """Raise if the runtime will pass over, or refuse, a part of a bundle's configuration.
+        """Raise if the runtime would ignore or refuse a part of a bundle's configuration.
 
         Raises:
-            UnsupportedError: If it will.
+            UnsupportedError: If there is such a part.
             BundleNotFound: If there is no such bundle here.
-            DecodeError: If its config.json can't be read.
+            DecodeError: If the config.json can't be read.
         """
         document = source.document
         if document is None:
@@ -60,17 +60,16 @@ class Requirements:
             raise UnsupportedError(", ".join(map(str, ignored)), f"{version.runtime} {version.version}")
 
     async def require(self, command: Command, timeout: Timeout = DEFAULT) -> None:
-        """Raise if the runtime lacks a command, or what the command needs.
-
-        Where all runtimes have that, nothing is asked. For the command alone nothing is asked either: a runtime of
-        which nothing is known yet refuses it by itself, in as much time.
+        """Raise if the runtime lacks a command, or a feature that the command needs.
 
         Raises:
-            UnsupportedError: If it has no such command, or no such option.
-            RuncTimeout: If the answer takes longer than `timeout`.
+            UnsupportedError: If the runtime has no such command or option.
+            RuncTimeout: If the request for the version takes longer than `timeout`.
         """
         if self._calls.identity.must_ask:
             await self._calls.identify(timeout)
+        # The version is requested only for features that not all runtimes have. A whole command needs no request: an
+        # unknown runtime refuses the command by itself, in as much time.
         if self._version is not None:
             check_feature(command.name, self._version)
         for feature in needed(command):
@@ -79,34 +78,30 @@ class Requirements:
             check_feature(feature, await self.known_version(timeout))
 
     async def pidfd_socket_for_create(self, given: StrPath | None, timeout: Timeout) -> StrPath | PidfdSocket | None:
-        """Tell what `create` gets for `--pidfd-socket` when its process is to be held.
-
-        That is what the caller has given; else a socket of the runner's own, if the runtime is known to send to it.
-        Another runner may know nothing of such a socket, and isn't asked.
-        """
+        """Return the value of `--pidfd-socket` for `create`: the caller's, or the runner's own socket."""
+        # Only `ProcessRunner` is known to create such a socket.
         if given is not None or not isinstance(self._calls.runner, ProcessRunner):
             return given
         return PidfdSocket() if sends_pidfd(await self.known_version(timeout)) else None
 
     def pidfd_socket_for_exec(self) -> PidfdSocket | None:
-        """Tell what `exec` gets for `--pidfd-socket`: a socket if the version is known; nobody is asked for it."""
+        """Return a socket for `--pidfd-socket` of `exec` if the version is known; the version isn't requested."""
         known = self._version is not None and isinstance(self._calls.runner, ProcessRunner)
         return PidfdSocket() if known and sends_pidfd(self._version or UNKNOWN) else None
 
     async def own_cgroup(self, container_id: str, controllers: Sequence[str], timeout: Timeout) -> OwnCgroup | None:
-        """Return a cgroup for the process of an `exec` alone, if the container has cgroups, and the runtime can.
-
-        Another runner may take runc to where the record means other directories, and gets none.
+        """Return a separate cgroup for the process of an `exec`; None if the container or the runtime has no support.
 
         Args:
-            container_id: The container.
-            controllers: Those of cgroup v1 in whose hierarchies it is to be, `pids` first.
-            timeout: Seconds for the question for the runtime's version.
+            container_id: The container's id.
+            controllers: Controllers whose cgroup v1 hierarchies to use, `pids` first.
+            timeout: Seconds for the request for the version.
 
         Raises:
             RuncNotFound: If there is no runc.
-            RuncTimeout: If the answer takes longer than `timeout`.
+            RuncTimeout: If the request takes longer than `timeout`.
         """
+        # The recorded directories may be others for a runner that starts runc elsewhere.
         if not isinstance(self._calls.runner, ProcessRunner):
             return None
         parents, memory = self._own_cgroup_parents(container_id, tuple(controllers))
@@ -115,7 +110,7 @@ class Requirements:
         return OwnCgroup(f"runc_async-{secrets.token_hex(8)}", parents, memory)
 
     def _own_cgroup_parents(self, container_id: str, controllers: tuple[str, ...]) -> Parents:
-        """Return where it would be made, read once from each version of the runtime's record."""
+        """Return the parents of such a cgroup, read once from each version of the runtime's record."""
         root = self._calls.state_directory()
         version = record_version(root, container_id)
         if version is None:
@@ -131,12 +126,12 @@ class Requirements:
         return known[1]
 
     async def known_version(self, timeout: Timeout) -> Version:
-        """Ask for the version, once."""
+        """Return the version, requested once."""
         return await self._calls.identify(timeout)
 
     @functools.cached_property
     def _parents(self) -> dict[tuple[str, tuple[str, ...]], tuple[tuple[int, int], Parents]]:
-        """What was read in the records of containers, with the version of the record."""
+        """The parents read from records, with the version of the record."""
         return {}
 
     async def supports(self, feature: str, *, timeout: Timeout = DEFAULT) -> bool:

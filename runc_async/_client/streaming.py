@@ -1,4 +1,4 @@
-"""The command that goes on telling: `events`."""
+"""`events`: the command with continuous output."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .requirements import Requirements
 from .undo import Undo
 
 LINE_LIMIT = 4 << 20
-"""Bytes of a line that is taken for an event: some hundred times what runc prints on the largest hosts."""
+"""Maximal bytes of one event: some hundred times the size on the largest hosts."""
 
 ASK_TIMEOUT = 10.0
-"""Seconds for runc to say why it gives no figures."""
+"""Seconds for runc to report why there are no metrics."""
 
 _LONGEST = (1 << 63) // 1_000_000_000
-"""Seconds that Go's time.Duration holds: 292 years."""
+"""Maximal seconds of Go's time.Duration: 292 years."""
 
 
 class Streaming:
-    """The command that goes on telling."""
+    """The command with continuous output."""
 
     _calls: Calls
     _undo: Undo
@@ -37,26 +37,25 @@ class Streaming:
     def events(
         self, container_id: str, *, interval: float = 5.0, on_lag: OnLag = "block", line_limit: int = LINE_LIMIT
     ) -> EventStream:
-        """Watch a container: its figures in each interval, and when it runs out of memory, at once: runc-events(8).
+        """Stream a container's metrics in each interval, and OOM events at once: runc-events(8).
 
-        Nothing is started before the stream is entered or iterated. The first figures come after the first interval.
-        The stream ends when the container has ended, whether or not it is deleted; runc itself ends only with
-        cgroup v2. Figures that runc can't read are a `StatsFailedEvent` with the reason, at once; a stream that has
-        none for three intervals in a row ends with that error. If the first process was killed for memory, an
-        `OOMEvent` comes before the end also where runc tells of none (cgroup v2), unless the cgroup is gone before it
-        can be looked at.
+        Nothing is started before the stream is entered or iterated. The first metrics arrive after the first interval.
+        The stream ends together with the container, deleted or not; runc alone would end only with cgroup v2. Metrics
+        that runc can't read are reported at once as a `StatsFailedEvent` with the reason; after three such intervals in
+        a row the stream ends with this error. If the first process was killed for memory, an `OOMEvent` precedes the
+        end also where runc reports none (cgroup v2), unless the cgroup has already been removed.
 
         Args:
-            container_id: Its id.
-            interval: Seconds between two figures, at least 0.001; whole milliseconds count.
-            on_lag: What happens if events come faster than they are taken. "block": 256 KiB are read ahead, then runc
-                waits, so that none is lost and they may be old. "latest": figures that were not taken in time make way
-                for newer ones, counted in `EventStream.skipped`; no other event is lost.
-            line_limit: Bytes that an event may have as JSON; a longer one is a `DecodeError`.
+            container_id: The container's id.
+            interval: Seconds between two metrics, at least 0.001; rounded to milliseconds.
+            on_lag: The behaviour if events arrive faster than they are read. "block": 256 KiB are read ahead, then runc
+                waits, so that no event is lost and metrics may be old. "latest": newer metrics replace unread ones,
+                counted in `EventStream.skipped`; no other event is lost.
+            line_limit: Maximal bytes of an event as JSON; a longer event is a `DecodeError`.
 
         Raises:
-            InvalidContainerID: If the id can't be one.
-            ValueError: If another argument can't be right.
+            InvalidContainerID: If the id is invalid.
+            ValueError: If another argument is invalid.
         """
         if on_lag not in {"block", "latest"}:
             raise ValueError(f"on_lag must be 'block' or 'latest', not {on_lag!r}")
@@ -79,7 +78,7 @@ class Streaming:
         return EventStream(container_id, self._calls.state_directory(), start, on_lag=on_lag, line_limit=line_limit)
 
     async def _watch(self, container_id: str) -> InitWatch | None:
-        """Watch the container's first process; None if there is no record of it.
+        """Watch the container's first process; None without a record of the process.
 
         Raises:
             ProcessLookupError: If the process has ended.
@@ -92,7 +91,7 @@ class Streaming:
         return None if process is None else InitWatch(process)
 
     async def _reported_init(self, container_id: str) -> ProcessIdentity:
-        """Ask runc which process it is."""
+        """Ask runc for the first process."""
         response = await self._calls.request(argv.state(container_id), timeout=DEFAULT, stop=KILL)
         process = ProcessIdentity.told(decode_state(response.stdout).pid)
         if process is None:
@@ -101,10 +100,10 @@ class Streaming:
 
 
 def milliseconds(interval: float) -> int:
-    """Turn an interval into what runc takes.
+    """Convert an interval to milliseconds for runc.
 
     Raises:
-        ValueError: If it is below a millisecond, too long for runc, or no number.
+        ValueError: If the interval is below a millisecond, too long for runc, or not a number.
     """
     if not 0.001 <= interval < _LONGEST or not math.isfinite(interval):  # noqa: PLR2004 - a millisecond
         raise ValueError(f"interval must be at least a millisecond, in seconds, and below 292 years, not {interval!r}")

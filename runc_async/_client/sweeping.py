@@ -1,4 +1,4 @@
-"""The removal of what dead owners have left: containers first, then mounts, then directories."""
+"""Removal of leftovers of dead owners: containers first, then mounts, then directories."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ..swept import Swept
 from .undo import Undo, warn
 
 PATIENCE: Final = 15.0
-"""Seconds for a runtime process that a dead owner has started to finish: `create` runs on without it."""
+"""Seconds for a runtime process of a dead owner to finish: `create` runs on without its owner."""
 
 DELETE_TIMEOUT: Final = 30.0
-"""Seconds for the deletion of a container; the runtime itself may need ten."""
+"""Seconds for deleting a container; the runtime itself may need ten."""
 
 _GLANCE: Final = 0.02
 
@@ -44,11 +44,11 @@ class Sweeper:
         list_: Callable[[], Awaitable[list[State]]],
         delete: Callable[..., Awaitable[None]],
     ) -> None:
-        """Begin with nothing swept.
+        """Start with empty results.
 
         Args:
             root: The runtime's root directory.
-            undo: Knows whose a container is.
+            undo: Decides whose a container is.
             list_: Lists the containers.
             delete: Deletes a container.
         """
@@ -61,7 +61,7 @@ class Sweeper:
         self._mounts: list[str] = []
 
     async def sweep(self) -> Swept:
-        """Sweep after all dead owners of this user, one after the other."""
+        """Sweep after all dead owners of this user, one owner at a time."""
         for path in files():
             owner = DeadOwner.take(path)
             if owner is not None:
@@ -70,11 +70,12 @@ class Sweeper:
         return Swept(tuple(self._containers), tuple(self._bundles), tuple(self._mounts))
 
     async def _sweep_after(self, owner: DeadOwner) -> None:
-        """Remove what one owner has left, in the order in which the parts need each other."""
+        """Remove the leftovers of one owner in the order of their dependencies."""
         async with anyio.create_task_group() as tasks:
             for number, held in list(owner.held.items()):
                 if isinstance(held, HeldContainer) and held.root == os.fsencode(self._root):
                     tasks.start_soon(self._sweep_container, owner, number, held)
+        # A container that is still there may use a bundle of the same owner, so bundles wait for the next sweep.
         if not any(isinstance(held, HeldContainer) for held in owner.held.values()):
             await self._sweep_bundles(owner)
         for number, scratch in list(owner.held.items()):
@@ -82,7 +83,7 @@ class Sweeper:
                 await self._sweep_scratch(owner, number, scratch)
 
     async def _sweep_container(self, owner: DeadOwner, number: int, held: HeldContainer) -> None:
-        """Delete a container, if it is there, and if it is the recorded one."""
+        """Delete the recorded container, if it still exists."""
         try:
             if not await self._is_settled(held):
                 warn(f"container {held.id!r} is left behind: a runtime process is still making one of that id")
@@ -100,12 +101,10 @@ class Sweeper:
         owner.strike(number)
 
     async def _is_settled(self, held: HeldContainer) -> bool:
-        """Wait until no runtime process is making the container any more; return whether that came.
-
-        A runtime process that is there for as long as its container has made it once there is a record.
-        """
+        """Wait until no runtime process is creating the container any more; return whether that was reached."""
         deadline = time.monotonic() + PATIENCE
         while is_being_made(held.id, self._root):
+            # A runtime process that lives as long as its container has finished the creation once there is a record.
             if held.foreground and _process_of(self._root, held.id) is not None:
                 return True
             if time.monotonic() > deadline:
@@ -114,18 +113,19 @@ class Sweeper:
         return True
 
     async def _is_recorded(self, held: HeldContainer) -> bool | None:
-        """Return whether a container is there that is the recorded one; None if that has to be seen later.
+        """Return whether the recorded container still exists; None if only a later sweep can decide.
 
         Raises:
-            RuncError: If the runtime has to be asked, and can't be.
-            OSError: Likewise.
+            RuncError: If the runtime has to be asked, and fails.
+            OSError: If the runtime can't be started.
         """
         claimed = any(
             isinstance(other, HeldContainer) and (other.root, other.id) == (held.root, held.id)
             for other in held_by_living()
         )
         if _is_unfinished(os.path.join(self._root, held.id)):
-            # The runtime was killed in the middle, and no other one is at work: it is no container.
+            # The runtime was killed in the middle, and no other runtime process is at work: the directory is no
+            # container.
             return None if claimed else True
         if held.pid:
             return not await self._undo.is_foreign(held.id, ProcessIdentity(held.pid, held.start_time))
@@ -133,16 +133,17 @@ class Sweeper:
             state = await self._undo.ask(held.id)
         except ContainerNotFound:
             return False
+        # The owner was killed before it recorded the first process, so that the bundle has to identify the container.
         if os.path.realpath(state.bundle) != os.path.realpath(os.fsdecode(held.bundle)):
             return False
         return None if claimed else True
 
     async def _end(self, held: HeldContainer) -> None:
-        """Delete a container, and wait for a runtime process that is there as long as it.
+        """Delete a container, and wait for a runtime process that lives as long as the container.
 
         Raises:
-            RuncError: If it can't be deleted.
-            OSError: Likewise.
+            RuncError: If the container can't be deleted.
+            OSError: If the runtime can't be started.
         """
         try:
             await self._delete(held.id, force=True, timeout=DELETE_TIMEOUT)
@@ -186,7 +187,7 @@ class Sweeper:
             self._bundles.append(path)
 
     async def _sweep_scratch(self, owner: DeadOwner, number: int, held: HeldScratch) -> None:
-        """Remove the private directory of a call, unless its runtime process still runs, as that of an `exec` may."""
+        """Remove the private directory of a call, unless its runtime process still runs, as after an `exec`."""
         if await finished(begin(lambda: is_open(held.path))):
             return
         try:
@@ -200,7 +201,7 @@ class Sweeper:
 
 
 def _process_of(root: str, container_id: str) -> ProcessIdentity | None:
-    """Return the first process of a container as the runtime has recorded it; None if there is no record."""
+    """Return the recorded first process of a container; None without a record."""
     try:
         return recorded_process(root, container_id)
     except OSError:
@@ -208,7 +209,7 @@ def _process_of(root: str, container_id: str) -> ProcessIdentity | None:
 
 
 def _is_unfinished(directory: str) -> bool:
-    """Return whether the runtime's directory for a container has no record of one."""
+    """Return whether the runtime's directory for a container has no record of a container."""
     try:
         return RECORDS.isdisjoint(os.listdir(directory))
     except OSError:  # there is none, or it isn't ours to look into
@@ -227,6 +228,6 @@ def _used_below(roots: Iterable[str]) -> set[str]:
 
 
 def _contains(directory: bytes, paths: Collection[str]) -> bool:
-    """Return whether any of the paths is a directory, or is below it."""
+    """Return whether any of the paths is the directory or below it."""
     top = os.path.realpath(os.fsdecode(directory))
     return any(path == top or path.startswith(top + "/") for path in map(os.path.realpath, filter(None, paths)))

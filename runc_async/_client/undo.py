@@ -1,4 +1,4 @@
-"""What a call that was cut short has made is deleted: only that, and although it was cut short."""
+"""Deletion of the container that a cancelled call has made, and of no other container."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Undo:
-    """The deletion of what a call has made."""
+    """Deletion of the containers of failed calls."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -49,18 +49,17 @@ class Undo:
     async def creating(
         self, container_id: str, *, keep: bool = False, whatever: bool = False, passing: str | None = None
     ) -> AsyncGenerator[None]:
-        """Delete the container if the block is cancelled, runs out of time, or loses runc, while it makes one.
-
-        Only what this call has made is deleted: see `Attempt`. A container that existed before the call is not its own.
-        That is asked of the file system, for it costs a microsecond and a call of runc ten milliseconds.
+        """Delete the container if the block is cancelled, runs out of time, or loses runc while creating it.
 
         Args:
-            container_id: Its id.
+            container_id: The container's id.
             keep: Leave the container in any case.
-            whatever: Delete it after each exception: a `runc run --keep` that fails leaves what it has made.
-            passing: The bundle of a container that is there for as long as its runtime process: it is recorded for
-                `Runc.sweep`. None: the caller does that, or wants the container to stay.
+            whatever: Delete the container after each exception: a failed `runc run --keep` leaves its container.
+            passing: The bundle, for a container that lives as long as its runtime process: recorded for `Runc.sweep`.
+                None if the caller records the container, or the container is to stay.
         """
+        # A container that existed before the call is not ours. The file system is asked, which costs a microsecond,
+        # whereas runc costs ten milliseconds.
         existed = await self.exists(container_id)
         attempt = Attempt(self._calls.state_directory(), container_id)
         claim = ContainerClaim(self._calls.state_directory(), container_id, foreground=True)
@@ -75,7 +74,7 @@ class Undo:
                 with attempt.noted():
                     yield
             except BaseException as exc:
-                # With no process or thread to be had, runc can't take back what it has made either.
+                # A lack of processes or threads also keeps runc from undoing its own part.
                 cut_short = isinstance(exc, asyncio.CancelledError | RuncTimeout | RuncCrashed | ResourceError)
                 foreign = existed or any(refused_as_existing(*end) for end in attempt.ends)
                 if (cut_short or whatever) and attempt.asked and not (keep or foreign):
@@ -85,7 +84,7 @@ class Undo:
                 self._adopt_leaves()
 
     async def exists(self, container_id: str) -> bool:
-        """Tell whether there is a container of that id."""
+        """Return whether a container with the id exists."""
         try:
             return has_record(self._calls.state_directory(), words.check_container_id(container_id))
         except OSError:  # not ours to look into, as under a runner that goes through sudo
@@ -96,14 +95,11 @@ class Undo:
         return True
 
     def state_invocation(self, container_id: str) -> Invocation:
-        """Ask for the state of a container, for a call that has its turn already."""
+        """Return the invocation of `state`, for a call that has its turn already."""
         return self._calls.invocation(argv.state(container_id), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL)
 
     async def _discard(self, attempt: Attempt) -> None:
-        """Delete what a call that was cut short has made; name what may be left behind.
-
-        It doesn't wait for a turn, which could take any time.
-        """
+        """Delete the container of a call that was cut short; warn about leftovers."""
         container_id = attempt.container_id
         delete = self._calls.invocation(
             argv.delete(container_id, force=True), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
@@ -126,6 +122,8 @@ class Undo:
             if not attempt.has_rivals(""):  # an empty cgroup may be what another one has just made
                 left.extend(await remove_cgroups(container_id, may_hold=attempt.may_hold))
 
+        # The deletion doesn't wait for a turn, which could take any time; and a signal to the process group may end
+        # runc, so the deletion is retried.
         left: list[Path] = []
         try:
             await retried_once(lambda: retried(undo))
@@ -135,7 +133,7 @@ class Undo:
             warn(f"cgroups of container {container_id!r} are left behind: {', '.join(map(str, left))}")
 
     async def remove(self, container_id: str) -> None:
-        """Delete a container whose process has ended, without waiting for a turn; name it if it may be left behind."""
+        """Delete a container whose process has ended, without waiting for a turn; warn if that fails."""
         delete = self._calls.invocation(
             argv.delete(container_id, force=False), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
         )
@@ -150,24 +148,24 @@ class Undo:
             warn(f"container {container_id!r} may be left behind: {exc}")
 
     async def ask(self, container_id: str) -> State:
-        """Ask for the state of a container, for a call that has its turn already.
+        """Return the state of a container, for a call that has its turn already.
 
         Raises:
-            RuncError: If runc fails, or says what can't be understood.
+            RuncError: If runc fails, or its output can't be decoded.
             OSError: If runc can't be started.
         """
         return decode_state((await self._calls.run_now(self.state_invocation(container_id))).stdout)
 
     async def is_foreign(self, container_id: str, process: ProcessIdentity) -> bool:
-        """Tell whether no container of that id is there that has this first process: it is gone, or is another one.
+        """Return whether the container is gone, or has another first process than expected.
 
         Args:
-            container_id: Its id.
-            process: The process; with start time 0 if only its number is known.
+            container_id: The container's id.
+            process: The process; with start time 0 if only the pid is known.
 
         Raises:
-            RuncError: If runc has to be asked, and can't be.
-            OSError: Likewise.
+            RuncError: If runc has to be asked, and fails.
+            OSError: If runc can't be started.
         """
         try:
             found = await find_process(self._calls.state_directory(), container_id, self.ask)
@@ -179,10 +177,10 @@ class Undo:
 
     @contextlib.contextmanager
     def ending(self, container_id: str) -> Generator[None]:
-        """Take away what keeps a container from ending within the block: mounts, and processes that are our children.
+        """Remove obstacles to the end of a container: leftover mounts, and zombies that are our children.
 
         Raises:
-            OSError: If the root filesystem, mounted for a restore that was killed, can't be kept from a deletion.
+            OSError: If the root filesystem, mounted for a restore that was killed, can't be protected from a deletion.
         """
         unmount(os.path.join(self._calls.state_directory(), container_id))
         reap_adopted()
@@ -194,11 +192,11 @@ class Undo:
             reap_adopted()
 
     def _adopt_leaves(self) -> None:
-        """Note what a sandbox has left to us."""
+        """Adopt the orphans of a sandbox."""
         if self._calls.dialect.inside is not None:
             adopt_leaves(self._calls.dialect.leaves)
 
 
 def warn(message: str) -> None:
-    """Warn of what a clean-up has to leave behind."""
+    """Warn about leftovers of a cleanup."""
     warnings.warn(message, CleanupWarning, stacklevel=3)

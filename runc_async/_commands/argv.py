@@ -95,7 +95,7 @@ def _pid_file(path: StrPath | None, *, own_pid_file: bool) -> tuple[Argument, ..
 
 
 def has_own_pid_file(words: Sequence[Argument]) -> bool:
-    """Tell whether the pid of the process is written where the caller has said."""
+    """Return whether the pid of the process is written where the caller has said."""
     return any(
         name == "--pid-file" and not (isinstance(value, PidFile) and value.path is None)
         for name, value in pairwise(words)

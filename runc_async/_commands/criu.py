@@ -86,7 +86,7 @@ class Dump(Images, frozen=True, kw_only=True):
         )
 
     def _relative(self, path: StrPath) -> str:
-        """Tell the way from the images to those before them: runc refuses an absolute path."""
+        """Return the way from the images to those before them: runc refuses an absolute path."""
         absolute(path)
         path = os.fspath(path)
         return os.path.relpath(path, absolute(self.image_path)) if os.path.isabs(path) else path

@@ -34,7 +34,7 @@ def worth_asking(feature: str) -> bool:
 
 
 def supported(feature: str, version: Version) -> bool:
-    """Tell whether a version has a feature; a runtime that isn't known has all."""
+    """Return whether a version has a feature; a runtime that isn't known has all."""
     dialect = DIALECTS.get(version.runtime)
     first = () if dialect is None else dialect.features.get(feature, ())
     number = numbers(version)
@@ -52,5 +52,5 @@ def check_feature(feature: str, version: Version) -> None:
 
 
 def sends_pidfd(version: Version) -> bool:
-    """Tell whether a version is known to send a pidfd of the process that it creates."""
+    """Return whether a version is known to send a pidfd of the process that it creates."""
     return version.runtime in DIALECTS and bool(numbers(version)) and supported(CREATE_PIDFD_SOCKET, version)

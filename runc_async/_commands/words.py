@@ -88,7 +88,7 @@ def argument(what: str, value: str) -> str:
 
 
 def _is_encodable(value: str) -> bool:
-    """Tell whether a text can be passed on; the error that the spawn would raise shows the whole of it in its repr."""
+    """Return whether a text can be encoded. The error of a spawn would show the whole text in its repr."""
     try:
         os.fsencode(value)
     except UnicodeEncodeError:

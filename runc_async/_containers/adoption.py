@@ -1,4 +1,4 @@
-"""Under `subreaper()`: the processes of a container that become our children, and are ours to reap."""
+"""Reaping of container processes that become our children under `subreaper()`."""
 
 from __future__ import annotations
 
@@ -14,27 +14,21 @@ from .._linux.subreaper import adopt, adopt_stray, adopting, is_adopted
 from .._runtimes.known import DIALECTS, read_record
 
 COPIES = tuple(dialect.copies for dialect in DIALECTS.values() if dialect.copies)
-"""How the names of the copies of runtimes begin that become a container's process: `runc:[2:INIT]`."""
+"""Prefixes of the names of runtime copies that become a container's process: `runc:[2:INIT]`."""
 
 COPY_TIME = 10.0
-"""Seconds in which a copy whose runc is gone may make another one."""
+"""Seconds in which a copy without its runc may fork another copy."""
 
 _looks: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
-"""Where another look is due, with the moment of its `since`."""
+"""Event loops with a scheduled look, and the smallest `since` of the look."""
 
 
 def adopt_processes(state_directory: str, container_id: str) -> None:
-    """Note the processes of a container that was made, or is about to end.
-
-    That is its first one; those in its cgroup that are our children already, such as what `exec` has left; and without
-    a pid namespace of its own, where the first one doesn't take the others with it, all that are there. What runc
-    doesn't tell is nobody's.
-
-    crun leaves one more behind: a detached `run` forks twice, and what made the container ends after its own parent.
-    crun tells its number to nobody.
-    """
+    """Adopt the processes of a new or an ending container."""
     if not adopting():
         return
+    # Adopted are the first process; processes in its cgroup that are our children already, such as orphans of an
+    # `exec`; and without a pid namespace, where other processes outlive the first one, all processes.
     ours = set(children(os.getpid()))
     try:
         record = read_record(state_directory, container_id)
@@ -49,6 +43,8 @@ def adopt_processes(state_directory: str, container_id: str) -> None:
         return
     for pid in (first, *_members(record.cgroups.values())):
         (adopt_stray if pid in ours - {first} else adopt)(pid)
+    # A detached `run` of crun forks twice; the process in between ends after its own parent, and crun reports its pid
+    # nowhere.
     if leaves := dialect.leaves:
         for pid in ours:
             if is_forsaken(pid, leaves):
@@ -56,21 +52,19 @@ def adopt_processes(state_directory: str, container_id: str) -> None:
 
 
 def _adopt_sandbox(known: tuple[int, ...], ours: set[int], name: bytes) -> None:
-    """Note the processes of a sandbox, for whose end its runtime waits: a zombie hasn't ended for it.
-
-    The children of its first process come to us at the end of that, in a session of their own.
-    """
+    """Adopt the processes of a sandbox. The runtime waits for their end, and counts a zombie as running."""
     for pid in (*known, *(pid for pid, _ in descendants(known[0]))):
         adopt_stray(pid)
+    # Children of the first process become ours when the first process ends, in a session of their own.
     adopt_leaves(name, ours.difference(known))
 
 
 def adopt_leaves(name: bytes, ours: Iterable[int] | None = None) -> None:
-    """Note the processes of a sandbox that have come to us, since its first one has ended.
+    """Adopt processes of a sandbox that became our children because their first process has ended.
 
     Args:
         name: Their name.
-        ours: Our children, if they are known.
+        ours: Our children, if known.
     """
     if not adopting() or not name:
         return
@@ -81,32 +75,31 @@ def adopt_leaves(name: bytes, ours: Iterable[int] | None = None) -> None:
 
 
 def adopt_copies(since: float) -> None:
-    """Note the copies of a runc that was ended before they became a container's process: nobody has told their number.
-
-    They end by themselves, for they have lost the other end of their pipe; one of them may have made the next one by
-    then, so each one's end is a reason to look again. What a `create` has left is named so too, until its start: it is
-    noted as a container's first process, before or after this.
+    """Adopt the copies of a runc that was ended before they became a container's process.
 
     Args:
-        since: When that runc was started, as `clock_gettime(CLOCK_BOOTTIME)` tells it.
+        since: The start of this runc, by `clock_gettime(CLOCK_BOOTTIME)`.
     """
     if not adopting():
         return
     for pid in children(os.getpid()):
         with contextlib.suppress(OSError):  # there is no descriptor to look with
+            # No pid of a copy was reported. Copies end by themselves, since the other end of their pipe is closed; but
+            # a copy may have forked the next one before, so each end is a reason to look again. The waiting process of
+            # a `create` has such a name too until `start`: it is adopted as the container's first process, earlier or
+            # later.
             if name_of(pid).startswith(COPIES) and began_since(pid, since) and not is_adopted(pid):
                 adopt_stray(pid, looking_again(since))
 
 
 def looking_again(since: float) -> Callable[[], None]:
-    """Return what looks for copies once more, in the next turn of the event loop.
-
-    Called by many in one turn, it looks once, for a look reads the name of each child of ours; and after a while no
-    more, for a copy whose runc is gone doesn't live long.
+    """Return a function that looks for copies once more, in the next iteration of the event loop.
 
     Args:
-        since: As `adopt_copies` takes it.
+        since: As for `adopt_copies`.
     """
+    # Many calls in one iteration cause one look, since a look reads the name of each child. After a while there are no
+    # more looks: a copy without its runc doesn't live long.
     last = time.monotonic() + COPY_TIME
 
     def look_again() -> None:
@@ -120,7 +113,7 @@ def looking_again(since: float) -> Callable[[], None]:
 
 
 def _members(paths: Iterable[str]) -> list[int]:
-    """Read which processes are in a cgroup; none if it is our own, for then they are not only the container's."""
+    """Return the processes in a cgroup; none for our own cgroup, which has processes of other programs too."""
     for path in paths:
         try:
             with open(os.path.join(path, "cgroup.procs"), "rb") as file:

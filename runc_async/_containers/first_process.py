@@ -1,4 +1,4 @@
-"""The first process of a container, which is not our child: known by a pidfd."""
+"""The first process of a container, which isn't our child, held by a pidfd."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 
 EXEC_TIME = 2.0
-"""Seconds, at most, for a copy of runc to become the container's program after `start`: a millisecond if it can run."""
+"""Maximal seconds for a copy of runc to become the container's program after `start`; usually a millisecond."""
 
 LOOK_TIME = 0.002
-"""Seconds between two looks at that."""
+"""Seconds between two looks at the copy."""
 
 KILL_WAIT = 2.0
-"""Seconds for a container's process to end after SIGKILL; one that is frozen ends when runc has thawed it."""
+"""Seconds for a container's process to end after SIGKILL; a frozen process ends after runc has thawed the cgroup."""
 
 
 class Init:
-    """The first process of a container, known by its pidfd; how it ended is told once, and kept."""
+    """The first process of a container, held by a pidfd. The exit status is read once and kept."""
 
     def __init__(self, pid: int, pidfd: int) -> None:
-        """Take over the pidfd, in every case.
+        """Take over the pidfd, even if the call fails.
 
         Raises:
-            OSError: If no descriptor is left to read its cgroup with.
+            OSError: If no descriptor is left to read the cgroup.
         """
         self.pid = pid
         claimed[pid] += 1
@@ -59,7 +59,7 @@ class Init:
             raise
 
     async def wait(self, *, reap_timeout: float = REAP_TIMEOUT) -> ExitStatus:
-        """Wait for its end; several tasks may, each as long as it wants, and also while another one closes this."""
+        """Wait for the end. Several tasks may wait, even while another task closes this object."""
         if self._pidfd.fd >= 0 and (self.status is None or not self.status.known):
             with self._pidfd.held() as pidfd:
                 status = await wait_pidfd(
@@ -72,19 +72,19 @@ class Init:
         return self.status or ExitStatus()
 
     async def ended(self) -> None:
-        """Wait for its end, and not for its status; at once if this was closed."""
+        """Wait for the end without reading the status; return at once if closed."""
         if self._pidfd.fd >= 0:
             with self._pidfd.held() as pidfd:
                 await wait_exited(pidfd)
 
     @contextlib.contextmanager
     def watched(self, changed: Callable[[], object]) -> Generator[None]:
-        """Call `changed` when it has ended, and perhaps again when it is reaped, while the block runs."""
+        """Call `changed` after the end, and possibly again after the process was reaped, while the block runs."""
         with self._pidfd.held() as pidfd, watching(pidfd, changed):
             yield
 
     def notify(self, ended: Callable[[], object]) -> None:
-        """Note the moment of its end, whether or not a task waits, and call back then; at once if it has ended.
+        """Record the time of the end even if no task waits, and call `ended` then; at once if the process has ended.
 
         Raises:
             OSError: If no descriptor is left.
@@ -102,16 +102,16 @@ class Init:
 
     @property
     def exited(self) -> bool:
-        """Whether it has ended, as far as is known."""
+        """Whether the process has ended, as far as known."""
         return self._pidfd.fd < 0 or has_exited(self._pidfd.fd)
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether this object is closed."""
         return self._pidfd.fd < 0
 
     def send_signal(self, signum: int) -> None:
-        """Send it a signal; nothing happens if it has ended."""
+        """Send a signal. Does nothing if the process has ended."""
         if signum == signals.SIGKILL:
             self.before_kill()
         if self._pidfd.fd >= 0:
@@ -119,12 +119,12 @@ class Init:
                 signals.pidfd_send_signal(self._pidfd.fd, signum)
 
     def before_kill(self) -> None:
-        """Note that a SIGKILL of ours comes: what was killed for memory before, such as an exec, isn't this end."""
+        """Note the OOM counter before our own SIGKILL: earlier OOM kills aren't the cause of this end."""
         if not self.exited and self._memory is not None:
             self._oom_kills = read_oom_kills(self._memory) or self._oom_kills
 
     async def end(self, grace: float) -> None:
-        """End it: SIGTERM, `grace` seconds, SIGKILL; at once SIGKILL if the kernel would drop the other."""
+        """End the process: SIGTERM, `grace` seconds, SIGKILL; SIGKILL at once if the kernel would drop SIGTERM."""
         for signum, seconds in ((signals.SIGTERM, grace), (signals.SIGKILL, KILL_WAIT)):
             if seconds > 0 and not (signum == signals.SIGTERM and await self.drops(signum)) and not self.exited:
                 self.send_signal(signum)
@@ -132,11 +132,9 @@ class Init:
                     await self.wait(reap_timeout=0)
 
     async def drops(self, signum: int) -> bool:
-        """Tell whether a signal, other than SIGKILL, never arrives: see `SignalView.drops`.
-
-        `start` returns before the runtime's own process has become the container's program. That one catches each
-        signal and does nothing, so it is given the time to be replaced.
-        """
+        """Return whether a signal, other than SIGKILL, is never delivered: see `SignalView.drops`."""
+        # `start` returns before the runtime's own process has become the container's program. The runtime's process
+        # catches each signal and does nothing, so wait until it is replaced.
         with anyio.move_on_after(EXEC_TIME):
             while name_of(self.pid).startswith(COPIES) and not self.exited:  # noqa: ASYNC110 - no event reports it
                 await anyio.sleep(LOOK_TIME)
@@ -146,7 +144,7 @@ class Init:
             return False
 
     def close(self) -> None:
-        """Close the pidfd, or leave that to those who wait. Idempotent."""
+        """Close the pidfd, or leave closing to the waiting tasks. Idempotent."""
         if not self.closed:
             self._watch.close()
             self._pidfd.close()
@@ -156,7 +154,7 @@ class Init:
 
 
 def merged(before: ExitStatus | None, after: ExitStatus) -> ExitStatus:
-    """Put together what two waits have learned: one may have reaped it, or read the cgroup before it was gone."""
+    """Combine the results of two waits: one may have reaped the process, or read the cgroup before its removal."""
     if before is None:
         return after
     known = before if before.known else after
@@ -169,15 +167,13 @@ def merged(before: ExitStatus | None, after: ExitStatus) -> ExitStatus:
 
 
 def watches_memory(runc: int) -> bool:
-    """Tell whether a `runc events` has found its container: it watches the container's memory cgroup from then on.
-
-    That is an inotify instance on cgroup v2, and on v1 a file of the cgroup that is open together with an eventfd.
+    """Return whether a `runc events` has found its container, and so watches the container's memory cgroup.
 
     Args:
-        runc: The pid of runc, or of what was put in front of it.
+        runc: The pid of runc, or of a command in front of runc.
 
     Returns:
-        True also if it can't be looked at.
+        True also if the process can't be inspected.
     """
     try:
         os.scandir(f"/proc/{runc}/fd").close()
@@ -189,12 +185,13 @@ def watches_memory(runc: int) -> bool:
 
 
 def _is_memory_watch(link: str) -> bool:
-    """Tell whether an open file is what a `runc events` waits for."""
+    """Return whether an open file is the memory watch of a `runc events`."""
+    # An inotify instance on cgroup v2; on v1 a file of the cgroup, open together with an eventfd.
     return link.endswith(("/memory.oom_control", "anon_inode:inotify"))
 
 
 def _files_of(pid: int) -> Iterator[str]:
-    """Yield what a process has open, as far as it can be seen: it opens and closes meanwhile."""
+    """Yield the open files of a process, as far as visible: files are opened and closed meanwhile."""
     with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
@@ -202,13 +199,13 @@ def _files_of(pid: int) -> Iterator[str]:
 
 
 class InitWatch:
-    """Calls back once when a container's first process has ended, and compares events with the kernel's counter.
+    """Calls back once after the end of a container's first process, and compares events with the kernel's OOM counter.
 
     Args:
         process: The container's first process.
 
     Raises:
-        ProcessLookupError: If it has ended.
+        ProcessLookupError: If the process has ended.
         OSError: If no descriptor is left.
     """
 
@@ -232,7 +229,7 @@ class InitWatch:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process has ended, also if nothing has been called back yet."""
+        """Whether the process has ended, even before the callback."""
         return self.ended or (self._pidfd >= 0 and has_exited(self._pidfd))
 
     def start(self, on_end: Callable[[], object]) -> None:
@@ -240,26 +237,27 @@ class InitWatch:
         self._loop.add_reader(self._pidfd, self._end, on_end)
 
     def _end(self, on_end: Callable[[], object]) -> None:
-        """Note the end. Who deletes the container removes the cgroup with its counter, so that is read at once."""
+        """Note the end."""
         self.ended = True
+        # At once: deleting the container removes the cgroup with its counter.
         self._look()
         self.close()
         on_end()
 
     def _look(self) -> None:
-        """Read the counter, if it is there still."""
+        """Read the counter if the cgroup still exists."""
         kills = None if self._cgroup is None else read_oom_kills(self._cgroup)
         if kills is not None:
             self._kills = kills
 
     def report_oom(self) -> None:
-        """Note that runc has told of a kill."""
+        """Count an OOM kill reported by runc."""
         self._look()
         self._told = max(self._kills, self._told + self._reported_first)
 
     @property
     def unreported_oom(self) -> bool:
-        """Whether the kernel has killed more than runc has told of."""
+        """Whether the kernel has killed more often than runc has reported."""
         self._look()
         return self._kills > self._told
 

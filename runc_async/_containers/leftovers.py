@@ -1,4 +1,4 @@
-"""What a runc that was killed half-way leaves, and no `delete` knows of: cgroups without a process, criu's mounts."""
+"""Leftovers of a killed runc that no `delete` removes: cgroups without processes, and mounts of criu."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from .._linux.cgroup import unescape
 
 PATIENCE = 1.0
-"""Seconds for the processes of a partially created container to end: each does when it finds its runc gone."""
+"""Seconds for the processes of a partially created container to end, after they have lost their runc."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -20,7 +20,7 @@ _OWN = Path("/proc/self/cgroup")
 
 
 def _anything(_members: Collection[int]) -> bool:
-    """Take each cgroup for the container's."""
+    """Accept each cgroup as the container's."""
     return True
 
 
@@ -31,18 +31,17 @@ async def remove_cgroups(
     *,
     may_hold: Callable[[Collection[int]], bool] = _anything,
 ) -> list[Path]:
-    """Remove the cgroups that a container has by default, as far as they are empty; return those that are not.
-
-    A runc that is killed after it has made the cgroups, and before it has written its record of the container, leaves
-    them: runc(8) has no command for that. The kernel removes no cgroup in which there is a process.
+    """Remove the default cgroups of a container if they are empty; return the others.
 
     Args:
-        container_id: The container, which isn't there any more.
-        top: Where the hierarchies are mounted.
-        own: In which cgroups this process is.
-        may_hold: Tells of the processes in such a cgroup whether it can be the container's. A container of the same id
-            under another root directory has the same cgroups by default: they are left alone, and not returned.
+        container_id: The deleted container.
+        top: The mount point of the hierarchies.
+        own: The file with the cgroups of this process.
+        may_hold: Returns whether processes in such a cgroup can be the container's. A container with the same id under
+            another root directory has the same cgroups by default: these are neither removed nor returned.
     """
+    # A runc killed after the creation of the cgroups, and before writing its record, leaves them behind: runc(8) has no
+    # command for such cgroups. The kernel refuses to remove a cgroup with processes.
     loop = asyncio.get_running_loop()
     deadline = loop.time() + PATIENCE
     busy = list(_places(container_id, top, own))
@@ -54,14 +53,13 @@ async def remove_cgroups(
 
 
 def mounted_in(directory: str, table: Path = _MOUNTS) -> list[str]:
-    """Tell what is mounted in a directory that criu works in: its `.criu.cgyard.` with the hierarchies of cgroups.
-
-    criu takes it away when it ends, but not when it is killed. It may be in use by another criu, so it stays.
+    """Return the mounts in a directory of criu: `.criu.cgyard.*` with the cgroup hierarchies.
 
     Args:
         directory: The directory.
-        table: The mounts of this process.
+        table: The mount table of this process.
     """
+    # criu unmounts them on exit, but not when killed. Another criu may use them, so they aren't removed here.
     points = [line.split(" ", 5)[4] for line in os.fsdecode(table.read_bytes()).splitlines()]
     prefix = os.path.join(os.path.realpath(directory), ".criu.cgyard.")
     yards = {unescape(point) for point in points}
@@ -69,7 +67,7 @@ def mounted_in(directory: str, table: Path = _MOUNTS) -> list[str]:
 
 
 def _removed(path: Path) -> bool:
-    """Remove a cgroup, and tell whether it isn't there any more, or isn't ours to remove."""
+    """Remove a cgroup; return whether the cgroup is gone, or can't be removed by us."""
     try:
         path.rmdir()
     except OSError as exc:
@@ -78,7 +76,7 @@ def _removed(path: Path) -> bool:
 
 
 def _members(path: Path) -> list[int]:
-    """Read which processes are in a cgroup, and in those below it."""
+    """Return the processes in a cgroup and below."""
     members: list[int] = []
     for file in path.rglob("cgroup.procs"):
         with contextlib.suppress(OSError):  # it has just been removed
@@ -87,14 +85,12 @@ def _members(path: Path) -> list[int]:
 
 
 def _places(container_id: str, top: Path, own: Path) -> Iterator[Path]:
-    """Yield where runc, told nothing else by `linux.cgroupsPath`, makes the cgroups of a container.
-
-    That is below its own cgroup in each hierarchy of v1, and beside it in that of v2.
-    """
+    """Yield the paths of a container's cgroups where `linux.cgroupsPath` isn't set."""
     try:
         lines = os.fsdecode(own.read_bytes()).splitlines()
     except OSError:
         return
+    # By default runc creates them below its own cgroup in each hierarchy of v1, and beside its own cgroup in v2.
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers:

@@ -1,4 +1,4 @@
-"""Whose container it is: known by its first process, and not by its id, which another call may use at the same time."""
+"""Ownership of a container: decided by its first process, since other calls may use the same id at the same time."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ from ..state import State
 T = TypeVar("T")
 
 Ask: TypeAlias = Callable[[str], Awaitable[State]]
-"""Asks the runtime about a container."""
+"""Requests the state of a container from the runtime."""
 
 MAKERS = frozenset({"create", "run", "restore"})
-"""The commands that make a container."""
+"""The commands that create a container."""
 
 SETTLE_TIME = 2.0
-"""Seconds for another runtime process to write down which process it has started; that takes some milliseconds."""
+"""Seconds for another runtime process to record its first process, which takes some milliseconds."""
 
 RETRIES = 4
-"""How often a clean-up begins again that a signal has ended: a user presses Ctrl-C more than once."""
+"""Number of retries of a cleanup that a signal has ended: users press Ctrl-C more than once."""
 
 _GLANCE = 0.02
-"""Seconds between two looks whether it has."""
+"""Seconds between two looks for a record."""
 
 _PANIC = 2
 _SIGNALLED = 128
-"""A shell in front of the runtime adds the signal that has ended the runtime to this number."""
+"""A shell in front of the runtime adds the number of the signal that ended the runtime to 128."""
 
 
 class Attempt:
-    """What is known of the runtime processes that one call has started to make a container.
+    """The runtime processes that one call has started to create a container.
 
     Attributes:
         container_id: The container's id.
-        asked: Whether a runner was asked to start one, and may have done so.
-        over: Whether the last one is gone.
-        shared: Whether another call of this process tried to make a container of the same id in the same directory at
-            the same time.
-        ends: How each of them has ended.
-        processes: What they have started, as reported in a pid file or as seen before they were ended; with start time
-            0 if the process was gone before its start time could be read.
+        asked: Whether a runner was asked to start a process, and may have done so.
+        over: Whether the last process is gone.
+        shared: Whether another call of this process has tried to create a container with the same id in the same
+            directory at the same time.
+        ends: The result of each process.
+        processes: The processes started by the runtime, as reported in a pid file or seen before the runtime was ended;
+            with start time 0 if a process was gone before its start time could be read.
     """
 
     def __init__(self, directory: str, container_id: str) -> None:
-        """Begin now.
+        """Start an attempt.
 
         Args:
-            directory: The directory in which the runtime keeps its containers.
+            directory: The runtime's directory for containers.
             container_id: The container's id.
         """
         self.container_id = container_id
@@ -73,10 +73,8 @@ class Attempt:
 
     @contextlib.contextmanager
     def noted(self) -> Generator[None]:
-        """Note each runtime process that is started in the block, and its end.
-
-        A call that is cut short returns nothing from which that could be known.
-        """
+        """Record each runtime process that is started in the block, and its end."""
+        # A cancelled call raises, so that it can't return the results of its processes.
         before = _current.get()
         _current.set(self)
         try:
@@ -87,7 +85,7 @@ class Attempt:
 
     @contextlib.contextmanager
     def compared(self) -> Generator[None]:
-        """Compare with the other calls of this process that make a container of the same id during the block."""
+        """Register the attempt, and mark concurrent attempts of this process with the same id as shared."""
         key = (self._directory, self.container_id)
         others = _attempts.setdefault(key, set())
         for attempt in (self, *others) if others else ():
@@ -103,30 +101,28 @@ class Attempt:
     def ended(
         self, invocation: Invocation, completed: Completed, processes: Collection[ProcessIdentity], *, seen: bool
     ) -> None:
-        """Note the end of a runtime process.
+        """Record the end of a runtime process.
 
         Args:
-            invocation: What it was.
-            completed: How it has ended.
-            processes: What it has started, as far as that is known.
-            seen: Whether its children were looked for before it was ended.
+            invocation: The invocation.
+            completed: The result.
+            processes: The processes started by the runtime, as far as known.
+            seen: Whether the runtime's children were listed before it was ended.
         """
         self.ends.append((invocation, completed))
         self.processes.update(processes)
         code = completed.returncode
-        # A runtime that fails in order takes back what it has made, unless it is to keep the container.
+        # A runtime that fails regularly undoes its own work, unless it is to keep the container.
         keeps = code != 0 and "--keep" in invocation.argv
         in_order = code is not None and 0 <= code < _SIGNALLED and code != _PANIC and not keeps
         self._unseen = not (seen or processes or in_order)
 
     def owns(self, process: ProcessIdentity) -> bool | None:
-        """Tell whether this call has started a container's first process; None if that can't be known.
-
-        It can't where the runtime process was ended by others, such as a signal to the whole process group, before it
-        reported a process.
-        """
+        """Return whether this call has started a container's first process; None if unknown."""
+        # Unknown: the runtime process was ended from outside before it reported a process, as by a signal to the whole
+        # process group.
         if not process.start_time:
-            # The record has no start time, and the process has ended: its number is all that is known.
+            # The record has no start time, and the process has ended, so that only the pid can be compared.
             return process.pid in {own.pid for own in self.processes}
         if not self.processes.isdisjoint({process, ProcessIdentity(process.pid, 0)}):
             return process.start_time >= self._since
@@ -137,23 +133,22 @@ class Attempt:
         return None if self._unseen or not self.ends else False
 
     async def judge(self, ask: Ask) -> bool | None:
-        """Tell whether this call has made the container that has its id.
-
-        A container without a process, which is one that is not finished, is this call's if no other runtime process is
-        making one of that id. The answer is waited for, for some seconds, until the other one has started its process.
+        """Return whether this call has created the container with its id.
 
         Args:
-            ask: Asks the runtime about the container.
+            ask: Requests the state of the container.
 
         Returns:
-            True or False; None if that can't be known.
+            True or False; None if unknown.
 
         Raises:
             ContainerNotFound: If there is no such container.
-            CommandError: If a signal ends the runtime process that is asked.
-            RuncError: If it can't be asked.
-            OSError: If it can't be asked.
+            CommandError: If a signal ends the runtime process.
+            RuncError: If the runtime fails.
+            OSError: If the runtime can't be started.
         """
+        # A container without a process is unfinished. It belongs to this call if no other runtime process is creating a
+        # container with the same id; else wait until the other one has started its process.
         deadline = time.monotonic() + SETTLE_TIME
         while True:
             process = await find_process(self._directory, self.container_id, ask, self._begun)
@@ -161,28 +156,28 @@ class Attempt:
             if owned is not None:
                 return owned
             if not self.has_rivals(self._directory):
-                # What another call of ours has made in the meantime is complete, and has a process.
+                # A container made by another call of ours meanwhile is complete, and has a process.
                 return True if process is None or not self.shared else None
             if time.monotonic() > deadline:
                 return None
             await asyncio.sleep(_GLANCE)
 
     def may_hold(self, members: Collection[int]) -> bool:
-        """Tell whether a cgroup with these processes can be this call's; one without any process can."""
+        """Return whether a cgroup with these processes can belong to this call; an empty cgroup can."""
         return not members or any(map(self._may_be_ours, members))
 
     def _may_be_ours(self, pid: int) -> bool:
-        """Tell whether this call can have started the process that has this number now."""
+        """Return whether this call can have started the process with this pid."""
         try:
             return self.owns(ProcessIdentity.of(pid)) is not False
         except OSError:
             return False  # it is gone
 
     def has_rivals(self, directory: str) -> bool:
-        """Tell whether another runtime process is making a container of this id, or may be.
+        """Return whether another runtime process is creating a container with this id, or may be.
 
         Args:
-            directory: The directory in which the runtime keeps its containers; empty: any directory.
+            directory: The runtime's directory for containers; empty for any directory.
         """
         others = _attempts.get((self._directory, self.container_id), set())
         busy = any(not other.over for other in others if other is not self)
@@ -194,22 +189,22 @@ _attempts: dict[tuple[str, str], set[Attempt]] = {}
 
 
 def current_attempt(invocation: Invocation) -> Attempt | None:
-    """Return the attempt to make a container to which an invocation belongs that is started now, if any."""
+    """Return the current attempt to create a container, if the invocation belongs to one."""
     return _current.get() if invocation.command in MAKERS else None
 
 
 def note_start() -> None:
-    """Note that a runner is about to be asked to start a runtime process."""
+    """Note that a runner is about to start a runtime process."""
     if (attempt := _current.get()) is not None:
         attempt.asked = True
 
 
 def recorded_process(directory: str, container_id: str) -> ProcessIdentity | None:
-    """Read in the runtime's own record which process a container's first one is; None if it has none, or none yet.
+    """Return the first process of a container from the runtime's record; None if there is none, or none yet.
 
     Raises:
         FileNotFoundError: If there is no such container.
-        OSError: If the directory may not be read.
+        OSError: If the directory can't be read.
     """
     record = read_record(directory, container_id)
     if record is None:
@@ -224,22 +219,21 @@ def recorded_process(directory: str, container_id: str) -> ProcessIdentity | Non
 async def find_process(
     directory: str, container_id: str, ask: Ask, begun: dt.datetime | None = None
 ) -> ProcessIdentity | None:
-    """Find the first process of a container; None if it has none, or none that can be known.
-
-    The runtime is asked only if it keeps its record elsewhere, or where it may not be read.
+    """Return the first process of a container; None if there is none, or unknown.
 
     Args:
-        directory: The directory in which the runtime keeps its containers.
+        directory: The runtime's directory for containers.
         container_id: The container's id.
-        ask: Asks the runtime about the container.
-        begun: A container that was created before has a process with the start time 0.
+        ask: Requests the state of the container.
+        begun: For a container created before this time, return a process with start time 0.
 
     Raises:
         ContainerNotFound: If there is no such container.
-        CommandError: If a signal ends the runtime process that is asked.
-        RuncError: If it can't be asked.
-        OSError: If it can't be asked.
+        CommandError: If a signal ends the runtime process.
+        RuncError: If the runtime fails.
+        OSError: If the runtime can't be started.
     """
+    # The record is read first. The runtime is asked only if the record is elsewhere or unreadable.
     absent = False
     try:
         return recorded_process(directory, container_id)
@@ -265,18 +259,18 @@ async def find_process(
 
 
 def was_signalled(error: CommandError) -> bool:
-    """Tell whether a signal has ended the runtime process, or one behind a shell."""
+    """Return whether a signal has ended the runtime process, or a runtime behind a shell."""
     return error.exit_code is not None and (error.exit_code < 0 or error.exit_code > _SIGNALLED)
 
 
 async def retried(work: Callable[[], Awaitable[T]]) -> T:
-    """Run a clean-up, and again, four times at most, if a signal ends its runtime process.
-
-    Ctrl-C in a terminal reaches all processes of the foreground group, and a stop of a systemd unit all in its cgroup.
+    """Run a cleanup, and repeat it up to four times if a signal ends its runtime process.
 
     Raises:
         CommandError: If a signal ends it each time, or it fails in another way.
     """
+    # Ctrl-C in a terminal reaches all processes of the foreground group, and the stop of a systemd unit all processes
+    # of the unit's cgroup.
     for _ in range(RETRIES):
         try:
             return await work()
@@ -287,15 +281,12 @@ async def retried(work: Callable[[], Awaitable[T]]) -> T:
 
 
 def is_being_made(container_id: str, directory: str, proc: str = "/proc") -> bool:
-    """Tell whether any runtime process on this host is making a container of that id.
-
-    The id is the last argument of each such command: runc(8), crun(1). One that names another root directory doesn't
-    count.
+    """Return whether any runtime process on this host is creating a container with this id.
 
     Args:
         container_id: The container's id.
-        directory: The directory in which the runtime keeps its containers; empty: any directory.
-        proc: Where procfs is.
+        directory: The runtime's directory for containers; empty for any directory.
+        proc: The mount point of procfs.
     """
     ourselves = _ancestors(os.getpid())  # a program that runs containers may well be called like `tool run ID`
     for name in os.listdir(proc):
@@ -306,13 +297,15 @@ def is_being_made(container_id: str, directory: str, proc: str = "/proc") -> boo
                 *words, last, _ = os.fsdecode(file.read()).split("\0")
         except (OSError, ValueError):  # it is gone, or has less than two words
             continue
+        # The id is the last argument of each such command: runc(8), crun(1). A command with another root directory
+        # doesn't count.
         if last == container_id and not MAKERS.isdisjoint(words) and _is_root(words, directory):
             return True
     return False
 
 
 def _ancestors(pid: int) -> set[int]:
-    """Return a process and all those that it descends from."""
+    """Return a process and all of its ancestors."""
     found: set[int] = set()
     while pid > 0 and pid not in found:
         found.add(pid)
@@ -324,7 +317,7 @@ def _ancestors(pid: int) -> set[int]:
 
 
 def _is_root(words: list[str], directory: str) -> bool:
-    """Tell whether a command line can mean this root directory."""
+    """Return whether a command line can refer to this root directory."""
     for number, word in enumerate(words):
         option, equals, value = word.partition("=")
         if option == "--root":

@@ -1,4 +1,4 @@
-"""What a runc that was killed has left mounted in the directory that it keeps for a container."""
+"""Mounts that a killed runc leaves in its directory for a container."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 from .._linux.libc import detach
 
 RESTORED_ROOT: Final = "criu-root"
-"""Where runc mounts a container's root filesystem for criu."""
+"""Mount point of a container's root filesystem for criu."""
 
 OWN_COPY: Final = "runc."
-"""How the file is named, with six letters more, over which runc 1.1 mounts itself: `try_bindfd` of its nsexec."""
+"""Prefix, before six letters, of the file over which runc 1.1 mounts itself: `try_bindfd` in nsexec."""
 
 
 def unmount(directory: str) -> None:
-    """Take away what is left mounted in the directory of a container that is to be deleted.
+    """Unmount everything in the directory of a container that is about to be deleted.
 
     Raises:
         OSError: If a deletion might reach the container's root filesystem.
@@ -34,17 +34,16 @@ def unmount(directory: str) -> None:
 
 
 def spare_root(place: str) -> None:
-    """Take away the root filesystem that runc has mounted for criu in the container's own directory.
-
-    A runc that is killed leaves it there, without a record of the container. runc-delete(8) then empties that
-    directory, and would delete all files of the root filesystem.
+    """Unmount the root filesystem that runc has mounted for criu in the container's directory.
 
     Args:
-        place: Where it is mounted.
+        place: The mount point.
 
     Raises:
-        OSError: If it is still there.
+        OSError: If the mount is still there.
     """
+    # A killed runc leaves the mount without a record of the container. runc-delete(8) then empties the directory, and
+    # would delete all files of the root filesystem.
     while os.path.lexists(place):
         try:
             detach(place)
@@ -55,14 +54,14 @@ def spare_root(place: str) -> None:
 
 
 def forget_copy(place: str) -> None:
-    """Take away what runc 1.1 mounts in the container's own directory for a moment: itself, to start from there.
+    """Unmount the copy of itself that runc 1.1 mounts briefly in the container's directory.
 
-    A runc that is killed in that moment leaves it. Then runc-delete(8) can't remove the directory, tells nobody who
-    looks at its exit code, and no container of that id can be made any more. What can't be taken away, as by a user who
-    may not unmount, stays.
+    Without the right to unmount, as for another user, the mount stays.
 
     Args:
-        place: Where it is mounted, or was.
+        place: The current or former mount point.
     """
+    # A runc killed in this moment leaves the mount. Then runc-delete(8) can't remove the directory, exits with 0 all
+    # the same, and the id can't be used again.
     with contextlib.suppress(OSError):
         spare_root(place)

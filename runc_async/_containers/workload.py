@@ -1,7 +1,7 @@
-"""The process of a container's that a foreground runc waits for: when it ends, how, and how it is killed.
+"""The container process for which an attached runc waits: its end, its exit status, and its kill.
 
-SIGKILL for runc alone would orphan it: the container goes on, and nobody holds it any more. It is runc's child, because
-runc starts it with CLONE_PARENT; a command in front of runc adds generations, so the whole tree counts.
+SIGKILL for runc alone would orphan the process: the container would run on without an owner. The process is a child of
+runc, which starts it with CLONE_PARENT; a command in front of runc adds generations, so the whole tree counts.
 """
 
 from __future__ import annotations
@@ -39,27 +39,26 @@ _LAST_PID = (1 << 31) - 1
 
 _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 KILL_ROUNDS = 10
-"""Lists, at most, of a tree that is killed: each new one has what was being forked during the last."""
+"""Maximal number of listings of a tree that is killed: each listing has the forks during the last one."""
 
 GLANCES = 100
-"""Looks into a file that runc has made and not written yet: a tenth of a millisecond in all."""
+"""Number of reads of a file that runc has created but not written yet: a tenth of a millisecond in all."""
 
 
 class _NotOursError(OSError):
-    """Something is in the place of the pid file that runc can't have put there."""
+    """The file in the place of the pid file can't be runc's."""
 
 
 @contextlib.contextmanager
 def _opened(path: str) -> Generator[io.FileIO]:
-    """Open a pid file that runc has made, or is making.
-
-    The caller's own may be in a directory where others can make files too. What they put there is not believed, for the
-    process in it may be killed; and a FIFO in its place holds up nobody.
+    """Open a pid file that runc has created, or is writing.
 
     Raises:
-        _NotOursError: If somebody else has made it, or it is no regular file.
-        OSError: If it can't be opened.
+        _NotOursError: If the file isn't regular, or belongs to another user.
+        OSError: If the file can't be opened.
     """
+    # Other users may be able to create files in the directory of the caller's pid file. Their files aren't trusted,
+    # since the process named inside may be killed; and a FIFO must not block.
     try:
         with open(path, "rb", buffering=0, opener=open_itself) as file:
             found = os.fstat(file.fileno())
@@ -73,18 +72,18 @@ def _opened(path: str) -> Generator[io.FileIO]:
 
 
 def _version(found: os.stat_result) -> tuple[int, int]:
-    """Tell a file apart from one that was in its place before."""
+    """Return a key that changes when a file is replaced."""
     return found.st_ino, found.st_mtime_ns
 
 
 def pid_in(content: bytes) -> int | None:
-    """Return the number in a pid file; None if there is none that a process can have."""
+    """Return the pid in a pid file; None without a valid pid."""
     match = _PID.fullmatch(content)
     return int(match[1]) if match and int(match[1]) <= _LAST_PID else None
 
 
 def signal_child(pid: int, parent: int, signum: int) -> None:
-    """Send a signal to a child of `parent`; nothing happens if it has ended, or the signal isn't allowed."""
+    """Send a signal to a child of `parent`. Does nothing if the child has ended, or the signal isn't permitted."""
     with contextlib.suppress(OSError):
         pidfd = open_child(pid, parent)
         try:
@@ -94,36 +93,36 @@ def signal_child(pid: int, parent: int, signum: int) -> None:
 
 
 class Workload:
-    """The process that a runc has started, and waits for unless it is to detach, known by its pid file.
+    """The process that a runc has started, known by its pid file; an attached runc waits for the process.
 
-    `exec` reports the end of the process only when nobody holds the process's pipes any more: runc puts pipes of its
-    own between the container and ours, and copies until their end. A process that leaves another one behind, such as
-    `sh -c 'server &'`, would hold the call up for as long as that lives.
+    Why not wait for runc alone: an `exec` reports the end only after all holders of the process's pipes have closed
+    them, since runc copies between its own pipes and ours. A process that leaves another one behind, such as `sh -c
+    'server &'`, would delay the call until the other one ends.
 
-    runc writes the file after the start of the process and before it reaps it, so a process that we hear of in time is
-    there at least as a zombie. A runc that sends a pidfd has done so by then, and there is no such race.
+    runc writes the file after the start of the process and before reaping, so a process reported in time exists at
+    least as a zombie. A runc that sends a pidfd has sent it by then, without any race.
 
     Attributes:
-        path: Where runc writes the pid.
-        directory_fd: The descriptor by which runc reaches a private directory; -1 with a path of the caller's.
+        path: The pid file.
+        directory_fd: The descriptor with which runc reaches a private directory; -1 for a path of the caller.
         started: Done when runc has written the pid.
         exited: Done when the process has ended.
-        pid: Its pid; 0 before it has started.
-        exited_at: When its end was seen, an aware time in UTC.
-        process: That process, with start time 0 if it was gone before a look; None before it has started.
-        runc_pid: That of runc, to be told after the spawn.
+        pid: The pid; 0 before the start.
+        exited_at: The time when the end was noticed, aware, in UTC.
+        process: The identity, with start time 0 if the process was gone before a look; None before the start.
+        runc_pid: The pid of runc, set after the spawn.
     """
 
     def __init__(self, path: str | None, *, above: int = 0) -> None:
         """Prepare the place of the pid file.
 
         Args:
-            path: The caller's own pid file; None for a private one, which any mount namespace sees, since it is
-                reached through a descriptor.
-            above: Least number of that descriptor.
+            path: The caller's own pid file; None for a private file, visible in any mount namespace through a
+                descriptor.
+            above: Lowest number for the descriptor.
 
         Raises:
-            OSError: If there is no place for it.
+            OSError: If the private directory can't be created.
         """
         loop = asyncio.get_running_loop()
         self.started: asyncio.Future[None] = loop.create_future()
@@ -158,10 +157,10 @@ class Workload:
             self._undo = undo.pop_all()
 
     def listen(self) -> str:
-        """Open a socket to which runc can send a pidfd of the process, and return its path.
+        """Open a socket for a pidfd from runc, and return the path.
 
         Raises:
-            OSError: If there is no place for it, or no descriptor left.
+            OSError: If the socket can't be created, or no descriptor is left.
         """
         self._socket = FDSocket()
         self._socket.open()
@@ -169,21 +168,21 @@ class Workload:
 
     @property
     def runs(self) -> bool:
-        """Whether the process has started and has not ended, as far as it could be looked at."""
+        """Whether the process has started and not ended, as far as visible."""
         return self._pidfd is not None and not has_exited(self._pidfd.fd)
 
     @property
     def wait_status(self) -> int | None:
-        """How the process ended, as wait(2) has it.
+        """The wait status, as in wait(2).
 
-        None if it runs; or, before Linux 6.15, if runc had reaped it when its end was seen.
+        None while the process runs; or, before Linux 6.15, if runc had reaped the process when the end was noticed.
         """
         if self._status is None and self._pidfd is not None:
             self._status = told_status(self._pidfd.fd)
         return self._status
 
     async def reaped(self, seconds: float) -> None:
-        """Wait, once the process has ended, until runc has reaped it; at once where the kernel doesn't tell that."""
+        """Wait until runc has reaped the ended process; return at once if the kernel doesn't report this."""
         if self._pidfd is None:
             return
         with self._pidfd.held() as pidfd, contextlib.suppress(OSError):
@@ -192,12 +191,12 @@ class Workload:
                 await wait_reaped(pidfd)
 
     def over(self) -> None:
-        """Note when runc has ended, for by then the process has too, if its own end couldn't be seen."""
+        """Note the end of the process at the end of runc, if it wasn't noticed before."""
         if self.pid and self.exited_at is None and (self._pidfd is None or has_exited(self._pidfd.fd)):
             self.exited_at = dt.datetime.now(dt.UTC)
 
     def check(self) -> None:
-        """Raise what kept us from getting hold of the process.
+        """Raise the error that prevented access to the process.
 
         Raises:
             OSError: If no descriptor was left.
@@ -206,30 +205,28 @@ class Workload:
             raise self._problem
 
     def look(self) -> None:
-        """Read the pid file now, for runc has ended, and its news may be on their way."""
+        """Read the pid file now: runc has ended, and its inotify events may be still to come."""
         if not self.started.done():
             self._arrived(os.path.basename(self.path), True)
 
     def fate(self) -> Fate | None:
-        """Say, right after runc's end, what has become of the process; None if that can't be known.
-
-        Only a private file can be missed: the caller's may be in another mount namespace.
-        """
+        """Return the fate of the process right after runc's end; None if unknown."""
         self.look()
         if self._pidfd is not None and not has_exited(self._pidfd.fd):
             return "lost"
         if self.pid:
             return None if self._pidfd is None and (self._problem is not None or self._is_foreign) else "ended"
+        # Only the absence of a private file proves anything: the caller's may be in another mount namespace.
         return None if self._problem is not None or self.directory_fd < 0 or os.path.lexists(self.path) else "none"
 
     def send_signal(self, signum: int) -> None:
-        """Send the process a signal; nothing happens if it has ended, or hasn't started."""
+        """Send a signal. Does nothing if the process has ended, or hasn't started."""
         if self._pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd.fd, signum)
 
     def kill_orphan(self) -> None:
-        """Kill the process if it goes on after the end of a runc that should have waited for it, and see it reaped."""
+        """Kill a process that outlives its attached runc, and let it be reaped."""
         if self._pidfd is None:
             return
         if not has_exited(self._pidfd.fd):
@@ -239,10 +236,10 @@ class Workload:
                 adopt_stray(pidfd_pid(self._pidfd.fd))
 
     def take(self) -> tuple[int, int]:
-        """Give the process's pid and its pidfd away; the pidfd is the caller's from now on.
+        """Return the pid and the pidfd, which belong to the caller from now on.
 
         Raises:
-            ProcessLookupError: If there is no such process any more, or runc has told none.
+            ProcessLookupError: If the process has ended, or runc has reported none.
             OSError: If no descriptor was left.
         """
         self.look()
@@ -254,10 +251,9 @@ class Workload:
         return self.pid, pidfd.detach()
 
     def _arrived(self, name: str, complete: bool) -> None:  # noqa: FBT001 - as inotify reports it
-        """Get hold of the process as soon as runc begins to write the pid file, and believe it when that is done.
-
-        A short process may be gone by the time at which the file is complete.
-        """
+        """Handle an inotify event for the pid file."""
+        # A short process may be gone when the file is complete. So a pidfd is opened as soon as runc begins to write,
+        # and compared with the file's contents afterwards.
         if self._pidfd is None and self.runc_pid and not complete and self._socket is None:
             self._hold(self.candidates(name))
         if complete and name in {"", os.path.basename(self.path)}:
@@ -280,11 +276,9 @@ class Workload:
                 self.started.set_result(None)
 
     def candidates(self, name: str) -> list[int]:
-        """Tell which process it may be: the one in the file that runc has begun, under a name with a dot before it.
-
-        runc writes there as soon as the file is made. Only if that lasts, its children are looked up, through all of
-        its threads: that takes the kernel milliseconds.
-        """
+        """Return the possible pids: the one in the file that runc has begun, with a dot before its name."""
+        # runc writes right after creating the file. Only if that takes long, runc's children are listed for all of its
+        # threads, which takes the kernel milliseconds.
         directory, final = os.path.split(self.path)
         if name == f".{final}":
             try:
@@ -300,15 +294,13 @@ class Workload:
         return children(self.runc_pid)
 
     def _hold(self, candidates: list[int]) -> None:
-        """Open a pidfd of runc's only child, which is that process; without one its end isn't known exactly.
-
-        A process that was there before runc isn't this one: its number was told wrongly, as from another pid namespace.
-        """
+        """Open a pidfd of runc's only child, which is the process; without a pidfd the end isn't known exactly."""
         if len(candidates) == 1:
             self._problem, self._is_foreign = None, False
             try:
                 self._pidfd = HeldPidfd.open(candidates[0])
                 self._held = candidates[0]
+                # A process older than runc isn't the right one: the pid may be from another pid namespace.
                 self._is_foreign = not (has_exited(self._pidfd.fd) or began_since(self._held, self._since))
             except ProcessLookupError:
                 pass  # it has ended
@@ -318,7 +310,7 @@ class Workload:
                 self._forget()
 
     def _believe(self) -> None:
-        """Compare with what the file says, and listen for the end."""
+        """Compare the held process with the pid in the file, and wait for the end of the process."""
         self._watch.close()
         if self._held != self.pid:
             self._forget()
@@ -331,19 +323,16 @@ class Workload:
         self.process = self._identified()
 
     def _identified(self) -> ProcessIdentity:
-        """Identify the process that the file names; after the look the pidfd must still have that number."""
+        """Return the identity of the process in the file."""
         with contextlib.suppress(OSError):
             process = ProcessIdentity.of(self.pid)
+            # The pidfd is asked after the look at /proc: with the same pid then, it was the same process before.
             if self._pidfd and pidfd_pid(self._pidfd.fd) == self.pid:
                 return process
         return ProcessIdentity(self.pid, 0)
 
     def _receive(self) -> bool:
-        """Take the pidfd that runc has sent, for which nobody has to be looked up; return whether there was one.
-
-        It is believed if it is of the process that the pid file tells, under the number that it has here or in a pid
-        namespace of runc's; or if both are gone.
-        """
+        """Take the pidfd that runc has sent; return whether there was one."""
         if self._socket is None:
             return False
         try:
@@ -351,6 +340,8 @@ class Workload:
                 return False
             self._pidfd = HeldPidfd(self._socket.detach())
             self._held = self.pid
+            # Accepted if it has the pid of the file, here or in a pid namespace of runc's; or if both processes are
+            # gone.
             numbers = pidfd_numbers(self._pidfd.fd)
             if self.pid in numbers or not (numbers or began_since(self.pid, self._since)):
                 return True
@@ -364,7 +355,7 @@ class Workload:
         return False
 
     def _ended(self) -> None:
-        """Say that the process has ended; its pidfd stays readable, so nobody listens to it any more."""
+        """Note the end of the process. The pidfd stays readable, so stop listening."""
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd.fd)
             self._status = told_status(self._pidfd.fd)  # at once: on older kernels runc's reaping ends the chance
@@ -373,7 +364,7 @@ class Workload:
             self.exited.set_result(None)
 
     def _forget(self) -> None:
-        """Close the pidfd, of whatever process it is."""
+        """Close the pidfd."""
         self._held = 0
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd.fd)

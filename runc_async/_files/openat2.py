@@ -134,7 +134,7 @@ def opened_regular(pinned: int) -> Generator[int]:
 
 
 def has_content(fd: int) -> bool:
-    """Say whether a directory is on a file system with files to keep, and not on one like procfs."""
+    """Return whether a directory is on a file system with files to keep, and not on one like procfs."""
     return file_system(fd) not in _WITHOUT_CONTENT
 
 

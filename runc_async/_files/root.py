@@ -102,7 +102,7 @@ class Root(NamedTuple):
 
 
 def _is_our_own(fd: int, pid: int) -> bool:
-    """Say whether a process has the root directory, in the mount namespace, that we have."""
+    """Return whether a process has the root directory, in the mount namespace, that we have."""
     namespaces = [os.readlink(f"{_PROC}/{process}/ns/mnt") for process in (pid, "self")]
     return namespaces[0] == namespaces[1] and os.path.samestat(os.fstat(fd), os.stat("/"))
 

@@ -129,7 +129,7 @@ class NewFile:
         return os.open(self._temporary, NEW_FILE, 0o600, dir_fd=self._folder)
 
     def _is_taken(self) -> bool:
-        """Tell whether a file or a link has the name; they may be replaced, and nothing else."""
+        """Return whether a file or a link has the name; they may be replaced, and nothing else."""
         mode = look_at(self._folder, self._name)
         if mode is None:
             return False

@@ -91,7 +91,7 @@ class Kind(msgspec.Struct, frozen=True):
         """Make a container, and bring it to its state; cut short, or failed, it leaves nothing behind.
 
         Args:
-            container_id: Its id.
+            container_id: The container's id.
             bundle: What it is made from.
             pause: Asked when it is ready: whether to pause one that is to be paused, which a caller that waits for it
                 doesn't need.

@@ -28,7 +28,7 @@ FIFOS: Final = frozenset(filter(None, (dialect.fifo for dialect in DIALECTS.valu
 
 
 def has_record(root: str, container_id: str) -> bool:
-    """Tell whether there is a container of that id, or one that is being made.
+    """Return whether there is a container of that id, or one that is being made.
 
     Raises:
         OSError: If the root directory may not be looked into.
@@ -39,7 +39,7 @@ def has_record(root: str, container_id: str) -> bool:
 
 
 def _is_there(path: str) -> bool:
-    """Tell whether there is a file."""
+    """Return whether there is a file."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -160,11 +160,11 @@ class Keeper:
 
         Args:
             runc: A client of the runtime, without a runner of its own.
-            container_id: Its id: letters, digits and `_+.-`, 254 at most. No other container of the keeper
+            container_id: The container's id: letters, digits and `_+.-`, 254 at most. No other container of the keeper
                 has it, nor one that has ended and is not deleted.
             bundle: A `Bundle`, which is saved first if its spec has changed, or the path of its directory; it has to
                 outlive this process.
-            io: Its streams; `NullIO()` if left out. Pipes and terminals are held by the keeper; a file, FIFO or
+            io: The streams; `NullIO()` if left out. Pipes and terminals are held by the keeper; a file, FIFO or
                 descriptor of `RedirectIO` is the container's own.
             pipe_size: Bytes that each pipe holds, at most /proc/sys/fs/pipe-max-size for users other than root; the
                 kernel's 65,536 if None.
@@ -236,14 +236,14 @@ class Keeper:
         `CleanupWarning`. If the keeper has died meanwhile, the streams end with the block.
 
         Args:
-            container_id: Its id.
+            container_id: The container's id.
             streams: Whether to take the streams.
 
         Raises:
             ContainerNotFound: If the keeper has no such container.
             StreamsInUse: If another connection has the streams.
             KeeperError: If the keeper can't be reached.
-            InvalidContainerID: If the id can't be one.
+            InvalidContainerID: If the id is invalid.
             OSError: If no descriptor is left, here or in the keeper.
         """
         request = Attach(id=check_container_id(container_id), streams=streams)
@@ -319,7 +319,7 @@ class Keeper:
         Raises:
             ContainerNotFound: If the keeper has no such container.
             KeeperError: If the keeper can't be reached for `timeout` seconds.
-            InvalidContainerID: If the id can't be one.
+            InvalidContainerID: If the id is invalid.
         """
         request = Wait(id=check_container_id(container_id))
         loop = asyncio.get_running_loop()
@@ -345,14 +345,14 @@ class Keeper:
         Cancelling lets the keeper finish or ends it; the container may be deleted.
 
         Args:
-            container_id: Its id.
+            container_id: The container's id.
             force: Kill it first if it runs.
 
         Raises:
             ContainerNotFound: If the keeper has no such container.
             ContainerRunning: If it runs, without `force`.
             KeeperError: If the keeper can't be reached.
-            InvalidContainerID: If the id can't be one.
+            InvalidContainerID: If the id is invalid.
             CommandError: If the runtime fails in another way.
         """
         await self._ask(Delete(id=check_container_id(container_id), force=force), Done)

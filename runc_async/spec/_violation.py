@@ -40,12 +40,12 @@ def join_path(path: str, key: str) -> str:
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    """Tell whether a plain value is a JSON object."""
+    """Return whether a plain value is a JSON object."""
     return isinstance(value, dict)
 
 
 def is_array(value: Any) -> TypeGuard[list[Any]]:
-    """Tell whether a plain value is a JSON array."""
+    """Return whether a plain value is a JSON array."""
     return isinstance(value, list)
 
 
