@@ -281,7 +281,7 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
         wait_status: How the container's process ended, as wait(2) has it, where the kernel tells.
         exceeded: The limit of the invocation's that the process had reached, for which it was ended; None if none.
         oom_kills: Processes that the kernel has killed, while the process ran, because the memory of its container's
-            cgroup was used up; None if that can't be known.
+            cgroup was used up; None if that can't be known, and for a `returncode` of 0, of which it says nothing.
         process: What had become of the process that it was to tell in its `PidFile` and to wait for; None if it
             wasn't, or that can't be known.
     """

@@ -62,6 +62,14 @@ def _is_large(path: str) -> bool:
         return False
 
 
+@functools.lru_cache
+def _places(command: str, cwd: str, path: str) -> list[str]:
+    """Return where execvp(3) looks for a program: at its path, or in each directory of $PATH."""
+    if os.sep in command:
+        return [os.path.join(cwd, command)]
+    return [os.path.join(each, command) for each in path.split(os.pathsep)]
+
+
 class Identity:
     """The runtime behind a command. The file name proves nothing: the file may be a link, a copy, or a wrapper script.
 
@@ -148,17 +156,14 @@ class Identity:
 
     def _look(self) -> Binary | None:
         """Look the program up as execvp(3) does; None if not found."""
-        if os.sep in self._command:
-            places = [os.path.join(self._cwd or "", self._command)]
-        else:
-            places = [os.path.join(each, self._command) for each in os.get_exec_path({**os.environ, **self._env})]
-        for path in places:
+        path = self._env.get("PATH", os.environ.get("PATH", os.defpath))  # os.get_exec_path takes 0.1 ms and more
+        for place in _places(self._command, self._cwd or "", path):
             try:
-                found = os.stat(path)
+                found = os.stat(place)
             except OSError:
                 continue
-            if os.access(path, os.X_OK):
-                return Binary(path, found.st_ino, found.st_mtime_ns)
+            if os.access(place, os.X_OK):
+                return Binary(place, found.st_ino, found.st_mtime_ns)
         return None
 
     @functools.cached_property

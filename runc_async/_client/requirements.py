@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import secrets
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -105,9 +105,9 @@ class Requirements:
         if not isinstance(self._calls.runner, ProcessRunner):
             return None
         parents, memory = self._own_cgroup_parents(container_id, tuple(controllers))
-        if not parents or not supported("exec --cgroup", await self.known_version(timeout)):
-            return None
-        return OwnCgroup(f"runc_async-{secrets.token_hex(8)}", parents, memory)
+        if not parents or not supported("exec --cgroup", self._version or await self.known_version(timeout)):
+            return None  # `require` has just looked whether it is that version still
+        return OwnCgroup(f"runc_async-{os.urandom(8).hex()}", parents, memory)
 
     def _own_cgroup_parents(self, container_id: str, controllers: tuple[str, ...]) -> Parents:
         """Return the parents of such a cgroup, read once from each version of the runtime's record."""

@@ -15,6 +15,9 @@ _USUAL = "/sys/fs/cgroup"
 # Blanks and line feeds in a name are escaped, and nothing else that Python takes for one. Optional fields, as many as
 # there are, end with a lone hyphen.
 _MOUNT = re.compile(r"[^ ]+ [^ ]+ [^ ]+ (/[^ ]*) (/[^ ]*) .*? - ([^ ]+) [^ ]* ([^ ]*)$", re.DOTALL)
+_EVENTS = 1 << 12
+"""Bytes of a file of counters, at most: the kernel writes some 100."""
+
 _OOM_KILL = re.compile(rb"^oom_kill ([0-9]{1,20})$", re.MULTILINE)
 
 
@@ -50,7 +53,7 @@ def cgroup_of(pid: int, controller: str, proc: str | Path = _PROC) -> Path | Non
     return next(_mounted(path, _mounts(f"{proc}/self", version, controller)), None)
 
 
-def read_oom_kills(directory: Path) -> int | None:
+def read_oom_kills(directory: str | Path) -> int | None:
     """Read the number of processes that the kernel has killed in a memory cgroup for lack of memory.
 
     Returns:
@@ -59,9 +62,15 @@ def read_oom_kills(directory: Path) -> int | None:
     # The counter is `oom_kill`; `oom` counts failed allocations. In v2 it includes the cgroups below, in v1 it doesn't.
     for name in ("memory.events", "memory.oom_control"):
         try:
-            content = (directory / name).read_bytes()
+            fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)  # half of the time of open()
         except OSError:
             continue
+        try:
+            content = os.read(fd, _EVENTS)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
         if match := _OOM_KILL.search(content):
             return int(match[1])
     return None

@@ -117,15 +117,19 @@ def needs_restoring(blocked: int, ignored: int, *, on_asyncio: bool) -> bool:
     """Return whether a child would inherit one of these blocked and ignored signals."""
     # The C library keeps signals 32 and 33 for itself: they can't be restored, and make(1) starts programs with both
     # ignored.
-    valid = _bits(*signal.valid_signals())
     if on_asyncio:
-        return bool((blocked | ignored & ~_bits(signal.SIGPIPE, signal.SIGXFSZ)) & valid)
-    return bool(ignored & valid & ~_bits(*range(1, signal.SIGRTMIN)))
+        return bool((blocked | ignored & ~_BY_PYTHON) & _VALID)
+    return bool(ignored & _VALID & ~_STANDARD)
 
 
 def _bits(*numbers: int) -> int:
     """Return a set of signals in the form of proc_pid_status(5)."""
     return sum(1 << (number - 1) for number in numbers)
+
+
+_VALID = _bits(*signal.valid_signals())  # to ask for each call would take 0.1 ms
+_BY_PYTHON = _bits(signal.SIGPIPE, signal.SIGXFSZ)
+_STANDARD = _bits(*range(1, signal.SIGRTMIN))
 
 
 def _found(program: str, env: Mapping[str, str]) -> str | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .._linux.cgroup import memory_cgroup, read_oom_kills
 from ..runner import Invocation, OwnCgroup
 from .argument_files import ArgumentFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class OOMKills:
@@ -14,7 +17,7 @@ class OOMKills:
 
     def __init__(self, invocation: Invocation, files: ArgumentFiles) -> None:
         self._workload = files.workload
-        self._directory: Path | None = None
+        self._directory: str | Path | None = None
         self._before: int | None = None
         self._number: int | None = None
         if self._workload is None or not invocation.stop.waits_for_process:
@@ -26,8 +29,8 @@ class OOMKills:
             self._workload.started.add_done_callback(lambda _: self._find())
             self._workload.exited.add_done_callback(lambda _: self.number)
         elif path := next((word.memory for word in invocation.argv if isinstance(word, OwnCgroup)), ""):
-            self._directory = Path(path)
-            self._before = read_oom_kills(self._directory)
+            self._directory = path
+            self._before = read_oom_kills(path)
 
     def _find(self) -> None:
         """Find the cgroup of a new container while its process lives."""

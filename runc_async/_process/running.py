@@ -315,7 +315,7 @@ class RunningProcess:
                 lost=self._lost,
                 timed_out=timed_out,
                 exceeded=self._exceeded,
-                oom_kills=self._oom_kills.number,
+                oom_kills=self._oom_kills.number if self.child.returncode else None,
             )
             if self._completed.log:
                 forward_log(self._completed.log, self.invocation.container_id, errors=self._completed.returncode == 0)
