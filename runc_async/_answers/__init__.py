@@ -1,1 +1,1 @@
-"""What runtimes answer: logs, wordings, failures, and answers decoded into structs."""
+"""Output of runtimes: logs, error messages, and results decoded to structs."""

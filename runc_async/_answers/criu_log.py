@@ -1,4 +1,4 @@
-"""The log that criu leaves behind, where the reason of a failure stands that the runtime only has a number for."""
+"""The log of criu, which has the reason of a failure; the runtime reports only a number."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TAIL: Final = 4096
 """Bytes of the log that an error keeps."""
 
 NAMES: Final = frozenset(name for dialect in DIALECTS.values() for name in dialect.criu_logs)
-"""What runtimes let criu call its log."""
+"""Names that runtimes give to criu's log."""
 
 _READ = 1 << 18
 _ERROR = b"Error ("
 
-# criu says so whenever it runs without the limits that it asks for, and goes on.
+# criu logs this whenever it can't raise its limits, and continues.
 _HARMLESS = b"Can't setup RLIMIT_NOFILE"
 
 
@@ -31,7 +31,7 @@ def with_criu_log(directory: str) -> Generator[None]:
     """Add criu's log to a `CheckpointError` of the block.
 
     Args:
-        directory: Where criu writes its log, absolute.
+        directory: The directory of criu's log, absolute.
     """
     try:
         yield
@@ -44,18 +44,18 @@ def with_criu_log(directory: str) -> Generator[None]:
 
 
 def _explain(error: CheckpointError, content: bytes) -> None:
-    """Put the tail into the error, and the line that says most into a note, which tracebacks show."""
+    """Add the tail to the error, and the most useful line as a note, which tracebacks show."""
     error.log_tail = tail(content)
     if reasons := _errors(content):
         error.add_note("criu: " + one_line(reasons[0].decode(errors="replace")))
 
 
 def tail(content: bytes, limit: int = TAIL) -> bytes:
-    """Return the end of a log in whole lines, and in front of it what errors were told before.
+    """Return the end of a log in whole lines, preceded by the errors of the part before.
 
     Args:
         content: The log, or its last part.
-        limit: Bytes to return at most.
+        limit: Maximal bytes to return.
     """
     end = _cut(content, limit // 2)
     before = b"".join(_errors(content[: len(content) - len(end)]))
@@ -63,12 +63,12 @@ def tail(content: bytes, limit: int = TAIL) -> bytes:
 
 
 def _errors(content: bytes) -> list[bytes]:
-    """Return the lines that tell of errors."""
+    """Return the lines with errors."""
     return [line for line in content.splitlines(keepends=True) if _ERROR in line and _HARMLESS not in line]
 
 
 def _cut(content: bytes, limit: int) -> bytes:
-    """Return the last lines that fit; the end of the last one if that doesn't."""
+    """Return the last lines that fit; a part of the last line if that doesn't fit."""
     if len(content) <= limit:
         return content
     end = content[-limit:]
@@ -78,12 +78,13 @@ def _cut(content: bytes, limit: int) -> bytes:
 
 
 def _end(path: str) -> bytes:
-    """Read the end of a log; of no other file, for its name may come from what a container has printed.
+    """Read the end of a log file.
 
     Raises:
-        OSError: If it can't be read.
-        ValueError: If the path can't be one.
+        OSError: If the file can't be read.
+        ValueError: If the path is invalid.
     """
+    # The path may come from output of a container, so no other files are read.
     if os.path.basename(path) not in NAMES:
         return b""
     with open(path, "rb", opener=open_itself) as file:

@@ -1,6 +1,6 @@
-"""From what a runtime printed on stdout to our structs, or to a DecodeError: one function for each command.
+"""Decode a runtime's stdout to structs: one function for each command.
 
-All of them take any bytes whatever and raise nothing but DecodeError.
+All functions accept any bytes, and raise nothing but DecodeError.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | None"
 
 
 class StatsLine(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="stats"):
-    """A line of stats, as runc prints it; `StatsEvent` has more, which must not come from the line."""
+    """A line with metrics, as printed by runc. Further fields of `StatsEvent` must not come from the line."""
 
     id: str
     data: Stats
 
 
 class OOMLine(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="oom"):
-    """A line about lack of memory, as runc prints it; the root of an `OOMEvent` must not come from the line."""
+    """A line about an OOM event, as printed by runc. The root of an `OOMEvent` must not come from the line."""
 
     id: str
 
 
 class _AnyEvent(msgspec.Struct):
-    """What an event of any type has."""
+    """The fields common to all events."""
 
     type: str
     id: str = ""
 
 
 _STATE = msgspec.json.Decoder(State)
-# Go prints null for a list that it never put anything into.
+# Go prints null for a list without any element.
 _LIST: msgspec.json.Decoder[list[State] | None] = msgspec.json.Decoder(list[State] | None)
 _PIDS: msgspec.json.Decoder[list[int] | None] = msgspec.json.Decoder(list[int] | None)
 _STATS = msgspec.json.Decoder(StatsLine)
@@ -56,7 +56,7 @@ _VERSION = re.compile(r"(\S+) version (\S+)")
 _VERSION_FIELD = re.compile(r"^(commit|spec|go|libseccomp):(.*)$", re.MULTILINE)
 
 _MOST_COLUMNS = 1000
-"""Of a table: each row gets a value for each column, so that a header of a mebibyte could fill the memory."""
+"""Maximal columns of a table: each row gets a value for each column, so a long header could fill the memory."""
 
 
 def decode_state(data: bytes) -> State:
@@ -80,11 +80,9 @@ def decode_stats(data: bytes) -> Stats:
 
 
 def decode_event(line: bytes, arrival: Arrival | None = None) -> Event:
-    """Decode one line of `events`, which was read just now if nothing else is said.
-
-    `EVENT` decodes all that every runc prints by itself.
-    """
+    """Decode one line of `events`, with the current time as arrival if left out."""
     try:
+        # `EVENT` alone decodes all events that the known versions of runc print.
         decoded = decode_json("events", EVENT, line)
     except DecodeError:
         event = _any_event(line)
@@ -97,7 +95,7 @@ def decode_event(line: bytes, arrival: Arrival | None = None) -> Event:
 
 
 def _any_event(line: bytes) -> _AnyEvent | None:
-    """Decode what events of all types have, or return None if it isn't there."""
+    """Decode the fields common to all events; None if the line has none."""
     try:
         return decode_json("events", _ANY_EVENT, line)
     except DecodeError:
@@ -134,15 +132,15 @@ def decode_top(data: bytes) -> Top:
 
 
 def decode_json(what: str, decoder: msgspec.json.Decoder[T], data: bytes) -> T:
-    """Decode a JSON document, with a null anywhere in an object taken as if its key was left out.
+    """Decode a JSON document. A null anywhere in an object counts as a missing key.
 
     Args:
-        what: The command whose output it is, for the message of the error.
-        decoder: What it should be.
+        what: The command, for the error message.
+        decoder: The decoder for the expected type.
         data: The document.
 
     Raises:
-        DecodeError: If it is no JSON, or not of that type.
+        DecodeError: If the document isn't JSON, or of another type.
     """
     _refuse_nothing(what, data)
     try:
@@ -152,7 +150,7 @@ def decode_json(what: str, decoder: msgspec.json.Decoder[T], data: bytes) -> T:
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
-    """Decode, and a second time without its nulls if there are any that the type has no place for."""
+    """Decode, if necessary a second time without nulls."""
     try:
         return decoder.decode(data)
     except msgspec.ValidationError:
@@ -162,7 +160,7 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
 
 
 def _without_nulls(value: Json) -> Json:
-    """Leave the keys out whose value is null: Go's word for a map, list or pointer that was never set."""
+    """Remove keys with the value null, which Go prints for a map, list or pointer that was never set."""
     if isinstance(value, dict):
         return {key: _without_nulls(member) for key, member in value.items() if member is not None}
     if isinstance(value, list):
@@ -171,26 +169,26 @@ def _without_nulls(value: Json) -> Json:
 
 
 def _text(what: str, data: bytes) -> str:
-    r"""Return the output as text; a byte that is no UTF-8 (command lines hold anything) shows as `\xff`."""
+    r"""Return the output as text; a byte that isn't UTF-8, as in command lines, appears as `\xff`."""
     _refuse_nothing(what, data)
     return data.decode(errors="backslashreplace")
 
 
 def _cells(line: str, columns: int) -> tuple[str, ...]:
-    """Cut a line into so many values; the last takes the rest of the line."""
+    """Split a line into a fixed number of values; the last one takes the rest of the line."""
     cells = line.split(maxsplit=columns - 1)
     cells += [""] * (columns - len(cells))
     return (*cells[:-1], cells[-1].rstrip())
 
 
 def _refuse_nothing(what: str, data: bytes) -> None:
-    """Refuse output without a word in it, of which a parser would only say that it is too short."""
+    """Refuse blank output, for which a parser's message would be misleading."""
     if not data.strip():
         raise _error(what, "it is empty", data)
 
 
 def _error(what: str, reason: str, data: bytes) -> DecodeError:
-    """Say what couldn't be decoded and why, in lower case unless the reason begins with an abbreviation."""
+    """Return the error, in lower case unless the reason starts with an abbreviation."""
     if reason[1:2].islower():
         reason = reason[0].lower() + reason[1:]
     return DecodeError(f"can't decode the output of {what}: {reason}", data)

@@ -1,4 +1,4 @@
-"""Whether a runtime failed, and the error for it, from what it wrote."""
+"""Decide whether a runtime failed, and build the error from its messages."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .wording import EXECVE_ERRORS, explained, meaning
 if TYPE_CHECKING:
     from ..runner import Fate
 
-# What Go's (runc) and crun's JSON readers complain of, without a word on the document. All but the first commands read
-# the container's state, and some another document after it.
+# Errors of the JSON readers of Go (runc) and crun, which don't name the document. Most commands read the container's
+# state, and some another document afterwards.
 _SYNTAX = re.compile(
     r"(?:\w+ (?:\w+ )?failed: )?(?:EOF|unexpected EOF|invalid character .*|cannot parse the data: .*)$", re.DOTALL
 )
-# A value of a wrong type. Go names the innermost struct, of which there are many, and the path from the root.
+# A value of a wrong type. Go names the innermost of many structs, and the path from the root.
 _WRONG_TYPE = re.compile(
     r"(?:\w+ (?:\w+ )?failed: )?json: cannot unmarshal .* into Go struct field \w*\.(?P<root>\w+)", re.DOTALL
 )
@@ -34,8 +34,8 @@ _VALUED_OPTIONS = {"--root", "--log", "--log-format", "--criu", "--rootless", "-
 
 _CRIU_LOG = re.compile(r"(?:--- Quoting \"|--- excerpt from CRIU log `|log file: )([^\"`\n]+)")
 
-# What a runtime prints after it has closed its log (execve(2) failing in the container) or before it has opened it
-# (crun: the bundle's directory; both: the command line). It is all there is on stderr then.
+# Messages printed after the log was closed (execve(2) failing in the container) or before it was opened (crun: the
+# bundle's directory; both: the command line). Then nothing else is on stderr.
 _UNLOGGED = re.compile(
     "|".join(
         (
@@ -53,8 +53,8 @@ _UNLOGGED_CODES = {code for dialect in DIALECTS.values() for code in dialect.unl
 
 _PANIC = re.compile(r"^(?:panic|fatal error|runtime/cgo): .*", re.MULTILINE)
 _PANIC_CODE = 2
-# What the copy of runc that becomes the process prints if it gets no thread, as where `pids.limit` is reached. runc
-# itself says then that the copy is gone: "connection reset by peer", "procReady not received".
+# Messages of runc's copy that becomes the process, if it can't create a thread, as at `pids.limit`. runc itself then
+# only reports that the copy is gone: "connection reset by peer", "procReady not received".
 _NO_THREAD = re.compile(
     r"^runtime/cgo: pthread_create failed: .*|^runtime: failed to create new OS thread .*", re.MULTILINE
 )
@@ -71,21 +71,14 @@ _WORDS_LIMIT = 64
 def failed(
     log: tuple[LogRecord, ...], exit_code: int | None, stderr: bytes = b"", *, process: Fate | None = None
 ) -> bool:
-    """Return whether the runtime failed, or the container's process ended with this exit code.
+    """Return whether the runtime failed, and so the exit code isn't that of the container's process.
 
-    For the commands that end with the code of a container's process: `run`, `exec` and `restore` in the foreground. Any
-    other has failed if its code isn't 0.
-
-    An error in the log decides, as does a signal that ended the runtime itself, a process that is lost, and a process
-    that was never reported: then no code is a program's, but the runtime's own or that of a command in front of it, or
-    of the dynamic loader (127) where the runtime can't run at all. An unknown code says nothing.
-    In three cases a runtime says nothing there and all that is left is stderr: a Go panic (code 2; the trace names
-    functions of runc), execve(2) failing in the container after the checks before it (a foreign binary, a script whose
-    interpreter is missing), and what crun says of the bundle's directory and of its command line. Then stderr has to be
-    that text and nothing else. So a program that prints no more than `exec X: exec format error` and exits with 1 or
-    255 is taken for one that never ran; and where stderr isn't captured, one that never ran looks as if it had exited
-    with 1 or 255.
+    Only for commands that end with the code of a container's process: `run`, `exec` and `restore` in the foreground.
+    Other commands have failed if the code isn't 0.
     """
+    # In this order: an error in the log, a signal that ended the runtime itself, a lost process, or a process that was
+    # never reported. Then the code is the runtime's own, that of a command in front of the runtime, or of the dynamic
+    # loader (127) if the runtime can't run at all. An unknown code proves nothing.
     if exit_code == 0:
         return False
     if any(record.is_error for record in log):
@@ -94,7 +87,15 @@ def failed(
         return exit_code is not None
     if process in {"lost", "none"}:
         return True
+    # In three cases the log is empty and only stderr is left: a Go panic (code 2; the trace names functions of runc),
+    # execve(2) failing in the container after the checks before (a foreign binary, a script with a missing
+    # interpreter), and crun's errors about the bundle's directory and the command line. stderr has to be exactly this
+    # text. So a program that prints nothing but `exec X: exec format error` and exits with 1 or 255 counts as a failed
+    # start; and if stderr isn't captured, a failed start looks like an exit with 1 or 255.
     text = _text_of(stderr).strip()
+    # A Go program that panics, or can't create a thread, exits with 2; a regular failure exits with 1 and a record. So
+    # 2 without an error message is a crash whose trace went to the container's stderr; and so is 2 without a process,
+    # because then only the runtime itself can have written to stderr.
     if exit_code == _PANIC_CODE:
         panicked = _PANIC.match(_GO_RUNTIME.sub("", text)) and _TRACE.search(text)
         return bool(panicked)
@@ -111,22 +112,21 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
     *,
     process: Fate | None = None,
 ) -> CommandError:
-    """Make the error for a runtime that has failed, of the class that its words call for.
-
-    Its words are the errors in the log; without any, the errors among the lines of stderr; without any, those lines.
-    The last one counts, for runtimes end with the fatal one. Those before it (what was left behind, why criu failed)
-    choose the class only if the table doesn't know the last.
+    """Return the error for a failed runtime, of the class that fits its messages.
 
     Args:
-        args: The argument vector, for the error. The command in it tells which document a JSON error is about.
-        exit_code: What the runtime ended with.
-        stdout: What it printed: runc's "Incorrect Usage" goes there.
-        stderr: Likewise.
-        log: The records of its log.
-        container_id: The container that it acted on.
-        process: What had become of the container's process; None if that isn't known.
+        args: The argument vector, for the error. Its command decides which document a JSON error is about.
+        exit_code: The exit code of the runtime.
+        stdout: The output of the runtime: runc prints "Incorrect Usage" there.
+        stderr: The error output of the runtime.
+        log: The records of the log.
+        container_id: The container's id.
+        process: The fate of the container's process; None if unknown.
     """
     said = stderr or (stdout if process == "none" else b"")  # a terminal has both, and without a process all is runc's
+    # The messages are errors in the log; without any, errors among the lines of stderr; without any, all lines. The
+    # last message is the fatal one. Earlier messages (leftovers, why criu failed) choose the class only if the table
+    # doesn't have the last one.
     printed = parse_log(said[-_READ_LIMIT:])
     found = _judge(args, _words(stdout, printed, log))
     logged = any(record.is_error for record in log)
@@ -147,19 +147,19 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
 
 
 def _text_of(stderr: bytes) -> str:
-    """Return the beginning of stderr, where the first thing that went wrong stands."""
+    """Return the start of stderr, where the first error is."""
     return stderr[:_READ_LIMIT].decode(errors="replace")
 
 
 class _Words(NamedTuple):
-    """What a runtime said: whole messages, or lines of which several may make one message."""
+    """Messages of a runtime: whole records, or lines that may belong together."""
 
     texts: list[str]
     are_records: bool
 
 
 class _Finding(NamedTuple):
-    """The text that counts, and what it means."""
+    """The decisive message, and its meaning."""
 
     cls: type[CommandError]
     text: str
@@ -167,7 +167,7 @@ class _Finding(NamedTuple):
 
 
 def _words(stdout: bytes, printed: tuple[LogRecord, ...], log: tuple[LogRecord, ...]) -> _Words:
-    """Pick what a runtime said about its failure from all that it said."""
+    """Select the messages about the failure."""
     for records in (log, printed):
         if texts := [_text(record) for record in records if record.is_error]:
             return _Words(texts, are_records=True)
@@ -179,12 +179,12 @@ def _words(stdout: bytes, printed: tuple[LogRecord, ...], log: tuple[LogRecord, 
 
 
 def _text(record: LogRecord) -> str:
-    """Put the cause behind the message, where they are apart."""
+    """Return message and cause as one text."""
     return f"{record.msg}: {record.error}" if record.error else record.msg
 
 
 def _judge(args: tuple[str, ...], words: _Words) -> _Finding:
-    """Choose the text and the class."""
+    """Select the text and the class."""
     findings = filter(None, (_find(text, args) for text in reversed(words.texts[-_WORDS_LIMIT:])))
     last = words.texts[-1] if words.texts else ""
     found = next(findings, _Finding(CommandError, last))
@@ -192,7 +192,7 @@ def _judge(args: tuple[str, ...], words: _Words) -> _Finding:
 
 
 def _find(text: str, args: tuple[str, ...]) -> _Finding | None:
-    """Look a text up in the table."""
+    """Look a message up in the table."""
     message = shorten(text.strip(), _MATCH_LIMIT)
     if known := meaning(message):
         return _Finding(known.cls, text, known.what)
@@ -204,12 +204,9 @@ def _find(text: str, args: tuple[str, ...]) -> _Finding | None:
 
 
 def _mistyped(root: str, args: tuple[str, ...]) -> type[CommandError] | None:
-    """Return which document has a value of a wrong type below a key of its root; None if that can't be known.
-
-    The state that most commands read is runc's own, and so are its keys. Those of a configuration, a process or
-    resources are others.
-    """
+    """Return the error for the document with a value of a wrong type; None if the document is unknown."""
     command = _command(args)
+    # Most commands read runc's own state, with its own keys. A configuration, a process or resources have other keys.
     if command in _READS_CONFIG:
         return errors.InvalidSpec
     if command is None:
@@ -218,14 +215,12 @@ def _mistyped(root: str, args: tuple[str, ...]) -> type[CommandError] | None:
 
 
 def _document(args: tuple[str, ...]) -> type[CommandError] | None:
-    """Tell which document a JSON error without a name is about; None if that can't be known.
-
-    A document of the caller's own (a path after `--process`) may be as broken as the state that is read before it. One
-    that was handed over in memory, shown in angle brackets, was written by an encoder.
-    """
+    """Return the error for a JSON document that isn't named; None if the document is unknown."""
     command = _command(args)
     if command in _READS_CONFIG:
         return errors.InvalidSpec
+    # A document of the caller (a path after `--process`) may be as broken as the state read before. A document in
+    # memory, shown in angle brackets, was written by an encoder and is valid.
     values = (value for name, value in pairwise(args) if name in _DOCUMENT_OPTIONS)
     if command is None or any(not value.startswith("<") for value in values):
         return None
@@ -233,19 +228,14 @@ def _document(args: tuple[str, ...]) -> type[CommandError] | None:
 
 
 def _command(args: tuple[str, ...]) -> str | None:
-    """Return runc's command: the first argument that is neither a global option nor the value of one."""
+    """Return runc's command: the first argument that is neither a global option nor its value."""
     return next(
         (arg for option, arg in pairwise(args) if not arg.startswith("-") and option not in _VALUED_OPTIONS), None
     )
 
 
 def _crashed(exit_code: int | None, found: _Finding, stderr: bytes, *, process: Fate | None) -> bool:
-    """Return whether the runtime broke down before it could say why.
-
-    A Go program that panics, or gets no thread, ends with 2; a runtime that fails in order ends with 1 and a record. So
-    a 2 and no error message is the same, where the container has stderr and the trace isn't captured; and so is one
-    before there is a process, when only the runtime itself can have written to stderr.
-    """
+    """Return whether the runtime crashed before it could report a reason."""
     if exit_code == _PANIC_CODE:
         return _panic(stderr) is not None or (found.cls is CommandError and (not found.text or process == "none"))
     return exit_code is not None and exit_code < 0 and found.cls is CommandError

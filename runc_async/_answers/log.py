@@ -1,4 +1,4 @@
-"""A runtime's log: lines in, records out."""
+"""Parse a runtime's log to records."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOGGING_LEVELS = {
 
 
 class _Fields(msgspec.Struct):
-    """The members of a JSON record that are of use; what runc adds with `--debug` (file, func) is left out."""
+    """The used fields of a JSON record. `file` and `func`, added by runc with `--debug`, are left out."""
 
     level: str | None = None
     msg: str = ""
@@ -39,26 +39,26 @@ class _Fields(msgspec.Struct):
 
 
 def parse_log(data: bytes) -> tuple[LogRecord, ...]:
-    """Read what a runtime logged, or what it printed on stderr.
+    """Parse the log or the stderr of a runtime.
 
-    All shapes may come mixed: JSON objects, one on a line (runc) or over several lines (crun), the runtimes' records as
-    text, and any other line. Such a line becomes a record without a level, for it may be the only thing that the
-    runtime said. Nothing raises: broken records are plain lines, bytes that aren't UTF-8 are replaced. Time is linear.
+    All formats may be mixed: JSON objects on one line (runc) or several lines (crun), the runtimes' text records, and
+    any other line. The latter become records without a level, since such a line may be the only message. Never raises:
+    broken records count as plain lines, and bytes that aren't UTF-8 are replaced. Takes linear time.
     """
     lines = data.decode(errors="replace").split("\n")
     return tuple(map(_record, _chunks(lines)))
 
 
 def forward_log(data: bytes, container_id: str | None, *, errors: bool) -> None:
-    """Pass the records of runc's private log on to `logging.getLogger("runc_async")`, each at its own level.
+    """Log the records of runc's private log with `logging.getLogger("runc_async")`, each at its own level.
 
-    Each is one line that names the container, whose id is in the attribute `container_id` of the record too. Lines that
-    are no records are left out: crun writes output of the container there.
+    Each record is one line that names the container; the id is also in the attribute `container_id` of the record.
+    Lines without a level are left out: crun writes output of the container to its log.
 
     Args:
         data: The log.
-        container_id: The container that the call acted on, if any.
-        errors: Whether to pass the errors on too, because no exception has them.
+        container_id: The container's id, if any.
+        errors: Whether to log errors too, because no exception has them.
     """
     for record in parse_log(data):
         level = _LOGGING_LEVELS.get(record.level or "")
@@ -69,11 +69,9 @@ def forward_log(data: bytes, container_id: str | None, *, errors: bool) -> None:
 
 
 def _chunks(lines: list[str]) -> Iterator[str]:
-    """Put the lines of each JSON object together and drop the empty ones.
-
-    The braces of crun's records are alone on their lines. Any line that can't be part of a record ends the search, so
-    that no line is looked at twice.
-    """
+    """Join the lines of each JSON object, and drop empty lines."""
+    # The braces of crun's records are alone on their lines. Any line that can't be part of a record ends the search, so
+    # that no line is looked at twice.
     block: list[str] = []
     for raw in lines:
         line = raw.strip("\0\r\t ")
@@ -93,7 +91,7 @@ def _chunks(lines: list[str]) -> Iterator[str]:
 
 
 def _apart(line: str) -> Iterator[str]:
-    """Take JSON objects apart that stand in one line, as runsc writes them; the rest is a line, too."""
+    """Split JSON objects on one line, as written by runsc; the rest counts as a line too."""
     import json  # noqa: PLC0415 - msgspec refuses what follows an object
 
     decoder, place = json.JSONDecoder(), 0
@@ -108,7 +106,7 @@ def _apart(line: str) -> Iterator[str]:
 
 
 def _record(chunk: str) -> LogRecord:
-    """Read one record in whichever shape it is."""
+    """Parse one record in any format."""
     if chunk.startswith("{"):
         found = _json_record(chunk)
     else:
@@ -118,12 +116,12 @@ def _record(chunk: str) -> LogRecord:
 
 @cache
 def _line_readers() -> tuple[Callable[[str], LogRecord | None], ...]:
-    """Return the runtimes' readers of lines that aren't JSON."""
+    """Return the runtimes' parsers for text lines."""
     return tuple(dialect.read_line for dialect in DIALECTS.values() if dialect.read_line is not None)
 
 
 def _json_record(chunk: str) -> LogRecord | None:
-    """Read a JSON object; None if it isn't a record."""
+    """Parse a JSON object; None if the object isn't a record."""
     try:
         fields = msgspec.json.decode(chunk, type=_Fields)
     except (msgspec.MsgspecError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""From a runtime process that has ended to a result or an exception."""
+"""Convert an ended runtime process to a result or an exception."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..stdio import JOINED, CapturedIO, PipedIO
 
 
 def check_time(invocation: Invocation, completed: Completed) -> None:
-    """Raise `RuncTimeout` if runc was stopped because its time was up."""
+    """Raise `RuncTimeout` if the timeout has stopped runc."""
     if completed.timed_out and invocation.timeout is not None:
         raise RuncTimeout(
             invocation.args, invocation.timeout, completed.stdout, completed.stderr, invocation.container_id
@@ -19,14 +19,14 @@ def check_time(invocation: Invocation, completed: Completed) -> None:
 
 
 def check_finished(invocation: Invocation, completed: Completed) -> None:
-    """Raise if a runc that waits for nobody ran out of time, or failed."""
+    """Raise if a request/response command of runc failed or timed out."""
     check_time(invocation, completed)
     if completed.returncode != 0:
         raise command_error(invocation, completed)
 
 
 def raise_failure(invocation: Invocation, completed: Completed) -> None:
-    """Raise what runc failed with, if it failed and the exit code isn't a container's process's own."""
+    """Raise runc's error, if runc failed and the exit code isn't the process's own."""
     if completed.returncode == 0 or (completed.exceeded is not None and completed.process == "ended"):
         return
     from .._answers.failures import failed  # noqa: PLC0415  (its tables take milliseconds to load)
@@ -38,7 +38,7 @@ def raise_failure(invocation: Invocation, completed: Completed) -> None:
 
 
 def command_error(invocation: Invocation, completed: Completed) -> CommandError:
-    """Make the exception for a runc that failed."""
+    """Return the exception for a failed runc."""
     from .._answers.failures import failure  # noqa: PLC0415  (as above)
     from .._answers.log import parse_log  # noqa: PLC0415  (as above)
 
@@ -54,18 +54,16 @@ def command_error(invocation: Invocation, completed: Completed) -> CommandError:
 
 
 def _stderr(invocation: Invocation, completed: Completed) -> bytes:
-    """Return what runc and the process have written to stderr, which may be the same stream as stdout."""
+    """Return the stderr of runc and the process, which may be the same stream as stdout."""
     streams = invocation.streams
     joined = isinstance(streams, CapturedIO | PipedIO) and streams.stderr == JOINED
     return completed.stdout if joined else completed.stderr
 
 
 def refused_as_existing(invocation: Invocation, completed: Completed) -> bool:
-    """Return whether runc has made no container because there is one of that id.
-
-    Of two that begin at once the later one may not see the other's container, but the files in it. One that has told a
-    process has made a container, whatever that process prints.
-    """
+    """Return whether runc has created no container because the id is in use."""
+    # Of two concurrent creations, the later one may find files instead of a container. A runc that has reported a
+    # process has created a container, whatever the process prints.
     if not completed.returncode or completed.process in {"ended", "lost"}:
         return False
     error = command_error(invocation, completed)
@@ -73,7 +71,7 @@ def refused_as_existing(invocation: Invocation, completed: Completed) -> bool:
 
 
 def respond(invocation: Invocation, completed: Completed) -> Response:
-    """Make the result for a runc that did not fail."""
+    """Return the result of a successful runc."""
     return Response(
         args=invocation.args,
         pid=completed.pid,
@@ -86,7 +84,7 @@ def respond(invocation: Invocation, completed: Completed) -> Response:
 
 
 def end_reason(completed: Completed) -> EndReason:
-    """Return why the process of a runc that has waited for it ended."""
+    """Return the reason for the end of an attached runc's process."""
     if completed.exceeded is not None:
         return completed.exceeded
     if completed.oom_kills and completed.returncode != 0:

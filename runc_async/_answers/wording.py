@@ -1,4 +1,4 @@
-"""Which class of error a message calls for: one table, made of the wordings of all runtimes."""
+"""The table from error messages to classes, built from the messages of all runtimes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .. import errors
 from .._runtimes.known import DIALECTS
 from ..errors import CommandError
 
-# What execve(2) fails with, as Go's runtime (runc), glibc and musl (crun) write it, in lower case.
+# Errors of execve(2) as written by Go (runc), glibc and musl (crun), in lower case.
 _NO_FILE = ("no such file or directory",)
 _DENIED = ("permission denied", "operation not permitted")
 _FORMAT = ("exec format error",)
@@ -41,16 +41,16 @@ EXECVE_ERRORS = (
     "text file busy",
     "too many levels of symbolic links",
 )
-"""Patterns of all errors that execve(2) lists: what a runtime says when the program of a process can't be executed."""
+"""Patterns of all errors in execve(2), printed by a runtime if the program of a process can't be executed."""
 
 
 class _Step(NamedTuple):
-    """A step of the look-up.
+    """A step of the lookup.
 
     Attributes:
         cls: The class.
-        patterns: Patterns that hold for all runtimes.
-        own: Whether the runtimes' own wordings of the class are looked up here, too.
+        patterns: Patterns for all runtimes.
+        own: Whether each runtime's own patterns for the class are included.
     """
 
     cls: type[CommandError]
@@ -99,18 +99,18 @@ STEPS = (
 
 
 def explained(message: str) -> str:
-    """Say what is missing where a message doesn't."""
+    """Add the missing reason to a message without a reason."""
     if any(pattern.match(message) for pattern in _without_cgroup()):
         return f"no cgroup of the container's own, or none with the controller: {message}"
     return message
 
 
 class Meaning(NamedTuple):
-    """What a message means.
+    """The meaning of a message.
 
     Attributes:
         cls: The class of the error.
-        what: What the runtime doesn't have, for `UnsupportedUsage`.
+        what: The missing feature, for `UnsupportedUsage`.
     """
 
     cls: type[CommandError]
@@ -118,7 +118,7 @@ class Meaning(NamedTuple):
 
 
 def meaning(message: str) -> Meaning | None:
-    """Look a message up; None if its wording isn't in the table."""
+    """Look a message up; None if the table has no such message."""
     prefixes = _prefixes().match(message)
     start = prefixes.end() if prefixes else 0
     for cls, patterns in _table():
@@ -128,12 +128,12 @@ def meaning(message: str) -> Meaning | None:
     return None
 
 
-# All three are compiled when the first error comes: that takes longer than the import of all the rest.
+# All three are compiled on the first error: compiling takes longer than importing everything else.
 
 
 @cache
 def _table() -> tuple[tuple[type[CommandError], tuple[re.Pattern[str], ...]], ...]:
-    """Compile the table; the runtimes' own wordings come first in each step."""
+    """Compile the table; the runtimes' own patterns come first in each step."""
     return tuple(
         (
             step.cls,
@@ -152,11 +152,11 @@ def _table() -> tuple[tuple[type[CommandError], tuple[re.Pattern[str], ...]], ..
 
 @cache
 def _prefixes() -> re.Pattern[str]:
-    """Compile what runtimes put in front of a cause."""
+    """Compile the prefixes that runtimes put before a cause."""
     return re.compile(f"(?:{'|'.join(prefix for dialect in DIALECTS.values() for prefix in dialect.prefixes)})*")
 
 
 @cache
 def _without_cgroup() -> tuple[re.Pattern[str], ...]:
-    """Compile what runtimes say where a container has no cgroup."""
+    """Compile the runtimes' messages about a container without a cgroup."""
     return tuple(re.compile(pattern) for dialect in DIALECTS.values() for pattern in dialect.without_cgroup)

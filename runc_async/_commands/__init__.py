@@ -1,1 +1,1 @@
-"""The words of a command line: one pure function for each command."""
+"""Command lines: one pure function for each command."""

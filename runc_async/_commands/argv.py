@@ -1,8 +1,4 @@
-"""One pure function for each runc command: checked options in, the words of the command line out.
-
-Two rules hold for every command and are kept in one place (`_words`): options come before `--`, and the container's id
-right behind it, so that no id, path or argument is ever read as an option. All runtimes take that, crun included.
-"""
+"""Command lines of runc, from checked options: one pure function for each command."""
 
 from __future__ import annotations
 
@@ -35,13 +31,13 @@ from .words import (
 
 
 class Command(msgspec.Struct, frozen=True):
-    """One command of runc's with its options, without the program and the global options.
+    """A runc command with its options, without the program and the global options.
 
     Attributes:
         name: The command's name.
-        words: The name and everything behind it.
-        container_id: The container that it acts on, if any.
-        needs: What it needs of the runtime, beside the command and the options among its words: see `Dialect.features`.
+        words: The name and all arguments.
+        container_id: The container's id, if any.
+        needs: Features needed beside the command and its options: see `Dialect.features`.
     """
 
     name: str
@@ -51,20 +47,19 @@ class Command(msgspec.Struct, frozen=True):
 
 
 def unicode_option(flag: str, value: str | None) -> tuple[str, ...]:
-    """Write an option with a value that goes into a JSON document; nothing for None."""
+    """Return an option whose value becomes part of a JSON document; nothing for None."""
     return () if value is None else (flag, require_unicode(flag, argument(flag, value)))
 
 
 def _words(name: str, options: Iterable[Argument], container_id: str, *behind: Argument) -> Command:
-    """Put a command together that acts on a container."""
+    """Return a command for a container."""
+    # Options come before `--`, and the id right behind, so that no id, path or argument is read as an option. All
+    # runtimes accept this, including crun.
     return Command(name, (name, *options, "--", check_container_id(container_id), *behind), container_id)
 
 
 class Creation(msgspec.Struct, frozen=True, kw_only=True):
-    """The options that `create`, `run` and `restore` have in common.
-
-    Attributes are those of `Runc.create`.
-    """
+    """The common options of `create`, `run` and `restore`. Attributes as in `Runc.create`."""
 
     pid_file: StrPath | None = None
     console_socket: StrPath | None = None
@@ -76,7 +71,7 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
     own_pid_file: bool = False
 
     def words(self) -> tuple[Argument, ...]:
-        """Write them."""
+        """Return the options as words."""
         return (
             *_pid_file(self.pid_file, own_pid_file=self.own_pid_file),
             *path_option("--console-socket", self.console_socket),
@@ -88,14 +83,14 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _pid_file(path: StrPath | None, *, own_pid_file: bool) -> tuple[Argument, ...]:
-    """Write `--pid-file`; always, if the runner is to look out for it."""
+    """Return `--pid-file`; in any case if the runner waits for the file."""
     if not own_pid_file:
         return path_option("--pid-file", path)
     return ("--pid-file", PidFile(None if path is None else absolute(path)))
 
 
 def has_own_pid_file(words: Sequence[Argument]) -> bool:
-    """Return whether the pid of the process is written where the caller has said."""
+    """Return whether the pid goes to a file chosen by the caller."""
     return any(
         name == "--pid-file" and not (isinstance(value, PidFile) and value.path is None)
         for name, value in pairwise(words)
@@ -103,12 +98,12 @@ def has_own_pid_file(words: Sequence[Argument]) -> bool:
 
 
 def _pidfd_socket(socket: StrPath | PidfdSocket | None) -> tuple[Argument, ...]:
-    """Write `--pidfd-socket`; nothing for None."""
+    """Return `--pidfd-socket`; nothing for None."""
     return ("--pidfd-socket", socket) if isinstance(socket, PidfdSocket) else path_option("--pidfd-socket", socket)
 
 
 def _preserved(count: int) -> tuple[str, ...]:
-    """Write `--preserve-fds`; nothing for none."""
+    """Return `--preserve-fds`; nothing for zero."""
     return ("--preserve-fds", str(count)) if count else ()
 
 
@@ -131,7 +126,7 @@ def start(container_id: str) -> Command:
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of `exec` that hold with a whole process document too. Attributes are those of `Runc.exec`."""
+    """The options of `exec` that are also valid with a process document. Attributes as in `Runc.exec`."""
 
     detach: bool = False
     own_pid_file: bool = False
@@ -144,7 +139,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     extra_args: Sequence[str] = ()
 
     def words(self) -> tuple[Argument, ...]:
-        """Write them."""
+        """Return the options as words."""
         cgroups = (self.cgroup,) if isinstance(self.cgroup, str) else self.cgroup
         return (
             *switches(detach=self.detach, ignore_paused=self.ignore_paused),
@@ -158,7 +153,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overrides(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of `exec` that change the container's own process. Attributes are those of `Runc.exec`."""
+    """The options of `exec` that change the container's own process. Attributes as in `Runc.exec`."""
 
     tty: bool = False
     cwd: StrPath | None = None
@@ -171,7 +166,7 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     apparmor: str | None = None
 
     def words(self) -> tuple[Argument, ...]:
-        """Write them."""
+        """Return the options as words."""
         return (
             *switches(tty=self.tty, no_new_privs=self.no_new_privs),
             *unicode_option("--cwd", None if self.cwd is None else os.fspath(self.cwd)),
@@ -185,11 +180,11 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def unicode_setting(name: str, value: str) -> Setting:
-    """Make a variable of the environment of a container's process, which the runtime passes on in a JSON document.
+    """Return an environment variable for a container's process, which the runtime puts into a JSON document.
 
     Raises:
-        ValueError: As `setting`; or if either isn't UTF-8.
-        TypeError: If either isn't a str.
+        ValueError: As in `setting`; or if name or value isn't UTF-8.
+        TypeError: If name or value isn't a str.
     """
     made = setting(name, value)
     if not is_unicode(name) or not is_unicode(value):
@@ -198,17 +193,17 @@ def unicode_setting(name: str, value: str) -> Setting:
 
 
 def exec_document(container_id: str, process: bytes, execution: Execution) -> Command:
-    """`runc exec` of a whole process document."""
+    """`runc exec` with a process document."""
     return _words("exec", ("--process", Document("process.json", process), *execution.words()), container_id)
 
 
 def exec_arguments(container_id: str, args: Sequence[str], execution: Execution, overrides: Overrides) -> Command:
-    """`runc exec` of arguments, with the container's own process as the template.
+    """`runc exec` with arguments; the container's own process is the template.
 
     Raises:
-        TypeError: If the arguments are no sequence of str; one str is none, and neither is a dict.
+        TypeError: If the arguments aren't a sequence of str. Neither a str nor a dict counts as a sequence here.
         ValueError: If there are none, or one has a NUL byte or isn't UTF-8.
-        ArgumentsTooLong: If one is longer than execve(2) takes.
+        ArgumentsTooLong: If one is longer than the limit of execve(2).
     """
     words = tuple(
         require_unicode("an argument", word) for word in strings("process, if it isn't a spec.Process,", args)
@@ -267,7 +262,7 @@ def ps(container_id: str) -> Command:
 
 
 def top(container_id: str, ps_options: Sequence[str]) -> Command:
-    """`runc ps`, as the table of ps(1): what stands behind the id goes there."""
+    """`runc ps` as the table of ps(1), which gets the words after the id."""
     words = tuple(argument("ps_options", word) for word in ps_options)
     command = _words("ps", ("--format", "table"), container_id, *words)
     return msgspec.structs.replace(command, needs=("top with options",)) if words else command
@@ -291,7 +286,7 @@ def update(
     mem_bw_schema: str | None,
     needs: tuple[str, ...] = (),
 ) -> Command:
-    """`runc update`; what the document needs of the runtime stands in `needs`."""
+    """`runc update`; `needs` has the features that the document needs."""
     schemas = (
         *unicode_option("--l3-cache-schema", l3_cache_schema),
         *unicode_option("--mem-bw-schema", mem_bw_schema),
@@ -301,7 +296,7 @@ def update(
 
 
 def spec(directory: StrPath, *, rootless: bool) -> Command:
-    """`runc spec`, which writes `config.json` into `directory`."""
+    """`runc spec`, which writes `config.json` to `directory`."""
     return Command("spec", ("spec", "--bundle", absolute(directory), *switches(rootless=rootless)))
 
 

@@ -1,4 +1,4 @@
-"""The options of `checkpoint` and `restore`, checked and written as words: most of them are criu's own, see criu(8)."""
+"""The options of `checkpoint` and `restore` as words; most are criu's own, see criu(8)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .words import FileDescriptor, StrPath, absolute, argument, option, path_opt
 CgroupsMode: TypeAlias = Literal["soft", "full", "strict", "ignore"]
 
 EMPTY_NAMESPACES: Final = frozenset({"network"})
-"""What runc knows how to leave empty, in every version."""
+"""Namespaces that all versions of runc can leave empty."""
 
 _ADDRESS_PORT = re.compile(r"[^:\s]+:([0-9]{1,5})", re.ASCII)
 _LAST_PORT = 65535
@@ -23,7 +23,7 @@ _FIRST_OTHER = 3
 
 
 class Images(msgspec.Struct, frozen=True, kw_only=True):
-    """The options that `checkpoint` and `restore` have in common. Attributes are those of `Runc.checkpoint`."""
+    """The common options of `checkpoint` and `restore`. Attributes as in `Runc.checkpoint`."""
 
     image_path: StrPath
     work_path: StrPath | None = None
@@ -38,11 +38,11 @@ class Images(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def log_directory(self) -> str:
-        """Where criu writes its log."""
+        """The directory of criu's log."""
         return absolute(self.image_path if self.work_path is None else self.work_path)
 
     def words(self) -> tuple[str, ...]:
-        """Write them."""
+        """Return the options as words."""
         return (
             *("--image-path", absolute(self.image_path)),
             *path_option("--work-path", self.work_path),
@@ -60,7 +60,7 @@ class Images(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dump(Images, frozen=True, kw_only=True):
-    """The options of `checkpoint`. Attributes are those of `Runc.checkpoint`."""
+    """The options of `checkpoint`. Attributes as in `Runc.checkpoint`."""
 
     parent_path: StrPath | None = None
     leave_running: bool = False
@@ -71,7 +71,7 @@ class Dump(Images, frozen=True, kw_only=True):
     status_fd: int | None = None
 
     def words(self) -> tuple[str, ...]:
-        """Write them."""
+        """Return the options as words."""
         return (
             *super().words(),
             *option("--parent-path", None if self.parent_path is None else self._relative(self.parent_path)),
@@ -86,20 +86,20 @@ class Dump(Images, frozen=True, kw_only=True):
         )
 
     def _relative(self, path: StrPath) -> str:
-        """Return the way from the images to those before them: runc refuses an absolute path."""
+        """Return the path from the images to the earlier images: runc refuses an absolute path."""
         absolute(path)
         path = os.fspath(path)
         return os.path.relpath(path, absolute(self.image_path)) if os.path.isabs(path) else path
 
 
 class Restoration(Images, frozen=True, kw_only=True):
-    """The options of `restore`. Attributes are those of `Runc.restore`."""
+    """The options of `restore`. Attributes as in `Runc.restore`."""
 
     lsm_profile: str | None = None
     lsm_mount_context: str | None = None
 
     def words(self) -> tuple[str, ...]:
-        """Write them."""
+        """Return the options as words."""
         return (
             *super().words(),
             *option("--lsm-profile", self.lsm_profile),
@@ -108,10 +108,10 @@ class Restoration(Images, frozen=True, kw_only=True):
 
 
 def status_descriptor(file: FileDescriptor | None) -> int | None:
-    """Return the number of a descriptor that is open, and for writing only: runc refuses any other.
+    """Return the number of a descriptor open for writing only; runc refuses other descriptors.
 
     Raises:
-        ValueError: If it isn't, or is one of the standard streams, which are others for runc.
+        ValueError: If the descriptor isn't write-only, or is a standard stream, which is a different file in runc.
     """
     if file is None:
         return None
@@ -137,11 +137,11 @@ def _cgroups_mode(mode: str | None) -> str | None:
 
 
 def _empty_namespaces(names: Sequence[str]) -> tuple[str, ...]:
-    """Check the namespaces that are to be left empty.
+    """Check the namespaces to leave empty.
 
     Raises:
         ValueError: If runc can't leave one empty.
-        TypeError: If it is one str instead of a sequence of them.
+        TypeError: If `names` is one str instead of a sequence of str.
     """
     for name in strings("empty_ns", names):
         if name not in EMPTY_NAMESPACES:
@@ -153,8 +153,8 @@ def _address_port(server: str) -> str:
     """Check the address of a page server.
 
     Raises:
-        ValueError: If it isn't `address:port`.
-        TypeError: If it isn't a str.
+        ValueError: If the address isn't `address:port`.
+        TypeError: If the address isn't a str.
     """
     match = _ADDRESS_PORT.fullmatch(argument("page_server", server))
     if match is None or not 0 < int(match[1]) <= _LAST_PORT:

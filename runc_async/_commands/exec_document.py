@@ -1,7 +1,7 @@
-"""A whole process document for `exec`, made of the container's own process as the runtime itself would make it.
+"""Process documents for `exec`, built from the container's own process by the runtime's rules.
 
-The values of `--env` stand in the runtime's command line, which every user of the host can read. With a document they
-don't; but then the runtime takes nothing from the container's process, so that is done here, by the runtime's rules.
+Values of `--env` would appear in the runtime's command line, which every user of the host can read. A document avoids
+this; but the runtime then ignores the container's process, so the rules are implemented here.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _LIMIT: Final = 16 << 20
 
 
 class Template(NamedTuple):
-    """Where a runtime looks for a container's own process.
+    """The place of a container's own process.
 
     Attributes:
-        dialect: By whose rules.
+        dialect: The dialect of the runtime.
         config: The path of the config.json.
     """
 
@@ -34,7 +34,7 @@ class Template(NamedTuple):
     config: str
 
     def process(self) -> dict[str, Any] | None:
-        """Read the process; None if it can't be read from here."""
+        """Read the process; None if unreadable from here."""
         try:
             config = msgspec.json.decode(read_bounded(self.config, _LIMIT), type=_Config)
         except (OSError, *UNDECODABLE):
@@ -43,7 +43,7 @@ class Template(NamedTuple):
 
 
 class ProcessDocument(msgspec.Struct, frozen=True):
-    """A process document: what stands in it is the container's own and the caller's, and nothing is checked.
+    """A process document with fields of the container and of the caller, unchecked.
 
     Attributes:
         fields: The keys of the document.
@@ -59,12 +59,12 @@ class ProcessDocument(msgspec.Struct, frozen=True):
 
     @property
     def env(self) -> list[str]:
-        """Its environment, as `name=value`."""
+        """The environment, as `name=value`."""
         env: list[str] = self.fields["env"]
         return env
 
     def encode(self) -> bytes:
-        """Give the JSON document."""
+        """Return the JSON document."""
         return msgspec.json.encode(self.fields)
 
 
@@ -73,14 +73,14 @@ class _Spec(msgspec.Struct):
 
 
 class _Config(msgspec.Struct):
-    """A config.json, or a record that has one in it."""
+    """A config.json, or a record that includes one."""
 
     process: dict[str, Any] | None = None
     spec: _Spec | None = None
 
 
 def find_template(state_directory: str, container_id: str) -> Template | None:
-    """Look for a container's own process in what the runtime keeps; None if there is no such record, or no access."""
+    """Find a container's own process through the runtime's record; None without a readable record."""
     try:
         record = read_record(state_directory, container_id)
     except OSError:
@@ -89,7 +89,7 @@ def find_template(state_directory: str, container_id: str) -> Template | None:
 
 
 def template_in(bundle: str, runtime: str) -> Template | None:
-    """Return where a bundle has the process of a runtime's container; None for a runtime whose rules aren't known."""
+    """Return the place of the process in a bundle; None for a runtime with unknown rules."""
     dialect = DIALECTS.get(runtime)
     return None if dialect is None else Template(dialect, os.path.join(bundle, CONFIG))
 
@@ -102,15 +102,15 @@ def exec_document(  # noqa: PLR0917 - all that a runtime makes it of
     version: tuple[int, ...],
     size: tuple[int, int] | None = None,
 ) -> ProcessDocument:
-    """Make the document that a runtime makes for itself of the container's own process and the options of `exec`.
+    """Return the document that a runtime would build from the container's own process and the options of `exec`.
 
     Args:
-        dialect: By whose rules.
+        dialect: The dialect of the runtime.
         template: The container's own process.
         args: The program and its arguments.
         overrides: The options.
-        version: The numbers of the runtime's version, for what has changed; none for the newest.
-        size: The rows and columns of its terminal, which has none yet.
+        version: The numbers of the runtime's version; empty for the newest rules.
+        size: Rows and columns of the terminal.
     """
     process = dialect.make_process(template, _changes(overrides), version)
     changes = {
@@ -131,7 +131,7 @@ def exec_document(  # noqa: PLR0917 - all that a runtime makes it of
 
 
 def _changes(overrides: Overrides) -> ProcessChanges:
-    """Return the changes in which runtimes differ."""
+    """Return the changes that differ between runtimes."""
     uid = gid = None
     if overrides.user is not None:
         user, _, group = numeric_user(overrides.user).partition(":")

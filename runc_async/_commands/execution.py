@@ -1,4 +1,4 @@
-"""`runc exec` of a whole document, or of arguments with changes to the container's own process."""
+"""`runc exec` with a document, or with arguments and changes to the container's own process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 EXECUTION_OPTIONS = ("cgroup", "ignore_paused", "pid_file", "pidfd_socket", "extra_args")
-"""Those of `ProcessOptions` that hold with a whole process document too."""
+"""The `ProcessOptions` that are also valid with a process document."""
 
 
 def exec_command(
@@ -35,11 +35,11 @@ def exec_command(
     console_socket: StrPath | None = None,
     pidfd_socket: PidfdSocket | None = None,
 ) -> Command:
-    """Put `runc exec` together, of a whole document or of arguments with changes to the container's own process.
+    """Return `runc exec` with a document, or with arguments and changes to the container's own process.
 
     Raises:
-        ValueError: If changes come with a document: runc would ignore them.
-        ArgumentsTooLong: If an argument or a variable is longer than execve(2) takes.
+        ValueError: If changes are combined with a document, where runc would ignore them.
+        ArgumentsTooLong: If an argument or a variable is longer than the limit of execve(2).
     """
     given: dict[str, Any] = dict(options)
     if given.get("pidfd_socket") is None:
@@ -72,7 +72,7 @@ def has_terminal(process: Process | Sequence[str], options: ProcessOptions) -> b
 
 
 def sized(process: Process, size: tuple[int, int]) -> Process:
-    """Return a process with a terminal of so many rows and columns, unless it has a size already, or no terminal."""
+    """Return a process with this terminal size, unless a size is set or the process has no terminal."""
     if not process.terminal or process.console_size is not None:
         return process
     from ..spec import Box  # noqa: PLC0415 - there is a `Process`, so the module is loaded

@@ -1,4 +1,4 @@
-"""The options of `exec` and `create` as typed dictionaries, for the methods that pass them on."""
+"""The options of `exec` and `create` as typed dictionaries, for methods that pass them on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .words import FileDescriptor, StrPath, User
 
 
 class ProcessOptions(TypedDict, total=False):
-    """What `Runc.exec` and `Runc.open_exec` have in common: see `Runc.exec`."""
+    """The common options of `Runc.exec` and `Runc.open_exec`: see `Runc.exec`."""
 
     tty: bool
     cwd: StrPath | None
@@ -52,7 +52,7 @@ class ExecOptions(ProcessOptions, total=False):
 
 
 class CreateOptions(TypedDict, total=False):
-    """What `Runc.create` and `Runc.open_container` have in common: see `Runc.create`."""
+    """The common options of `Runc.create` and `Runc.open_container`: see `Runc.create`."""
 
     strict: bool
     preserve_fds: Sequence[FileDescriptor]
@@ -87,7 +87,7 @@ class CheckpointOptions(TypedDict, total=False):
 
 
 class RestoreOptions(TypedDict, total=False):
-    """What `Runc.restore` and `Runc.open_restored` have in common: see `Runc.restore`."""
+    """The common options of `Runc.restore` and `Runc.open_restored`: see `Runc.restore`."""
 
     work_path: StrPath | None
     lazy_pages: bool
@@ -111,22 +111,22 @@ class Default(enum.Enum):
     DEFAULT = "the client's"
 
     def __repr__(self) -> str:
-        """Show as in a signature."""
+        """Show the name as in a signature."""
         return "DEFAULT"
 
 
 DEFAULT: Final = Default.DEFAULT
-"""Stands for the client's own setting, where None is a setting too."""
+"""Stands for the client's own setting where None is a valid setting."""
 
 
 Timeout: TypeAlias = float | Literal[Default.DEFAULT] | None
 
 
 def check_timeout(timeout: float | None) -> float | None:
-    """Return a limit of time in seconds.
+    """Return a timeout in seconds.
 
     Raises:
-        ValueError: If it isn't a positive number.
+        ValueError: If the number isn't positive and finite.
     """
     if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
         raise ValueError(f"timeout must be a positive number of seconds, or None: {timeout!r}")
@@ -134,10 +134,10 @@ def check_timeout(timeout: float | None) -> float | None:
 
 
 def check_seconds(name: str, seconds: float) -> float:
-    """Return a number of seconds that may be zero.
+    """Return a number of seconds, possibly zero.
 
     Raises:
-        ValueError: If it is negative, or not finite.
+        ValueError: If the number is negative or not finite.
     """
     if not (seconds >= 0 and math.isfinite(seconds)):
         raise ValueError(f"{name} must be a number of seconds, and not negative: {seconds!r}")

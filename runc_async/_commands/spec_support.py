@@ -1,4 +1,4 @@
-"""A look through a document for what the runtime at hand doesn't know of it."""
+"""Find parts of a document that the current runtime doesn't know."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..ignored import Ignored
 
 
 def ignored_parts(document: Mapping[str, Any], version: Version) -> list[Ignored]:
-    """Return what a version of a runtime doesn't know of a document, in the order of the runtime's table.
+    """Return the parts of a document that a version of a runtime doesn't know, in the order of the runtime's table.
 
-    Of a runtime or version that isn't known, nothing is known to be ignored.
+    Empty for an unknown runtime or version.
 
     Args:
         document: A configuration as plain values.
-        version: The runtime's.
+        version: The version of the runtime.
     """
     found: list[Ignored] = []
     dialect = DIALECTS.get(version.runtime)
@@ -34,7 +34,7 @@ def ignored_parts(document: Mapping[str, Any], version: Version) -> list[Ignored
 
 
 def _knows(part: Part, number: Numbers) -> bool:
-    """Return whether a version knows a part; one without numbers knows all."""
+    """Return whether a version knows a part; a version without numbers counts as complete."""
     if not number:
         return True
     if part.until is not None and number >= part.until:
@@ -43,7 +43,7 @@ def _knows(part: Part, number: Numbers) -> bool:
 
 
 def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    """Return whether a plain value is a JSON object; `spec` has the same, and takes milliseconds to load."""
+    """Return whether a plain value is a JSON object. `spec` has the same function, but takes milliseconds to load."""
     return isinstance(value, dict)
 
 
@@ -53,7 +53,7 @@ def _is_array(value: Any) -> TypeGuard[list[Any]]:
 
 
 def _places(value: Any, path: str, keys: list[str], wanted: str) -> Iterator[str]:
-    """Yield the places in a document to which keys lead, if they lead to anything, or to a wanted value."""
+    """Yield the paths in a document to which keys lead, optionally only with a certain value."""
     if not keys:
         if value is not None and (not wanted or value == wanted):
             yield path

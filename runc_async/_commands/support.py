@@ -1,4 +1,4 @@
-"""What the runtime at hand has of what some runtimes lack."""
+"""Features of the current runtime that not all runtimes have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN: Final = Version(runtime="", version="")
 
 
 def needed(command: Command) -> Iterator[str]:
-    """Yield the features that a command needs: its options that some runtimes lack, and what its words don't show."""
+    """Yield the features that a command needs: by its options, and by `Command.needs`."""
     words = [str(word) for word in command.words]
     options = words[: words.index("--")] if "--" in words else words
     for word, value in pairwise((*options, "")):
@@ -26,15 +26,13 @@ def needed(command: Command) -> Iterator[str]:
 
 
 def worth_asking(feature: str) -> bool:
-    """Return whether a runtime that takes commands as runc does lacks a feature in some version.
-
-    The others are identified before they are used, so a runtime that wasn't is none of them.
-    """
+    """Return whether a feature is missing in some version of a runtime with runc's command line."""
+    # Runtimes with another command line are identified before use, so an unidentified runtime isn't one of these.
     return any(feature in dialect.features for dialect in DIALECTS.values() if not dialect.spell)
 
 
 def supported(feature: str, version: Version) -> bool:
-    """Return whether a version has a feature; a runtime that isn't known has all."""
+    """Return whether a version has a feature; an unknown runtime counts as complete."""
     dialect = DIALECTS.get(version.runtime)
     first = () if dialect is None else dialect.features.get(feature, ())
     number = numbers(version)
@@ -45,12 +43,12 @@ def check_feature(feature: str, version: Version) -> None:
     """Raise if a version lacks a feature.
 
     Raises:
-        UnsupportedError: If it has no such feature.
+        UnsupportedError: If the feature is missing.
     """
     if not supported(feature, version):
         raise UnsupportedError(feature, f"{version.runtime} {version.version}")
 
 
 def sends_pidfd(version: Version) -> bool:
-    """Return whether a version is known to send a pidfd of the process that it creates."""
+    """Return whether a version is known to send a pidfd of the created process."""
     return version.runtime in DIALECTS and bool(numbers(version)) and supported(CREATE_PIDFD_SOCKET, version)

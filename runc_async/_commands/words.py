@@ -1,4 +1,4 @@
-"""The checked words that command lines are made of."""
+"""Checked words for command lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..runner import Setting
 from ..stdio import SupportsFileno
 
 FileDescriptor: TypeAlias = int | SupportsFileno
-"""A descriptor, or something open that tells one."""
+"""A descriptor, or an object with `fileno()`."""
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -41,27 +41,26 @@ _LAST_SIGNAL = 64
 
 
 def check_container_id(container_id: str) -> str:
-    """Return a container id that runc takes.
-
-    crun up to 1.21 checks less: there `..` deletes the directory above its root.
+    """Return a valid container id.
 
     Raises:
-        InvalidContainerID: If runc wouldn't take it: it takes letters, digits and `_+.-`, but not `.` and `..`.
-        TypeError: If it isn't a str.
+        InvalidContainerID: If runc would refuse the id: letters, digits and `_+.-` are valid, except `.` and `..`.
+        TypeError: If the id isn't a str.
     """
     if not isinstance(container_id, str):
         raise TypeError(f"container_id must be a str: {container_id!r}")
+    # crun up to 1.21 checks less: `delete ..` would delete the directory above its root.
     if not _CONTAINER_ID.fullmatch(container_id) or container_id in {".", ".."}:
         raise InvalidContainerID((), None, container_id=container_id, message=_ID_RULE)
     return container_id
 
 
 def absolute(path: StrPath) -> str:
-    """Make a path absolute: runc resolves some against the bundle, and crun others than runc does.
+    """Return an absolute path: runc resolves some relative paths against the bundle, and crun different ones.
 
     Raises:
-        TypeError: If it isn't a path.
-        ValueError: If it is empty or has a NUL byte.
+        TypeError: If `path` isn't a path.
+        ValueError: If the path is empty or has a NUL byte.
     """
     argument = os.fspath(path)
     if not isinstance(argument, str):
@@ -72,12 +71,13 @@ def absolute(path: StrPath) -> str:
 
 
 def argument(what: str, value: str) -> str:
-    """Return an argument that exec(2) can pass on. What it is stays out of the sentence: it may be a secret.
+    """Return an argument that exec(2) can pass on.
 
     Raises:
-        TypeError: If it isn't a str.
-        ValueError: If it has a NUL byte, or half of a surrogate pair that stands for no byte.
+        TypeError: If the argument isn't a str.
+        ValueError: If it has a NUL byte, or a lone surrogate that stands for no byte.
     """
+    # The messages never show the value, which may be a secret.
     if not isinstance(value, str):
         raise TypeError(f"{what} must be a str, not {type(value).__name__}")
     if "\0" in value:
@@ -97,14 +97,14 @@ def _is_encodable(value: str) -> bool:
 
 
 def signal_number(signal: int | str) -> int:
-    """Turn a signal into its number: names differ between runtimes, and crun takes some for others.
+    """Return the number of a signal: names differ between runtimes, and crun misreads some.
 
     Args:
         signal: A number from 0 to 64, or a name with or without SIG, in any case; also `RTMIN+n` and `RTMAX-n`.
 
     Raises:
         InvalidSignal: If there is no such signal.
-        TypeError: If it is neither a number nor a name.
+        TypeError: If `signal` is neither a number nor a name.
     """
     if isinstance(signal, bool) or not isinstance(signal, int | str):
         raise TypeError(f"signal must be a number or a name: {signal!r}")
@@ -115,7 +115,7 @@ def signal_number(signal: int | str) -> int:
 
 
 def _signal_by_name(name: str) -> int:
-    """Look a signal's name up; -1 if there is none."""
+    """Return the number of a signal name; -1 if unknown."""
     if _DECIMAL.fullmatch(name):
         return int(name)
     upper = name.upper().removeprefix("SIG")
@@ -126,36 +126,36 @@ def _signal_by_name(name: str) -> int:
 
 
 def option(flag: str, value: str | None) -> tuple[str, ...]:
-    """Write an option with its value; nothing for None."""
+    """Return an option with its value; nothing for None."""
     return () if value is None else (flag, argument(flag, value))
 
 
 def path_option(flag: str, path: StrPath | None) -> tuple[str, ...]:
-    """Write an option whose value is a path; nothing for None."""
+    """Return an option with a path; nothing for None."""
     return () if path is None else (flag, absolute(path))
 
 
 def switches(**given: bool) -> tuple[str, ...]:
-    """Write the switches that are on: `no_pivot=True` is `--no-pivot`."""
+    """Return the enabled switches: `no_pivot=True` is `--no-pivot`."""
     return tuple("--" + name.replace("_", "-") for name, on in given.items() if on)
 
 
 def unchecked(words: Sequence[str]) -> tuple[str, ...]:
-    """Check the caller's own words, which go in unchanged.
+    """Return the caller's own words unchanged.
 
     Raises:
-        TypeError: If it is one str instead of a sequence of them.
-        ValueError: If one has a NUL byte.
+        TypeError: If `words` is one str instead of a sequence of str.
+        ValueError: If a word has a NUL byte.
     """
     return strings("extra_args", words)
 
 
 def strings(what: str, words: Sequence[str]) -> tuple[str, ...]:
-    """Return arguments of which there may be any number.
+    """Return a sequence of arguments.
 
     Raises:
-        TypeError: If it is one str instead of a sequence of them, or not all of them are str.
-        ValueError: If one has a NUL byte.
+        TypeError: If `words` is one str instead of a sequence, or not all elements are str.
+        ValueError: If a word has a NUL byte.
     """
     if isinstance(words, str | bytes) or not isinstance(words, Sequence):
         raise TypeError(f"{what} must be a sequence of str, not {type(words).__name__}")
@@ -163,11 +163,11 @@ def strings(what: str, words: Sequence[str]) -> tuple[str, ...]:
 
 
 def setting(name: str, value: str) -> Setting:
-    """Make a variable of the environment.
+    """Return an environment variable.
 
     Raises:
-        ValueError: If the name is empty or has a `=`, or either has a NUL byte.
-        TypeError: If either isn't a str.
+        ValueError: If the name is empty or has a `=`, or name or value has a NUL byte.
+        TypeError: If name or value isn't a str.
     """
     if not argument("the name of a variable", name) or "=" in name:
         raise ValueError(f"the name of a variable must not be empty or have a '=': {name.partition('=')[0]!r}...")
@@ -178,10 +178,10 @@ def setting(name: str, value: str) -> Setting:
 
 
 def numeric_user(user: User) -> str:
-    """Write a user as runc takes one: numbers only, since it doesn't look into the container's passwd.
+    """Return a user in the form of runc, which takes only numbers: runc doesn't read the container's passwd.
 
     Raises:
-        ValueError: If it isn't `uid` or `uid:gid` in numbers.
+        ValueError: If the user isn't `uid` or `uid:gid` in numbers.
     """
     written = ":".join(map(str, user)) if isinstance(user, tuple) else str(user)
     if isinstance(user, bool) or not _NUMERIC_USER.fullmatch(written):

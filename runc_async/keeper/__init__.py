@@ -1,6 +1,6 @@
-"""Containers that outlive their service: `Keeper`, and the small process that it talks to.
+"""Containers that outlive their service: `Keeper`, and the small process behind it.
 
-`client` is a service's side, `server` the keeper's; `protocol` has the messages between them, `channel` carries them.
+`client` is the service's side, `server` the keeper's; `protocol` defines the messages, `channel` carries them.
 """
 
 from .client import Keeper as Keeper

@@ -1,4 +1,4 @@
-"""A keeper as a program: `python -m runc_async.keeper PATH`."""
+"""The keeper program: `python -m runc_async.keeper PATH`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SIGTERM ends the keeper and no container; SIGHUP replaces it by the program that
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a keeper until it is ended by a signal."""
+    """Run a keeper until a signal ends it."""
     parser = argparse.ArgumentParser("python -m runc_async.keeper", description=DESCRIPTION)
     parser.add_argument("path", metavar="PATH", help="the keeper's directory, of mode 0700; made if it isn't there")
     parser.add_argument("--detach", action="store_true", help="run in the background, and return when it listens")
@@ -59,15 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Setup(NamedTuple):
-    """What a keeper begins with.
+    """The resources of a keeper on start.
 
     Attributes:
-        place: Its directory.
+        place: The keeper's directory.
         lock: The descriptor that holds the lock.
         listener: The listening socket.
-        inherited: What the service manager has given.
-        handover: What the keeper that this process was before has handed over.
-        ready: A descriptor for the report that it listens; -1 for none.
+        inherited: Descriptors from the service manager.
+        handover: The resources of the former program in this process.
+        ready: A descriptor for the report that the keeper listens; -1 for none.
     """
 
     place: Place
@@ -83,12 +83,12 @@ def run(path: str, handover: Handover | None = None, ready: int = -1) -> int:
 
     Args:
         path: The place.
-        handover: What the keeper that this process was before has handed over.
+        handover: The resources of the former program in this process.
         ready: A descriptor to which a line feed is written when the keeper listens.
 
     Raises:
         KeeperError: If the place isn't private.
-        OSError: If it can't be used.
+        OSError: If the place can't be used.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
     logging.captureWarnings(True)
@@ -113,7 +113,7 @@ def run(path: str, handover: Handover | None = None, ready: int = -1) -> int:
 
 @contextlib.contextmanager
 def scratch(place: Place, *, resumed: bool) -> Generator[None]:
-    """Have temporary files made in a directory of the keeper's own: the next one removes what a killed one has left."""
+    """Create temporary files in a directory of the keeper's own, which the next keeper removes after a kill."""
     if not resumed:
         place.remove_scratch()
     made = contextlib.nullcontext(os.environ.get("TMPDIR", "")) if resumed else scratch_directory(recorded=False)
@@ -128,7 +128,7 @@ def scratch(place: Place, *, resumed: bool) -> Generator[None]:
 
 
 async def _keep(setup: Setup) -> None:
-    """Serve until SIGTERM or SIGINT; be replaced at SIGHUP."""
+    """Serve until SIGTERM or SIGINT; replace the program on SIGHUP."""
     store = Store(os.environ)
     server = Server(setup.place, setup.listener, store)
     ending = asyncio.Event()
@@ -136,6 +136,7 @@ async def _keep(setup: Setup) -> None:
     loop = asyncio.get_running_loop()
     for number, event in ((signal.SIGTERM, ending), (signal.SIGINT, ending), (signal.SIGHUP, replacing)):
         loop.add_signal_handler(number, event.set)
+    # SIGHUP may come at any time from here on; the handlers above only set events.
     if setup.handover is None:
         for record in setup.place.records():
             server.adopt(record, setup.inherited.take(record.id))
@@ -166,7 +167,7 @@ async def _keep(setup: Setup) -> None:
 
 
 async def _replace(wanted: asyncio.Event, server: Server, path: str, lock: int) -> NoReturn:
-    """Have the keeper replaced whenever that is wanted; what fails is logged, and the keeper goes on."""
+    """Replace the keeper on each request. A failure is logged, and the keeper continues."""
     while True:
         await wanted.wait()
         wanted.clear()
@@ -177,7 +178,7 @@ async def _replace(wanted: asyncio.Event, server: Server, path: str, lock: int) 
 
 
 def detach(path: str) -> int:
-    """Run a keeper in a session of its own, whose parent is gone; return when it listens, or has failed."""
+    """Run a keeper in a new session, in the background; return when it listens, or has failed."""
     ours, ready = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child:
@@ -191,13 +192,15 @@ def detach(path: str) -> int:
         return BUSY if said == BUSY_TEXT else 1
     os.close(ours)
     os.setsid()
+    # Fork twice: the keeper isn't a session leader, so that it never gets a controlling terminal, and its parent is
+    # process 1.
     if os.fork():
         os._exit(0)
     return _background(path, ready)
 
 
 def _background(path: str, ready: int) -> int:
-    """Be the keeper, with its log in its directory."""
+    """Run the keeper with its log in its directory."""
     try:
         with Place.make(path):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW

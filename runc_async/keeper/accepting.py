@@ -1,4 +1,4 @@
-"""The listening socket of a keeper, also where no descriptor is left."""
+"""The listening socket of a keeper, usable even without a free descriptor."""
 
 from __future__ import annotations
 
@@ -13,20 +13,16 @@ from .channel import Channel, check_peer
 from .errors import KeeperError
 
 TURN = 16
-"""Connections that are accepted before other tasks have their turn."""
+"""Number of connections to accept before other tasks run."""
 
 REST = 0.2
-"""Seconds without accepting, where not even the spare descriptor can be had."""
+"""Seconds without accepting if even the spare descriptor can't be opened."""
 
 _NONE_LEFT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Listener:
-    """Accepts the connections of our own user.
-
-    One descriptor is spare. When no other is left, a connection is accepted with it and closed at once: otherwise the
-    socket would stay readable and the event loop would spin, and the client would wait for an answer.
-    """
+    """Accepts the connections of our own user."""
 
     def __init__(self, sock: socket.socket, accepted: Callable[[Channel], object]) -> None:
         """Take over a listening socket.
@@ -37,6 +33,9 @@ class Listener:
         sock.setblocking(False)
         self._sock = sock
         self._accepted = accepted
+        # A spare descriptor. Without any other free descriptor a connection is accepted with the spare one and closed
+        # at once. Otherwise the socket would stay readable, the event loop would spin, and the client would wait for an
+        # answer.
         self._spare = -1
         self._rest: asyncio.TimerHandle | None = None
         self._hold_spare()
@@ -51,7 +50,7 @@ class Listener:
         asyncio.get_running_loop().add_reader(self._sock.fileno(), self._accept)
 
     def pause(self) -> None:
-        """Accept none: they wait."""
+        """Stop accepting; connections wait in the backlog."""
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
@@ -64,7 +63,7 @@ class Listener:
         self._drop_spare()
 
     def _accept(self) -> None:
-        """Accept what is there."""
+        """Accept the waiting connections."""
         for _ in range(TURN):
             try:
                 sock, _ = self._sock.accept()
@@ -84,7 +83,7 @@ class Listener:
                 self._accepted(channel)
 
     def _turn_away(self) -> None:
-        """Close one connection that there is no descriptor for, or rest."""
+        """Close one connection for which no descriptor is left, or pause."""
         if self._spare >= 0:
             self._drop_spare()
             with contextlib.suppress(OSError):
@@ -96,7 +95,7 @@ class Listener:
             self._rest = asyncio.get_running_loop().call_later(REST, self._retry)
 
     def _retry(self) -> None:
-        """Try again after a rest."""
+        """Continue after a pause."""
         with contextlib.suppress(OSError):
             self._hold_spare()
         self.resume()

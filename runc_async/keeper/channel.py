@@ -1,4 +1,4 @@
-"""Messages with descriptors beside them, over an AF_UNIX socket that keeps each message whole (SOCK_SEQPACKET)."""
+"""Messages with descriptors over an AF_UNIX socket that keeps each message whole (SOCK_SEQPACKET)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .protocol import DESCRIPTOR_LIMIT, MESSAGE_LIMIT
 KIND = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
 
 SEND_TIME = 10.0
-"""Seconds for the other side to make room for a message; it has room for the first one in any case."""
+"""Seconds for the receiver to make room for a message; the first message always has room."""
 
 _UCRED = struct.Struct("iII")
 _INT = array.array("i").itemsize
@@ -26,7 +26,7 @@ _SPACE = socket.CMSG_SPACE(253 * _INT)  # SCM_MAX_FD of unix(7): all that can co
 
 
 class Passed:
-    """The descriptors beside a message; what is not taken out is closed at the end of the block."""
+    """The descriptors of a message; descriptors that aren't taken out are closed at the end of the block."""
 
     def __init__(self, fds: Sequence[int] = ()) -> None:
         self._fds: list[int] = list(fds)
@@ -35,34 +35,34 @@ class Passed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close what is left."""
+        """Close the remaining descriptors."""
         self.close()
 
     def __len__(self) -> int:
         return len(self._fds)
 
     def get(self, index: int) -> int:
-        """Return a descriptor, which stays here.
+        """Return a descriptor, and keep ownership.
 
         Raises:
-            KeeperError: If there is none at that index.
+            KeeperError: If there is none at this index.
         """
         if index >= len(self._fds) or self._fds[index] < 0:
             raise KeeperError(f"descriptor {index} is missing beside the message")
         return self._fds[index]
 
     def take(self, index: int) -> int:
-        """Return a descriptor, which is the caller's from now on.
+        """Return a descriptor, which belongs to the caller from now on.
 
         Raises:
-            KeeperError: If there is none at that index.
+            KeeperError: If there is none at this index.
         """
         fd = self.get(index)
         self._fds[index] = -1
         return fd
 
     def close(self) -> None:
-        """Close what is left. Idempotent."""
+        """Close the remaining descriptors. Idempotent."""
         fds, self._fds = self._fds, []
         for fd in fds:
             if fd >= 0:
@@ -81,11 +81,11 @@ class Channel:
 
     @classmethod
     async def connect(cls, address: str) -> Channel:
-        """Connect with the keeper that listens at a path.
+        """Connect to the keeper that listens at a path.
 
         Raises:
             KeeperError: If another user's process listens there.
-            OSError: If there is no socket, no process that listens, or no descriptor left.
+            OSError: If there is no socket, no listening process, or no descriptor left.
         """
         sock = socket.socket(socket.AF_UNIX, KIND)
         channel = cls(sock)
@@ -111,15 +111,15 @@ class Channel:
         self._sock.close()
 
     def finish(self) -> None:
-        """End our direction: the other side reads the end of the connection, and can answer still."""
+        """Close our direction: the other side reads the end of the connection, and can still answer."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
     def send_nowait(self, data: bytes, fds: Sequence[int] = ()) -> None:
-        """Send a message if there is room for it.
+        """Send a message if there is room.
 
         Raises:
-            BlockingIOError: If there is none.
+            BlockingIOError: If there is no room.
             KeeperLost: If the connection has ended.
         """
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -132,8 +132,8 @@ class Channel:
         """Send a message with descriptors, which stay open here.
 
         Raises:
-            KeeperLost: If the connection has ended, or the other side makes no room in ten seconds.
-            OSError: If the kernel refuses: too many descriptors are on their way.
+            KeeperLost: If the connection has ended, or the receiver makes no room within ten seconds.
+            OSError: If the kernel refuses: too many descriptors are in flight.
         """
         try:
             async with asyncio.timeout(SEND_TIME):
@@ -147,11 +147,11 @@ class Channel:
             raise KeeperLost("the other side doesn't read") from None
 
     async def receive(self) -> tuple[bytes, Passed]:
-        """Receive a message with its descriptors, which are non-inheritable.
+        """Receive a message with non-inheritable descriptors.
 
         Raises:
             KeeperLost: If the connection has ended.
-            KeeperError: If the message is too long, or some of its descriptors were lost, as when too many are open.
+            KeeperError: If the message is too long, or descriptors were lost, as when too many are open.
         """
         while True:
             try:
@@ -160,7 +160,7 @@ class Channel:
                 await self.readable()
 
     def _receive(self) -> tuple[bytes, Passed]:
-        """Receive a message that is there."""
+        """Receive a message that has arrived."""
         try:
             data, ancillary, flags, _ = self._sock.recvmsg(MESSAGE_LIMIT, _SPACE, socket.MSG_CMSG_CLOEXEC)
         except (ConnectionError, TimeoutError) as exc:
@@ -171,6 +171,8 @@ class Channel:
                 fds.frombytes(content[: len(content) - len(content) % _INT])
         passed = Passed(fds)
         problem: KeeperError | None = None
+        # unix(7): the kernel drops descriptors that this process has no room for, and delivers the message all the
+        # same.
         if flags & socket.MSG_CTRUNC:
             problem = KeeperError("descriptors were lost: too many are open in this process")
         elif flags & socket.MSG_TRUNC:
@@ -186,18 +188,18 @@ class Channel:
 
     @property
     def has_news(self) -> bool:
-        """Whether a message, or the end of the connection, has come."""
+        """Whether a message, or the end of the connection, has arrived."""
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))
 
     async def readable(self) -> None:
-        """Wait until a message, or the end of the connection, has come."""
+        """Wait for a message or the end of the connection."""
         loop = asyncio.get_running_loop()
         await self._ready(loop.add_reader, loop.remove_reader)
 
     async def _ready(self, watch: Callable[..., object], forget: Callable[[int], object]) -> None:
-        """Wait until the loop reports the socket."""
+        """Wait until the event loop reports the socket."""
         fd = self._sock.fileno()
         if fd < 0:
             raise KeeperLost("the connection is closed")
@@ -210,10 +212,10 @@ class Channel:
 
 
 def check_peer(sock: socket.socket) -> None:
-    """Check that the other side is our own user, or root: unix(7), SO_PEERCRED.
+    """Check that the peer runs as our own user or as root: unix(7), SO_PEERCRED.
 
     Raises:
-        KeeperError: If it is another user.
+        KeeperError: If the peer is another user.
     """
     _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     if uid not in {0, os.geteuid()}:

@@ -1,4 +1,4 @@
-"""`Keeper`: a service's side of its keeper."""
+"""`Keeper`: the service's side."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ GIVE_BACK_TIME = 10.0
 """Seconds for the keeper to take streams back."""
 
 UNDO_TIME = 45.0
-"""Seconds for the keeper to undo a start that was cancelled: the runtime has ten, and its deletion twenty."""
+"""Seconds for the keeper to undo a cancelled start: the runtime has ten, and the deletion twenty."""
 
 
 class AttachedContainer(Container):
-    """The handle that `Keeper.attach` gives: its exit status comes from the keeper, which is the process's parent."""
+    """The handle from `Keeper.attach`, with the exit status from the keeper, which is the parent of the process."""
 
     def __init__(self, keeper: Keeper, answer: Attached, init: Init | None, streams: dict[str, Any]) -> None:
         super().__init__(Runc(**to_options(answer.client)), answer.id, init=init, **streams)
@@ -66,9 +66,9 @@ class AttachedContainer(Container):
         self._keeper = keeper
 
     async def wait(self) -> ExitStatus:
-        """Wait for the end of its first process, and tell how it ended: see `Keeper.wait`.
+        """Wait for the end of the first process, and return the exit status: see `Keeper.wait`.
 
-        If there is no keeper any more, what the kernel tells is returned, as by `Container.wait`.
+        Without a keeper, return the status that the kernel reports, as in `Container.wait`.
         """
         try:
             return await self._keeper.wait(self.id)
@@ -76,24 +76,24 @@ class AttachedContainer(Container):
             return ExitStatus() if self._init is None else await self._init.wait()
 
     def release(self) -> None:
-        """Let go of the first process; whoever waits for it goes on."""
+        """Release the first process; tasks that wait for it continue."""
         if self._init is not None:
             self._init.close()
 
 
 class Keeper:
-    """A service's side of its keeper, a small process that holds containers for services that come and go.
+    """A service's connection to its keeper, a small process that holds containers while services come and go.
 
-    A keeper is the parent of its containers' processes, so it knows how each has ended, and it holds the streams of
-    each. A service that is ended or killed loses neither: the next one attaches to the containers, and goes on.
+    A keeper is the parent of its containers' processes, so that it gets every exit status, and holds their streams. If
+    a service ends or is killed, neither is lost: the next service attaches to the containers.
 
-    `Keeper.connect` gives one. It holds no open resource: each request is a connection of its own, so a keeper that is
-    started anew meanwhile, or upgraded, is found again.
+    Created by `Keeper.connect`. A `Keeper` holds no open resource: each request is a connection of its own, so that a
+    keeper that was restarted or upgraded meanwhile is found again.
 
     Attributes:
         path: The keeper's directory, as an absolute path.
-        pid: The keeper's process id, as the keeper itself sees it.
-        release: The release of runc_async that the keeper runs.
+        pid: The keeper's process id in its own pid namespace.
+        release: The version of runc_async in the keeper.
     """
 
     def __init__(self, path: str, *, start: bool, timeout: float) -> None:
@@ -113,22 +113,22 @@ class Keeper:
     async def connect(
         cls, path: StrPath, *, start: bool = False, timeout: float = START_TIME
     ) -> AsyncGenerator[Keeper]:
-        """Find the keeper at a place, and start one there if there is none and `start` is given.
+        """Find the keeper at a place; with `start`, start a keeper if there is none.
 
-        A keeper that is started runs in the background, in a session of its own, and outlives this process; the end of
-        the block ends nothing. A systemd service should have its keeper in a unit of its own instead, since the service
-        manager ends all processes of a unit.
+        A keeper started here runs in the background, in a session of its own, and outlives this process; nothing ends
+        at the end of the block. For a systemd service, run the keeper in a separate unit, because the service manager
+        ends all processes of a unit.
 
-        Cancelled before the block begins, a keeper that is being started ends by itself, and a listening one stays.
+        Cancelled before the block begins, a keeper that is starting ends by itself, and a listening keeper stays.
 
         Args:
-            path: The keeper's directory: of this user, with mode 0700. A keeper makes it if it isn't there.
-            start: Start a keeper if none listens; also later, when a request finds that there is none any more.
-            timeout: Seconds for a keeper to be started, or to come back; 10.0 if left out.
+            path: The keeper's directory: of this user, with mode 0700. A keeper creates a missing directory.
+            start: Start a keeper if none listens; also later, when a request finds no keeper.
+            timeout: Seconds for a keeper to start or come back; 10.0 if left out.
 
         Raises:
-            KeeperError: If no keeper listens there, if it can't be started, or if the directory isn't private.
-            ValueError: If an argument can't be right.
+            KeeperError: If no keeper listens there or can be started, or if the directory isn't private.
+            ValueError: If an argument is invalid.
             OSError: If the directory or the socket can't be used.
         """
         seconds = check_timeout(timeout)
@@ -150,34 +150,34 @@ class Keeper:
         timeout: Timeout = DEFAULT,
         **options: Unpack[CreateOptions],
     ) -> None:
-        """Create a container and start it, with the keeper as its parent and as the holder of its streams.
+        """Create a container and start it, with the keeper as the parent and the holder of the streams.
 
-        The keeper runs the runtime with the options of `runc`, in its own environment and in `/`. What the container
-        prints while no service is attached waits in its pipe or terminal, and then holds the program back.
+        The keeper runs the runtime with the options of `runc`, in the keeper's environment and in `/`. While no service
+        is attached, output waits in the pipe or terminal; a full one blocks the program.
 
-        Cancelling undoes it: the container is deleted, and the call returns when that is done. So does the keeper if
-        this process is killed before the container runs.
+        Cancelling deletes the container, and returns after the deletion. The keeper does the same if this process is
+        killed before the container runs.
 
         Args:
-            runc: A client of the runtime, without a runner of its own.
-            container_id: The container's id: letters, digits and `_+.-`, 254 at most. No other container of the keeper
-                has it, nor one that has ended and is not deleted.
-            bundle: A `Bundle`, which is saved first if its spec has changed, or the path of its directory; it has to
-                outlive this process.
+            runc: A client of the runtime, without a custom runner.
+            container_id: The container's id: letters, digits and `_+.-`, at most 254. The id must be unique in the
+                keeper, including ended containers that aren't deleted yet.
+            bundle: A `Bundle`, which is saved first if its spec has changed, or the path of its directory; the
+                directory has to outlive this process.
             io: The streams; `NullIO()` if left out. Pipes and terminals are held by the keeper; a file, FIFO or
                 descriptor of `RedirectIO` is the container's own.
-            pipe_size: Bytes that each pipe holds, at most /proc/sys/fs/pipe-max-size for users other than root; the
+            pipe_size: Capacity of each pipe in bytes, at most /proc/sys/fs/pipe-max-size for users other than root; the
                 kernel's 65,536 if None.
-            timeout: Seconds for `create` and for `start`, or None for no limit; that of `runc` if left out.
-            options: Those of `create`.
+            timeout: Seconds for `create` and for `start`, or None for no limit; the default of `runc` if left out.
+            options: The options of `create`.
 
         Raises:
-            ContainerExists: If there is a container of that id.
+            ContainerExists: If the id is in use.
             KeeperError: If the keeper can't be reached, or ends meanwhile.
             UnsupportedError: If the runtime, or an older keeper, has no such option.
-            ValueError: If an argument can't be right, such as `CapturedIO`, or a client with a runner of its own.
-            TypeError: If an argument is of a wrong type.
-            OSError: If no descriptor is left, here or in the keeper, or no room on the disk for the record.
+            ValueError: If an argument is invalid, such as `CapturedIO`, or a client with a custom runner.
+            TypeError: If an argument has a wrong type.
+            OSError: If no descriptor is left, here or in the keeper, or no disk space for the record.
             CommandError: If the runtime fails, as for `Runc.open_container`.
         """
         fds: list[int] = []
@@ -211,7 +211,7 @@ class Keeper:
                 channel.close()
 
     async def _undo(self, channel: Channel, container_id: str) -> None:
-        """Wait until the keeper has undone a start; delete the container if it was started by then."""
+        """Wait until the keeper has undone a start; delete the container if the start had already succeeded."""
         try:
             async with asyncio.timeout(UNDO_TIME):
                 with contextlib.suppress(Exception):  # it is undone, or has failed by itself
@@ -222,18 +222,18 @@ class Keeper:
 
     @contextlib.asynccontextmanager
     async def attach(self, container_id: str, *, streams: bool = True) -> AsyncGenerator[Container]:
-        """Give a handle on a container of the keeper's, with its streams; at the end of the block they go back.
+        """Return a handle for a container of the keeper, with its streams, which go back at the end of the block.
 
-        The streams are the container's own pipes or its terminal, not a copy. Only one connection at a time has them;
-        any number can attach without. A service that is killed inside the block has its streams free for the next one
-        at once.
+        The streams are the container's own pipes or terminal, not copies. Only one connection at a time has the
+        streams; any number can attach without them. If a service is killed inside the block, the streams are free for
+        the next service at once.
 
-        At the end of the block, bytes that `lines()` has read and not handed over go back too, and come first for the
-        next. A stream that is closed inside the block is closed for good: so a program gets the end of its input. The
-        container lives on, unless it was deleted. The handle's `wait()` can be called after the block.
+        At the end of the block, bytes that `lines()` has read but not returned go back too, and come first for the next
+        service. A stream closed inside the block is closed for good, so that a program gets the end of its input. The
+        container lives on, unless deleted. The handle's `wait()` works after the block too.
 
-        No cancel interrupts the end of the block, and it takes a bounded time; what can't be done is reported as a
-        `CleanupWarning`. If the keeper has died meanwhile, the streams end with the block.
+        The end of the block can't be cancelled and is bounded in time; failures are reported as `CleanupWarning`. If
+        the keeper has died meanwhile, the streams end with the block.
 
         Args:
             container_id: The container's id.
@@ -257,7 +257,7 @@ class Keeper:
             await shielded(_give_back(channel, container_id, loans))
 
     async def _attached(self, request: Attach) -> tuple[Channel, AttachedContainer, list[LentStream]]:
-        """Ask for a container until there is an answer; the connection stays open."""
+        """Request a container; the connection stays open."""
         channel = await self._send(request)
         try:
             data, passed = await channel.receive()
@@ -270,7 +270,7 @@ class Keeper:
         return channel, container, loans
 
     def _take(self, answer: Attached, passed: Passed) -> tuple[AttachedContainer, list[LentStream]]:
-        """Make the handle of the descriptors that have come."""
+        """Create the handle from the received descriptors."""
         index = {name: number for number, name in enumerate(answer.descriptors)}
         names: tuple[StreamName, ...] = ("stdin", "stdout", "stderr", "pty")
         loans: list[LentStream] = []
@@ -293,7 +293,7 @@ class Keeper:
             raise
 
     async def list(self) -> list[Kept]:
-        """Return the containers of the keeper, those that have ended too, in the order of their ids.
+        """Return the keeper's containers, including ended ones, sorted by id.
 
         Cancelling changes nothing.
 
@@ -308,12 +308,12 @@ class Keeper:
                 return found
 
     async def wait(self, container_id: str) -> ExitStatus:
-        """Wait for the end of a container's first process, and tell how it ended.
+        """Wait for the end of a container's first process, and return the exit status.
 
-        The keeper is the parent of the process, so the status is exact on every kernel. It is unknown only if the
-        keeper was killed, and a new one has found that the process had ended meanwhile.
+        The keeper is the parent of the process, so the status is exact on every kernel. The status is unknown only if
+        the keeper was killed and the process ended before a new keeper was started.
 
-        If the keeper is started anew or upgraded, the wait goes on. Any number of tasks and processes may wait.
+        The wait continues through a restart or upgrade of the keeper. Any number of tasks and processes may wait.
         Cancelling changes nothing.
 
         Raises:
@@ -340,17 +340,17 @@ class Keeper:
             await asyncio.sleep(RETRY_TIME)
 
     async def delete(self, container_id: str, *, force: bool = False) -> None:
-        """Delete a container that has ended, with all that the keeper has of it.
+        """Delete an ended container, including the keeper's record and streams.
 
-        Cancelling lets the keeper finish or ends it; the container may be deleted.
+        Cancelling lets the keeper finish or ends the deletion; the container may be deleted.
 
         Args:
             container_id: The container's id.
-            force: Kill it first if it runs.
+            force: Kill a running container first.
 
         Raises:
             ContainerNotFound: If the keeper has no such container.
-            ContainerRunning: If it runs, without `force`.
+            ContainerRunning: If the container runs, without `force`.
             KeeperError: If the keeper can't be reached.
             InvalidContainerID: If the id is invalid.
             CommandError: If the runtime fails in another way.
@@ -358,7 +358,7 @@ class Keeper:
         await self._ask(Delete(id=check_container_id(container_id), force=force), Done)
 
     async def _ask(self, request: Request, kind: type[A]) -> A:
-        """Send a request that needs no more than its answer."""
+        """Send a request, and return the answer."""
         channel = await self._send(request)
         try:
             return await answer_to(channel, kind)
@@ -366,10 +366,10 @@ class Keeper:
             channel.close()
 
     async def _send(self, request: Request, fds: Sequence[int] = ()) -> Channel:
-        """Send a request over a connection of its own, and return that.
+        """Send a request over a new connection, and return the connection.
 
         Raises:
-            UnsupportedError: If the keeper knows no such request.
+            UnsupportedError: If the keeper doesn't know the request.
         """
         tag = str(request.__struct_config__.tag)
         if self._known and tag not in self._known:
@@ -385,13 +385,13 @@ class Keeper:
 
 
 def _close_there(channel: Channel, name: StreamName) -> None:
-    """Have the keeper close its own end of a stream."""
+    """Let the keeper close its own end of a stream."""
     with contextlib.suppress(KeeperError, OSError):  # it is gone, with its ends
         channel.send_nowait(encode(Close(stream=name)))
 
 
 async def _give_back(channel: Channel, container_id: str, loans: list[LentStream]) -> None:
-    """Give the streams back, with what was read and not consumed."""
+    """Give the streams back, with bytes that were read and not consumed."""
     ahead: dict[StreamName, bytes] = {}
     for stream in loans:
         closed = stream.closed
@@ -415,5 +415,5 @@ async def _give_back(channel: Channel, container_id: str, loans: list[LentStream
 
 
 def _warn(text: str) -> None:
-    """Report what is left behind."""
+    """Warn about leftovers."""
     warnings.warn(text, CleanupWarning, stacklevel=3)

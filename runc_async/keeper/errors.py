@@ -1,4 +1,4 @@
-"""What can go wrong between a service and its keeper; what goes wrong in the runtime is raised as without a keeper."""
+"""Errors between a service and its keeper. Errors of the runtime are the same as without a keeper."""
 
 # ruff: noqa: N818 - as in `runc_async.errors`: the names are what happened
 
@@ -13,7 +13,7 @@ class KeeperError(RuncError):
     """The keeper can't be reached, can't be started, or refuses a request.
 
     Attributes:
-        reason: What happened, as one line.
+        reason: The reason, as one line.
     """
 
     def __init__(self, reason: str) -> None:
@@ -25,14 +25,14 @@ class KeeperError(RuncError):
 
 
 class KeeperLost(KeeperError):
-    """The connection ended before the keeper had answered: it has ended, or has refused the connection."""
+    """The connection ended before an answer: the keeper has ended, or has refused the connection."""
 
 
 class StreamsInUse(KeeperError):
-    """Another connection has the streams of the container: only one at a time can have them.
+    """Another connection has the streams of the container; only one at a time can have them.
 
     Attributes:
-        container_id: The container.
+        container_id: The container's id.
     """
 
     def __init__(self, container_id: str) -> None:

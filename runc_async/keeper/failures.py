@@ -1,4 +1,4 @@
-"""From an exception to the message that says so, and back: its class, and its plain data."""
+"""Convert exceptions to messages and back: class and plain data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .errors import KeeperError, KeeperLost, StreamsInUse
 from .protocol import Failed
 
 EXCERPT = 1 << 12
-"""Characters of a text, and bytes of a failed runtime's output, that are sent."""
+"""Maximal characters of a text, and bytes of a failed runtime's output, in a message."""
 
 
 def failure_of(exc: BaseException) -> Failed:
-    """Put an exception into a message; an unexpected class becomes a `KeeperError`."""
+    """Convert an exception to a message; an unexpected class becomes a `KeeperError`."""
     name = type(exc).__name__
     data: dict[str, Any] = {"text": _text(str(exc) or name)}
     match exc:
@@ -45,7 +45,7 @@ def failure_of(exc: BaseException) -> Failed:
 
 
 def _output(exc: errors.CommandError | errors.RuncTimeout) -> dict[str, Any]:
-    """Return what is known of a runtime that has failed, as far as there is room for it."""
+    """Return the data of a failed runtime, as far as there is room."""
     return {
         "container_id": exc.container_id and _text(exc.container_id),
         "args": _arguments(exc.args),
@@ -55,14 +55,14 @@ def _output(exc: errors.CommandError | errors.RuncTimeout) -> dict[str, Any]:
 
 
 def _os_error(failed: Failed) -> OSError:
-    """Make the error of a failed system call."""
+    """Return the error of a failed system call."""
     if failed.errno is None:
         return OSError(failed.text)
     return OSError(failed.errno, failed.text, failed.filename)
 
 
 def _timeout(failed: Failed) -> errors.RuncTimeout:
-    """Make the error of a runtime that was stopped."""
+    """Return the error of a runtime that was stopped."""
     return errors.RuncTimeout(failed.args, failed.timeout, failed.stdout, failed.stderr, failed.container_id)
 
 
@@ -80,7 +80,7 @@ _MAKERS: dict[str, Callable[[Failed], Exception]] = {
 
 
 def to_error(failed: Failed) -> Exception:
-    """Return the exception that is in a message; of a newer keeper's class, the nearest that is known here."""
+    """Return the exception in a message; for an unknown class of a newer keeper, the nearest known one."""
     make = _MAKERS.get(failed.error)
     if make is not None:
         return make(failed)
@@ -98,12 +98,12 @@ def to_error(failed: Failed) -> Exception:
 
 
 def _text(text: str) -> str:
-    """Return what can be sent of a text of any origin and length."""
+    """Return a sendable excerpt of any text."""
     return text[:EXCERPT].encode(errors="backslashreplace").decode()
 
 
 def _arguments(args: Iterable[object]) -> tuple[str, ...]:
-    """Return what can be sent of an argument vector: all of a usual one."""
+    """Return a sendable excerpt of an argument vector; usually all of it."""
     sent: list[str] = []
     room = EXCERPT
     for argument in args:

@@ -1,9 +1,8 @@
-"""The upgrade of a keeper: it executes the program that is installed now, in its own process.
+"""The upgrade of a keeper: the process executes the currently installed program.
 
-So the new one is the parent of the containers still, and knows their exit statuses exactly; and it has the descriptors,
-which execve(2) leaves open. What they are is written into a file in memory. Before that, a trial run of the new program
-reads the same file: a program that doesn't start, or doesn't understand it,
-replaces nothing.
+So the new program is still the parent of the containers, and gets exact exit statuses; and execve(2) leaves the
+descriptors open. A file in memory describes them. Before the upgrade, a trial run of the new program reads the same
+file: a program that doesn't start or doesn't understand the file replaces nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ TRIAL_TIME = 30.0
 
 
 class HandedContainer(Value, frozen=True):
-    """A container, with the descriptors of its streams, of the files with bytes ahead, and of who has the streams."""
+    """A container, with descriptors of the streams, of files with bytes read ahead, and of the owner's connection."""
 
     record: Record
     streams: dict[StreamName, int]
@@ -38,7 +37,7 @@ class HandedContainer(Value, frozen=True):
 
 
 class Handover(Value, frozen=True):
-    """All that a keeper hands over."""
+    """All resources of a keeper."""
 
     listener: int
     lock: int
@@ -55,21 +54,21 @@ class Handover(Value, frozen=True):
 
 
 def command(path: str, *options: str) -> list[str]:
-    """Return the command line of a keeper: this very Python, with its own options."""
+    """Return the command line of a keeper: the current Python with its options."""
     return [sys.executable, *_interpreter_options(), "-m", "runc_async.keeper", *options, path]
 
 
 def _interpreter_options() -> list[str]:
-    """Return the options that Python itself was started with."""
+    """Return the options with which Python was started."""
     options = sys.orig_argv[1:]
     return options[: options.index("-m")] if "-m" in options else []
 
 
 def read(fd: int) -> Handover:
-    """Read what a keeper has handed over, and close the file.
+    """Read the file from the former program, and close the descriptor.
 
     Raises:
-        KeeperError: If it can't be understood.
+        KeeperError: If the file can't be decoded.
     """
     os.set_inheritable(fd, False)
     try:
@@ -82,7 +81,7 @@ def read(fd: int) -> Handover:
 
 
 def take_over(handover: Handover, server: Server) -> None:
-    """Let a new server go on with what was handed over, apart from the listening socket and the lock."""
+    """Pass the resources to a new server, except the listening socket and the lock."""
     for fd in handover.descriptors():
         os.set_inheritable(fd, False)
     for handed in handover.containers:
@@ -95,12 +94,13 @@ def take_over(handover: Handover, server: Server) -> None:
 
 
 async def replace(server: Server, path: str, lock: int) -> None:
-    """Execute the program that is installed now, as this process; return only if that fails, and nothing is changed.
+    """Execute the currently installed program in this process; return only on failure, with nothing changed.
 
     Raises:
-        KeeperError: If the new program doesn't start, or doesn't understand what is handed over.
-        OSError: If it can't be executed, or no descriptor is left.
+        KeeperError: If the new program doesn't start, or doesn't understand the file.
+        OSError: If the program can't be executed, or no descriptor is left.
     """
+    # The trial comes before the pause, so that a broken program doesn't interrupt the service at all.
     await _try(path, Handover(listener=server.fileno(), lock=lock, containers=tuple(_handed(server))))
     await server.pause()
     try:
@@ -130,7 +130,7 @@ async def replace(server: Server, path: str, lock: int) -> None:
 
 
 def _handed(server: Server) -> Iterator[HandedContainer]:
-    """Yield the containers; in a trial, some may be starting and have no process yet."""
+    """Yield the containers. In a trial, some may be starting and have no process yet."""
     for holding in server.holdings.values():
         yield HandedContainer(
             record=holding.record,
@@ -141,10 +141,10 @@ def _handed(server: Server) -> Iterator[HandedContainer]:
 
 
 async def _try(path: str, handover: Handover) -> None:
-    """Let the new program read what it would be handed.
+    """Let the new program read a trial file.
 
     Raises:
-        KeeperError: If it fails.
+        KeeperError: If the program fails.
     """
     memory = memory_of(msgspec.msgpack.encode(handover))
     try:

@@ -1,4 +1,4 @@
-"""A container in the hands of the keeper, which ends it only when it is asked to."""
+"""A container of the keeper, ended only on request."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from .sending import UNKNOWN, to_options
 NAMES: tuple[StreamName, ...] = ("stdin", "stdout", "stderr", "pty")
 
 CLIENTS = 32
-"""Clients that are kept, with what they know of their runtime; a service has one or two."""
+"""Number of cached clients, with the detected runtime; a service has one or two."""
 
 
 class Handle(Container):
-    """The keeper's own handle: its end is not that of the container."""
+    """The keeper's own handle, whose end doesn't end the container."""
 
     @classmethod
     def taken(cls, container: Container) -> Self:
-        """Take over what another handle holds."""
+        """Take over the resources of another handle."""
         runc, init = container._runc, container._init  # noqa: SLF001 - of the same class
         stdin, stdout, stderr, pty = container.stdin, container.stdout, container.stderr, container.pty
         return cls(runc, container.id, init=init, stdin=stdin, stdout=stdout, stderr=stderr, pty=pty)
 
     @classmethod
     def adopted(cls, record: Record, descriptors: dict[StreamName, int]) -> Self:
-        """Take hold of a container by its record, with the descriptors of its streams, which are taken over.
+        """Create a handle from a record and the descriptors of the streams, which belong to the handle from now on.
 
         Raises:
             OSError: If no descriptor is left.
@@ -67,55 +67,55 @@ class Handle(Container):
 
     @property
     def lives(self) -> bool:
-        """Whether its first process is known, so that its end can be waited for."""
+        """Whether the first process is held, so that its end can be waited for."""
         return self._init is not None
 
     def streams(self) -> dict[StreamName, int]:
-        """Return the descriptors of the streams that are open."""
+        """Return the descriptors of the open streams."""
         return {
             name: stream.fileno() for name in NAMES if (stream := getattr(self, name)) is not None and not stream.closed
         }
 
     def close_stream(self, name: StreamName) -> None:
-        """Close a stream, if it is open."""
+        """Close a stream, if open."""
         stream = getattr(self, name)
         if stream is not None:
             stream.close()
 
     def kill_process(self) -> None:
-        """Send SIGKILL to the first process, if it lives."""
+        """Send SIGKILL to the first process, if still running."""
         if self._init is not None:
             self._init.send_signal(SIGKILL)
 
     def release(self) -> None:
-        """Let go of the container. Idempotent."""
+        """Release the container. Idempotent."""
         self._close_streams()
         if self._init is not None:
             self._init.close()
 
 
 class Starter(Runc):
-    """The client with which the keeper makes containers."""
+    """The client with which the keeper creates containers."""
 
     async def begin(
         self, container_id: str, bundle: StrPath, io: StdIO, *, timeout: Timeout, options: CreateOptions
     ) -> Handle:
-        """Create a container and start it; cut short, or failed, it leaves nothing behind."""
+        """Create a container and start it; on failure or cancellation, nothing is left behind."""
         return Handle.taken(
             await self._open(container_id, bundle, io, grace=0.0, timeout=timeout, options=options, recorded=False)
         )
 
     async def check_free(self, container_id: str) -> None:
-        """Check that there is no container of this id.
+        """Check that the id isn't in use.
 
         Raises:
-            ContainerExists: If there is one.
+            ContainerExists: If the id is in use.
         """
         if await self._undo.exists(container_id):
             raise ContainerExists((), None, container_id=container_id, message="container with given ID already exists")
 
     async def undo(self, record: Record) -> None:
-        """Delete what a keeper that was killed in the middle of a start has left; not what another one has made."""
+        """Delete the container of a start that was in progress when the keeper was killed, but no other container."""
         try:
             created = (await self.state(record.id)).created
         except ContainerNotFound:
@@ -128,7 +128,7 @@ class Starter(Runc):
 
 @functools.lru_cache(CLIENTS)
 def _client(key: bytes) -> Starter:
-    """Make a client, once for all containers with the same options."""
+    """Return the client with these options, shared by all containers."""
     return Starter(**to_options(msgspec.msgpack.decode(key, type=Client)))
 
 
@@ -136,21 +136,21 @@ def client_like(client: Client) -> Starter:
     """Return a client with these options.
 
     Raises:
-        ValueError: If an option can't be right.
-        TypeError: If one is of a wrong type.
+        ValueError: If an option is invalid.
+        TypeError: If an option has a wrong type.
     """
     return _client(msgspec.msgpack.encode(client))
 
 
 class Holding:
-    """A container, its record, and who has its streams.
+    """A container, the record, and the connection with its streams.
 
     Attributes:
-        record: What is, or is to be, on the disk.
-        container: The handle; None until it is started.
-        owner: The connection that has the streams.
+        record: The record, as written or to be written to the disk.
+        container: The handle; None before the start.
+        owner: The connection with the streams.
         ahead: Files in memory with bytes that were read from a stream and not consumed.
-        ended: Set when it is known how the first process has ended.
+        ended: Set when the exit status of the first process is known.
     """
 
     def __init__(self, record: Record, container: Handle | None = None) -> None:
@@ -164,24 +164,24 @@ class Holding:
 
     @property
     def kept(self) -> Kept:
-        """It, as `Keeper.list` shows it."""
+        """The container as shown by `Keeper.list`."""
         return Kept(self.record.id, self.record.pid, self.record.status, self.owner is not None)
 
     def handle(self) -> Handle:
         """Return the handle.
 
         Raises:
-            ContainerNotFound: If it isn't started yet.
+            ContainerNotFound: If the container isn't started yet.
         """
         if self.container is None:
             raise not_kept(self.record.id)
         return self.container
 
     def identify(self) -> None:
-        """Note the process and the streams in the record.
+        """Add the process and the streams to the record.
 
         Raises:
-            ProcessLookupError: If the runtime has not reported a process.
+            ProcessLookupError: If the runtime has reported no process.
         """
         container = self.handle()
         process = ProcessIdentity.of(container.pid or 0)
@@ -190,10 +190,10 @@ class Holding:
         )
 
     def set_pipe_size(self, size: int | None) -> None:
-        """Set how many bytes each pipe holds.
+        """Set the capacity of each pipe.
 
         Raises:
-            OSError: If the kernel doesn't allow so many.
+            OSError: If the kernel refuses the size.
         """
         if size is not None:
             for name, fd in self.handle().streams().items():
@@ -201,7 +201,7 @@ class Holding:
                     fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
 
     def open_pidfd(self) -> int | None:
-        """Open a pidfd of the first process; None if it is gone.
+        """Open a pidfd of the first process; None if the process is gone.
 
         Raises:
             OSError: If no descriptor is left.
@@ -213,17 +213,17 @@ class Holding:
         return None
 
     async def wait(self) -> ExitStatus:
-        """Wait until the first process has ended."""
+        """Wait for the end of the first process."""
         container = self.handle()
         return await container.wait() if container.lives else UNKNOWN
 
     def end(self, status: ExitStatus) -> None:
-        """Note how the first process has ended."""
+        """Record the exit status of the first process."""
         self.record = msgspec.structs.replace(self.record, status=status)
         self.ended.set()
 
     def keep_ahead(self, name: StreamName, fd: int) -> None:
-        """Keep a file in memory with bytes of a stream, which is taken over."""
+        """Take over a file in memory with bytes of a stream."""
         self.drop_ahead(name)
         self.ahead[name] = fd
 
@@ -234,7 +234,7 @@ class Holding:
             os.close(fd)
 
     def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Release everything. Idempotent."""
         for name in NAMES:
             self.drop_ahead(name)
         if self.container is not None:
@@ -242,5 +242,5 @@ class Holding:
 
 
 def not_kept(container_id: str) -> ContainerNotFound:
-    """Make the error for an id of which the keeper has no container."""
+    """Return the error for an unknown id."""
     return ContainerNotFound((), None, container_id=container_id, message="the keeper has no such container")

@@ -1,4 +1,4 @@
-"""The runtimes that a killed keeper has left running: they go on with what they were making."""
+"""Runtimes of a killed keeper that still run, and may still create containers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from .._client.calls import LET_FINISH
 from .errors import KeeperError
 
 VARIABLE = "RUNC_ASYNC_KEEPER"
-"""What a keeper's runtimes have in their environment: the keeper's directory. A container's own processes have not."""
+"""Environment variable of a keeper's runtimes, with the keeper's directory.
+
+Processes of containers don't have the variable.
+"""
 
 
 def mark(path: str) -> None:
-    """Mark what this keeper will start."""
+    """Mark all future children of this keeper."""
     os.environ[VARIABLE] = path
 
 
 def found(path: str) -> list[int]:
-    """Find the runtimes of an earlier keeper at a place, before this one has started any; return a pidfd of each.
+    """Return pidfds of the runtimes of an earlier keeper at a place. Call before the first start of a runtime.
 
     Raises:
         OSError: If no descriptor is left.
@@ -40,13 +43,12 @@ def found(path: str) -> list[int]:
 
 
 async def ended(pidfds: list[int]) -> None:
-    """Wait until processes have ended, and kill those that go on for ten seconds; the pidfds are closed.
-
-    Without this, a start could be undone before the runtime has made anything, and then the runtime would make it.
+    """Wait for the end of processes, and kill those that still run after ten seconds; close the pidfds.
 
     Raises:
         KeeperError: If a process is still there after SIGKILL.
     """
+    # Otherwise a start could be undone too early, before the runtime creates the container.
     try:
         for pidfd in pidfds:
             await _ended(pidfd)
@@ -56,7 +58,7 @@ async def ended(pidfds: list[int]) -> None:
 
 
 async def _ended(pidfd: int) -> None:
-    """Wait for the end of a process, and see to it."""
+    """Wait for the end of a process, and kill it if necessary."""
     for seconds in (LET_FINISH.patience, LET_FINISH.grace):
         with anyio.move_on_after(seconds):
             await anyio.wait_readable(pidfd)

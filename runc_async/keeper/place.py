@@ -1,10 +1,10 @@
-"""The directory of a keeper: its socket, its lock, and a file for each container.
+"""The directory of a keeper: the socket, the lock, and a file for each container.
 
-PATH/socket          where it listens, mode 0600
-PATH/lock            locked by flock(2) for as long as the keeper lives, however it ends
+PATH/socket          the listening socket, mode 0600
+PATH/lock            locked by flock(2) while the keeper lives, released by the kernel in any case
 PATH/containers/ID   the record of a container
-PATH/scratch         a link to the directory of its temporary files
-PATH/log             what a keeper in the background has to say
+PATH/scratch         a link to the directory for temporary files
+PATH/log             the log of a keeper in the background
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .errors import KeeperError
 from .protocol import Record, decode_record, encode
 
 BACKLOG = 128
-"""Connections that wait to be accepted, as while the keeper is upgraded."""
+"""Number of connections waiting to be accepted, as during an upgrade."""
 
 _SOCKET = "socket"
 _LOCK = "lock"
@@ -36,14 +36,14 @@ _UNFINISHED = "~"  # a character that no id has
 
 
 class Place:
-    """The directory, held open: it is reached by its descriptor, so its path may be longer than a socket's can be."""
+    """The directory, held open and used through the descriptor: the path may be longer than a socket address."""
 
     def __init__(self, path: str) -> None:
         """Open the directory.
 
         Raises:
-            KeeperError: If it isn't a directory of this user with mode 0700.
-            OSError: If there is none.
+            KeeperError: If the path isn't a directory of this user with mode 0700.
+            OSError: If there is no such directory.
         """
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -55,11 +55,11 @@ class Place:
 
     @classmethod
     def make(cls, path: str) -> Self:
-        """Make the directory, and that of the records, where they aren't there, and open it.
+        """Create the directory and the directory of the records if missing, and open the directory.
 
         Raises:
-            KeeperError: If it isn't a directory of this user with mode 0700.
-            OSError: If it can't be made.
+            KeeperError: If the path isn't a directory of this user with mode 0700.
+            OSError: If the directory can't be created.
         """
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
@@ -94,8 +94,8 @@ class Place:
         """Lock the place, and return the descriptor that holds the lock.
 
         Raises:
-            BlockingIOError: If a keeper lives that has it.
-            OSError: If there can't be such a file.
+            BlockingIOError: If another keeper has the lock.
+            OSError: If the file can't be created.
         """
         fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self._fd)
         try:
@@ -106,10 +106,10 @@ class Place:
         return fd
 
     def listen(self) -> socket.socket:
-        """Listen, as the holder of the lock: a socket that is there is a dead keeper's.
+        """Listen, as the holder of the lock: an existing socket belongs to a dead keeper.
 
         Raises:
-            OSError: If there can't be such a socket.
+            OSError: If the socket can't be created.
         """
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_SOCKET, dir_fd=self._fd)
@@ -127,24 +127,24 @@ class Place:
         return listener
 
     def note_scratch(self, directory: str) -> None:
-        """Note which directory the keeper's temporary files are in.
+        """Record the directory of the keeper's temporary files.
 
         Raises:
-            OSError: If there is no room for that.
+            OSError: If the link can't be created.
         """
         os.symlink(directory, _SCRATCH, dir_fd=self._fd)
 
     def remove_scratch(self) -> None:
-        """Remove the directory that was noted, with what is in it."""
+        """Remove the recorded directory with its contents."""
         with contextlib.suppress(OSError):
             discard(os.readlink(_SCRATCH, dir_fd=self._fd))
             os.unlink(_SCRATCH, dir_fd=self._fd)
 
     def write(self, record: Record) -> None:
-        """Write the record of a container, whole or not at all.
+        """Write the record of a container, atomically.
 
         Raises:
-            OSError: If there is no room for it.
+            OSError: If the record can't be written.
         """
         data = encode(record)
         with self._records() as directory:
@@ -162,16 +162,16 @@ class Place:
         """Remove the record of a container, if there is one.
 
         Raises:
-            OSError: If it can't be removed.
+            OSError: If the record can't be removed.
         """
         with self._records() as directory, contextlib.suppress(FileNotFoundError):
             os.unlink(container_id, dir_fd=directory)
 
     def records(self) -> Iterator[Record]:
-        """Yield the records of all containers; what is no record is left where it is.
+        """Yield the records of all containers; other files stay untouched.
 
         Raises:
-            OSError: If they can't be read.
+            OSError: If the records can't be read.
         """
         with self._records() as directory:
             for name in sorted(os.listdir(directory)):
@@ -195,11 +195,11 @@ class Place:
 
 
 def _open_in(directory: int, name: str, flags: int) -> int:
-    """Open a file of a directory, for its owner alone; not one elsewhere that a link leads to."""
+    """Open a file in a directory, for its owner alone, without following links."""
     return os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=directory)
 
 
 def _write(file: io.FileIO, data: bytes) -> None:
-    """Write all of a record; a disk that has room for a part of it takes that part without an error."""
+    """Write all of a record: a nearly full disk takes a part without an error."""
     if file.write(data) != len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,10 +1,10 @@
-"""The messages between a service and its keeper: values, encoded as MessagePack by msgspec.
+"""Messages between a service and its keeper: values, encoded as MessagePack by msgspec.
 
-Each connection carries one request and its answer; the connection of an `Attach` carries on until the streams go back.
-Descriptors travel beside a message, and the message names them in their order.
+Each connection has one request and one answer; the connection of an `Attach` continues until the streams go back.
+Descriptors travel beside a message, which names them in order.
 
-An older keeper refuses a message or a field that it doesn't know, so a field that has its default isn't sent. A client
-ignores the fields of an answer that it doesn't know.
+An older keeper refuses unknown messages and fields, so fields with default values aren't sent. A client ignores unknown
+fields of an answer.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from runc_async.exitstatus import ExitStatus
 from .errors import KeeperError
 
 PROTOCOL = 1
-"""The version of the protocol: it changes only if an older client or keeper would misunderstand the newer one."""
+"""The protocol version: changes only if an older client or keeper would misunderstand a newer one."""
 
 MESSAGE_LIMIT = 1 << 17
-"""Bytes of a message. The kernel keeps each message whole, and takes it from the sender's buffer of 208 KiB."""
+"""Maximal bytes of a message. The kernel keeps each message whole, and buffers it in the sender's 208 KiB."""
 
 DESCRIPTOR_LIMIT = 250
-"""Descriptors beside a message; the kernel takes 253 (SCM_MAX_FD)."""
+"""Maximal descriptors of a message; the kernel's limit is 253 (SCM_MAX_FD)."""
 
 PAGE = 250
 """Containers in one `Listing`: with the longest ids they fill three quarters of a message."""
@@ -39,15 +39,15 @@ ContainerID: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=25
 Index: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=DESCRIPTOR_LIMIT)]
 StreamName: TypeAlias = Literal["stdin", "stdout", "stderr", "pty"]
 Target: TypeAlias = bool | Index | bytes | None
-"""A stream: a pipe or not; the index of a descriptor beside the message; an absolute path, or `stdout`; `/dev/null`."""
+"""A stream: whether a pipe; the index of a descriptor; an absolute path, or `stdout`; None for `/dev/null`."""
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A part of a request. Text of the caller's is bytes, since a path may be no text."""
+    """A part of a request. Text of the caller is bytes, since a path may not be decodable."""
 
 
 class Client(Value, frozen=True):
-    """The options of a `Runc`, by which the keeper makes its own and a service makes another one when it attaches."""
+    """The options of a `Runc`, from which the keeper, and a service on attaching, create an equal client."""
 
     command: bytes
     root: bytes | None = None
@@ -67,7 +67,7 @@ class Client(Value, frozen=True):
 
 
 class Streams(Value, frozen=True):
-    """The streams of a new container: the fields of the `PipedIO`, `RedirectIO` or `PtyIO` that `kind` names."""
+    """The streams of a new container: the fields of the `PipedIO`, `RedirectIO` or `PtyIO` named by `kind`."""
 
     kind: Literal["null", "piped", "redirect", "pty"] = "null"
     stdin: Target = None
@@ -81,7 +81,7 @@ class Streams(Value, frozen=True):
 
 
 class Options(Value, frozen=True):
-    """The options of `create`; `preserve_fds` are indices of descriptors beside the message."""
+    """The options of `create`; `preserve_fds` has indices of descriptors beside the message."""
 
     pid_file: bytes | None = None
     pidfd_socket: bytes | None = None
@@ -93,21 +93,21 @@ class Options(Value, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag=str.lower):
-    """What one side sends to the other."""
+    """A message in either direction."""
 
 
 class Request(Message, frozen=True, forbid_unknown_fields=True):
-    """What a client sends."""
+    """A message from a client."""
 
 
 class Hello(Request, frozen=True):
-    """Asks the keeper who it is."""
+    """Requests the keeper's identity."""
 
     protocol: int = PROTOCOL
 
 
 class Start(Request, frozen=True):
-    """Creates a container and starts it. Closing the connection before the answer undoes that."""
+    """Creates a container and starts it. Closing the connection before the answer undoes the start."""
 
     id: ContainerID
     bundle: bytes
@@ -117,49 +117,49 @@ class Start(Request, frozen=True):
 
 
 class Attach(Request, frozen=True):
-    """Asks for a container, with its streams unless `streams` is false."""
+    """Requests a container, with its streams unless `streams` is false."""
 
     id: ContainerID
     streams: bool = True
 
 
 class Close(Request, frozen=True):
-    """Closes the keeper's own end of a stream, in the connection of an `Attach`. There is no answer."""
+    """Closes the keeper's end of a stream, in the connection of an `Attach`. No answer."""
 
     stream: StreamName
 
 
 class Detach(Request, frozen=True):
-    """Gives the streams back; beside it a memory file for each stream of which bytes were read and not consumed."""
+    """Gives the streams back, with a memory file for each stream whose bytes were read and not consumed."""
 
     ahead: tuple[StreamName, ...] = ()
 
 
 class List(Request, frozen=True):
-    """Asks for the containers whose id is greater than `after`, in the order of their ids."""
+    """Requests the containers with ids greater than `after`, sorted by id."""
 
     after: str = ""
 
 
 class Wait(Request, frozen=True):
-    """Asks for the exit status; the answer comes when the container's first process has ended."""
+    """Requests the exit status; answered after the end of the container's first process."""
 
     id: ContainerID
 
 
 class Delete(Request, frozen=True):
-    """Deletes a container and all that the keeper has of it."""
+    """Deletes a container, including the keeper's record and streams."""
 
     id: ContainerID
     force: bool = False
 
 
 class Answer(Message, frozen=True):
-    """What the keeper sends."""
+    """A message from the keeper."""
 
 
 class Welcome(Answer, frozen=True):
-    """The answer to `Hello`: the keeper's protocol, release and pid, and the types of the requests that it knows."""
+    """The answer to `Hello`: the keeper's protocol, release and pid, and the types of known requests."""
 
     protocol: int
     release: str
@@ -174,8 +174,8 @@ class Done(Answer, frozen=True):
 class Attached(Answer, frozen=True):
     """The answer to `Attach`.
 
-    Beside it are the descriptors that `descriptors` names: `pidfd`, the streams, and `stdout.ahead` and the like for
-    the memory files with bytes that the last service had read and not consumed.
+    `descriptors` names the descriptors beside the message: `pidfd`, the streams, and `stdout.ahead` and the like for
+    memory files with bytes that the last service had read and not consumed.
     """
 
     id: str
@@ -185,12 +185,12 @@ class Attached(Answer, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """One container of a keeper's: an item of `Keeper.list`.
+    """A container of a keeper: an item of `Keeper.list`.
 
     Attributes:
         id: The container's id.
-        pid: The process id that its first process has, or had.
-        status: How that process ended; None while it runs. A status that can't be known has neither code nor signal.
+        pid: The process id of the first process, also after its end.
+        status: The exit status; None while the process runs. An unknown status has neither code nor signal.
         attached: Whether a connection has the streams.
     """
 
@@ -201,7 +201,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Listing(Answer, frozen=True):
-    """The answer to `List`: containers, and whether there are more behind the last one."""
+    """The answer to `List`: containers, and whether more follow."""
 
     containers: tuple[Kept, ...] = ()
     more: bool = False
@@ -214,7 +214,7 @@ class Ended(Answer, frozen=True):
 
 
 class Failed(Answer, frozen=True):
-    """The answer to a request that failed: the name of an exception, and its plain data."""
+    """The answer to a failed request: the name of an exception, and its plain data."""
 
     error: str
     text: str = ""
@@ -242,16 +242,17 @@ _answers: msgspec.msgpack.Decoder[AnyAnswer] = msgspec.msgpack.Decoder(AnyAnswer
 
 
 class Record(Value, frozen=True):
-    """What the keeper writes about a container into a file, to find it again when it is started anew.
+    """The keeper's file about a container, from which a restarted keeper finds the container again.
 
     Attributes:
         id: The container's id.
-        client: What made it.
-        begun: When it was asked for.
-        pid: The process id of its first process; 0 until it was started.
-        start_time: The start time of that process, which tells it from a later one: see proc_pid_stat(5).
-        streams: The streams that the keeper holds.
-        status: How the process ended; None as far as is known.
+        client: The client's options.
+        begun: The time of the request.
+        pid: The process id of the first process; 0 before the start.
+        start_time: The start time of the process, unlike that of a later process with the same pid: see
+            proc_pid_stat(5).
+        streams: The streams held by the keeper.
+        status: The exit status; None if unknown so far.
     """
 
     id: ContainerID
@@ -267,7 +268,7 @@ def encode(message: msgspec.Struct) -> bytes:
     """Encode a message.
 
     Raises:
-        ValueError: If it is longer than a message can be.
+        ValueError: If the message is too long.
     """
     try:
         data = _encoder.encode(message)
@@ -279,11 +280,11 @@ def encode(message: msgspec.Struct) -> bytes:
 
 
 def decode_request(data: bytes) -> AnyRequest:
-    """Decode what a client has sent.
+    """Decode a message from a client.
 
     Raises:
-        UnsupportedError: If a request, or a field of one, isn't known here: a newer client has sent it.
-        KeeperError: If it is no request at all.
+        UnsupportedError: If the request or a field is unknown, so that the client is newer.
+        KeeperError: If the message isn't a request.
     """
     try:
         return _requests.decode(data)
@@ -297,10 +298,10 @@ def decode_request(data: bytes) -> AnyRequest:
 
 
 def decode_answer(data: bytes) -> AnyAnswer:
-    """Decode what a keeper has sent.
+    """Decode a message from a keeper.
 
     Raises:
-        KeeperError: If it is no answer that is known here.
+        KeeperError: If the message isn't a known answer.
     """
     return _decode(_answers, data)
 
@@ -309,13 +310,13 @@ def decode_record(data: bytes) -> Record:
     """Decode the record of a container.
 
     Raises:
-        KeeperError: If it is none.
+        KeeperError: If the data isn't a record.
     """
     return _decode(msgspec.msgpack.Decoder(Record), data)
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[M], data: bytes) -> M:
-    """Decode a message; all that can be wrong with it is one kind of error."""
+    """Decode a message, with one class for all errors."""
     try:
         return decoder.decode(data)
     except _UNDECODABLE as exc:
@@ -323,5 +324,5 @@ def _decode(decoder: msgspec.msgpack.Decoder[M], data: bytes) -> M:
 
 
 def _nonsense(exc: Exception) -> KeeperError:
-    """Make the error for what can't be understood."""
+    """Return the error for an undecodable message."""
     return KeeperError(f"a message that can't be understood: {exc}")

@@ -1,4 +1,4 @@
-"""The way to a keeper: find the one at a place, or start it there; and wait for what it answers."""
+"""Connect to the keeper at a place, or start one; and wait for its answer."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .protocol import Answer, AnyAnswer, Failed, decode_answer
 A = TypeVar("A", bound=Answer)
 
 START_TIME = 10.0
-"""Seconds for a keeper to be started, if nothing else is asked for."""
+"""Default seconds for a keeper to start."""
 
 RETRY_TIME = 0.02
-"""Seconds between two looks for a keeper that another process is starting."""
+"""Seconds between two tries to reach a keeper that another process is starting."""
 
 BUSY = 3
-"""Exit code of the program where another keeper is at its place."""
+"""Exit code of the program if another keeper runs at its place."""
 
 
 async def reach(path: str, *, start: bool, seconds: float) -> Channel:
-    """Connect with the keeper at a place; start one there first if there is none and `start` is given.
+    """Connect to the keeper at a place; with `start`, start a keeper first if there is none.
 
     Raises:
         KeeperError: If there is none, or it doesn't listen in time, or the place isn't private.
@@ -55,7 +55,7 @@ async def _launch(path: str, seconds: float) -> bool:
     """Start a keeper in the background; return whether it listens, False if another process was faster.
 
     Raises:
-        KeeperError: If it can't be started.
+        KeeperError: If the start fails.
     """
     argv = (sys.executable, "-m", "runc_async.keeper", "--detach", path)
     env = {name: value for name, value in os.environ.items() if name not in STRIPPED}
@@ -70,11 +70,11 @@ async def _launch(path: str, seconds: float) -> bool:
 
 
 async def answer_to(channel: Channel, kind: type[A]) -> A:
-    """Wait for an answer of a kind, without descriptors.
+    """Wait for an answer of a class, without descriptors.
 
     Raises:
-        KeeperError: If the connection ends, or the answer is of another kind.
-        Exception: What the request has failed with.
+        KeeperError: If the connection ends, or the answer is of another class.
+        Exception: The error of a failed request.
     """
     data, passed = await channel.receive()
     with passed:
@@ -82,11 +82,11 @@ async def answer_to(channel: Channel, kind: type[A]) -> A:
 
 
 def checked(data: bytes, kind: type[A]) -> A:
-    """Decode an answer of a kind.
+    """Decode an answer of a class.
 
     Raises:
-        KeeperError: If it is of another kind.
-        Exception: What the request has failed with.
+        KeeperError: If the answer is of another class.
+        Exception: The error of a failed request.
     """
     answer: AnyAnswer = decode_answer(data)
     if isinstance(answer, Failed):

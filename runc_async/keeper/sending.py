@@ -1,4 +1,4 @@
-"""From a client, its streams and its options to parts of messages, and back."""
+"""Convert clients, streams and options to parts of messages, and back."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _NAMES = ("stdin", "stdout", "stderr")
 
 
 def client_of(runc: Runc) -> Client:
-    """Put the options of a client into a message.
+    """Convert the options of a client to a message.
 
     Raises:
-        ValueError: If it has a runner of its own, which can't be sent.
-        TypeError: If it is no `Runc`, or of a class of the caller's own.
+        ValueError: If the client has a custom runner, which can't be sent.
+        TypeError: If `runc` isn't a `Runc`, or is of a subclass.
     """
     if type(runc) is not Runc:
         raise TypeError(f"runc must be a Runc, and not of a subclass: {runc!r}")
@@ -49,7 +49,7 @@ def client_of(runc: Runc) -> Client:
 
 
 def to_options(client: Client) -> dict[str, Any]:
-    """Return the arguments of `Runc` that are in a message."""
+    """Return the arguments of `Runc` in a message."""
     given = msgspec.structs.asdict(client)
     for name in ("command", "root", "log", "cwd"):
         given[name] = None if given[name] is None else os.fsdecode(given[name])
@@ -59,16 +59,16 @@ def to_options(client: Client) -> dict[str, Any]:
 
 
 def streams_of(io: StdIO | None, pipe_size: int | None, pass_on: Callable[[int], int]) -> Streams:
-    """Put the streams of a container into a message.
+    """Convert the streams of a container to a message.
 
     Args:
-        io: What they are.
-        pipe_size: Bytes that a pipe holds.
-        pass_on: Takes a descriptor that is to travel beside the message, and returns its index.
+        io: The streams.
+        pipe_size: Capacity of a pipe in bytes.
+        pass_on: Registers a descriptor to send, and returns its index.
 
     Raises:
-        ValueError: If they can't outlive this process.
-        TypeError: If `io` is something else.
+        ValueError: If the streams can't outlive this process.
+        TypeError: If `io` has a wrong type.
     """
     match io:
         case None | NullIO():
@@ -99,7 +99,7 @@ def streams_of(io: StdIO | None, pipe_size: int | None, pass_on: Callable[[int],
 
 
 def _target(target: Any, pass_on: Callable[[int], int], *, same: bool = False) -> Target:
-    """Put one stream into a message."""
+    """Convert one stream."""
     if target is None or isinstance(target, bool):
         return target
     if same and target == "stdout":
@@ -110,14 +110,14 @@ def _target(target: Any, pass_on: Callable[[int], int], *, same: bool = False) -
 
 
 def to_io(streams: Streams, fd: Callable[[int], int]) -> StdIO:
-    """Return the streams that are in a message.
+    """Return the streams in a message.
 
     Args:
         streams: The part of the message.
         fd: Returns the descriptor of an index.
 
     Raises:
-        ValueError: If they can't be.
+        ValueError: If the streams are invalid.
         KeeperError: If a descriptor is missing.
     """
     targets: dict[str, Any] = {}
@@ -140,11 +140,11 @@ def to_io(streams: Streams, fd: Callable[[int], int]) -> StdIO:
 
 
 def options_of(options: CreateOptions, timeout: Timeout, pass_on: Callable[[int], int]) -> Options:
-    """Put the options of `create` into a message.
+    """Convert the options of `create` to a message.
 
     Raises:
-        TypeError: If there is no such option, or one is of a wrong type.
-        ValueError: If one can't be right.
+        TypeError: If there is no such option, or one has a wrong type.
+        ValueError: If an option is invalid.
     """
     given: dict[str, Any] = dict(options)
     for name in ("pid_file", "pidfd_socket"):
@@ -160,7 +160,7 @@ def options_of(options: CreateOptions, timeout: Timeout, pass_on: Callable[[int]
 
 
 def to_create_options(options: Options, fd: Callable[[int], int]) -> tuple[CreateOptions, Timeout]:
-    """Return the options of `create` that are in a message, and its time limit.
+    """Return the options of `create` in a message, and the timeout.
 
     Raises:
         KeeperError: If a descriptor is missing.
@@ -179,14 +179,14 @@ def to_create_options(options: Options, fd: Callable[[int], int]) -> tuple[Creat
 
 
 def _path(path: Any) -> bytes | None:
-    """Make a path absolute: the keeper works in another directory."""
+    """Make a path absolute: the keeper has another working directory."""
     return None if path is None else os.fsencode(absolute(path))
 
 
 def now() -> dt.datetime:
-    """Return the time as a record has it."""
+    """Return the current time for a record."""
     return dt.datetime.now(dt.UTC)
 
 
 UNKNOWN = ExitStatus()
-"""How a process ended of which the kernel tells nothing any more."""
+"""The status of a process about which the kernel reports nothing any more."""

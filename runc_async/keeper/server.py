@@ -1,4 +1,4 @@
-"""The keeper: it starts containers, holds their streams, waits for their ends, and answers requests."""
+"""The keeper: starts containers, holds their streams, waits for their ends, and answers requests."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ from .systemd import Store
 T = TypeVar("T")
 
 REQUEST_TIME = 10.0
-"""Seconds in which a client that has connected has to send its request."""
+"""Seconds for a connected client to send its request."""
 
 RELEASE_TIME = 1.0
-"""Seconds for the connection that has the streams to be found ended, when another one asks for them."""
+"""Seconds to detect the end of the connection with the streams, when another one requests them."""
 
 END_TIME = 15.0
-"""Seconds in which a container that was deleted has to be seen ended."""
+"""Seconds for the process of a deleted container to end."""
 
 RETRY_TIME = 1.0
-"""Seconds before a wait is tried again for which there was no descriptor."""
+"""Seconds before a wait without a free descriptor is repeated."""
 
 CANCEL_TIME = 0.05
-"""Seconds between two cancels of a task that doesn't end."""
+"""Seconds between two cancellations of a task that doesn't end."""
 
 log: logging.Logger = logging.getLogger("runc_async.keeper")
 
@@ -73,8 +73,8 @@ class Server:
     """A keeper at its place.
 
     Attributes:
-        holdings: The containers by their ids, with those that are being started.
-        handing_over: The keeper is about to be replaced: connections that wait are to be left as they are.
+        holdings: The containers by id, including those that are starting.
+        handing_over: Whether the keeper is about to be replaced, so that waiting connections stay untouched.
         unread: Connections without a request yet, while `handing_over`.
     """
 
@@ -97,17 +97,14 @@ class Server:
         return self._listener.fileno()
 
     async def pause(self) -> None:
-        """Let the changes that have begun finish, and end all else but the connections, for a successor to take over.
-
-        Containers that are lent stay lent; the other clients that wait connect again.
-        """
+        """Finish the changes in progress, and end everything but connections. Lent containers stay lent."""
         self.handing_over = True
         self._listener.pause()
         await self._changed()
         await self._end_tasks()
 
     def resume(self) -> None:
-        """Go on after a `pause`, as the keeper or as its successor."""
+        """Continue after `pause`, in this program or its successor."""
         self.handing_over = False
         for holding in self.holdings.values():
             self._watch(holding)
@@ -118,7 +115,7 @@ class Server:
         self._listener.resume()
 
     async def close(self) -> None:
-        """Undo what is being started, and let go of everything; the containers run on."""
+        """Undo starts in progress, and release everything; the containers run on."""
         self._listener.close()
         for task in tuple(self._changes):
             task.cancel()
@@ -128,23 +125,23 @@ class Server:
             holding.close()
 
     async def _changed(self) -> None:
-        """Wait until no change is under way, and the client of each has its answer."""
+        """Wait until no change is in progress, and each client has its answer."""
         while tasks := {*self._changes, *self._changing}:
             await asyncio.wait(tasks)
 
     async def _end_tasks(self) -> None:
-        """Cancel the tasks of connections and of waits, and see their ends."""
+        """Cancel the tasks of connections and waits, and wait for their ends."""
         while tasks := {*self._connections, *self._watches.values()}:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=CANCEL_TIME)  # a task that had not begun drops the first cancel
 
     def adopt(self, record: Record, descriptors: dict[StreamName, int]) -> Holding | None:
-        """Take over a container of a keeper that is gone.
+        """Take over a container of an earlier keeper.
 
         Args:
-            record: Its record.
-            descriptors: The descriptors of its streams, which are taken over.
+            record: The container's record.
+            descriptors: The descriptors of the streams, which belong to the server from now on.
 
         Raises:
             OSError: If no descriptor is left.
@@ -160,7 +157,7 @@ class Server:
         return holding
 
     async def _undo(self, holding: Holding, runtimes: list[int]) -> None:
-        """Delete what a start has left that was cut short, when the runtimes of that keeper have ended."""
+        """Delete the container of an unfinished start, after the runtimes of the earlier keeper have ended."""
         try:
             await orphans.ended(runtimes)
             await client_like(holding.record.client).undo(holding.record)
@@ -170,14 +167,14 @@ class Server:
             self._forget(holding)
 
     def _watch(self, holding: Holding) -> None:
-        """Wait for the end of a container in a task of its own."""
+        """Wait for the end of a container in a separate task."""
         if not holding.ended.is_set() and holding.container is not None:
             task = asyncio.create_task(self._see_end(holding))
             self._watches[holding] = task
             task.add_done_callback(lambda _: self._watches.pop(holding))
 
     async def _see_end(self, holding: Holding) -> None:
-        """Wait for the end of a container, and note it, on the disk too."""
+        """Wait for the end of a container, and record it, also on the disk."""
         while True:
             try:
                 holding.end(await holding.wait())
@@ -189,7 +186,7 @@ class Server:
         self._save()
 
     def _save(self) -> None:
-        """Write the records that are not on the disk yet; what there is no room for is tried again at the next one."""
+        """Write pending records to the disk. A record without disk space is tried again together with the next one."""
         for container_id in sorted(self._unsaved):
             holding = self.holdings.get(container_id)
             try:
@@ -201,7 +198,7 @@ class Server:
             self._unsaved.discard(container_id)
 
     def _forget(self, holding: Holding) -> None:
-        """Let go of a container that is gone."""
+        """Release a deleted container."""
         record = holding.record
         if self.holdings.get(record.id) is holding:
             del self.holdings[record.id]
@@ -220,7 +217,7 @@ class Server:
         self._begin_connection(self._serve(channel))
 
     def _begin_connection(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run the work of a connection in a task, to its end whatever it comes to."""
+        """Run the work of a connection in a task."""
         task = start(work)
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
@@ -243,7 +240,7 @@ class Server:
         await self._converse(channel, None)
 
     async def _converse(self, channel: Channel, lent: Holding | None) -> None:
-        """Serve a connection that has sent something, or that has streams already."""
+        """Serve a connection that has sent a request, or already has streams."""
         try:
             if lent is None:
                 data, passed = await channel.receive()
@@ -264,7 +261,7 @@ class Server:
         self._hang_up(channel, lent)
 
     async def _answer(self, channel: Channel, data: bytes, passed: Passed) -> Holding | None:
-        """Answer a request; return the container whose streams are lent by it."""
+        """Answer a request; return the container whose streams are now lent."""
         try:
             request = decode_request(data)
             if isinstance(request, Attach):
@@ -282,13 +279,14 @@ class Server:
         return None
 
     async def _while_connected(self, channel: Channel, work: Coroutine[Any, Any, T], *, changes: bool) -> T:
-        """Do what a client has asked for, until it hangs up; what `changes` something is never cut short by a pause."""
+        """Work on a request until the client hangs up; a change is never interrupted by a pause."""
         task = start(work)
         gone = asyncio.create_task(channel.readable())
         if changes:
             self._changes.add(task)
             task.add_done_callback(self._changes.discard)
         try:
+            # A client that hangs up has been cancelled or killed: its start is undone.
             await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             task.cancel()
@@ -299,7 +297,7 @@ class Server:
         return task.result()
 
     async def _do(self, request: AnyRequest, passed: Passed) -> Answer:
-        """Do what a request asks for."""
+        """Execute a request."""
         match request:
             case Hello():
                 return Welcome(protocol=PROTOCOL, release=__version__, pid=os.getpid(), requests=REQUESTS)
@@ -346,10 +344,10 @@ class Server:
         self._watch(holding)
 
     def _find(self, container_id: str) -> Holding:
-        """Return a container that was started.
+        """Return a started container.
 
         Raises:
-            ContainerNotFound: If there is none of that id.
+            ContainerNotFound: If there is none with this id.
         """
         holding = self.holdings.get(container_id)
         if holding is None or holding.container is None:
@@ -357,7 +355,7 @@ class Server:
         return holding
 
     def _list(self, after: str) -> Listing:
-        """List the containers behind an id, as many as a message has room for."""
+        """List the containers after an id, as many as fit into a message."""
         ids = sorted(name for name, held in self.holdings.items() if name > after and held.record.pid)
         return Listing(containers=tuple(self.holdings[name].kept for name in ids[:PAGE]), more=len(ids) > PAGE)
 
@@ -368,7 +366,7 @@ class Server:
         return holding.record.status or UNKNOWN
 
     async def _delete(self, container_id: str, *, force: bool) -> None:
-        """Delete a container, and forget it."""
+        """Delete a container, and release it."""
         holding = self._find(container_id)
         with contextlib.suppress(ContainerNotFound):
             await client_like(holding.record.client).delete(container_id, force=force)
@@ -384,7 +382,7 @@ class Server:
         self._forget(holding)
 
     async def _attach(self, channel: Channel, request: Attach) -> Holding | None:
-        """Hand out a container; return it if its streams are handed out, too."""
+        """Hand out a container; return it if the streams are handed out too."""
         holding = self._find(request.id)
         if request.streams:
             await _freed(holding)
@@ -417,7 +415,7 @@ class Server:
                 os.close(pidfd)
 
     async def _lend(self, channel: Channel, holding: Holding) -> None:
-        """Serve the connection that has the streams of a container, until they come back or it ends."""
+        """Serve the connection with the streams of a container, until they come back or it ends."""
         while True:
             data, passed = await channel.receive()
             with passed:
@@ -436,14 +434,14 @@ class Server:
                         raise KeeperError("this connection has streams, and takes no other request")
 
     def _hang_up(self, channel: Channel, lent: Holding | None) -> None:
-        """End a connection; the streams that it has had are free again."""
+        """Close a connection; its streams are free again."""
         if lent is not None and lent.owner is channel:
             lent.owner = None
         channel.close()
 
 
 async def _freed(holding: Holding) -> None:
-    """Let the connection that has the streams be found ended, if it is: the news may not have been read yet."""
+    """Give the task of the connection with the streams a chance to notice the connection's end."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(RELEASE_TIME):
             while holding.owner is not None and holding.owner.has_news:  # noqa: ASYNC110 - by the task that reads them

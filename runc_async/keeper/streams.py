@@ -1,4 +1,4 @@
-"""The streams of an attached container: closing one closes it for the keeper too; what was read ahead can go back."""
+"""Streams of an attached container: closing one also closes the keeper's end; bytes read ahead can go back."""
 
 from __future__ import annotations
 
@@ -14,41 +14,37 @@ from .protocol import StreamName
 
 
 class _Lent(Descriptor):
-    """A stream that a keeper has lent us.
-
-    The keeper holds the same pipe, so the other side doesn't notice if only our descriptor is closed.
-    """
+    """A stream lent by a keeper."""
 
     name: StreamName
     when_closed: Callable[[StreamName], object] | None = None
 
     def close(self) -> None:
         """Close the stream, here and in the keeper. Idempotent."""
+        # The keeper holds the same pipe, so that the other side wouldn't notice the close of our descriptor alone.
         if not self.closed and self.when_closed is not None:
             self.when_closed(self.name)
         super().close()
 
     def give_back(self) -> bytes:
-        """Close our descriptor alone; return what was read and not consumed."""
+        """Close only our descriptor; return bytes that were read and not consumed."""
         self.when_closed = None
         self.close()
         return b""
 
 
 class _LentReading(_Lent, ReadingMixin):
-    """A stream, and before it the bytes that the last service had read and not consumed.
-
-    They are in a file in memory, whose position is shared with the keeper's descriptor. So what is read is gone, as
-    with a pipe, and what is not read is there for the next one, however this process ends.
-    """
+    """A stream preceded by bytes that the last service had read and not consumed."""
 
     def __init__(self, fd: int, before: int = -1) -> None:
-        """Take over a descriptor, and that of the file."""
+        """Take over a descriptor, and the descriptor of the file with earlier bytes."""
         super().__init__(fd)
+        # A file in memory, whose position is shared with the keeper's descriptor. As with a pipe, bytes are gone once
+        # read, and unread bytes are left for the next service, even if this process is killed.
         self._before = before
 
     async def _receive(self, max_bytes: int) -> bytes:
-        """Receive what was there before, and then from the descriptor."""
+        """Receive the earlier bytes, then from the descriptor."""
         if self._before >= 0 and not self.closed:
             if data := os.read(self._before, max_bytes):
                 return data
@@ -67,7 +63,7 @@ class _LentReading(_Lent, ReadingMixin):
         super().close()
 
     def give_back(self) -> bytes:
-        """Close our descriptors alone; return what was read and not consumed, if it has to go back."""
+        """Close only our descriptors; return bytes that were read and not consumed, if they have to go back."""
         ahead = bytes(self._ahead)
         if ahead and self._before >= 0:
             ahead += content_of(self._before)
@@ -91,10 +87,10 @@ LentStream: TypeAlias = LentReader | LentWriter | LentPty
 
 
 def lent(name: StreamName, fd: int, before: int = -1) -> LentStream:
-    """Make the stream of a descriptor, which it takes over, with the file of what comes before it.
+    """Return the stream for a descriptor, and for a file with earlier bytes; both belong to the stream.
 
     Raises:
-        ValueError: If the descriptor is no such stream, or the file is none. They stay the caller's then.
+        ValueError: If a descriptor has the wrong type. Both then still belong to the caller.
     """
     if before >= 0 and not stat.S_ISREG(os.fstat(before).st_mode):
         raise ValueError(f"descriptor {before} is no file, and could block")
@@ -111,10 +107,10 @@ def lent(name: StreamName, fd: int, before: int = -1) -> LentStream:
 
 
 def memory_of(data: bytes) -> int:
-    """Return a descriptor of a file in memory with `data`, to be read from its start.
+    """Return a descriptor of a file in memory with `data`, positioned at its start.
 
     Raises:
-        OSError: If there is no memory, or no descriptor, for it.
+        OSError: If no memory or descriptor is left.
     """
     fd = os.memfd_create("read-ahead", os.MFD_CLOEXEC)
     try:
@@ -129,7 +125,7 @@ def memory_of(data: bytes) -> int:
 
 
 def content_of(fd: int) -> bytes:
-    """Read what is left in a file in memory."""
+    """Read the rest of a file in memory."""
     data = bytearray()
     while chunk := os.read(fd, 1 << 20):
         data += chunk

@@ -1,6 +1,6 @@
-"""What systemd gives a service: the listening socket, and a store of descriptors that outlives the process.
+"""Resources from systemd: the listening socket, and a descriptor store that outlives the process.
 
-sd_listen_fds(3), sd_notify(3) and sd_pid_notify_with_fds(3), over their sockets and variables; no library is needed.
+sd_listen_fds(3), sd_notify(3) and sd_pid_notify_with_fds(3), with plain sockets and variables instead of the library.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SEPARATOR = "/"  # a character that no id has
 
 
 class Inherited:
-    """The descriptors that systemd has started this process with.
+    """The descriptors inherited from systemd.
 
     Attributes:
         listener: The socket of a socket unit; None without one.
@@ -27,7 +27,7 @@ class Inherited:
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
-        """Take over the descriptors, and take the variables that tell of them out of the environment."""
+        """Take over the descriptors, and remove the variables from the environment."""
         given = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
         self.listener: socket.socket | None = None
         self.streams: dict[str, dict[StreamName, int]] = {}
@@ -40,7 +40,7 @@ class Inherited:
             self._sort(fd, names[number] if number < len(names) else "")
 
     def _sort(self, fd: int, name: str) -> None:
-        """Keep a descriptor by its name, or close it."""
+        """Keep a descriptor by name, or close it."""
         container_id, _, stream = name.rpartition(_SEPARATOR)
         known = next((known for known in get_args(StreamName) if known == stream), None)
         if container_id and known is not None:
@@ -54,21 +54,21 @@ class Inherited:
             os.close(fd)
 
     def take(self, container_id: str) -> dict[StreamName, int]:
-        """Return the descriptors of a container, which are the caller's from now on."""
+        """Return the descriptors of a container, which belong to the caller from now on."""
         return self.streams.pop(container_id, {})
 
     def close(self) -> None:
-        """Close what was not taken."""
+        """Close the remaining descriptors."""
         while self.streams:
             for fd in self.streams.popitem()[1].values():
                 os.close(fd)
 
 
 class Store:
-    """systemd's store of descriptors: `FileDescriptorStoreMax=` of the unit says how many it takes."""
+    """systemd's descriptor store: `FileDescriptorStoreMax=` in the unit limits the number."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """Find the socket of the service manager; without one nothing is stored."""
+        """Find the socket of the service manager; without a socket nothing is stored."""
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
 
@@ -77,8 +77,9 @@ class Store:
         self._send("READY=1")
 
     def add(self, container_id: str, streams: Mapping[StreamName, int]) -> None:
-        """Store the descriptors of a container. FDPOLL=0: a pipe whose writers are gone has bytes to be read still."""
+        """Store the descriptors of a container."""
         for name, fd in streams.items():
+            # FDPOLL=0: otherwise systemd drops a pipe whose writers are gone, with bytes still to be read.
             self._send(f"FDSTORE=1\nFDNAME={container_id}{_SEPARATOR}{name}\nFDPOLL=0", fd)
 
     def remove(self, container_id: str, names: tuple[StreamName, ...] = get_args(StreamName)) -> None:
