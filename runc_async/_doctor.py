@@ -1,8 +1,8 @@
-"""What this host can do: the values that `python -m runc_async` shows, and how they are found out.
+"""The report of `python -m runc_async` about this host.
 
-Nothing is changed. The runtime is run; two short processes: one whose exit status the kernel keeps or doesn't, and one
-that process 1 reaps, soon or late; and, if nothing speaks against it, one container: only that shows whether containers
-can run here, as this user.
+The survey changes nothing. It runs the runtime; two short processes, one to see whether the kernel keeps exit statuses,
+one to see how soon process 1 reaps; and, without other problems, one container: only a container shows whether
+containers work here for this user.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ CAPABILITIES = {
     "CAP_SYS_ADMIN": 21,
     "CAP_MKNOD": 27,
 }
-"""What a runtime that runs as root can't do without, and the bit of each (capabilities(7))."""
+"""Capabilities that a runtime needs as root, with their bits (capabilities(7))."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that this host lacks.
+    """A missing feature of this host.
 
     Attributes:
-        missing: What.
-        remedy: How to get it.
-        blocking: Whether no container can run here without it.
+        missing: The feature.
+        remedy: The way to get the feature.
+        blocking: Whether no container can run without the feature.
     """
 
     missing: str
@@ -59,16 +59,16 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """The runtime that was asked.
+    """The runtime.
 
     Attributes:
-        command: What it was looked up by.
-        path: Where it is; None if it isn't in $PATH.
-        version: What it says about itself; None if it could not be asked.
-        features: What it supports; None if it has no such command (runc 1.0) or could not be asked.
-        error: Why it could not be asked.
-        root: Its root directory, where it keeps its containers.
-        root_writable: Whether this process may make it, or write to it.
+        command: The command.
+        path: The path of the command; None if not in $PATH.
+        version: The version; None if the runtime couldn't be started.
+        features: The supported features; None without such a command (runc 1.0), or if the runtime couldn't be started.
+        error: The reason why the runtime couldn't be started.
+        root: The directory for containers.
+        root_writable: Whether this process can create or write to the directory.
     """
 
     command: str
@@ -84,8 +84,8 @@ class Cgroups(msgspec.Struct, frozen=True, kw_only=True):
     """The control groups of this host.
 
     Attributes:
-        mode: "v1", "hybrid" (v1, and a v2 hierarchy beside it), "v2", or "none".
-        controllers: The controllers that containers can be limited by, in alphabetical order.
+        mode: "v1", "hybrid" (v1 with an additional v2 hierarchy), "v2", or "none".
+        controllers: The controllers for limits of containers, in alphabetical order.
     """
 
     mode: str
@@ -93,11 +93,11 @@ class Cgroups(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Privileges(msgspec.Struct, frozen=True, kw_only=True):
-    """What this process may do.
+    """The privileges of this process.
 
     Attributes:
-        uid: Its effective user id.
-        missing_capabilities: Of those that a runtime needs, the ones that this process doesn't have.
+        uid: The effective user id.
+        missing_capabilities: Capabilities that a runtime needs, and this process lacks.
     """
 
     uid: int
@@ -110,13 +110,13 @@ class Privileges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rootless(msgspec.Struct, frozen=True, kw_only=True):
-    """What containers without root need; the first is enough for a container with one user.
+    """Prerequisites of containers without root; the first one suffices for a container with a single user.
 
     Attributes:
-        user_namespaces: Whether a user who isn't root may make them.
-        forbidden_by: The kernel's setting that says no, as `name = value`.
-        newuidmap: Path of the program that maps more users than one; None if it isn't in $PATH.
-        subordinate_ids: How many user ids /etc/subuid sets aside for this user.
+        user_namespaces: Whether users other than root may create user namespaces.
+        forbidden_by: The kernel's setting that forbids user namespaces, as `name = value`.
+        newuidmap: Path of the program that maps several users; None if not in $PATH.
+        subordinate_ids: Number of user ids reserved for this user in /etc/subuid.
     """
 
     user_namespaces: bool
@@ -126,27 +126,28 @@ class Rootless(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """What this host can do.
+    """The features of this host.
 
     Attributes:
         runtime: The runtime.
         cgroups: Control groups.
-        privileges: This process's privileges.
+        privileges: The privileges of this process.
         rootless: Prerequisites of containers without root.
         kernel: The kernel's release.
-        no_children: Why this process can't have children, and what helps; None if it can.
-        keeps_exit_status: Whether the kernel tells a pidfd's exit status to those who aren't the parent
-            (Linux 6.15), so that a detached container's status can be known; None without children to try it with.
-        reaping: How soon process 1 reaps what has ended; None if that couldn't be measured.
-        inotify: Whether this user has an inotify instance to spare, of which a client takes one for each event loop.
-        criu: Path of the program that checkpoints need; None if it isn't in $PATH.
-        busybox: Path of the program that `Bundle.busybox` copies; None if it isn't in $PATH.
-        init: Path of the program that `init=True` makes a container's first process; None if there is none.
-        limits: What keeps containers from being limited.
-        left: How many things killed processes of this user have left, which `Runc.sweep` removes.
-        failure: Why the container that was tried didn't run; None if it ran, or if none was tried.
-        tried: Whether one was: nothing else speaks against it, and there is a busybox.
-        others: The other runtimes in $PATH, if one was tried.
+        no_children: The reason why this process can't have children, and the remedy; None if it can.
+        keeps_exit_status: Whether a pidfd reports the exit status to processes other than the parent (Linux 6.15), so
+            that a detached container's status can be known; None if the test needs children and this process can't have
+            any.
+        reaping: The delay with which process 1 reaps; None if it couldn't be measured.
+        inotify: Whether this user has an unused inotify instance; a client uses one for each event loop.
+        criu: Path of the program for checkpoints; None if not in $PATH.
+        busybox: Path of the program for `Bundle.busybox`; None if not in $PATH.
+        init: Path of the program for `init=True`; None if there is none.
+        limits: Obstacles to limits for containers.
+        left: Number of leftovers of killed processes of this user, which `Runc.sweep` removes.
+        failure: The reason why the test container didn't run; None if it ran, or there was no test.
+        tried: Whether there was a test container: with a busybox, and without other problems.
+        others: The other runtimes in $PATH, if there was a test container.
     """
 
     runtime: Runtime
@@ -169,17 +170,17 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Name what is missing and how to get it, what blocks first."""
+        """The missing features with their remedies, blocking ones first."""
         return tuple(sorted(_problems(self), key=lambda problem: not problem.blocking))
 
     @property
     def ready(self) -> bool:
-        """Return whether containers can run here: one did."""
+        """Return whether containers can run here: the test container did."""
         return self.tried and not any(problem.blocking for problem in self.problems)
 
 
 async def probe(command: str = "runc") -> Host:
-    """Find out what this host can do with the runtime `command`."""
+    """Survey this host with the runtime `command`."""
     no_children = probe_children()
     keeps_exit_status = kernel_keeps_exit_status() if no_children is None else None
     client = Runc(command, timeout=10)
@@ -207,7 +208,7 @@ async def probe(command: str = "runc") -> Host:
 
 
 async def try_container(client: Runc) -> str | None:
-    """Run a container that does nothing; return why it didn't run, or None if it did."""
+    """Run a container that does nothing; return the reason for a failure, or None."""
     container_id = f"runc_async-doctor-{os.getpid()}-{os.urandom(4).hex()}"
     try:
         async with Bundle.busybox(["true"]) as bundle:
@@ -218,7 +219,7 @@ async def try_container(client: Runc) -> str | None:
 
 
 def probe_children() -> tuple[str, str] | None:
-    """Return why this process can't have children, and what helps; None if it can."""
+    """Return the reason why this process can't have children, and the remedy; None if it can."""
     try:
         check_process()
     except SpawnError as error:
@@ -227,7 +228,7 @@ def probe_children() -> tuple[str, str] | None:
 
 
 async def probe_runtime(command: str, client: Runc | None) -> Runtime:
-    """Ask a runtime for its version and its features; only look for it without a client."""
+    """Return version and features of a runtime; without a client, only its path."""
     path = shutil.which(command)
     root = root_directory(os.path.basename(command), os.geteuid(), os.environ.get("XDG_RUNTIME_DIR"))
     found = Runtime(command=command, path=path, root=root, root_writable=can_write(root))
@@ -243,20 +244,20 @@ async def probe_runtime(command: str, client: Runc | None) -> Runtime:
 
 
 def root_directory(runtime: str, uid: int, runtime_directory: str | None) -> str:
-    """Return a runtime's default root directory.
+    """Return a runtime's default directory for containers.
 
     Args:
         runtime: The program's name.
-        uid: The user it runs as.
-        runtime_directory: $XDG_RUNTIME_DIR, which counts for users other than root.
+        uid: The user of the runtime.
+        runtime_directory: $XDG_RUNTIME_DIR, which matters for users other than root.
     """
     parent = runtime_directory if uid and runtime_directory else "/run"
     return f"{parent}/{DIALECTS.get(runtime, RUNC).root}"
 
 
 def cgroups(mounts: str = "/proc/self/mounts", own: str = "/proc/self/cgroup") -> Cgroups:
-    """Return the mode and the controllers, from what is mounted."""
-    # A v1 mount has its controllers among other options; the process's own list has nothing but controllers and names.
+    """Return mode and controllers, from the mount table."""
+    # A v1 mount has its controllers among other options; the process's own list has only controllers and names.
     known = {name for line in words(own) for name in line.split(":")[1].split(",")}
     v1: set[str] = set()
     v2: set[str] | None = None
@@ -279,7 +280,7 @@ def privileges(status: str = "/proc/self/status") -> Privileges:
 
 
 def rootless(sysctl: str = "/proc/sys", subuid: str = "/etc/subuid") -> Rootless:
-    """Tell what containers without root would find here."""
+    """Return the prerequisites of containers without root."""
     forbidden = next(forbidding(sysctl), None)
     return Rootless(
         user_namespaces=forbidden is None,
@@ -290,7 +291,7 @@ def rootless(sysctl: str = "/proc/sys", subuid: str = "/etc/subuid") -> Rootless
 
 
 def kernel_keeps_exit_status() -> bool:
-    """Return whether the kernel keeps the exit status of a process that was reaped, by trying it with a child."""
+    """Return whether the kernel keeps the exit status of a reaped process, by a test with a child."""
     pid = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", ""], os.environ)
     try:
         pidfd = os.pidfd_open(pid)
@@ -312,7 +313,7 @@ def keeps_status(pidfd: int) -> bool:
 
 
 def _problems(host: Host) -> Iterator[Problem]:
-    """Yield what a host lacks."""
+    """Yield the missing features of a host."""
     if host.no_children is not None:
         missing, remedy = host.no_children
         yield Problem(missing=f"children of this process: {missing}", remedy=remedy, blocking=True)
@@ -359,7 +360,7 @@ def _problems(host: Host) -> Iterator[Problem]:
 
 
 def _runtime_problems(runtime: Runtime) -> Iterator[Problem]:
-    """Yield what keeps the runtime from being used."""
+    """Yield problems of the runtime."""
     if runtime.path is None:
         remedy = "install it (Debian: apt-get install runc), add /usr/sbin to $PATH, or name another with --runtime"
         yield Problem(missing=f"a runtime: no {runtime.command} in $PATH", remedy=remedy, blocking=True)
@@ -369,7 +370,7 @@ def _runtime_problems(runtime: Runtime) -> Iterator[Problem]:
 
 
 def _cgroup_problems(host: Host) -> Iterator[Problem]:
-    """Yield what is wrong with the control groups."""
+    """Yield problems of the control groups."""
     if host.cgroups.mode == "none":
         yield Problem(
             missing="control groups: no cgroup file system is mounted",
@@ -389,7 +390,7 @@ def _cgroup_problems(host: Host) -> Iterator[Problem]:
 
 
 def _limit_problems(limits: Limits) -> Iterator[Problem]:
-    """Yield what keeps containers from being limited."""
+    """Yield obstacles to limits for containers."""
     if limits.absent:
         yield Problem(
             missing=f"limits and resource usage by {', '.join(limits.absent)}: no such controller here",
@@ -411,7 +412,7 @@ def _limit_problems(limits: Limits) -> Iterator[Problem]:
 
 
 def _root_problems(privileges: Privileges) -> Iterator[Problem]:
-    """Yield what keeps root from running containers."""
+    """Yield obstacles to containers as root."""
     if privileges.missing_capabilities:
         yield Problem(
             missing=f"capabilities: {', '.join(privileges.missing_capabilities)}",
@@ -421,7 +422,7 @@ def _root_problems(privileges: Privileges) -> Iterator[Problem]:
 
 
 def _user_problems(rootless: Rootless) -> Iterator[Problem]:
-    """Yield what keeps users other than root from running containers."""
+    """Yield obstacles to containers for users other than root."""
     if rootless.forbidden_by is not None:
         yield Problem(
             missing=f"user namespaces for users other than root: {rootless.forbidden_by}",

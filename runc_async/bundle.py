@@ -1,4 +1,4 @@
-"""A bundle: the directory that runc makes a container from, with its config.json and its root filesystem."""
+"""Bundles: the directory from which runc creates a container, with its config.json and its root filesystem."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
 
 
 class Bundle:
-    """A bundle on the disk, and its configuration in memory.
+    """A bundle on the disk, with its configuration in memory.
 
-    Comes from `create`, `open`, `temporary` or `busybox`. It is an `os.PathLike`, so it can be given wherever a path
-    of a bundle can. runc reads the disk: a command that gets a `Bundle` saves its `spec` first, if that has changed. A
-    command that gets the path of the directory doesn't; call `save` before it.
+    Created by `create`, `open`, `temporary` or `busybox`. A bundle is an `os.PathLike`, accepted wherever the path of a
+    bundle is. runc reads the file: a command that gets a `Bundle` saves a changed `spec` first. A command that gets the
+    path of the directory doesn't; call `save` before.
 
-    A command encodes the spec in its first step; later changes are for later commands. A spec that has to be saved
-    waits until the commands in flight on this object have reported their process, so none of them runs the spec of
+    A command encodes the spec in its first step; later changes apply to later commands. A spec that has to be saved
+    waits until the commands in flight with this object have reported their process, so that no command uses the spec of
     another. A `run` with a `pid_file` of the caller's counts as in flight until its end.
 
-    A bundle is an asynchronous context manager that closes it at the end; only one with an `Overlay` needs that, and a
-    temporary one does it by itself::
+    A bundle is an asynchronous context manager and closes itself on exit. Only a bundle with an `Overlay` needs this; a
+    temporary one does so by itself::
 
         async with Bundle.temporary(rootfs=rootfs.Busybox()) as bundle:
             bundle.spec.set_args("hostname").set_hostname("web").set_terminal(enabled=False)
             response = await Runc().run("named", bundle)
         print(response.output.strip())  # web
 
-    Work on files is done in worker threads; only a temporary bundle in memory is made at once, for that takes
-    microseconds. Cancelling waits for the thread: what was being made is removed again, what was being written is there
-    whole, and then the cancel goes on. What can't be removed, here or after an error, is named in a `CleanupWarning`.
+    Files are read and written in worker threads; only a temporary bundle in memory is created at once, which takes
+    microseconds. Cancelling waits for the thread: a bundle in progress is removed again, a file in progress is written
+    completely, and then the cancellation continues. Leftovers are named in a `CleanupWarning`.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Bundle:
 
     @property
     def rootfs(self) -> Path:
-        """The directory of the root filesystem, absolute, as `spec` has it.
+        """The directory of the root filesystem, absolute, from `spec`.
 
         Raises:
-            BundleNotFound: If it has none.
+            BundleNotFound: If there is no root filesystem.
         """
         return Path(find_rootfs(self._path, self.spec.root.path if self.spec.root else None))
 
@@ -98,29 +98,29 @@ class Bundle:
         spec: Spec | None = None,
         init: bool | str | os.PathLike[str] = False,
     ) -> Self:
-        """Make a bundle that stays.
+        """Create a permanent bundle.
 
-        Only the owner can enter its directory and read config.json, in which there may be secrets. A container with
-        a user namespace of its own has to pass through the directory too: give it mode 0711 then.
+        Only the owner can enter the directory and read the config.json, which may have secrets. A container with its
+        own user namespace has to pass through the directory too: set mode 0711 in this case.
 
         Args:
-            path: The directory of the bundle. It is made; or it is there, and has no config.json yet.
-            rootfs: Where the root filesystem comes from: the path of a directory, which stays where it is, or one of
-                `runc_async.rootfs`. None: `spec` names a directory that is there.
-            spec: The configuration, of which the bundle gets a copy with its own `root.path`. None: what `runc spec`
-                proposes, that is `sh` on a terminal; for a caller who isn't root, rootless. If the root filesystem is
-                the bundle's own, the container can write to it.
-            init: Whether a small init is the first process, and starts the program of `spec`: it reaps what other
-                processes leave behind, and passes signals on. True: tini-static, catatonit or dumb-init of this host,
-                the first that is there and statically linked; else the path of another, or its name in $PATH, which is
-                started as `INIT -- PROGRAM ARGUMENTS`. The config.json has it, and `spec` the program alone.
+            path: The directory of the bundle: a new one, or an existing one without a config.json.
+            rootfs: The source of the root filesystem: the path of a directory, which stays in place, or one of
+                `runc_async.rootfs`. None: `spec` names an existing directory.
+            spec: The configuration; the bundle gets a copy with its own `root.path`. None: the configuration of
+                `runc spec`, with `sh` on a terminal; rootless if the caller isn't root. A root filesystem that belongs
+                to the bundle is then writable.
+            init: Whether a small init is the first process, and starts the program of `spec`: an init reaps zombies and
+                forwards signals. True: the first statically linked one of tini-static, catatonit and dumb-init on this
+                host; otherwise the path of another init or its name in $PATH, started as `INIT -- PROGRAM ARGUMENTS`.
+                The config.json has the init, `spec` only the program.
 
         Raises:
-            InitNotFound: If there is no such init, or if it isn't statically linked.
+            InitNotFound: If there is no such init, or the init isn't statically linked.
             FileExistsError: If there is a bundle already.
-            BundleNotFound: If the directory of the root filesystem isn't there.
-            RootfsError: If the root filesystem can't be made from `rootfs`.
-            OSError: If something can't be read or written.
+            BundleNotFound: If the directory of the root filesystem is missing.
+            RootfsError: If the root filesystem can't be created from `rootfs`.
+            OSError: If a file can't be read or written.
         """
         return await cls._make(os.path.abspath(path), None, rootfs, spec, init=init)
 
@@ -134,16 +134,16 @@ class Bundle:
         directory: str | os.PathLike[str] | None = None,
         init: bool | str | os.PathLike[str] = False,
     ) -> AsyncGenerator[Self]:
-        """Make a bundle for the time of an `async with`.
+        """Create a bundle for the block of an `async with`.
 
-        At the end its directory is removed, with everything that a container has left in a root filesystem of the
-        bundle's own. Delete the container before that.
+        On exit the directory is removed, including everything that a container has written to a root filesystem of the
+        bundle. Delete the container before.
 
         Args:
             rootfs: As for `create`.
             spec: As for `create`.
-            directory: Where the bundle's directory is created. None: in memory (/dev/shm) if $TMPDIR isn't set and no
-                root filesystem on the disk belongs to the bundle; otherwise where Python creates temporary files.
+            directory: The parent of the bundle's directory. None: memory (/dev/shm) if $TMPDIR isn't set and no
+                root filesystem on the disk belongs to the bundle; otherwise Python's directory for temporary files.
             init: As for `create`.
 
         Raises:
@@ -165,24 +165,24 @@ class Bundle:
         directory: str | os.PathLike[str] | None = None,
         init: bool | str | os.PathLike[str] = False,
     ) -> contextlib.AbstractAsyncContextManager[Self]:
-        """Make a temporary bundle around the busybox of this host, without a terminal: for demos and tests.
+        """Create a temporary bundle with this host's busybox, without a terminal: for demos and tests.
 
-        It has all of busybox's commands, and a root filesystem that can be written to::
+        The bundle has all commands of busybox, and a writable root filesystem::
 
             async with Bundle.busybox(["echo", "hello"]) as bundle:
                 response = await Runc().run("greeter", bundle)
 
         Args:
-            args: What the container runs.
+            args: The program and its arguments.
             spec: The rest of the configuration; None as for `create`.
-            command: A statically linked busybox: a name looked up in $PATH, or a path. Debian has one in the package
+            command: A statically linked busybox: a name to look up in $PATH, or a path. Debian's package is
                 busybox-static.
             directory: As for `temporary`.
             init: As for `create`.
 
         Raises:
             InitNotFound: As `create` does.
-            RootfsError: If there is no busybox, or if it isn't statically linked.
+            RootfsError: If there is no busybox, or it isn't statically linked.
             OSError: As `create` does.
         """
         if isinstance(args, str):
@@ -193,61 +193,61 @@ class Bundle:
 
     @classmethod
     async def open(cls, path: str | os.PathLike[str], *, strict: bool = True) -> Self:
-        """Read a bundle that is there. Of one with an init, `spec` has the init and its arguments.
+        """Read an existing bundle. For a bundle with an init, `spec` includes the init and its arguments.
 
         Args:
-            path: Its directory.
-            strict: Whether config.json is held against all of the runtime-spec's schema: see `Spec.decode`.
+            path: The directory of the bundle.
+            strict: Whether to check config.json against the whole schema of the runtime-spec: see `Spec.decode`.
 
         Raises:
-            BundleNotFound: If there is no such directory, no config.json in it, or no root filesystem.
-            DecodeError: If config.json breaks the schema, and where; if it isn't JSON, or has more than 16 MiB.
+            BundleNotFound: If the directory, the config.json or the root filesystem is missing.
+            DecodeError: If config.json violates the schema, isn't JSON, or has more than 16 MiB.
             OSError: If config.json can't be read.
         """
         directory, spec, config = await finished(begin(lambda: _read(path, strict=strict)))
         return cls(directory, spec, config=config)
 
     async def save(self) -> None:
-        """Write `spec` to config.json, whatever is there.
+        """Write `spec` to config.json, replacing the present file.
 
-        Commands that get this object do so by themselves. A spec that differs from what was last written or read waits
+        Commands that get this object save by themselves. A spec that differs from the last one written or read waits
         until the commands in flight have reported their process.
 
-        The old file is replaced at once by a new one that is on the disk already: whoever reads it, and whatever
-        breaks down meanwhile, finds one of them whole. Cancelling ends the wait, and doesn't stop the writing.
+        The file is replaced atomically by a new file that is already on the disk, so that readers, and a crash, see one
+        of both completely. Cancelling ends the wait, and doesn't stop the writing.
 
         Raises:
             ValueError: If a value in `spec` has no form in JSON.
-            TypeError: Likewise.
-            OSError: If it can't be written; the old one is still there then.
+            TypeError: If a value in `spec` has a wrong type.
+            OSError: If the file can't be written; the old file stays.
         """
         await self._config.save(self._encoded())
 
     def saved(self) -> contextlib.AbstractAsyncContextManager[Callable[[], None]]:
-        """Save `spec` if it has changed, and keep config.json so while the block runs: what commands do by themselves.
+        """Save a changed `spec`, and keep config.json unchanged while the block runs; commands do so by themselves.
 
-        It is for a runtime that is started in another way. The spec is encoded by the call, before the block. Another
-        one isn't written before the block has ended, or has called the function that it gets, which lets config.json
-        go earlier::
+        For runtimes that are started in another way. The spec is encoded by the call, before the block. Another spec
+        isn't written before the end of the block, or before the block calls its function, which releases config.json
+        earlier::
 
             async with Bundle.busybox(["true"]) as bundle, bundle.saved() as read:
-                ...  # start a runtime; once it has read config.json:
+                ...  # start a runtime; after the runtime has read config.json:
                 read()
 
         Cancelling ends the wait for other blocks, and doesn't stop the writing.
 
         Raises:
-            BundleChanged: On enter, if `spec` has changed, and config.json as well, by other means than this object.
+            BundleChanged: On enter, if `spec` has changed, and config.json was changed too by other means.
             ValueError: If a value in `spec` has no form in JSON.
-            TypeError: Likewise.
+            TypeError: If a value in `spec` has a wrong type.
             OSError: On enter, if config.json can't be read or written.
         """
         return self._config.held(self._encoded())
 
     async def aclose(self) -> None:
-        """Unmount an overlay, and remove a temporary bundle. Can be called again, and isn't stopped by a cancel.
+        """Unmount an overlay, and remove a temporary bundle. Idempotent. A cancellation waits for the end.
 
-        What can't be removed is named in a `CleanupWarning`.
+        Leftovers are named in a `CleanupWarning`.
         """
         if self._is_small:
             self._close_now()
@@ -260,7 +260,7 @@ class Bundle:
             raise cancelled
 
     def _close_now(self) -> None:
-        """Remove a bundle that is in memory: a directory with one file."""
+        """Remove a bundle in memory: a directory with one file."""
         try:
             self._closing.pop_all().close()
         except OSError as error:
@@ -282,7 +282,7 @@ class Bundle:
         *,
         init: bool | str | os.PathLike[str],
     ) -> Self:
-        """Make a bundle, or nothing if the calling task is cancelled."""
+        """Create a bundle; nothing is left behind if the calling task is cancelled."""
         own = _own_spec(spec, rootfs)
         chosen = chosen_init(init)
         memory = _place_in_memory(rootfs) if path is None and parent is None else None
@@ -296,7 +296,7 @@ class Bundle:
         return cls(made.path, own, made.closing, config=config, init=chosen, is_small=is_small)
 
     def _encoded(self) -> bytes:
-        """Return what config.json is to be: the spec, with the arguments wrapped if there is an init."""
+        """Return the contents of config.json: the spec, with the arguments wrapped by an init if there is one."""
         return with_init(self.spec, self._init).encode(indent=2)
 
 
@@ -308,7 +308,7 @@ async def _made_by_thread(
     *,
     init: str | None,
 ) -> Made:
-    """Make a bundle in a worker thread, or nothing if the calling task is cancelled."""
+    """Create a bundle in a worker thread; nothing is left behind if the calling task is cancelled."""
     given_up = threading.Event()
     directory = None if parent is None else os.path.abspath(parent)
     work = begin(lambda: _make(path, directory, rootfs, spec, given_up, init=init))
@@ -336,7 +336,7 @@ def _make(
     *,
     init: str | None,
 ) -> Made:
-    """Make a bundle."""
+    """Create a bundle."""
     from ._bundles.directory import make  # noqa: PLC0415 - few callers need it
 
     def check() -> None:
@@ -347,7 +347,7 @@ def _make(
 
 
 def _place_in_memory(rootfs: Rootfs | None) -> str | None:
-    """Return the directory for a temporary bundle that is made in microseconds; None if there is no such directory."""
+    """Return the directory for a temporary bundle that is created in microseconds; None if there is no such place."""
     from ._bundles.directory import place_in_memory  # noqa: PLC0415 - as above
 
     return place_in_memory(rootfs)
@@ -364,13 +364,14 @@ def _read(path: str | os.PathLike[str], *, strict: bool) -> tuple[str, Spec, Con
         error.add_note(f"in {config!r}")
         raise
     check_rootfs(bundle, spec.root.path if spec.root else None)
-    # Keys that a runtime would take for others are dropped: such a file isn't what the spec says, and is written anew.
+    # Keys that a runtime would confuse with others are dropped by the decoder. Such a file differs from the spec, and
+    # is written again before its first use.
     is_whole = _sorted(parse(data)) == _sorted(spec.to_builtins())
     return bundle, spec, ConfigFile(bundle, data, spec.encode(indent=2) if is_whole else None)
 
 
 def _sorted(document: Any) -> bytes:
-    """Return the text of a document, the same for each order of its keys; 1, 1.0 and true are apart."""
+    """Return the text of a document, independent of the order of its keys; 1, 1.0 and true differ."""
     if is_object(document):
         items = sorted(document.items())
         return b"{%b}" % b",".join(dump(key) + b":" + _sorted(value) for key, value in items)
@@ -380,7 +381,7 @@ def _sorted(document: Any) -> bytes:
 
 
 def _own_spec(spec: Spec | None, rootfs: Rootfs | None) -> Spec:
-    """Copy a configuration, so that bundles don't share one, or propose one."""
+    """Copy a configuration, so that bundles don't share it, or return the default."""
     if spec is not None:
         return copy.deepcopy(spec)
     own = Spec.default(rootless=os.geteuid() != 0)

@@ -1,4 +1,4 @@
-"""`Runc`: the client. One coroutine for each of runc's commands."""
+"""`Runc`: the client, with one coroutine for each command of runc."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from .stdio import NullIO, PtyIO, StdIO
 
 
 class Runc(Commands, Host):
-    r"""A client of one runtime with one root directory.
+    r"""A client for one runtime and one root directory.
 
-    It holds no open resource, can be shared by any number of tasks and event loops, and is cheap to make::
+    A client has no open resources, can be shared by any number of tasks and event loops, and is cheap to create::
 
         runc = Runc(timeout=30)
         async with Bundle.busybox(["echo", "hello"]) as bundle:
@@ -50,42 +50,42 @@ class Runc(Commands, Host):
     pidfd_open(2) is denied, or RLIMIT_FSIZE is below the size of a file in memory; and `ArgumentsTooLong` if execve(2)
     fails with E2BIG.
 
-    What the runtime logs of a call, other than the errors of its exception, goes to `logging.getLogger("runc_async")`
-    at its own level when the call has ended: its warnings, and with `debug` its debug messages. The start and the end
-    of each command are logged there at level DEBUG.
+    Log messages of the runtime go to `logging.getLogger("runc_async")` at their own level after the call: warnings, and
+    with `debug` debug messages; errors are in the exception. The start and the end of each command are logged there at
+    level DEBUG.
 
     Args:
-        command: The program: a name that is looked up in $PATH, or a path. A missing one raises `RuncNotFound` from the
-            first call, and one that can't be executed `PermissionError` or another `OSError`.
-        root: Where the runtime keeps its containers; its own default if None.
-        debug: Log debug messages too: into `log`, or without one to the logger `runc_async`.
-        log: File that the runtime logs to. Without one its log goes into private memory, and tells the failures of the
-            runtime from those of a container's process; with one that is told from stderr, which is less certain.
+        command: The program: a name to look up in $PATH, or a path. A missing program raises `RuncNotFound` from the
+            first call, and a program that isn't executable `PermissionError` or another `OSError`.
+        root: The runtime's directory for containers; the runtime's default if None.
+        debug: Log debug messages too: to `log`, or without a `log` to the logger `runc_async`.
+        log: File for the runtime's log. Without a file the log is private, and separates failures of the runtime from
+            exit codes of containers' processes; with a file stderr has to decide, which is less certain.
         log_format: Format of the `log`: "text" or "json". A private log is always JSON.
-        systemd_cgroup: Let systemd make the cgroups.
+        systemd_cgroup: Let systemd create the cgroups.
         rootless: Ignore cgroup permission errors: True, False or "auto"; the runtime's default if None.
-        extra_args: More global options, passed on as they are.
+        extra_args: More global options, passed on unchanged.
         env: Variables to add to the caller's environment, for the runtime. NOTIFY_SOCKET, LISTEN_FDS, LISTEN_PID and
-            LISTEN_FDNAMES are taken out of it, unless they are given here.
-        cwd: The runtime's working directory; relative paths in arguments are the caller's own all the same.
-        timeout: Seconds for each request/response command, that is for all but `run`, `exec` and `restore`; None for no
-            limit.
-        pdeathsig: Signal that the runtime gets when the thread that started it dies, by util-linux' `setpriv`.
-        process_group: Process group that the runtime is put into; 0 for one of its own.
-        restore_signals: Start the processes of containers with no signal blocked and none ignored. False lets them
-            inherit what this process blocks and ignores, as far as the runtime does; uvloop restores most in any case.
-            Where there is something to restore, a call takes 15 ms longer.
-        max_concurrency: How many request/response commands run at once in one event loop: eight for each CPU, if you
-            don't say otherwise; None for no limit.
-        runner: What starts the runtime; `ProcessRunner()` if None.
+            LISTEN_FDNAMES are removed, unless set here.
+        cwd: The runtime's working directory; relative paths in arguments are relative to the caller's.
+        timeout: Seconds for each request/response command, which are all except `run`, `exec` and `restore`; None for
+            no limit.
+        pdeathsig: Signal for the runtime after the death of the thread that started it, sent by util-linux' `setpriv`.
+        process_group: Process group for the runtime; 0 for a new group.
+        restore_signals: Start processes of containers with no signal blocked or ignored. With False, they inherit
+            blocked and ignored signals of this process, as far as the runtime does; uvloop restores most in any case.
+            If there is a signal to restore, a call takes 15 ms longer.
+        max_concurrency: Maximal number of concurrent request/response commands in one event loop: eight for each CPU if
+            left out; None for no limit.
+        runner: Starts the runtime; `ProcessRunner()` if None.
 
     Raises:
-        ValueError: If an option can't be right.
-        TypeError: If one is of a wrong type.
+        ValueError: If an option is invalid.
+        TypeError: If an option has a wrong type.
     """
 
     _dialect: ClassVar[Dialect | None] = None
-    """What is known of the runtime; None if that is to be found out."""
+    """The dialect of the runtime; None to detect the runtime."""
 
     def __init__(
         self,
@@ -132,11 +132,11 @@ class Runc(Commands, Host):
         self._requirements = Requirements(self._calls)
 
     def __repr__(self) -> str:
-        """Show the program and its root directory."""
+        """Show the program and the root directory."""
         return f"{type(self).__name__}({self._calls})"
 
     def container(self, container_id: str) -> Container:
-        """Return a handle on a container that exists: the commands without the id. Nothing is asked of runc.
+        """Return a handle for an existing container: the commands without the id. Starts no runc process.
 
         Args:
             container_id: The container's id.
@@ -157,10 +157,10 @@ class Runc(Commands, Host):
         timeout: Timeout = DEFAULT,
         **options: Unpack[CreateOptions],
     ) -> AsyncGenerator[Container]:
-        """Create a container and start it; on the way out stop it and delete it, whatever has happened.
+        """Create a container and start it; on exit of the block stop and delete it.
 
-        On the way out its first process gets SIGTERM and, `grace` seconds later, SIGKILL; at once SIGKILL where it has
-        no handler for SIGTERM, which the kernel then drops: pid_namespaces(7). Output that no task reads meanwhile is
+        On exit the first process gets SIGTERM and, `grace` seconds later, SIGKILL; SIGKILL at once without a handler
+        for SIGTERM, because the kernel would drop SIGTERM: pid_namespaces(7). Output that no task reads meanwhile is
         discarded, so that a full pipe doesn't block the process. The container is deleted and the streams are closed::
 
             async with (
@@ -172,35 +172,33 @@ class Runc(Commands, Host):
                 print(await container.stdout.receive())  # b'hello'
                 print(await container.wait())  # exited with 0
 
-        No cancel interrupts that, it takes a bounded time, and what can't be done is said in a `CleanupWarning`.
-        Exceptions of the block pass unchanged. The container's own end ends nothing: wait for it with
-        `Container.wait`, whose answer is kept after the block.
+        The cleanup can't be cancelled and is bounded in time; leftovers are reported as `CleanupWarning`. Exceptions of
+        the block pass unchanged. The block doesn't end together with the process: use `Container.wait`, which also
+        works after the block. No runc process stays for the container, which saves about 10 MB each.
 
-        No runc is left running for the container, which saves about 10 MB each.
-
-        Cancelled before the block begins, it leaves nothing behind.
+        Cancelled before the block begins, the call leaves nothing behind.
 
         Args:
             container_id: The container's id: letters, digits and `_+.-`.
             bundle: A `Bundle`, or the path of its directory.
             io: The streams; `NullIO()` if left out. With `PipedIO` the handle has `stdin`, `stdout` and `stderr`; with
-                `PtyIO`, for a process with `terminal`, it has `pty`.
-            grace: Seconds between SIGTERM and SIGKILL, at most; zero: SIGKILL at once.
+                `PtyIO`, for a process with `terminal`, the handle has `pty`.
+            grace: Maximal seconds between SIGTERM and SIGKILL; zero sends SIGKILL at once.
             timeout: Seconds for `create` and for `start`, or None for no limit; the client's default if left out.
-            options: Those of `create`.
+            options: The options of `create`.
 
         Raises:
-            ContainerExists: If there is a container of that id.
+            ContainerExists: If the id is in use.
             BundleNotFound: If the bundle, the config.json or the root file system is missing.
             BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or requests something that the host or the runtime lacks.
             ExecutableNotFound: If the program isn't in the container.
-            TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
-                is no terminal.
+            TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if runc sends
+                something else than a terminal.
             UnsupportedError: If the runtime has no such option, or, with `strict`, doesn't know all of config.json.
             InvalidContainerID: If the id is invalid.
-            ValueError: If another argument is invalid, such as `CapturedIO`, which has no end here.
-            RuncTimeout: If one of the two takes longer than `timeout`.
+            ValueError: If another argument is invalid, such as `CapturedIO`, which needs a call with an end.
+            RuncTimeout: If `create` or `start` takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             OSError: If no descriptor is left.
             CommandError: If runc fails in another way.
@@ -222,7 +220,7 @@ class Runc(Commands, Host):
         options: CreateOptions,
         recorded: bool = True,
     ) -> Container:
-        """Create a container and start it; cut short, or failed, it leaves nothing behind: see `open_container`."""
+        """Create a container and start it; on failure or cancellation nothing is left behind: see `open_container`."""
         container = await self._create_live(
             container_id, bundle, io, timeout=timeout, options=options, recorded=recorded
         )
@@ -243,10 +241,10 @@ class Runc(Commands, Host):
         options: CreateOptions,
         recorded: bool = True,
     ) -> Container:
-        """Create a container, with its streams open, and don't start it; cut short, or failed, it leaves nothing.
+        """Create a container with open streams, without starting it; on failure or cancellation nothing is left behind.
 
-        It is the first half of `open_container`, for a `Pool` too. The caller has to close the handle; until then the
-        container is recorded for `sweep`, unless it is to stay.
+        The first half of `open_container`, also for a `Pool`. The caller has to close the handle; until then the
+        container is recorded for `sweep`, unless `recorded` is False.
         """
         check_live(io)
         rest = options.copy()
@@ -278,33 +276,32 @@ class Runc(Commands, Host):
         timeout: Timeout = DEFAULT,
         **options: Unpack[RestoreOptions],
     ) -> AsyncGenerator[Container]:
-        """Make a container from the images of a `checkpoint`; on the way out stop it and delete it.
+        """Restore a container from a `checkpoint`; on exit of the block stop and delete it.
 
-        It is `open_container` for a process that goes on where it was: with the same handle, and the same promises
-        for the end of the block. The process has another pid than before. Cancelled before the block begins, it leaves
-        nothing behind.
+        Like `open_container`, with the same handle and the same cleanup, for a process that continues where the
+        checkpoint stopped, with another pid. Cancelled before the block begins, the call leaves nothing behind.
 
         Args:
             container_id: The container's id, the former one or another.
-            bundle: A `Bundle`, or the path of its directory, with the files that the container had.
+            bundle: A `Bundle`, or the path of its directory, with the container's former files.
             image_path: Directory of the images.
-            io: Its streams from now on, where they were pipes or a terminal; `NullIO()` if left out. With `PipedIO` the
-                handle has `stdin`, `stdout` and `stderr`; with `PtyIO`, for a process with `terminal`, it has `pty`.
-            grace: Seconds between SIGTERM and SIGKILL; zero: SIGKILL at once.
+            io: The streams that replace pipes or a terminal; `NullIO()` if left out. With `PipedIO` the handle has
+                `stdin`, `stdout` and `stderr`; with `PtyIO`, for a process with `terminal`, the handle has `pty`.
+            grace: Seconds between SIGTERM and SIGKILL; zero sends SIGKILL at once.
             timeout: Seconds for `restore`, or None for no limit; the client's default if left out.
-            options: Those of `restore`.
+            options: The options of `restore`.
 
         Raises:
-            CheckpointError: If criu fails, or isn't there, or there are no images; it has the end of criu's log.
-            ContainerExists: If there is a container of that id.
+            CheckpointError: If criu fails or is missing, or there are no images; the error has the end of criu's log.
+            ContainerExists: If the id is in use.
             BundleNotFound: If the bundle, the config.json or the root file system is missing.
             BundleChanged: If the spec of a `Bundle` has to be saved, and its config.json was changed by other means.
             InvalidSpec: If config.json isn't valid, or requests something that the host or the runtime lacks.
-            TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if what runc sends
-                is no terminal.
+            TerminalError: If `PtyIO` is given for a process without `terminal`, or the reverse, or if runc sends
+                something else than a terminal.
             UnsupportedError: If the runtime has no such option.
             InvalidContainerID: If the id is invalid.
-            ValueError: If another argument is invalid, such as `CapturedIO`, which has no end here.
+            ValueError: If another argument is invalid, such as `CapturedIO`, which needs a call with an end.
             RuncTimeout: If the call takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             OSError: If no descriptor is left.
@@ -367,15 +364,15 @@ class Runc(Commands, Host):
         stop: StopPolicy,
         preserve_fds: tuple[int, ...] = (),
     ) -> Container:
-        """Make a container, and hold its streams and its first process; delete it if those can't be had.
+        """Create a container, and hold its streams and its first process; delete the container if that fails.
 
         Args:
             container_id: The container's id.
-            command: Gives the command that makes it and ends, for the path of a console socket.
-            io: Its streams.
+            command: Returns the command that creates the container and ends, for the path of a console socket.
+            io: The streams.
             timeout: Seconds for the command.
-            stop: How the command is stopped.
-            preserve_fds: Descriptors for its process.
+            stop: The procedure for stopping the command.
+            preserve_fds: Descriptors for the process.
         """
         async with AsyncExitStack() as stack:
             console = await stack.enter_async_context(FDSocket()) if isinstance(io, PtyIO) else None
@@ -404,7 +401,7 @@ class Runc(Commands, Host):
         raise problem
 
     def _new_handle(self, container_id: str, running: Running, console: FDSocket | None, io: StdIO) -> Container:
-        """Make the handle, which owns the streams and the first process from here on; OSError without a descriptor."""
+        """Return the handle, which owns the streams and the first process from now on. OSError without a descriptor."""
         init = _hold_first_process(running)
         try:
             pty = None
@@ -439,7 +436,7 @@ def _creation(options: CreateOptions, preserve_fds: int = 0) -> Creation:
 
 
 def _hold_first_process(running: Running) -> Init | None:
-    """Take hold of the first process; None if the runner can't tell it, or somebody has ended it already."""
+    """Hold the first process; None if the runner reports no process, or the process has ended already."""
     if running.workload is None:
         return None
     try:

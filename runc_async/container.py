@@ -1,4 +1,4 @@
-"""What callers hold of a container: `Container`, the commands without the id, and `ContainerProcess`."""
+"""`Container`: a handle for one container, with the commands of `Runc` without the id."""
 
 from __future__ import annotations
 
@@ -57,22 +57,22 @@ if TYPE_CHECKING:
     from .usage import Usage
 
 DELETE_TIMEOUT = 20.0
-"""Seconds for the deletion at the end, of which runc itself may need ten; it has ten more before it is ended."""
+"""Seconds for deleting the container at the end. runc itself may need ten, and gets ten more before it is ended."""
 
 
 class Container(FileAccess):
-    """A handle on one container: the commands of `Runc` without the id, and its end.
+    """A handle for one container: the commands of `Runc` without the id.
 
-    `Runc.container` gives one for a container that exists, `Runc.open_container` one that it has made.
+    `Runc.container` returns a handle for an existing container, `Runc.open_container` for a new one.
 
     Attributes:
         id: The container's id.
-        pid: The process id of its first process, as the host sees it; None for a handle from `Runc.container`, whose
-            `state()` tells it.
-        stdin: Its stdin as a stream, with `PipedIO`.
-        stdout: Its stdout, likewise.
-        stderr: Its stderr, likewise.
-        pty: Its terminal, with `PtyIO`.
+        pid: The process id of the first process, in the host's namespace; None for a handle from `Runc.container`,
+            where `state()` returns the pid.
+        stdin: The stdin of the process as a stream, with `PipedIO`.
+        stdout: The stdout of the process, likewise.
+        stderr: The stderr of the process, likewise.
+        pty: The terminal, with `PtyIO`.
     """
 
     def __init__(
@@ -107,17 +107,17 @@ class Container(FileAccess):
         return f"<Container {self.id!r}{'' if self.pid is None else f' pid {self.pid}'}>"
 
     async def state(self, *, timeout: Timeout = DEFAULT) -> State:
-        """Return what it is and does: see `Runc.state`."""
+        """Return the state: see `Runc.state`."""
         return await self._runc.state(self.id, timeout=timeout)
 
     async def start(self, *, timeout: Timeout = DEFAULT) -> None:
-        """Start its process: see `Runc.start`."""
+        """Start the process: see `Runc.start`."""
         self._metering.begin()
         await self._runc.start(self.id, timeout=timeout)
         self._metering.started()
 
     async def exec(self, process: Process | Sequence[str], **options: Unpack[ExecOptions]) -> Response:
-        """Run one more process in it, and wait for it: see `Runc.exec`, which has the same options."""
+        """Run an additional process and wait for the exit: see `Runc.exec`, with the same options."""
         return await self._runc.exec(self.id, process, **options)
 
     def open_exec(
@@ -128,7 +128,7 @@ class Container(FileAccess):
         grace: float = GRACE,
         **options: Unpack[ProcessOptions],
     ) -> AbstractAsyncContextManager[ContainerProcess]:
-        """Run one more process in it, with live streams: see `Runc.open_exec`, which has the same options."""
+        """Run an additional process with live streams: see `Runc.open_exec`, with the same options."""
         return self._runc.open_exec(self.id, process, io=io, grace=grace, **options)
 
     async def kill(
@@ -138,36 +138,36 @@ class Container(FileAccess):
         all: bool = False,  # noqa: A002 - runc's own name
         timeout: Timeout = DEFAULT,
     ) -> None:
-        """Send a signal to its first process: see `Runc.kill`."""
+        """Send a signal to the first process: see `Runc.kill`."""
         if self._init is not None and signal_number(signal) == SIGKILL:
             self._init.before_kill()
         await self._runc.kill(self.id, signal, all=all, timeout=timeout)
 
     async def checkpoint(self, image_path: StrPath, **options: Unpack[CheckpointOptions]) -> None:
-        """Write all of its processes into files: see `Runc.checkpoint`, which has the same options."""
+        """Write all processes to files: see `Runc.checkpoint`, with the same options."""
         await self._runc.checkpoint(self.id, image_path, **options)
 
     async def pause(self, *, timeout: Timeout = DEFAULT) -> None:
-        """Freeze all of its processes: see `Runc.pause`."""
+        """Freeze all processes: see `Runc.pause`."""
         await self._runc.pause(self.id, timeout=timeout)
 
     async def resume(self, *, timeout: Timeout = DEFAULT) -> None:
-        """Thaw all of its processes: see `Runc.resume`."""
+        """Thaw all processes: see `Runc.resume`."""
         await self._runc.resume(self.id, timeout=timeout)
 
     async def stats(self, *, timeout: Timeout = DEFAULT) -> Stats:
-        """Return the metrics of its cgroup, once: see `Runc.stats`."""
+        """Return the metrics of the cgroup once: see `Runc.stats`."""
         return await self._runc.stats(self.id, timeout=timeout)
 
     async def usage(self) -> Usage:
-        """Return the resources that all its processes have used so far, from the files of its cgroup.
+        """Return the resources used by all processes so far (CPU time, peak memory), from the files of the cgroup.
 
-        No runtime process is started, and reading takes less than a millisecond. It can be called at any time: after
-        the end of the first process, and after the deletion by this handle or at the end of the block of
-        `Runc.open_container`, which leave the last values.
+        No runtime process is started, and reading takes less than a millisecond. Works at any time: after the end of
+        the first process too, and after the deletion by this handle or at the end of the block of
+        `Runc.open_container`, with the last values.
 
-        What the runtime has used in the container before `start` is not counted, if this handle has started it. Values
-        that this host can't tell are None.
+        Resources used by the runtime before `start` aren't counted, if this handle has started the container. Values
+        unknown on this host are None.
 
         Raises:
             ContainerNotFound: If there is no such container, and this handle has never read one.
@@ -175,7 +175,7 @@ class Container(FileAccess):
         return self._metering.read()
 
     def events(self, *, interval: float = 5.0, on_lag: OnLag = "block") -> EventStream:
-        """Return the figures of its cgroup again and again: see `Runc.events`."""
+        """Stream the metrics of the cgroup: see `Runc.events`."""
         return self._runc.events(self.id, interval=interval, on_lag=on_lag)
 
     async def update(
@@ -186,43 +186,43 @@ class Container(FileAccess):
         mem_bw_schema: str | None = None,
         timeout: Timeout = DEFAULT,
     ) -> None:
-        """Change its limits: see `Runc.update`."""
+        """Change the limits: see `Runc.update`."""
         await self._runc.update(
             self.id, resources, l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema, timeout=timeout
         )
 
     async def ps(self, *, timeout: Timeout = DEFAULT) -> list[int]:
-        """Return the process ids of its processes: see `Runc.ps`."""
+        """Return the process ids of all processes: see `Runc.ps`."""
         return await self._runc.ps(self.id, timeout=timeout)
 
     async def top(self, *ps_options: str, timeout: Timeout = DEFAULT) -> Top:
-        """Return its processes as ps(1) prints them: see `Runc.top`."""
+        """Return a table of the processes, printed by ps(1): see `Runc.top`."""
         return await self._runc.top(self.id, *ps_options, timeout=timeout)
 
     async def delete(self, *, force: bool = False, timeout: Timeout = DEFAULT) -> None:
-        """Delete it: see `Runc.delete`."""
+        """Delete the container: see `Runc.delete`."""
         self._metering.keep()
         await self._runc.delete(self.id, force=force, timeout=timeout)
 
     def fork(self, n: int, *, io: StdIO | None = None) -> AbstractAsyncContextManager[list[Container]]:
-        r"""Make copies of it that go on where it is; on exit of the block they are stopped and deleted.
+        """Create running copies of the container; on exit of the block the copies are stopped and deleted.
 
-        It is checkpointed, goes on itself, and is restored `n` times from that one image. Each copy is a container of
-        its own with an id and streams of its own; the block gets the list of them.
+        The container is checkpointed, runs on, and is restored `n` times from the same image. The block gets a list of
+        the copies, each a container with its own id and streams.
 
-        With runsc any container can be copied, with all changes of its files. With runc that takes criu, and a root
-        filesystem that is read-only: the files of the bundle are shared by all of them.
+        runsc can copy any container, including all changes of files. runc needs criu, and a read-only root filesystem,
+        because the copies share the files of the bundle.
 
-        Cancelled, or failed, it leaves no copy behind.
+        Cancelled or failed, the call leaves no copy behind.
 
         Args:
             n: The number of copies.
             io: The streams of each copy, where the container has pipes or a terminal; `NullIO()` if left out.
 
         Raises:
-            UnsupportedError: If the runtime can't, or not for this container.
+            UnsupportedError: If the runtime can't copy containers, or not this container.
             CheckpointError: If the container can't be checkpointed or restored.
-            ContainerNotRunning: If it doesn't run.
+            ContainerNotRunning: If the container doesn't run.
             ContainerNotFound: If there is no such container.
             ValueError: If `n` isn't a number of at least 1, or `io` is `CapturedIO`.
             CommandError: If the runtime fails in another way.
@@ -230,17 +230,17 @@ class Container(FileAccess):
         return open_forks(cast("Forking[Container]", self._runc), self, n, io)
 
     async def wait(self) -> ExitStatus:
-        """Wait for the end of its first process, and return how it ended.
+        """Wait for the end of the first process, and return the exit status.
 
-        Any process may wait, also one that did not start the container. The status is known at the moment of the end
-        to the parent or subreaper (see `subreaper`). Otherwise it is read from the zombie, for as long as process 1
-        hasn't reaped that, if ptrace(2) lets this process look: as root with CAP_SYS_PTRACE, or as the same user. After
-        the reaping the kernel knows it, from Linux 6.15 on. Where none of this holds it is unknown, and so it is for a
-        container that had ended before the wait.
+        Any process may wait, including one that didn't start the container. The parent or subreaper (see `subreaper`)
+        gets the status at once. Other processes read the status from the zombie, until process 1 has reaped the
+        process, if ptrace(2) permits: as root with CAP_SYS_PTRACE, or as the same user. After the reaping, Linux 6.15
+        and later still report the status. Otherwise the status is unknown, as for a container that had ended before the
+        wait.
 
-        A process that may not look waits until process 1 has reaped, for 10.0 seconds at most; `ended` doesn't.
+        Without the permission, the call waits until process 1 has reaped, at most 10.0 seconds; `ended` doesn't.
 
-        Waiting costs one descriptor, and no thread. Cancelling changes nothing.
+        Waiting takes one descriptor and no thread. Cancelling changes nothing.
 
         Raises:
             ContainerNotFound: If there never was such a container, as far as this handle knows.
@@ -255,10 +255,10 @@ class Container(FileAccess):
         return msgspec.structs.replace(status, code=found.code, signal=found.signal)
 
     async def ended(self) -> None:
-        """Wait for the moment at which its first process ends, whatever is known then of its exit status.
+        """Wait until the first process ends, without its exit status.
 
-        It returns at once if the process has ended already. Waiting costs one descriptor, and no thread. Cancelling
-        changes nothing.
+        Returns at once if the process has already ended. Waiting takes one descriptor and no thread. Cancelling changes
+        nothing.
 
         Raises:
             ContainerNotFound: If there never was such a container, as far as this handle knows.
@@ -269,23 +269,23 @@ class Container(FileAccess):
                 await init.ended()
 
     async def stop(self, *, grace: float = GRACE) -> ExitStatus:
-        """End its first process: SIGTERM, and SIGKILL `grace` seconds later; return how it ended.
+        """End the first process: SIGTERM, and SIGKILL `grace` seconds later. Return the exit status.
 
-        SIGKILL comes at once where SIGTERM can't arrive: the process has no handler for it (pid_namespaces(7)), or the
-        container was created and not started. A paused container is resumed, so that its process gets the signal. One
-        that has ended is no error. The container isn't deleted.
+        SIGKILL comes at once if SIGTERM would have no effect: the process has no handler (pid_namespaces(7)), or the
+        container wasn't started. A paused container is resumed, so that the process gets the signal. An ended process
+        is no error. The container isn't deleted.
 
-        Its streams can be read while it ends, and afterwards to their end: what no task reads meanwhile is kept in
-        memory, up to 16 MiB of each stream. A program that prints more waits for a reader, and gets SIGKILL.
+        The streams can be read meanwhile and afterwards to the end: unread output is kept in memory, up to 16 MiB of
+        each stream. A program with more output waits for a reader, and gets SIGKILL.
 
-        Cancelled, or in a timeout of the caller's, it has sent what it has sent: a process that handles SIGTERM is
-        ending, and gets no SIGKILL. Stop it again, or leave the block of `Runc.open_container`.
+        If the call is cancelled, signals already sent remain effective: a process that handles SIGTERM is ending, but
+        gets no SIGKILL. Call `stop` again, or leave the block of `Runc.open_container`.
 
         Args:
-            grace: Seconds between SIGTERM and SIGKILL; zero: SIGKILL at once.
+            grace: Seconds between SIGTERM and SIGKILL; zero sends SIGKILL at once.
 
         Returns:
-            The exit status, as far as `wait` can know it.
+            The exit status, as far as known to `wait`.
 
         Raises:
             ContainerNotFound: If there never was such a container, as far as this handle knows.
@@ -301,7 +301,7 @@ class Container(FileAccess):
                 return ExitStatus() if init is None else await self._stop(init, state.status, grace)
 
     async def _stop(self, init: Init, status: Status, grace: float) -> ExitStatus:
-        """Do what `stop` does with a process that has just been there."""
+        """Stop a process that has been running just now."""
         sent = False
         if grace > 0 and status != Status.CREATED and not await init.drops(SIGTERM):
             await self._send(init, SIGTERM, thaw=status == Status.PAUSED)
@@ -314,7 +314,10 @@ class Container(FileAccess):
         return await init.wait()
 
     async def _send(self, init: Init, signum: int, *, thaw: bool) -> None:
-        """Send a signal, and thaw a frozen process that would get it only then; one that has ended is no error."""
+        """Send a signal, and thaw a frozen process that would get the signal only then.
+
+        An ended process is no error.
+        """
         try:
             await self.kill(signum)
             if thaw:
@@ -326,7 +329,7 @@ class Container(FileAccess):
 
     @contextlib.asynccontextmanager
     async def _first_process(self, state: State | None = None) -> AsyncGenerator[Init | None]:
-        """Give the first process, for the time of the block if this handle doesn't hold it; None if it has ended."""
+        """Yield the first process, opened for the block if necessary; None if the process has ended."""
         if self._init is not None:
             yield self._init
             return
@@ -338,7 +341,7 @@ class Container(FileAccess):
                 init.close()
 
     async def _find_init(self, state: State | None = None) -> Init | None:
-        """Open the first process of a container that somebody else has made; None if it has ended."""
+        """Open the first process of a container that this handle hasn't created; None if the process has ended."""
         process = ProcessIdentity.told((state or await self.state()).pid)
         try:
             return None if process is None else Init(process.pid, open_pidfd(process))
@@ -346,22 +349,20 @@ class Container(FileAccess):
             return None
 
     def _has_ended(self) -> bool:
-        """Return whether its first process has ended, at this moment; False if this handle has no process to look at.
-
-        A process that this handle should hold, and doesn't, had ended before the handle was made.
-        """
+        """Return whether the first process has ended; False if this handle has no process."""
+        # With an identity and no pidfd, the process had ended before the handle was created.
         return self._process is not None if self._init is None else self._init.exited
 
     def _restart_usage(self) -> None:
-        """Let `usage` count from now on; for a `Pool`, whose containers run before they are taken."""
+        """Let `usage` count from now on, for a `Pool`, whose containers run before they are taken."""
         self._metering.restart()
 
     def _watched(self, changed: Callable[[], object]) -> contextlib.AbstractContextManager[None]:
-        """Call `changed` when its first process has ended, and perhaps once more, while the block runs."""
+        """Call `changed` after the end of the first process, and possibly again, while the block runs."""
         return contextlib.nullcontext() if self._init is None else self._init.watched(changed)
 
     async def _open_root(self) -> Root:
-        """Open the root filesystem of its first process."""
+        """Open the root filesystem of the first process."""
         if not await self._runc.supports("files"):
             raise UnsupportedError("files that can be reached from outside the container")
         if self._init is not None:
@@ -374,25 +375,24 @@ class Container(FileAccess):
         return Root.open(self.id, process.pid, process.exists)
 
     async def aclose(self, *, grace: float = 0.0) -> None:
-        """End its process, delete it, and close its streams; `Runc.open_container` does so at the end of its block.
+        """End the process, delete the container, and close the streams; `Runc.open_container` does so on exit.
 
-        What can't be done is said in a `CleanupWarning`. Its exit status can still be asked for afterwards.
+        Output that no task reads is discarded while the process ends, so that a full pipe doesn't block the process. A
+        container with the same id made by another program meanwhile is recognized by its first process, and not
+        deleted. `wait` still returns the exit status afterwards.
 
-        Output that no task reads is discarded while the process ends, so that a full pipe doesn't block it. A container
-        of the same id that was made by others in the meantime is not deleted: its first process is another one.
-
-        No cancel interrupts it, and it takes a bounded time. Idempotent: a later container of that id is another one.
+        Can't be cancelled, is bounded in time, and reports leftovers as `CleanupWarning`. Idempotent.
 
         Args:
-            grace: Seconds between SIGTERM and SIGKILL; zero: SIGKILL at once. A handle of `Runc.container` holds no
-                process, and there it is always SIGKILL.
+            grace: Seconds between SIGTERM and SIGKILL; zero sends SIGKILL at once. A handle of `Runc.container` holds
+                no process, and always uses SIGKILL.
         """
         if self._closing is None:
             self._closing = start(self._close(grace))
         await shielded(self._closing)
 
     async def _close(self, grace: float) -> None:
-        """Do what `aclose` does, in a task that only the end of the loop cancels; what is left is still done then."""
+        """Do the work of `aclose`, in a task that only the end of the loop cancels; the rest is still done then."""
         init = self._init
         try:
             try:
@@ -412,18 +412,18 @@ class Container(FileAccess):
                 self._claim.end()
 
     def _hold(self, claim: ContainerClaim) -> None:
-        """Hold the record of the container for `Runc.sweep`, until it is deleted."""
+        """Keep the record of the container for `Runc.sweep` until the deletion."""
         claim.hand_over(self._process)
         self._claim = claim
 
     def _close_streams(self) -> None:
-        """Close what its IO has given."""
+        """Close our ends of the streams."""
         for stream in (self.stdin, self.stdout, self.stderr, self.pty):
             if stream is not None:
                 stream.close()
 
     async def _delete(self) -> None:
-        """Delete it by force: that is quick once its process has ended, and thaws a frozen one."""
+        """Delete the container by force: quick for an ended process, and possible for a frozen one."""
         try:
             try:
                 await retried(self._delete_own)
@@ -437,7 +437,7 @@ class Container(FileAccess):
             warnings.warn(text, CleanupWarning, stacklevel=2)
 
     async def _delete_own(self) -> None:
-        """Delete the container of its id, unless it is known to be another one."""
+        """Delete the container, unless the id belongs to another container now."""
         if self._process is not None and await self._runc._undo.is_foreign(self.id, self._process):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             if self._claim is not None:
                 self._claim.forget()

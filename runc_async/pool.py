@@ -1,4 +1,4 @@
-"""`Pool`: containers that are ready before they are needed, each used once."""
+"""`Pool`: containers created before they are needed, each used once."""
 
 from __future__ import annotations
 
@@ -31,11 +31,14 @@ if TYPE_CHECKING:
     from .stdio import StdIO
 
 AT_ONCE: Final = 2 * len(os.sched_getaffinity(0))
-"""How many containers are made at once: two for each CPU. More don't come any sooner: docs/howto/warm-containers.md."""
+"""Number of containers created at once: two for each CPU. More don't help: docs/howto/warm-containers.md."""
 
 HOLD: Final = 0.05
-"""Seconds for which the replacement of a container waits: its caller's program starts or is executed in that time, and
-would have to share the CPUs. It isn't prolonged by later takes, so the pool is filled under any load."""
+"""Seconds before the replacement of a taken container starts.
+
+The caller's program starts in this time, and would have to share the CPUs. Later takes don't extend the time, so that
+the pool is filled under any load.
+"""
 
 _OF_ONE: Final = ("pid_file", "pidfd_socket")
 """Options of `create` that name a file of one container."""
@@ -44,15 +47,15 @@ logger: logging.Logger = logging.getLogger("runc_async")
 
 
 class PoolStats(msgspec.Struct, frozen=True):
-    """What a pool holds, and what it has done so far.
+    """The state of a pool, and its counters.
 
     Attributes:
         ready: Containers that can be taken now.
         taken: Containers in callers' blocks now.
-        hits: Takes that got a container that was ready.
-        misses: Takes that found the pool empty, and waited for a container to be made.
-        failed: Attempts to make a container that have failed.
-        died: Containers that have ended while they were ready.
+        hits: Takes that got a ready container.
+        misses: Takes that found the pool empty and waited for a new container.
+        failed: Failed attempts to create a container.
+        died: Containers that ended while they were ready.
     """
 
     ready: int
@@ -64,10 +67,10 @@ class PoolStats(msgspec.Struct, frozen=True):
 
 
 class Pool:
-    """Holds containers ready, so that a caller gets one in the time of a `start`, or at once.
+    """Keeps containers ready, so that a caller gets one in the time of a `start`, or at once.
 
-    Each is used once and deleted afterwards: no container that has run a caller's code is given to another caller. The
-    pool is filled in the background from the start of the block on, and again after each take::
+    Each container is used once and deleted afterwards: a container that has run code of one caller is never given to
+    another. The pool is filled in the background, from the start of the block and again after each take::
 
         async with (
             Bundle.busybox(["cat"]) as bundle,
@@ -77,45 +80,44 @@ class Pool:
                 await container.stdin.send(b"hello")
                 print(await container.stdout.receive())  # b'hello'
 
-    A container that ends while it waits is replaced, and never given to a caller. Where the runner reports no process,
-    as `FakeRunner` does, that can't be noticed.
+    A container that ends while waiting is replaced, and never given to a caller. With a runner that reports no process,
+    such as `FakeRunner`, the end isn't noticed.
 
-    On exit of the block everything is ended and deleted, whatever has happened in it: the containers that wait, those
-    that are being made, and those that other tasks still use. No cancel interrupts that. What can't be deleted is named
-    in a `CleanupWarning`.
+    On exit of the block all containers are ended and deleted, including containers in progress and containers that
+    other tasks still use. The cleanup can't be cancelled; leftovers are named in a `CleanupWarning`.
 
-    A container that can't be made, because its bundle, the runtime or `ready` fails, fails the take that waits for it.
-    In the background the next attempt comes 0.1 seconds later, and the delay doubles with each failure, up to 30
-    seconds; a take doesn't wait for it. Failures are logged to `logging.getLogger("runc_async")`.
+    If a container can't be created, because the bundle, the runtime or `ready` fails, the waiting take fails. In the
+    background the next attempt follows after 0.1 seconds, and the delay doubles with each failure, up to 30 seconds; a
+    take doesn't wait for the delay. Failures are logged to `logging.getLogger("runc_async")`.
 
     Args:
         runc: The client.
-        bundle: What containers are made from. Either a `Bundle`, or the path of one, for all of them; their root
-            filesystem should be read-only then. Or a function that returns an asynchronous context manager of a bundle,
-            such as ``lambda: Bundle.temporary(rootfs=..., spec=...)``: each container gets one of its own, and the task
-            that has entered it leaves it as soon as the container is deleted.
-        size: How many containers are held ready.
-        state: What they do while they wait. "created": the program starts when the container is taken. "running": it
-            runs already, for work that comes by its streams or by `exec`. "paused": the same, but frozen, so that it
-            uses no CPU.
-        io: Their streams: see `Runc.open_container`.
+        bundle: The bundle of the containers. Either a `Bundle`, or its path, shared by all containers; the root
+            filesystem should be read-only in this case. Or a function that returns an asynchronous context manager of a
+            bundle, such as ``lambda: Bundle.temporary(rootfs=..., spec=...)``: each container gets its own bundle, and
+            the task that has entered the manager leaves it after the deletion of the container.
+        size: Number of containers to keep ready.
+        state: The state of waiting containers. "created": the program starts when the container is taken. "running":
+            the program already runs, for work that arrives through streams or `exec`. "paused": the same, but frozen,
+            without using the CPU.
+        io: The streams: see `Runc.open_container`.
         ready: Tests a container after its start, and returns as soon as it may be taken, for example when a server in
-            it answers. An exception means that the container is of no use.
-        at_once: How many containers are made at once, and how many are deleted at once: two for each CPU, if you don't
-            say otherwise. None is made in advance while a caller waits for its own, and a container that was taken is
-            replaced 0.05 seconds later, so that its program has the CPUs for its start.
-        name: What ids of containers begin with. A random number and a counter follow.
-        grace: Seconds between SIGTERM and SIGKILL for a container that was used: 5.0 if you don't say otherwise. The
-            others get SIGKILL at once.
-        timeout: Seconds for each `create`, `start`, `pause` and `resume`, or None for no limit; the client's own if
+            the container answers (a health check). An exception means that the container can't be used.
+        at_once: Number of containers created at once, and deleted at once: two for each CPU if left out. None is
+            created in advance while a caller waits, and a taken container is replaced 0.05 seconds later, so that its
+            program has the CPUs for the start.
+        name: Prefix of the containers' ids, followed by a random number and a counter.
+        grace: Seconds between SIGTERM and SIGKILL for a used container: 5.0 if left out. Unused containers get SIGKILL
+            at once.
+        timeout: Seconds for each `create`, `start`, `pause` and `resume`, or None for no limit; the client's default if
             left out.
-        options: Those of `create`, but for `pid_file` and `pidfd_socket`.
+        options: The options of `create`, except `pid_file` and `pidfd_socket`.
 
     Raises:
-        ValueError: If an argument can't be right: a number below 1, an unknown state, `ready` with "created", where no
+        ValueError: If an argument is invalid: a number below 1, an unknown state, `ready` with "created", where no
             program runs, `CapturedIO`, or a file of one container for all.
-        TypeError: If one is of a wrong type, or an option unknown.
-        InvalidContainerID: If no id can begin with `name`.
+        TypeError: If an argument has a wrong type, or an option is unknown.
+        InvalidContainerID: If `name` can't be the start of an id.
     """
 
     def __init__(
@@ -164,14 +166,14 @@ class Pool:
         self._taken = self._hits = self._misses = self._failed = self._died = 0
 
     def __repr__(self) -> str:
-        """Show what it holds."""
+        """Show the size and the numbers of containers."""
         return f"<Pool of {self._size} {self._kind.state}, {len(self._ready)} ready, {self._taken} taken>"
 
     async def __aenter__(self) -> Self:
-        """Begin to fill it, and don't wait for that.
+        """Start to fill the pool, without waiting.
 
         Raises:
-            RuntimeError: If it was entered before.
+            RuntimeError: If the pool was entered before.
         """
         if self._was_opened:
             raise RuntimeError("a pool can be entered once")
@@ -184,28 +186,26 @@ class Pool:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """End and delete all of its containers."""
+        """End and delete all containers."""
         await shielded(self._close())
 
     @contextlib.asynccontextmanager
     async def take(self) -> AsyncGenerator[Container]:
-        """Take a container for the time of the block; it runs, and no other caller has had it.
+        """Take a container for the block: it runs, and no other caller has used it.
 
         `Container.usage` counts from here on.
 
-        If none is ready, one is made, and callers get theirs in the order in which they came. On exit of the block the
-        container is ended and deleted in the background: the block doesn't wait for that. Its streams are closed then;
-        how it ended can still be asked for with `Container.wait`.
+        If no container is ready, one is created; callers are served in order. On exit of the block the container is
+        ended and deleted in the background, without a wait. Its streams are closed then; `Container.wait` still returns
+        the exit status. A ready container that can't be started or resumed is replaced once.
 
-        A container that was ready, and can't be started or resumed, is replaced once.
-
-        Cancelled before the block begins, it leaves nothing behind: a container that wasn't touched goes to the next
+        Cancelled before the block begins, the call leaves nothing behind: an untouched container goes to the next
         caller, and another one is deleted.
 
         Raises:
             anyio.ClosedResourceError: If the pool isn't open, or is closed while the caller waits.
-            ContainerNotRunning: If the container that was made for this caller has ended at once.
-            Exception: Whatever the bundle, `ready` or `Runc.open_container` raises, if no container can be made.
+            ContainerNotRunning: If the container created for this caller has ended at once.
+            Exception: Any error of the bundle, `ready` or `Runc.open_container`, if no container can be created.
         """
         warm = await self._take()
         self._taken += 1
@@ -222,7 +222,7 @@ class Pool:
 
         Raises:
             anyio.ClosedResourceError: If the pool isn't open, or is closed meanwhile.
-            Exception: What an attempt to make a container raises, if one fails meanwhile.
+            Exception: The error of a failed attempt to create a container.
         """
         self._check_open()
         if len(self._ready) < self._size:
@@ -234,7 +234,7 @@ class Pool:
                 self._filling.discard(future)
 
     def stats(self) -> PoolStats:
-        """Return what it holds, and what it has done; any thread may ask."""
+        """Return the state and the counters. Thread-safe."""
         return PoolStats(
             ready=len(self._ready),
             taken=self._taken,
@@ -247,7 +247,7 @@ class Pool:
     # takes
 
     async def _take(self) -> Warm:
-        """Take a container and let it run."""
+        """Take a container, and let its program run."""
         self._check_open()
         warm, was_ready = await self._obtain()
         try:
@@ -261,7 +261,7 @@ class Pool:
         return warm
 
     async def _obtain(self) -> tuple[Warm, bool]:
-        """Return a container, and whether it was ready; else wait until one is made."""
+        """Return a container, and whether it was ready; wait for a new one if necessary."""
         while self._ready:
             warm = self._ready.popleft()
             if not self._has_died(warm):
@@ -279,7 +279,7 @@ class Pool:
             raise
 
     async def _let_run(self, warm: Warm) -> None:
-        """Let a container run."""
+        """Let a container's program run."""
         try:
             await self._kind.let_run(warm)
         except Exception as exc:
@@ -291,7 +291,7 @@ class Pool:
     # what happens in the background
 
     def _fill(self) -> None:
-        """Begin to make as many containers as are wanted now."""
+        """Start to create as many containers as needed now."""
         if not self._is_open:
             return
         if waiting := sum(not future.done() for future in self._waiting):
@@ -318,9 +318,11 @@ class Pool:
         self._fill()
 
     async def _live(self) -> None:
-        """Make a container, keep it until it was used or has ended, and delete it: in one task, as its bundle needs."""
+        """Create a container, keep it until it was used or has ended, and delete it, all in one task."""
         is_made = False
         try:
+            # A bundle's context manager may have a task group or a cancel scope, which must be left by the task that
+            # has entered.
             async with self._bundle() as bundle:
                 warm = await self._made(bundle)
                 try:
@@ -338,7 +340,7 @@ class Pool:
                 logger.warning("pool %s: a bundle could not be removed: %s", self._name, exc)
 
     async def _made(self, bundle: StrPath) -> Warm:
-        """Make a container. The end of the pool cancels that, but not what comes after it."""
+        """Create a container. The end of the pool cancels the creation, but not the later steps."""
         try:
             container_id = f"{self._name}-{next(self._numbers)}"
             warm = await self._kind.make(container_id, bundle, pause=lambda: not self._waiting)
@@ -349,7 +351,7 @@ class Pool:
         return warm
 
     def _put(self, warm: Warm) -> None:
-        """Give a container that no caller has touched to the one that waits longest, or keep it ready."""
+        """Give an untouched container to the caller that waits longest, or keep it ready."""
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
@@ -373,7 +375,7 @@ class Pool:
             self._fill()
 
     def _has_died(self, warm: Warm) -> bool:
-        """Return whether a container has ended while it was ready; then it is deleted."""
+        """Return whether a container has ended while it was ready; delete it in this case."""
         if warm.has_ended:
             self._died += 1
             warm.end()
@@ -381,7 +383,7 @@ class Pool:
         return warm.has_ended
 
     def _fail(self, exc: Exception) -> None:
-        """Note that a container could not be made, and tell the caller that waits longest."""
+        """Record a failed creation, and raise the error in the caller that waits longest."""
         self._failed += 1
         self._note_failure(exc)
         while self._waiting:
@@ -394,14 +396,14 @@ class Pool:
         self._fill()
 
     def _note_failure(self, problem: Exception | str) -> None:
-        """Make none in advance for a while, which is longer after each failure."""
+        """Pause the creation in advance, longer after each failure."""
         if self._is_open:
             self._delay.failed()
             reason = str(problem) or type(problem).__name__
             logger.warning("pool %s: no container is made for %.1f s: %s", self._name, self._delay.seconds, reason)
 
     async def _close(self) -> None:
-        """End and delete all containers, and fail the calls that wait."""
+        """End and delete all containers, and fail the waiting calls."""
         self._is_open = False
         self._delay.stop()
         if self._hold is not None:
@@ -425,7 +427,7 @@ class Pool:
 
 
 def _set(future: asyncio.Future[Any], result: Exception | None) -> None:
-    """Let a call go on that waits, unless it was cancelled."""
+    """Set the result of a waiting call, unless it was cancelled."""
     if not future.done():
         if result is None:
             future.set_result(None)

@@ -1,4 +1,4 @@
-"""The one seam: an `Invocation` goes into a `Runner`, a `Completed` (or a live `Process`) comes out."""
+"""The seam of the library: a `Runner` takes an `Invocation`, and returns a `Completed` or a live `Process`."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 
 Fate: TypeAlias = Literal["none", "ended", "lost"]
-"""What has become of a process when its runc has ended.
+"""The fate of a container's process, after its runc has ended.
 
-- "none": runc has told none.
-- "ended": so it has, as runc says, as far as is known.
-- "lost": it goes on without its runc, or has ended otherwise than runc says.
+- "none": runc has reported no process.
+- "ended": the process has ended as reported by runc, as far as known.
+- "lost": the process outlived runc, or has ended differently from runc's report.
 """
 
 
 class Document(msgspec.Struct, frozen=True):
-    """A document for runc that stands in the argument vector; the runner puts a path there from which it can be read.
+    """A document for runc in the argument vector; the runner replaces the document by the path of a readable file.
 
     Attributes:
-        name: What it is, such as `process.json`.
-        data: Its bytes.
+        name: A descriptive name, such as `process.json`.
+        data: The contents.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Document(msgspec.Struct, frozen=True):
     __repr__ = __str__
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Show the same to rich, which doesn't ask for the repr of a struct."""
+        """Show the same in rich, which ignores the repr of a struct."""
         return [("name", self.name)]
 
 
 class PrivateLog(msgspec.Struct, frozen=True):
-    """The place of the runner's own log file in the argument vector: what runc writes there is `Completed.log`."""
+    """The place of the runner's own log file in the argument vector; the contents become `Completed.log`."""
 
     def __str__(self) -> str:
         """Show that it is a log."""
@@ -60,10 +60,10 @@ class PrivateLog(msgspec.Struct, frozen=True):
 
 
 class PidFile(msgspec.Struct, frozen=True):
-    """A file for the pid of the process that runc waits for; the runner looks out for it.
+    """A file for the pid of the container's process, which the runner watches.
 
     Attributes:
-        path: The caller's own; None for a private one.
+        path: The caller's file; None for a private file.
     """
 
     path: str | None = None
@@ -74,7 +74,7 @@ class PidFile(msgspec.Struct, frozen=True):
 
 
 class InsidePidFile(msgspec.Struct, frozen=True):
-    """A private file for the pid of the process that is waited for, as the container's own kernel numbers it."""
+    """A private file for the pid of the container's process, as numbered inside the sandbox."""
 
     def __str__(self) -> str:
         """Show that it is a pid file."""
@@ -82,7 +82,7 @@ class InsidePidFile(msgspec.Struct, frozen=True):
 
 
 class PidfdSocket(msgspec.Struct, frozen=True):
-    """The runner's own socket, to which runc sends a pidfd of the process; behind a `PidFile`."""
+    """A socket of the runner, to which runc sends a pidfd of the process. Comes after a `PidFile`."""
 
     def __str__(self) -> str:
         """Show that it is a socket."""
@@ -90,15 +90,15 @@ class PidfdSocket(msgspec.Struct, frozen=True):
 
 
 class OwnCgroup(msgspec.Struct, frozen=True):
-    """A cgroup of its own for the process of an `exec`, below the container's: the runner makes and removes it.
+    """A separate cgroup for the process of an `exec`, below the container's; created and removed by the runner.
 
-    It stands for `--cgroup`, once for each hierarchy; where the cgroup can't be made, for nothing.
+    Replaced by one `--cgroup` for each hierarchy, or by nothing if the cgroup can't be created.
 
     Attributes:
-        name: A name that no other cgroup has.
-        parents: For each hierarchy its controllers, as `--cgroup` takes them, and the directory of the container's
-            cgroup, that of `pids` first. cgroup v2 has one, without controllers.
-        memory: The directory of the container's cgroup that counts its memory; empty if there is none.
+        name: A unique name.
+        parents: For each hierarchy, the controllers in the form of `--cgroup` and the directory of the container's
+            cgroup; `pids` first. cgroup v2 has one hierarchy, without controllers.
+        memory: The directory of the container's cgroup with the memory counters; empty if there is none.
     """
 
     name: str
@@ -110,16 +110,16 @@ class OwnCgroup(msgspec.Struct, frozen=True):
         return "--cgroup=<own cgroup>"
 
     def words(self) -> list[str]:
-        """Write the options."""
+        """Return the options as words."""
         return [f"--cgroup={controllers}{':' * bool(controllers)}{self.name}" for controllers, _ in self.parents]
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """An argument of the form `NAME=value` whose value is shown to nobody.
+    """An argument of the form `NAME=value` whose value is never shown.
 
     Attributes:
         name: The variable's name.
-        value: Its value.
+        value: The variable's value.
     """
 
     name: str
@@ -134,7 +134,7 @@ class Setting(msgspec.Struct, frozen=True):
         return one_line(str(self))
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Show the same to rich, which doesn't ask for the repr of a struct."""
+        """Show the same in rich, which ignores the repr of a struct."""
         return [(self.name, "***")]
 
 
@@ -142,20 +142,20 @@ Argument: TypeAlias = str | Document | PrivateLog | PidFile | InsidePidFile | Pi
 
 
 class OwnOutput(msgspec.Struct, frozen=True):
-    """The streams of a command whose output is runc's own and never a container's: memory files, read after the exit.
+    """Streams for commands whose output is only runc's own: files in memory, read after the exit.
 
     Attributes:
-        limit: Bytes that each may hold; runc's writes fail beyond it.
+        limit: Maximal bytes of each file; writes of runc beyond the limit fail.
     """
 
     limit: int = 64 << 20
 
 
 class StreamedOutput(msgspec.Struct, frozen=True):
-    """The streams of a command whose output is runc's own and is read while it runs.
+    """Streams for commands whose output is only runc's own, and read while runc runs.
 
-    stdout is a pipe, and so is stderr, which takes the place of a `PrivateLog` too: `Completed` has neither. A runner
-    that can't do that leaves `Process.stderr` None, and gives both in `Completed`.
+    stdout and stderr are pipes; stderr also replaces a `PrivateLog`. `Completed` has neither output. A runner without
+    support leaves `Process.stderr` None, and returns both outputs in `Completed`.
     """
 
 
@@ -163,7 +163,7 @@ Streams: TypeAlias = NullIO | InheritedIO | CapturedIO | PipedIO | RedirectIO | 
 
 
 class Sandbox(msgspec.Struct, frozen=True):
-    """The sandbox that has the process of an `exec`: its processes have no numbers on the host.
+    """The sandbox with the process of an `exec`, whose processes have no pids on the host.
 
     Attributes:
         runtime: The runtime's name.
@@ -177,21 +177,21 @@ class Sandbox(msgspec.Struct, frozen=True):
 
 
 class StopPolicy(msgspec.Struct, frozen=True):
-    """How a runc whose caller was cancelled, or ran out of time, is made to end. Times in seconds.
+    """The procedure for stopping runc after a cancellation or timeout. Times in seconds.
 
     Attributes:
-        patience: How long it may go on and end by itself, before SIGTERM; with `waits_for_process` and a
-            `PidFile` only until that process has started.
-        grace: How long it may live after SIGTERM, before SIGKILL. Zero with zero patience: SIGKILL at once.
-        waits_for_process: It waits for a process of a container's: after the grace that process is killed first, and
-            runc has `grace` seconds more to report it. SIGKILL for runc alone would orphan the process.
-        tree: It waits for a process of a container's, and all that this has started gets SIGKILL when the process has
-            ended, or after the grace. A process that had ended by itself leaves them alone.
-        hooks: What it has started, such as a hook that hangs, gets SIGKILL as soon as it has been ended itself.
-        helpers: It has started others, such as criu, that have to end too: they have `grace` seconds after runc's end,
-            before SIGKILL.
-        helpers_first: It takes back by itself what it has made for those, when they have ended: after the patience they
-            get SIGKILL, and it has `grace` seconds for that.
+        patience: Time for runc to end by itself before SIGTERM; with `waits_for_process` and a `PidFile`, only until
+            the container's process has started.
+        grace: Time between SIGTERM and SIGKILL. Zero, together with zero patience, sends SIGKILL at once.
+        waits_for_process: Whether runc waits for a container's process. Then the process is killed first after the
+            grace, and runc has `grace` seconds more to report the end. SIGKILL for runc alone would orphan the process.
+        tree: Whether runc waits for a container's process whose descendants get SIGKILL too, after the end of the
+            process or the grace. If the process ends by itself, the descendants run on.
+        hooks: Whether descendants of runc, such as a hook that hangs, get SIGKILL after runc has ended.
+        helpers: Whether runc has helpers, such as criu, that have to end too: SIGKILL follows `grace` seconds after
+            the end of runc.
+        helpers_first: Whether runc cleans up after its helpers: after the patience the helpers get SIGKILL, and runc
+            has `grace` seconds for the cleanup.
     """
 
     patience: float = 0.0
@@ -204,33 +204,33 @@ class StopPolicy(msgspec.Struct, frozen=True):
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True):
-    """One start of runc: a value, complete, and free of descriptors.
+    """One start of runc: a complete value without open descriptors.
 
     Attributes:
-        command: runc's name for it, such as `state`.
-        argv: The argument vector; the first is the program's name or path.
-        container_id: The container that it acts on, if any.
-        streams: What its stdin, stdout and stderr are.
-        input: What it reads on stdin, for the streams that take it.
-        env: Its whole environment, or None for the caller's.
-        cwd: Its working directory, or None for the caller's.
-        timeout: Seconds until it is stopped, or None.
-        drain_timeout: Seconds for which captured output is read on after its exit, at most, while others hold the pipe;
-            it ends when nothing has come for 0.05 seconds.
-        stop: How it is stopped.
-        preserve_fds: Descriptors of the caller that it gets as 3, 4, ...
-        pass_fds: Descriptors of the caller that it gets under their own numbers.
-        pdeathsig: Signal that it gets when the thread which started it dies, or None.
-        process_group: Process group that it is put into (0: one of its own), or None.
-        reported: Called when runc has reported the process in its `PidFile`, or None. A runner that can't tell
-            leaves it.
-        sandbox: For an `exec` whose process has no number on the host: how it is reached, by commands of the runtime.
-        restore_signals: It begins with no signal blocked and none ignored, whatever this process does about signals.
-        terminal_at: For an `exec` whose process has the terminal of `PtyIO`: the index in `argv` behind the command's
-            name. A runner that can put words there may have runc hand over the terminal itself, and wait for the
-            process in its place. None for all others.
-        limits: Limits for the container's process, or None: see `Completed.exceeded`. A runner that can't hold them
-            leaves them.
+        command: The name of the command, such as `state`.
+        argv: The argument vector; the first element is the program's name or path.
+        container_id: The container's id, if any.
+        streams: The standard streams.
+        input: Input for stdin, for streams with support.
+        env: The whole environment, or None for the caller's.
+        cwd: The working directory, or None for the caller's.
+        timeout: Seconds until runc is stopped, or None.
+        drain_timeout: Maximal seconds to read captured output after the exit while other processes hold the pipe;
+            reading stops after 0.05 seconds without data.
+        stop: The procedure for stopping runc.
+        preserve_fds: Descriptors of the caller that runc gets as 3, 4, ...
+        pass_fds: Descriptors of the caller that runc gets with the same numbers.
+        pdeathsig: Signal for runc after the death of the thread that started runc, or None.
+        process_group: Process group for runc (0 for a new one), or None.
+        reported: Called when runc has reported the process in the `PidFile`, or None. A runner without support ignores
+            the function.
+        sandbox: For an `exec` whose process has no pid on the host: the sandbox, reached by commands of the runtime.
+        restore_signals: Whether runc starts with no signal blocked or ignored, whatever this process blocks or ignores.
+        terminal_at: For an `exec` with the terminal of `PtyIO`: the index in `argv` after the command's name. A runner
+            may insert words there to get the terminal from runc, and then waits for the process instead of runc. None
+            for other commands.
+        limits: Limits for the container's process, or None: see `Completed.exceeded`. A runner without support ignores
+            the limits.
     """
 
     command: str
@@ -255,35 +255,34 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def args(self) -> tuple[str, ...]:
-        """The argument vector as it may be shown: see `Response.args`."""
+        """The argument vector without secrets: see `Response.args`."""
         return tuple(map(str, self.argv))
 
     def __repr__(self) -> str:
-        """Show what is started, without the environment and the input."""
+        """Show the arguments without the environment and the input."""
         return f"<Invocation {one_line(' '.join(self.args))}>"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Show the same to rich, which doesn't ask for the repr of a struct."""
+        """Show the same in rich, which ignores the repr of a struct."""
         return [("args", self.args)]
 
 
 class Completed(msgspec.Struct, frozen=True, kw_only=True):
-    """A runc that has ended.
+    """The result of an ended runc process.
 
     Attributes:
-        pid: The process id that it had.
-        returncode: Its exit code; -n if signal n ended it; None if it waited for a process whose end it never told.
-        stdout: What it printed, as far as its streams captured it.
-        stderr: Likewise.
-        log: What it wrote into its private log.
-        truncated: Bytes of stdout or stderr are missing.
-        timed_out: It was stopped because its time was up.
-        wait_status: How the container's process ended, as wait(2) has it, where the kernel tells.
-        exceeded: The limit of the invocation's that the process had reached, for which it was ended; None if none.
-        oom_kills: Processes that the kernel has killed, while the process ran, because the memory of its container's
-            cgroup was used up; None if that can't be known, and for a `returncode` of 0, of which it says nothing.
-        process: What had become of the process that it was to tell in its `PidFile` and to wait for; None if it
-            wasn't, or that can't be known.
+        pid: The process id.
+        returncode: The exit code; -n if signal n ended runc; None if runc was to report a process and didn't.
+        stdout: The captured stdout.
+        stderr: The captured stderr.
+        log: The private log.
+        truncated: Whether bytes of stdout or stderr are missing.
+        timed_out: Whether the timeout has ended the call.
+        wait_status: The wait status of the container's process, as in wait(2), if the kernel reports it.
+        exceeded: The limit of the invocation that has ended the process; None if none.
+        oom_kills: Number of processes in the container's cgroup that the kernel has killed for lack of memory during
+            the call; None if unknown.
+        process: The fate of the process reported in the `PidFile`; None without such a file, or if unknown.
     """
 
     pid: int
@@ -300,128 +299,128 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartedProcess(Protocol):
-    """The container's process that runc has started: what the client needs of it."""
+    """The container's process started by runc, as used by the client."""
 
     @property
     def pid(self) -> int:
-        """Its process id; 0 before it has started."""
+        """The process id; 0 before the start."""
         ...
 
     @property
     def process(self) -> ProcessIdentity | None:
-        """The same with its start time, which is 0 if it was gone before a look; None before it has started."""
+        """The pid with the start time; start time 0 if the process was gone before a look; None before the start."""
         ...
 
     @property
     def exited_at(self) -> dt.datetime | None:
-        """When its end was seen; None before that."""
+        """The time when the end was noticed; None before."""
         ...
 
     def send_signal(self, signum: int) -> None:
-        """Send it a signal; nothing happens if it has ended, or hasn't started."""
+        """Send a signal. Does nothing if the process has ended or hasn't started."""
         ...
 
     def take(self) -> tuple[int, int]:
-        """Give its pid and its pidfd away; the pidfd is the caller's from now on.
+        """Return the pid and the pidfd, which belong to the caller from now on.
 
         Raises:
-            ProcessLookupError: If it has ended, or runc has reported none.
+            ProcessLookupError: If the process has ended, or runc has reported none.
             OSError: If no descriptor was left.
         """
         ...
 
 
 class Process(Protocol):
-    """A runc that is running, with the ends of its streams that are ours."""
+    """A running runc, with our ends of the streams."""
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         ...
 
     @property
     def stdin(self) -> PipeWriter | None:
-        """Its stdin, if that is a pipe."""
+        """The writing end of stdin, if stdin is a pipe."""
         ...
 
     @property
     def stdout(self) -> PipeReader | None:
-        """Its stdout, if that is a pipe of ours."""
+        """The reading end of stdout, if stdout is a pipe of ours."""
         ...
 
     @property
     def stderr(self) -> PipeReader | None:
-        """Its stderr, if that is a pipe of ours."""
+        """The reading end of stderr, if stderr is a pipe of ours."""
         ...
 
     @property
     def pty(self) -> Pty | None:
-        """Its terminal, if that is ours."""
+        """Our end of the terminal, if there is one."""
         ...
 
     @property
     def workload(self) -> StartedProcess | None:
-        """The container's process, if the invocation has a `PidFile`; None if the runner can't tell it."""
+        """The container's process, if the invocation has a `PidFile`; None if the runner doesn't report a process."""
         ...
 
     def close_workload(self) -> None:
-        """Let go of the container's process, which `aclose` does too. Idempotent."""
+        """Release the container's process, as `aclose` does too. Idempotent."""
         ...
 
     async def started(self) -> Completed | None:
-        """Wait until the container's process runs; return runc's end if runc ended without one."""
+        """Wait until the container's process runs. Return runc's result if runc has ended without starting one."""
         ...
 
     async def ended(self) -> int | None:
-        """Wait for the end of the container's process; return its wait status, None if only runc can tell."""
+        """Wait for the end of the container's process. Return the wait status, or None if only runc can report it."""
         ...
 
     async def wait(self) -> Completed:
-        """Wait for its exit. Cancelling the wait leaves it running."""
+        """Wait for the exit. Cancelling the wait leaves runc running."""
         ...
 
     async def finish(self) -> Completed:
-        """Wait for its exit, for the invocation's timeout at most, and stop it then."""
+        """Wait for the exit, for at most the invocation's timeout; stop runc after that."""
         ...
 
     def send_signal(self, signum: int) -> None:
-        """Send it a signal; nothing happens if it has ended."""
+        """Send a signal. Does nothing after the exit."""
         ...
 
     def signal_tree(self, signum: int) -> None:
-        """Send a signal to the container's process and all that it has started; see `ContainerProcess.send_signal`."""
+        """Send a signal to the container's process and to all descendants; see `ContainerProcess.send_signal`."""
         ...
 
     async def aclose(self) -> None:
-        """Stop it by its invocation's policy if it runs, reap it, and close the streams. Can't be cancelled."""
+        """Stop a running runc by its policy, reap it, and close the streams. Can't be cancelled."""
         ...
 
 
 class Runner(Protocol):
-    """What starts runc. `Runc(runner=...)` takes one; `ProcessRunner` is the one that is used otherwise."""
+    """Starts runc. Pass a custom runner as `Runc(runner=...)`; the default is `ProcessRunner`."""
 
     async def run(self, invocation: Invocation, *, started: Callable[[int], None] | None = None) -> Completed:
-        """Start runc and wait for its end.
+        """Start runc and wait for the exit.
 
-        Cancelling stops it by `Invocation.stop`; the call returns when it is gone.
+        Cancelling stops runc by `Invocation.stop`; the call returns after the exit.
 
         Args:
-            invocation: What to start.
-            started: Called with runc's process id as soon as it runs.
+            invocation: The invocation.
+            started: Called with runc's process id after the spawn.
 
         Raises:
             RuncNotFound: If the program doesn't exist.
-            OSError: If it can't be started.
+            OSError: If the start fails.
         """
         ...
 
     async def open(self, invocation: Invocation) -> Process:
-        """Start runc and return it running.
+        """Start runc and return the running process.
 
-        Cancelling stops it, as for `run`.
+        Cancelling stops runc, as in `run`.
 
         Raises:
             RuncNotFound: If the program doesn't exist.
-            OSError: If it can't be started.
+            OSError: If the start fails.
         """
         ...
