@@ -93,6 +93,7 @@ class Host(Queries, Lifecycle):
             RuncTimeout: If listing takes longer than `timeout`.
             RuncNotFound: If there is no runc.
             CommandError: If listing the containers fails.
+            OSError: If no descriptor is left in this process; it stops there, and what is left stays recorded.
         """
         from .sweeping import Sweeper  # noqa: PLC0415 - few programs need it
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -15,6 +14,7 @@ from .._bundles.config import begin, finished
 from .._containers.leftovers import remove_cgroups
 from .._containers.ownership import is_being_made, recorded_process, retried
 from .._host.owners import ROOTFS, DeadOwner, files, held_by_living, is_open, remove_bundle, remove_scratch
+from .._linux.files import ignoring_absence
 from .._linux.owner import HeldBundle, HeldContainer, HeldScratch
 from .._linux.procfs import ProcessIdentity
 from .._runtimes.known import RECORDS, read_record
@@ -61,7 +61,11 @@ class Sweeper:
         self._mounts: list[str] = []
 
     async def sweep(self) -> Swept:
-        """Sweep after all dead owners of this user, one owner at a time."""
+        """Sweep after all dead owners of this user, one owner at a time.
+
+        Raises:
+            OSError: If no descriptor is left.
+        """
         for path in files():
             owner = DeadOwner.take(path)
             if owner is not None:
@@ -96,8 +100,12 @@ class Sweeper:
         except (RuncError, OSError) as error:
             warn(f"container {held.id!r} is left behind: {error}")
             return
-        if not is_being_made(held.id, ""):
-            await remove_cgroups(held.id)
+        try:
+            if not is_being_made(held.id, ""):
+                await remove_cgroups(held.id)
+        except OSError as error:
+            warn(f"cgroups of container {held.id!r} may be left behind: {error}")
+            return
         owner.strike(number)
 
     async def _is_settled(self, held: HeldContainer) -> bool:
@@ -217,10 +225,14 @@ def _is_unfinished(directory: str) -> bool:
 
 
 def _used_below(roots: Iterable[str]) -> set[str]:
-    """Return the bundles and root filesystems of the containers below other root directories."""
+    """Return the bundles and root filesystems of the containers below other root directories.
+
+    Raises:
+        OSError: If no descriptor is left.
+    """
     used: set[str] = set()
     for root in roots:
-        with contextlib.suppress(OSError):
+        with ignoring_absence():
             for name in os.listdir(root):
                 if (record := read_record(root, name)) is not None:
                     used |= {record.bundle, record.rootfs}

@@ -16,7 +16,7 @@ from typing import Final, Self
 import msgspec
 
 from .._linux.cgroup import unescape
-from .._linux.files import opened, remove_tree
+from .._linux.files import ignoring_absence, opened, remove_tree
 from .._linux.libc import detach
 from .._linux.owner import PREFIX, TAKEN, Held, HeldBundle, Line, closed_in_children, places
 from .._runtimes.dialect import UNDECODABLE
@@ -86,16 +86,24 @@ class DeadOwner:
 
 
 def files() -> list[str]:
-    """List the files of this user's owners, dead or alive."""
+    """List the files of this user's owners, dead or alive.
+
+    Raises:
+        OSError: If no descriptor is left.
+    """
     found: list[str] = []
     for place in places():
-        with contextlib.suppress(OSError):
+        with ignoring_absence():
             found += (os.path.join(place, name) for name in os.listdir(place) if name.startswith((PREFIX, TAKEN)))
     return sorted(found)
 
 
 def held_by_living() -> Iterator[Held]:
-    """Yield what live owners hold now."""
+    """Yield what live owners hold now.
+
+    Raises:
+        OSError: If no descriptor is left: an owner that can't be looked at must not count as dead.
+    """
     for path in files():
         with _looked_at(path) as (fd, lives):
             if lives and TAKEN not in path:
@@ -156,10 +164,14 @@ def remove_scratch(path: bytes) -> None:
 
 
 def is_open(directory: bytes) -> bool:
-    """Return whether any process that this one may look at has a directory open: a runtime that writes its pid file."""
+    """Return whether any process that this one may look at has a directory open: a runtime that writes its pid file.
+
+    Raises:
+        OSError: If no descriptor is left.
+    """
     place = os.path.realpath(os.fsdecode(directory))
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
+        with ignoring_absence():
             for fd in os.listdir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
                     if os.readlink(f"/proc/{pid}/fd/{fd}") == place:
@@ -168,10 +180,15 @@ def is_open(directory: bytes) -> bool:
 
 
 def _open(path: str) -> int | None:
-    """Open the file of an owner; None if it is gone, or isn't this user's."""
-    try:
+    """Open the file of an owner; None if it is gone, or isn't this user's.
+
+    Raises:
+        OSError: If no descriptor is left.
+    """
+    fd = -1
+    with ignoring_absence():
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    if fd < 0:
         return None
     found = os.fstat(fd)
     if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:

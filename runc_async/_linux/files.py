@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 from collections.abc import Generator, Iterator
@@ -15,6 +16,22 @@ REMOVAL_DESCRIPTORS = 3
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 """Flags to open a file that must not exist yet."""
+
+_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+@contextlib.contextmanager
+def ignoring_absence() -> Generator[None]:
+    """Leave the block silently if a file is gone or may not be read, but not if this process has no descriptor left.
+
+    Raises:
+        OSError: If no descriptor or memory is left: then nothing is known of the file.
+    """
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _SCARCE:
+            raise
 
 
 @contextlib.contextmanager

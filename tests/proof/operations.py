@@ -19,6 +19,7 @@ import anyio
 import archives
 import children
 import criu
+import host_operations
 import msgspec
 import pytest
 import sweep
@@ -53,6 +54,7 @@ class Stage:
         long: A bundle whose process sleeps, and ends with SIGTERM.
         short: A bundle whose process copies its input, and ends.
         terminal: The same on a terminal.
+        directory: Where all of it is.
         place: A directory for what operations make.
         images: A directory for checkpoints.
         name: The container.
@@ -66,6 +68,7 @@ class Stage:
         self.long = long
         self.short = short
         self.terminal = terminal
+        self.directory = place
         self.place = place / "place"
         self.images = place / "images"
         self.name = ""
@@ -93,6 +96,8 @@ class Stage:
     async def done(self, operation: Operation, *, cut_short: bool) -> None:
         """Take away what an operation has made."""
         if operation.leaves == "anything" or (operation.leaves == "result" and not cut_short):
+            if operation.after is not None:
+                await operation.after(self)
             await self.discard()
             for path in self.place.iterdir():
                 shutil.rmtree(path)
@@ -115,10 +120,17 @@ class Stage:
             ready=lambda: self.ready(operation),
             done=lambda cut_short: self.done(operation, cut_short=cut_short),
         )
-        points = await sweeping.points()
-        await sweeping.over(sweep.plan(points, number, ways), self.works)
-        await self.discard()
+        try:
+            points = await sweeping.points()
+            await sweeping.over(sweep.plan(points, number, ways), self.works)
+        finally:
+            await self.end()
         return sweeping
+
+    async def end(self) -> None:
+        """Delete the container, and end the keeper, if they are there."""
+        await self.discard()
+        await host_operations.end_keeper(self)
 
     def another(self) -> str:
         """Return an id for one more container."""
@@ -138,6 +150,7 @@ class Operation(NamedTuple):
         fresh: Whether each attempt needs a container of its own.
         leaves: What may be there afterwards.
         before: What else is done before each attempt.
+        after: What else takes away what may be there afterwards.
         weight: How many points of a long one are tried, for one that tries 1.
         needs: What it can't do without: `criu`, `root`, or a command or option of the runtime.
         is_local: Whether it has nothing to do with a runtime.
@@ -149,6 +162,7 @@ class Operation(NamedTuple):
     fresh: bool = False
     leaves: Leaves = "nothing"
     before: Act | None = None
+    after: Act | None = None
     weight: float = 1
     needs: str = ""
     is_local: bool = False
@@ -712,6 +726,31 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("taking turns", take_turns),
     Operation("supports", supports),
     Operation("sweep", sweep_after_it, fresh=True, before=have_a_dead_owner, leaves="anything"),
+    Operation("watching the host", host_operations.watch_the_host),
+    Operation("reading the host", host_operations.read_the_host),
+    Operation(
+        "keeper, being started",
+        host_operations.start_keeper,
+        leaves="anything",
+        after=host_operations.end_keeper,
+        weight=0.25,
+        is_local=True,
+    ),
+    _makes(
+        "keeper, starting a container",
+        host_operations.start_kept,
+        before=host_operations.have_a_keeper,
+        leaves="result",
+        after=host_operations.delete_kept,
+    ),
+    _makes(
+        "keeper, using a container",
+        host_operations.use_kept,
+        before=host_operations.have_it_kept,
+        leaves="anything",
+        after=host_operations.delete_kept,
+        weight=2,
+    ),
     Operation("events", watch, needs="events"),
     Operation("latest events", watch_the_latest, needs="events"),
     Operation("merged events", watch_two, needs="events"),

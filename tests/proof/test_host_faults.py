@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.runc, pytest.mark.needs("cgroup removal"), pytest.mark.needs("clean failures")]
 
-ELSEWHERE = ("open_container", "open_exec", "merged events", "fake runner")
+ELSEWHERE = ("open_container", "open_exec", "merged events", "fake runner", "keeper", "supports")
 """What has sweeps in a file of its own, hands out errors instead of raising them, or opens nothing, begins so."""
 
 
@@ -150,7 +150,7 @@ async def test_no_descriptor(host: Host, operation: Operation, runtime: Runtime,
         pytest.fail(f"{descriptors.ATTEMPTS} descriptors aren't enough: {trials.failures[-1]!r}")
     tried("descriptor limits", trials.tried)
     assert trials.found == []
-    assert len(trials.failures) > 1
+    assert trials.failures
 
 
 # no room

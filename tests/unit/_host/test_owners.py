@@ -6,6 +6,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+import descriptors
 import pytest
 
 from runc_async._host.owners import (
@@ -189,6 +190,20 @@ def test_a_bundle_that_stays_keeps_its_directory(private: Path) -> None:
     (private / "rootfs").mkdir()
     assert not remove_bundle(HeldBundle(os.fsencode(private), temporary=False, mounted=True))
     assert sorted(path.name for path in private.iterdir()) == ["inner"]
+
+
+@pytest.mark.usefixtures("owners")
+def test_without_descriptors_no_owner_counts_as_dead(private: Path) -> None:
+    """What can't be looked at for want of a descriptor is an error: a live owner's things must not count as free."""
+    claim = Claim(WEB)
+    (path,) = files()
+    with descriptors.spare(0):
+        for look in (files, lambda: is_open(os.fsencode(private)), lambda: DeadOwner.take(path)):
+            with pytest.raises(OSError, match="Too many open files"):
+                look()
+    with descriptors.spare(1):
+        assert list(held_by_living()) == [WEB]
+    claim.release()
 
 
 def test_whether_a_directory_is_open(private: Path) -> None:
