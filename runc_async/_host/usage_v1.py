@@ -115,7 +115,7 @@ def _cpu(files: CgroupFiles) -> CPU:
 def _cpuset(files: CgroupFiles) -> CPUSet:
     """Read the controller `cpuset`."""
     cpus, mems, *others = files.read("cpuset", *_CPUSET)
-    exclusive, *rest = numbers(others)
+    exclusive, *rest = [int(other) if other else 0 for other in others]
     return CPUSet(ranges(cpus), exclusive, ranges(mems), *rest)
 
 
@@ -123,7 +123,7 @@ def _memory(files: CgroupFiles) -> Memory:
     """Read the controller `memory`."""
     stat, *entries = files.read("memory", "memory.stat", *_MEMORY)
     raw = key_values(stat)
-    found = tuple(numbers(entries))
+    found = [int(entry) if entry else 0 for entry in entries]
     usage, swap, kernel, kernel_tcp = (MemoryEntry(*found[at : at + 4]) for at in range(0, len(found), 4))
     return Memory(cache=raw.get("cache", 0), usage=usage, swap=swap, kernel=kernel, kernel_tcp=kernel_tcp, raw=raw)
 
@@ -131,6 +131,8 @@ def _memory(files: CgroupFiles) -> Memory:
 def _blkio(files: CgroupFiles) -> Blkio:
     """Read the controller `blkio`."""
     for group in _BLKIO:
+        if files.lacks("blkio", group[0][0]):
+            continue
         tables: dict[str, Any] = {}
         for name, field in group:
             if not (entries := blkio_entries(*files.read("blkio", name))):
@@ -157,6 +159,8 @@ def _hugetlb(files: CgroupFiles, page_sizes: tuple[str, ...]) -> dict[str, Huget
     found: dict[str, Hugetlb] = {}
     for size in page_sizes:
         for prefix in (f"hugetlb.{size}.rsvd", f"hugetlb.{size}"):
+            if files.lacks("hugetlb", f"{prefix}.usage_in_bytes"):
+                continue
             names = (f"{prefix}.{name}" for name in ("usage_in_bytes", "max_usage_in_bytes", "failcnt"))
             usage, *others = files.read("hugetlb", *names)
             if usage is not None:

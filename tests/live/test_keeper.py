@@ -158,7 +158,7 @@ async def test_an_id_that_is_taken_is_refused(
     await client.create(other, bundle)
     with pytest.raises(ContainerExists):
         await keeper.start(client, other, bundle)
-    assert [state.id for state in await client.list()] == sorted([name, other])
+    assert sorted(state.id for state in await client.list()) == sorted([name, other])
     assert [kept.id for kept in await keeper.list()] == [name]
     await keeper.delete(name)
     for call in (keeper.wait, keeper.delete):

@@ -102,3 +102,14 @@ def test_each_suite_runs(suite: str, tmp_path: Path) -> None:
     rows = json.loads(result.read_text())["rows"]
     assert rows
     assert all(row["ours"] >= 0 for row in rows)
+
+
+@pytest.mark.runc
+@pytest.mark.timeout(120)
+def test_the_host_benchmark_runs() -> None:
+    """It measures the reader of all containers beside a bare one, and takes its cgroups away."""
+    command = [sys.executable, "-m", "bench.host", "--number", "3", "--rounds", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "bare: the same system calls" in done.stdout

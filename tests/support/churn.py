@@ -116,6 +116,8 @@ class Churn:
                 pattern += "" if status == "paused" else "PR"
         if status == "running" and not short and self._random.random() < 0.5:
             await self._call("kill", name, "KILL")
+        while short and started and status == "running":
+            status = await self._status(name)  # else the deletion could kill it before it has executed anything
         await self._delete(name)
         if short and started:
             ended = EXIT_CODE
