@@ -1,4 +1,4 @@
-"""`python -m runc_async`: what this host can do, and how to get what it lacks."""
+"""`python -m runc_async`: features of this host, and remedies for missing ones."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .features import Features
 
 _KEEPS = {True: "keeps", False: "does not keep", None: "unknown whether it keeps"}
 PROMPT = 0.1
-"""Seconds in which a process 1 that waits for its children reaps them, on a busy machine too."""
+"""Seconds in which a process 1 that waits for its children reaps them, even on a busy machine."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Show what this host can do.
+    """Print the report about this host.
 
     Args:
         arguments: The command line after the program's name; the process's own if left out.
@@ -46,13 +46,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def as_json(host: Host) -> str:
-    """Return all that is known of a host, with what it lacks, as an indented JSON document."""
+    """Return the report as an indented JSON document."""
     document = {"ready": host.ready, "problems": host.problems, **msgspec.structs.asdict(host)}
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
 
 def lines(host: Host) -> Iterator[str]:
-    """Yield the lines of one screen."""
+    """Yield the lines of the report."""
     rows = {
         "runtime": _runtime(host.runtime),
         "features": _features(host.runtime.features),
@@ -83,7 +83,7 @@ def lines(host: Host) -> Iterator[str]:
 
 
 def _runtime(runtime: Runtime) -> str:
-    """Say which runtime it is and where."""
+    """Describe the runtime and its place."""
     if runtime.path is None or runtime.version is None:
         return f"{runtime.command}: {'not found' if runtime.path is None else 'does not answer'}"
     version = runtime.version
@@ -91,7 +91,7 @@ def _runtime(runtime: Runtime) -> str:
 
 
 def _features(features: Features | None) -> str:
-    """Name the features that differ between builds."""
+    """Return the names of features that differ between builds."""
     if features is None or features.linux is None:
         return "not told"
     linux = features.linux
@@ -112,7 +112,7 @@ def _features(features: Features | None) -> str:
 
 
 def _user(host: Host) -> str:
-    """Say who runs this, and whether that is enough."""
+    """Describe the user and its privileges."""
     if host.privileges.sufficient:
         return "root, with all capabilities that a runtime needs"
     lacking = ", ".join(host.privileges.missing_capabilities) or "nothing"
@@ -120,7 +120,7 @@ def _user(host: Host) -> str:
 
 
 def _reaping(reaping: Reaping | None) -> str:
-    """Say how soon orphans are reaped, and what that means for the exit statuses of detached containers."""
+    """Describe the delay of reaping, and the effect on the exit statuses of detached containers."""
     if reaping is None:
         return "not measured"
     if reaping.reaper == os.getpid():
@@ -135,7 +135,7 @@ def _reaping(reaping: Reaping | None) -> str:
 
 
 def _rootless(host: Host) -> str:
-    """Say what containers without root would find."""
+    """Describe the prerequisites of containers without root."""
     rootless = host.rootless
     namespaces = f"no user namespaces ({rootless.forbidden_by})" if rootless.forbidden_by else "user namespaces"
     helper = "newuidmap" if rootless.newuidmap else "no newuidmap"

@@ -1,4 +1,4 @@
-"""The root of all errors, and what stands in them."""
+"""The base class of all errors, and their parts."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import msgspec
 
 
 def _rebuild(cls: type[RuncError], args: tuple[Any, ...]) -> RuncError:
-    """Make an error without calling its constructor; the attributes come after."""
+    """Create an error without calling its constructor; the attributes follow."""
     error = cls.__new__(cls)
     error.args = args
     return error
 
 
 class LogRecord(msgspec.Struct, frozen=True):
-    """One record of the log that runc writes.
+    """A record of runc's log.
 
     Attributes:
         level: `error`, `warning`, `info`, `debug` ..., or None for a line that isn't a record.
-        msg: What it says, as it came: a message can have several lines and hold any character.
-        time: When, with its time zone; None if that isn't told or can't be understood.
-        error: The cause, where the runtime keeps it apart from the message.
+        msg: The message, unchanged: possibly with several lines and any characters.
+        time: The time, with its zone; None if missing or invalid.
+        error: The cause, if separate from the message.
     """
 
     level: str | None
@@ -32,21 +32,21 @@ class LogRecord(msgspec.Struct, frozen=True):
 
     @property
     def is_error(self) -> bool:
-        """Whether the runtime failed with it: a warning also comes from calls that succeed."""
+        """Whether the record reports a failure: warnings also come from successful calls."""
         return self.level in {"error", "fatal", "panic"}
 
 
 class CleanupWarning(RuntimeWarning):
-    """Something couldn't be cleaned up in the time for it; the text names what is left behind."""
+    """A cleanup couldn't be finished in time; the text names the leftovers."""
 
 
 class RuncError(Exception):
-    """The root of all errors of this library."""
+    """The base class of all errors of this library."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Keep the attributes; constructors differ, and `args` isn't what they take."""
+        """Keep the attributes: the constructors differ, and don't take `args`."""
         return _rebuild, (type(self), self.args), self.__dict__
 
     def __repr__(self) -> str:
-        """Show the class and the sentence, not the arguments, which may hold secrets."""
+        """Show the class and the message, not the arguments, which may have secrets."""
         return f"{type(self).__name__}({str(self)!r})"

@@ -1,4 +1,4 @@
-"""Coroutines that a cancel doesn't cut short: cleanup that runs to its end."""
+"""Coroutines that run to their end despite cancellation, for cleanup."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 class _AlwaysStarts(Coroutine[Any, None, T]):
-    """A coroutine that begins in any case: a task that is cancelled before its first step never does otherwise.
+    """Wrap a coroutine so that it runs even if its task is cancelled before the first step.
 
-    The end of the loop cancels the tasks that were made in its last turn, too.
+    The end of the event loop cancels even the tasks created in its last iteration.
     """
 
     def __init__(self, work: Coroutine[Any, None, T]) -> None:
@@ -37,12 +37,12 @@ class _AlwaysStarts(Coroutine[Any, None, T]):
 
 
 def start(work: Coroutine[Any, None, T]) -> asyncio.Task[T]:
-    """Make a task that begins in any case; a cancel before its first step is dropped."""
+    """Create a task that runs in any case; a cancellation before its first step is dropped."""
     return asyncio.create_task(_AlwaysStarts(work))
 
 
 async def shielded(work: Coroutine[Any, None, T] | asyncio.Task[T]) -> T:
-    """Run `work` to its end, whatever happens to the calling task; a cancel is raised again afterwards."""
+    """Run `work` to its end, even if the calling task is cancelled; the cancellation is raised afterwards."""
     task = work if isinstance(work, asyncio.Task) else start(work)
     cancelled = await wait_shielded(task)
     if cancelled is None:
@@ -53,7 +53,7 @@ async def shielded(work: Coroutine[Any, None, T] | asyncio.Task[T]) -> T:
 
 
 async def retried_once(work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work`, and begin it anew if it is cancelled, which for a task of our own only the end of the loop does."""
+    """Run `work`, and start again if it is cancelled; in a task of our own, only the end of the event loop cancels."""
     try:
         return await work()
     except asyncio.CancelledError:
@@ -61,22 +61,21 @@ async def retried_once(work: Callable[[], Awaitable[T]]) -> T:
 
 
 async def wait_shielded(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until `future` is done, and return the first cancel of the calling task that came meanwhile."""
+    """Wait until `future` is done, and return the first cancellation of the calling task meanwhile."""
     return await keep_waiting(lambda: asyncio.wait((future,)))
 
 
 async def keep_waiting(wait: Callable[[], Awaitable[object]]) -> asyncio.CancelledError | None:
-    """Wait, and go on with it when the calling task is cancelled; return the first cancel that came meanwhile.
-
-    After the first one the wait is shielded: an anyio cancel scope delivers its cancel anew in every turn of the loop.
-    `Task.cancel()` knows no shield; it comes once, and is held back too.
+    """Wait, and continue to wait when the calling task is cancelled; return the first cancellation.
 
     Args:
-        wait: Waits for something that a cancel of the wait leaves alone; called again, it waits for the same thing.
+        wait: Waits for an event that isn't affected by a cancelled wait; each call waits for the same event.
     """
     try:
         await wait()
     except asyncio.CancelledError as first:
+        # An anyio cancel scope cancels again in each iteration of the loop, so the wait is shielded after the first
+        # time. `Task.cancel()` ignores shields, but comes once, and is suppressed too.
         with anyio.CancelScope(shield=True):
             while True:
                 with contextlib.suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""The runtimes that are in $PATH beside the one that is asked for, and what each can do here."""
+"""The other runtimes in $PATH, and whether they work here."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Surveyed(msgspec.Struct, frozen=True, kw_only=True):
     """Another runtime.
 
     Attributes:
-        name: Its name.
+        name: The name.
         path: Path of the program.
-        version: Its version; None if it doesn't say.
-        lacks: The commands that it doesn't have.
-        failure: Why a container doesn't run with it here; None if one did.
+        version: The version; None if unknown.
+        lacks: The missing commands.
+        failure: The reason why a container doesn't run here; None if one did.
     """
 
     name: str
@@ -32,18 +32,18 @@ class Surveyed(msgspec.Struct, frozen=True, kw_only=True):
     failure: str | None = None
 
     def __str__(self) -> str:
-        """Say what it can do, in a line."""
+        """Describe the runtime in one line."""
         runs = "runs containers here" if self.failure is None else f"doesn't run here: {self.failure}"
         lacks = f"; without {', '.join(self.lacks)}" if self.lacks else ""
         return f"{self.version or 'unknown version'}, {self.path}: {runs}{lacks}"
 
 
 async def survey(asked: str, attempt: Callable[[Runc], Awaitable[str | None]]) -> tuple[Surveyed, ...]:
-    """Try each runtime of which something is known, and that is in $PATH, but for the one that is asked for.
+    """Try each known runtime in $PATH, except the requested one.
 
     Args:
-        asked: The program that is asked for.
-        attempt: Runs a container, and returns why it didn't run, or None if it did.
+        asked: The requested program.
+        attempt: Runs a container; returns the reason for a failure, or None.
     """
     known = os.path.realpath(shutil.which(asked) or asked)
     found: list[Surveyed] = []

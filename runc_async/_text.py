@@ -1,4 +1,4 @@
-"""Text that may be hostile, made fit for one line of a terminal or of a log."""
+"""Convert untrusted text to one line for a terminal or a log."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import shlex
 from itertools import pairwise
 
 MESSAGE_LIMIT = 1000
-"""Characters of a message, at most."""
+"""Maximal characters of a message."""
 
 _ID_LIMIT = 100
 _CANNOT_RUN_CODES = {126, 127}  # of a shell that can't run a program, and of the dynamic loader: no runtime's own
 
 
 def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """Make a text that may be hostile fit for one line of a terminal or of a log.
+    """Convert untrusted text to one line for a terminal or a log.
 
-    Line ends become "; ". What isn't printable (control characters, escape sequences, marks that reverse the direction
-    of writing, lone surrogates) is written as a Python escape. Of a text longer than `limit` characters the middle is
-    left out, since runc says where in front and why at the end.
+    Line ends become "; ". Characters that aren't printable (control characters, escape sequences, marks that reverse
+    the direction of writing, lone surrogates) become Python escapes. A text longer than `limit` characters is cut in
+    the middle, since runc's messages start with the place and end with the reason.
     """
     text = shorten(text, 4 * limit)
     lines = filter(None, map(str.strip, text.splitlines()))
@@ -25,13 +25,13 @@ def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
 
 
 def capability_name(name: str) -> str:
-    """Write a capability as runtimes know it: `net_raw` as `CAP_NET_RAW`; runc ignores other spellings."""
+    """Return a capability in the runtimes' spelling: `net_raw` is `CAP_NET_RAW`; runc ignores other spellings."""
     name = name.upper()
     return name if name.startswith("CAP_") else f"CAP_{name}"
 
 
 def shorten(text: str, limit: int) -> str:
-    """Leave out the middle of a text that has more than `limit` characters."""
+    """Cut a text with more than `limit` characters in the middle."""
     if len(text) <= limit:
         return text
     half = (limit - 5) // 2
@@ -44,19 +44,19 @@ def _printable(character: str) -> str:
 
 
 def subject(container_id: str | None) -> str:
-    """Say what a sentence is about."""
+    """Return the subject of a message."""
     return "runc" if container_id is None else f"container {one_line(container_id, _ID_LIMIT)!r}"
 
 
 def last_line(output: bytes) -> str:
-    """Return the last line of an output that isn't empty."""
+    """Return the last nonempty line of an output."""
     return ("", *output[-4 * MESSAGE_LIMIT :].decode(errors="replace").strip().splitlines())[-1]
 
 
 def program(args: tuple[str, ...]) -> str:
-    """Name what has run by runc's arguments: those behind the id for `exec`, else the bundle.
+    """Return the program run by runc's arguments: the words after the id for `exec`, otherwise the bundle.
 
-    Options, and their values, are left out.
+    Options and their values are left out.
     """
     options, arguments = (args[: args.index("--")], args[args.index("--") + 2 :]) if "--" in args else ((), ())
     if arguments:
@@ -66,7 +66,7 @@ def program(args: tuple[str, ...]) -> str:
 
 
 def ending(exit_code: int | None) -> str:
-    """Say how runc ended, of which nothing else is known."""
+    """Describe the end of a runc without an error message."""
     if exit_code is None:
         return "failed, and printed no error message"
     if exit_code in _CANNOT_RUN_CODES:

@@ -1,4 +1,4 @@
-"""What happens to a container: the values that `Runc.watch` yields."""
+"""Changes of containers: the values yielded by `Runc.watch`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .state import State
 
 
 class ChangeKind(enum.StrEnum):
-    """What has happened to a container.
+    """The kind of a change.
 
     Attributes:
-        CREATED: It was created.
-        STARTED: Its program was started; of a restored container, it goes on.
-        PAUSED: Its processes were frozen.
-        RESUMED: Its processes were thawed.
-        OOM: The kernel has killed one or more of its processes, because the memory of its cgroup was used up.
-        EXITED: Its first process has ended.
-        DELETED: It was deleted.
+        CREATED: The container was created.
+        STARTED: The program was started, or a restored container continues.
+        PAUSED: The processes were frozen.
+        RESUMED: The processes were thawed.
+        OOM: The kernel has killed one or more processes, because the memory of the cgroup was used up.
+        EXITED: The first process has ended.
+        DELETED: The container was deleted.
     """
 
     CREATED = "created"
@@ -34,17 +34,16 @@ class ChangeKind(enum.StrEnum):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One change in the life of a container.
+    """A change of a container.
 
     Attributes:
         id: The container's id.
-        kind: What has happened.
-        state: The container's state after it, as `Runc.list` reports it; after "deleted" the last one. None if the
-            container was gone before its state could be read.
-        status: How its first process ended, with "exited" alone. A status that can't be known has neither code nor
-            signal.
-        time: When the change was seen, an aware time in UTC. For a container that was there before the watch, that is
-            the beginning of the watch.
+        kind: The kind of the change.
+        state: The state after the change, as in `Runc.list`; the last one for "deleted". None if the container was
+            gone before its state could be read.
+        status: The exit status of the first process, only for "exited". An unknown status has neither code nor signal.
+        time: The time when the change was noticed, aware, in UTC. For a container that existed before, the start of the
+            watch.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""`ChangeStream`: the life of all containers below a root directory, change by change."""
+"""`ChangeStream`: changes of all containers below a root directory."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LIMIT: Final = 10_000
-"""Changes that wait to be taken before no more are taken from the kernel, with `on_lag="block"`."""
+"""Maximal number of queued changes with `on_lag="block"`; then the kernel's queue fills."""
 
 
 class ChangeStream(AsyncIterator[Change]):
-    """The life of all containers below one root directory, from `Runc.watch`.
+    """Changes of all containers below one root directory, from `Runc.watch`.
 
-    It begins with what is there: for each container the changes that have brought it where it is now. Then come the
-    changes as they happen, whoever makes them. Those of one container are in order, each comes once, and `exited` comes
-    before `deleted`::
+    The stream starts with the present state: for each container, the changes that have led there. Then follow all
+    changes as they happen, including those by other programs. Changes of one container are in order, each comes once,
+    and `exited` comes before `deleted`::
 
         runc = Runc()
         async with Bundle.busybox(["true"]) as bundle, runc.watch() as changes:
@@ -40,15 +40,15 @@ class ChangeStream(AsyncIterator[Change]):
                     print(change.status)  # exited with 0
                     break
 
-    It ends with `aclose()` alone, or with an `OSError` if the process has no descriptor or inotify watch left. A
-    cancelled wait for the next change loses none. One task may iterate at a time.
+    The stream ends only with `aclose()`, or with an `OSError` if no descriptor or inotify watch is left. A cancelled
+    wait for the next change loses nothing. One task may iterate at a time.
 
     Attributes:
-        skipped: How many changes made way for newer ones, with `on_lag="latest"`.
+        skipped: Number of changes replaced by newer ones, with `on_lag="latest"`.
     """
 
     def __init__(self, root: str, *, on_lag: OnLag) -> None:
-        """Keep the root directory; see `Runc.watch`."""
+        """Store the root directory; see `Runc.watch`."""
         self.skipped: int = 0
         self._root = root
         self._waiting: _Queue | _Latest = _Queue() if on_lag == "block" else _Latest()
@@ -64,22 +64,22 @@ class ChangeStream(AsyncIterator[Change]):
         return f"<ChangeStream {self._root!r} {state}>"
 
     async def __aenter__(self) -> Self:
-        """Begin to watch."""
+        """Start to watch."""
         self._open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the stream."""
         await self.aclose()
 
     def __aiter__(self) -> Self:
-        """Return itself: iterating may stop and go on later."""
+        """Return the stream: iterating may stop and continue later."""
         return self
 
     async def __anext__(self) -> Change:
-        """Wait for the next change; see the class for what it raises."""
+        """Wait for the next change; see the class for errors."""
         with self._iterating:
             self._open()
             while not self._waiting and not self._closed:
@@ -97,23 +97,24 @@ class ChangeStream(AsyncIterator[Change]):
             return change
 
     async def aclose(self) -> None:
-        """End the watch, and the iteration, also that of another task; changes that wait are dropped. Idempotent."""
+        """End the watch and the iteration, also in another task; drop queued changes. Idempotent."""
         self._waiting.clear()
         self._error = None
         self._close()
 
     def _open(self) -> None:
-        """Begin to watch, unless that has been done."""
+        """Start to watch, unless started already."""
         if self._watch is None and not self._closed:
             from ._host.watching import HostWatch  # noqa: PLC0415 - it loads ctypes, which takes milliseconds
 
-            # The event loop holds the watch; held by that in turn, a stream that was dropped would never be closed.
+            # The event loop refers to the watch. With a reference from the watch, a dropped stream would never be
+            # closed.
             watch = HostWatch(os.path.abspath(self._root), _weakly(self._keep), _weakly(self._fail))
             watch.start()
             self._watch = watch
 
     def _close(self) -> None:
-        """Close the watch, and wake who waits."""
+        """Close the watch, and wake the waiting task."""
         self._closed = True
         if self._watch is not None:
             self._watch.close()
@@ -121,14 +122,14 @@ class ChangeStream(AsyncIterator[Change]):
         self._arrived.set()
 
     def _keep(self, change: Change) -> None:
-        """Keep a change until it is taken."""
+        """Queue a change."""
         self.skipped += self._waiting.put(change)
         self._arrived.set()
         if len(self._waiting) >= LIMIT and self._watch is not None and isinstance(self._waiting, _Queue):
             self._watch.pause()
 
     def _fail(self, error: OSError) -> None:
-        """End with an error, once the changes that wait are taken."""
+        """End with an error after the queued changes."""
         self._error = error
         self._close()
 
@@ -150,7 +151,7 @@ def _weakly(method: Callable[[T], None]) -> Callable[[T], None]:
 
 
 class _Queue:
-    """All changes that wait."""
+    """All queued changes."""
 
     def __init__(self) -> None:
         self._changes: deque[Change] = deque()
@@ -159,21 +160,21 @@ class _Queue:
         return len(self._changes)
 
     def put(self, change: Change) -> int:
-        """Keep a change; return how many made way for it: none."""
+        """Add a change; return the number of replaced changes: 0."""
         self._changes.append(change)
         return 0
 
     def take(self) -> Change:
-        """Return the oldest."""
+        """Return the oldest change."""
         return self._changes.popleft()
 
     def clear(self) -> None:
-        """Drop all."""
+        """Drop all changes."""
         self._changes.clear()
 
 
 class _Latest:
-    """Of each container the newest change that waits; of one that has come and gone untaken, none."""
+    """The newest queued change of each container; none for a container that has appeared and disappeared unread."""
 
     def __init__(self) -> None:
         self._changes: OrderedDict[str, Change] = OrderedDict()
@@ -183,7 +184,7 @@ class _Latest:
         return len(self._changes)
 
     def put(self, change: Change) -> int:
-        """Keep a change; return how many made way for it, or with it."""
+        """Add a change; return the number of replaced or dropped changes."""
         skipped = self._changes.pop(change.id, None) is not None
         if change.kind == ChangeKind.DELETED and change.id not in self._taken:
             return skipped + 1
@@ -191,7 +192,7 @@ class _Latest:
         return int(skipped)
 
     def take(self) -> Change:
-        """Return the one that has waited longest."""
+        """Return the change that has waited longest."""
         container_id, change = self._changes.popitem(last=False)
         if change.kind == ChangeKind.DELETED:
             self._taken.discard(container_id)
@@ -200,5 +201,5 @@ class _Latest:
         return change
 
     def clear(self) -> None:
-        """Drop all."""
+        """Drop all changes."""
         self._changes.clear()

@@ -1,4 +1,4 @@
-"""`ContainerProcess`: a process that was started in a container that exists."""
+"""`ContainerProcess`: an additional process in a container."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class ContainerProcess:
-    """A process that was started in a container that exists: what `Runc.open_exec` gives.
+    """An additional process in a container, from `Runc.open_exec`.
 
     Attributes:
         container_id: The container's id.
-        pid: Its process id, as the host sees it; None if the runner can't tell it.
-        stdin: Its stdin as a stream, with `PipedIO`.
-        stdout: Its stdout, likewise.
-        stderr: Its stderr, likewise.
-        pty: Its terminal, with `PtyIO`.
+        pid: The process id in the host's namespace; None if the runner doesn't report it.
+        stdin: The stdin of the process as a stream, with `PipedIO`.
+        stdout: The stdout of the process, likewise.
+        stderr: The stderr of the process, likewise.
+        pty: The terminal, with `PtyIO`.
     """
 
     def __init__(self, container_id: str, process: Running, invocation: Invocation) -> None:
@@ -44,9 +44,9 @@ class ContainerProcess:
         return f"<ContainerProcess {self.pid} in {self.container_id!r}>"
 
     async def wait(self) -> ExitStatus:
-        """Wait for its end, and return how and when it ended; others may hold its pipes still.
+        """Wait for the end, and return the exit status with its time. Other processes may still hold the pipes.
 
-        On Linux before 6.15 an exit code above 128 may be taken for the end by a signal, as runc reports both alike.
+        On Linux before 6.15, an exit code above 128 may be reported as a signal, because runc doesn't distinguish them.
         Cancelling changes nothing.
 
         Raises:
@@ -64,17 +64,17 @@ class ContainerProcess:
 
     @property
     def _exited_at(self) -> dt.datetime | None:
-        """When its end was seen; None if the runner can't tell it."""
+        """The time when the end was noticed; None if the runner doesn't report it."""
         return None if self._process.workload is None else self._process.workload.exited_at
 
     def send_signal(self, signal: int | str, *, tree: bool = False) -> None:
-        """Send it a signal; nothing happens if it has ended.
+        """Send a signal. Does nothing if the process has ended.
 
         Args:
             signal: The signal.
-            tree: Send it to all that the process has started as well, also if the process itself has ended: see
-                `Runc.exec`, `kill_tree`. Until the end of the block, at which a process that has ended by itself leaves
-                them alone.
+            tree: Send the signal to all descendants too, even if the process itself has ended: see `kill_tree` of
+                `Runc.exec`. Works until the end of the block, where the descendants of a process that has ended by
+                itself are left alone.
 
         Raises:
             InvalidSignal: If there is no such signal.
@@ -88,9 +88,9 @@ class ContainerProcess:
             self._process.workload.send_signal(number)
 
     def terminate(self) -> None:
-        """Send it SIGTERM."""
+        """Send SIGTERM."""
         self.send_signal(SIGTERM)
 
     def kill(self, *, tree: bool = False) -> None:
-        """Send it SIGKILL; with `tree` to all that it has started as well: see `send_signal`."""
+        """Send SIGKILL; with `tree` to all descendants too: see `send_signal`."""
         self.send_signal(SIGKILL, tree=tree)

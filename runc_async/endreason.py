@@ -1,4 +1,4 @@
-"""Why a program has ended: `EndReason`."""
+"""`EndReason`: the reason for the end of a program."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import enum
 
 
 class EndReason(enum.StrEnum):
-    """Why the program of a foreground `run` or `exec` ended.
+    """The reason for the end of the program of a foreground `run` or `exec`.
 
-    Where several apply, the first one counts in this order: a limit of the call's own, "oom", "signaled", "exited".
+    If several apply, the first one counts, in this order: a limit of the call, "oom", "signaled", "exited".
 
     Attributes:
-        EXITED: It exited by itself; `Response.exit_code` is its exit code.
-        SIGNALED: A signal killed it.
-        OOM: The kernel has killed a process of its container, while it ran, because the memory of the cgroup was used
-            up, and its exit code isn't 0. A program that survives that, and exits with 0, has "exited". Where the kills
-            can't be counted, a program that was killed so has "signaled".
-        WALL: It was ended because it had run for as long as it might.
-        CPU: It was ended because it had used as much CPU time as it might.
-        OUTPUT: It was ended because it had written as much as it might.
-        UNKNOWN: It ended, and its exit status isn't known.
+        EXITED: The program exited by itself; `Response.exit_code` is its exit code.
+        SIGNALED: A signal killed the program.
+        OOM: The kernel has killed a process of the container meanwhile, because the memory of the cgroup was used up,
+            and the exit code isn't 0. A program that survives and exits with 0 has "exited". Where the kills can't be
+            counted, a program killed by the kernel has "signaled".
+        WALL: The limit of wall-clock time was reached.
+        CPU: The limit of CPU time was reached.
+        OUTPUT: The limit of output was reached.
+        UNKNOWN: The program ended with an unknown exit status.
     """
 
     EXITED = "exited"

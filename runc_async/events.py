@@ -1,4 +1,4 @@
-"""`EventStream`: the events of a container, as runc tells them, one by one."""
+"""`EventStream`: the events of a container, as reported by runc."""
 
 from __future__ import annotations
 
@@ -38,23 +38,21 @@ class EventStream(AsyncIterator[Event]):
                 kinds = {type(event) async for event in events}
         print(kinds == {StatsEvent})  # True
 
-    The iteration ends when the container has ended, or with `aclose()`. The errors of the iteration are:
+    The iteration ends together with the container, or with `aclose()`. Errors of the iteration:
 
-    - `DecodeError`: one line is no event, or longer than the limit. That line is gone; iterating again goes on behind
-      it.
-    - `RuncCrashed`: runc was killed, by somebody else than this stream.
-    - `ContainerNotFound`, `ContainerNotRunning` or another `CommandError`: runc failed, or could give no figures for
-      three intervals in a row; `RuncTimeout` if it can't even say why.
+    - `DecodeError`: a line isn't an event, or is longer than the limit. The line is skipped; iterating again continues.
+    - `RuncCrashed`: runc was killed from outside.
+    - `ContainerNotFound`, `ContainerNotRunning` or another `CommandError`: runc failed, or had no metrics for three
+      intervals in a row; `RuncTimeout` if runc can't even report the reason.
     - `RuncNotFound`, `OSError`: runc can't be started; entering raises them too.
 
-    After all but the first the stream has ended, and nothing is left of it. A cancelled wait for the next event loses
-    none. One task may iterate at a time.
-
-    A stream that was iterated and neither ended nor closed is closed by the garbage collector, which warns of it.
+    After all but the first error the stream has ended, with nothing left behind. A cancelled wait for the next event
+    loses nothing. One task may iterate at a time. A stream that was neither ended nor closed is closed by the garbage
+    collector, with a `ResourceWarning`.
 
     Attributes:
-        container_id: The container.
-        root: The directory in which the runtime keeps its containers: with the id, it tells containers apart.
+        container_id: The container's id.
+        root: The runtime's root directory: together with the id it identifies the container.
     """
 
     def __init__(
@@ -66,7 +64,7 @@ class EventStream(AsyncIterator[Event]):
         on_lag: OnLag,
         line_limit: int,
     ) -> None:
-        """Keep how to start; see `Runc.events`."""
+        """Store the arguments; see `Runc.events`."""
         self.container_id = container_id
         self.root = root
         self._start = start
@@ -85,16 +83,16 @@ class EventStream(AsyncIterator[Event]):
 
     @property
     def skipped(self) -> int:
-        """How many stats made way for newer ones, with `on_lag="latest"`."""
+        """The number of metrics replaced by newer ones, with `on_lag="latest"`."""
         return 0 if self._backlog is None else self._backlog.skipped
 
     def __repr__(self) -> str:
-        """Show the state, and how many events came."""
+        """Show the state and the number of events."""
         return f"<EventStream {self.container_id!r} {self._state}, {self._count} event{'s' * (self._count != 1)}>"
 
     @property
     def _state(self) -> str:
-        """One word for what it does."""
+        """The state as one word."""
         if self._closed:
             return "closed"
         if self._over:
@@ -109,24 +107,24 @@ class EventStream(AsyncIterator[Event]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the stream."""
         await self.aclose()
 
     def __aiter__(self) -> Self:
-        """Return itself: iterating may stop and go on later."""
+        """Return the stream: iterating may stop and continue later."""
         return self
 
     async def __anext__(self) -> Event:
-        """Wait for the next event: see the class for what it raises."""
+        """Wait for the next event: see the class for errors."""
         while (event := self.take()) is None:
             await self.wait()
         return event
 
     async def wait(self) -> None:
-        """Wait until `take` may have an event; the first wait starts runc. Cancelling loses nothing.
+        """Wait until `take` may return an event; the first wait starts runc. Cancelling loses nothing.
 
-        The two are what iterating does. A consumer of its own order can wait first, and take the event when it is
-        ready for it: with `on_lag="latest"` that is the newest at that moment.
+        Iterating consists of `wait` and `take`. A consumer with its own order can wait first, and take the event later:
+        with `on_lag="latest"`, `take` returns the newest at the time of the call.
 
         Raises:
             StopAsyncIteration: If the stream has ended.
@@ -151,7 +149,7 @@ class EventStream(AsyncIterator[Event]):
         """Return the next event without waiting; None if there is none yet.
 
         Raises:
-            DecodeError: If a line is no event, or longer than the limit.
+            DecodeError: If a line isn't an event, or is longer than the limit.
         """
         while True:
             for line in self._lines:
@@ -181,9 +179,9 @@ class EventStream(AsyncIterator[Event]):
             self._time, self._monotonic = entry.arrival
 
     async def aclose(self) -> None:
-        """End runc at once, and the iteration, also that of another task; events that wait are dropped. Idempotent.
+        """End runc and the iteration, also in another task; drop unread events. Idempotent.
 
-        It can't be cancelled: a cancel is raised again when nothing is left.
+        Can't be cancelled: a cancellation is raised after the end.
         """
         self._closed = True
         self._error = None
@@ -191,7 +189,7 @@ class EventStream(AsyncIterator[Event]):
         await shielded(self._release())
 
     async def _open(self) -> None:
-        """Start runc, unless that has been done."""
+        """Start runc, unless started already."""
         async with self._turn:
             if self._reader is not None or self._over or self._closed:
                 return
@@ -204,7 +202,7 @@ class EventStream(AsyncIterator[Event]):
             self._backlog = Latest(self._reader, limit=self._line_limit) if latest else Backlog(self._reader)
 
     async def _release(self) -> None:
-        """End runc, and close what belongs to it."""
+        """End runc, and close its resources."""
         async with self._turn:
             if self._reader is None:
                 return
@@ -215,7 +213,7 @@ class EventStream(AsyncIterator[Event]):
             self._over = True
 
     async def _last(self) -> None:
-        """Provide what runc should have printed yet; then end, and raise what the iteration ends with."""
+        """Provide a missing OOM event first; then end, and raise the stream's error."""
         if self._reader is not None and not self._closed:
             line = self._reader.untold_oom()
             if line is not None:
@@ -230,7 +228,7 @@ class EventStream(AsyncIterator[Event]):
         raise StopAsyncIteration
 
     def _unusual(self, line: bytes) -> Event:
-        """Decode a line that isn't what every runc prints, or raise the error."""
+        """Decode a line of an unusual form, or raise the error."""
         line = line.rstrip(b"\n")
         limit = self._line_limit
         if len(line) > limit:

@@ -1,4 +1,4 @@
-"""What a runtime will pass over, or refuse, of a configuration: the answer of `Runc.check`."""
+"""Parts of a configuration that a runtime ignores or refuses: the result of `Runc.check`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import msgspec
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a configuration that a runtime doesn't know.
+    """A part of a configuration unknown to a runtime.
 
     Attributes:
-        path: Where it stands, from the document's root, as in ``$.mounts[3].uidMappings``.
-        since: The first version of that runtime that knows it, such as `"1.2"`; None if none does.
-        refused: Whether the runtime fails because of it; else it goes on as if it weren't there.
+        path: The place in the document, such as ``$.mounts[3].uidMappings``.
+        since: The first version of the runtime that knows the part, such as `"1.2"`; None if none does.
+        refused: Whether the runtime fails because of the part; otherwise the part is ignored.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Limits of a run: the value that `run(limits=)` and `exec(limits=)` take."""
+"""`Limits` of a run: the argument `limits=` of `run` and `exec`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Limits for the program of a `run` or an `exec`, which ends when it reaches one.
+    """Limits for the program of a `run` or an `exec`, which is ended on reaching one.
 
-    The end is a result: `Response.reason` has the name of the limit. The program gets SIGKILL at once, and in an `exec`
-    so does all that it has started, unless `kill_tree` is False.
+    The end is a result: `Response.reason` names the limit. The program gets SIGKILL at once; in an `exec`, so do all
+    descendants, unless `kill_tree` is False. None means no limit.
 
     Attributes:
-        wall: Seconds from the moment at which the runtime reports the program's process. `timeout` is for the whole
-            call, and raises.
-        cpu: Seconds of CPU time that the program and all that it has started may use, on all CPUs together. Counting
-            begins at the same moment. The kernel reports no event for it, so the cgroup is read again: when the rest
-            could be used up on all CPUs, and 0.01 seconds later at the earliest.
-        output: Bytes of stdout, and of stderr, that the program may write. The first bytes are kept, so many of each
-            stream. With `CapturedIO` alone.
-
-    None is no limit.
+        wall: Seconds from the runtime's report of the process. In contrast, `timeout` covers the whole call and raises.
+        cpu: Seconds of CPU time for the program and all descendants, on all CPUs together, counted from the same
+            moment. The kernel has no event for CPU time, so the cgroup is read when the rest could be used up on all
+            CPUs, at most every 0.01 seconds.
+        output: Bytes of stdout, and of stderr, that the program may write. The first bytes of each stream are kept.
+            Only with `CapturedIO`.
 
     Raises:
         ValueError: If a limit is zero, negative or not finite, or `output` is no whole number.
@@ -33,7 +30,7 @@ class Limits(msgspec.Struct, frozen=True):
     output: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can't be a limit."""
+        """Refuse invalid limits."""
         for name in ("wall", "cpu", "output"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):

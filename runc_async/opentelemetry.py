@@ -29,35 +29,35 @@ if TYPE_CHECKING:
     from .console import Pty
 
 _PROGRAMS: Final = {"run", "exec", "restore"}
-"""Commands that end with the exit code of a container's process, which is a result and no failure of the runtime."""
+"""Commands with the exit code of a container's process, which is a result and no failure of the runtime."""
 
 
 class TracingRunner:
-    """A runner that records a span for each start of the runtime, and leaves the work to another runner.
+    """A runner that records a span for each start of the runtime, around another runner.
 
-    Give it to a client; the spans go where the program's tracer provider sends them::
+    Pass the runner to a client; the program's tracer provider decides where spans go::
 
         from runc_async.opentelemetry import TracingRunner
 
         runc = Runc(runner=TracingRunner())
 
-    A span is a child of the span that is current where the client is called, and is current itself while the runtime is
-    started and waited for. It is named `runc create` and so on, has the kind CLIENT, and these attributes:
+    A span is a child of the current span of the caller, and is current itself while the runtime is started and waited
+    for. The name is `runc create` and so on, the kind CLIENT, with these attributes:
 
     - `process.executable.name`, `process.executable.path` (of an absolute path), `process.pid`
-    - `process.command_args`: documents, logs and the values of variables are not shown: see `Response.args`
-    - `process.exit.code`: of a foreground `run`, `exec` or `restore` that is the code of the container's process
+    - `process.command_args`, without documents, logs and values of variables: see `Response.args`
+    - `process.exit.code`: for a foreground `run`, `exec` or `restore`, the code of the container's process
     - `container.id` and `container.runtime.name`
-    - `error.type`: `timeout`; the name of the signal that has ended the runtime, as `SIGKILL`; the exit code with
-      which it has failed; or the class of the exception that was raised instead, which is recorded as an event
+    - `error.type`: `timeout`; the name of the signal that has ended the runtime, such as `SIGKILL`; the exit code of a
+      failed runtime; or the class of a raised exception, which is recorded as an event
 
-    The status of a span is ERROR if the runtime failed, with what it said in its log, and not if a program in a
-    container ends with a code other than 0. The span of `events`, `open_exec` and others that run for long ends with
-    the process.
+    The status of a span is ERROR if the runtime failed, with the message in its log, and not if a program in a
+    container ends with a code other than 0. The span of `events`, `open_exec` and other long-running commands ends
+    together with the process.
 
     Args:
-        runner: What starts the runtime; `ProcessRunner()` if None.
-        tracer_provider: Where spans come from; the program's global one if None.
+        runner: The runner that starts the runtime; `ProcessRunner()` if None.
+        tracer_provider: The source of spans; the program's global one if None.
     """
 
     def __init__(self, runner: Runner | None = None, *, tracer_provider: trace.TracerProvider | None = None) -> None:
@@ -65,17 +65,17 @@ class TracingRunner:
         self._tracer = trace.get_tracer("runc_async", tracer_provider=tracer_provider)
 
     def __repr__(self) -> str:
-        """Show the runner that does the work."""
+        """Show the inner runner."""
         return f"TracingRunner({self._runner!r})"
 
     async def run(self, invocation: Invocation, *, started: Callable[[int], None] | None = None) -> Completed:
-        """Start the runtime and wait for its end, in a span; see `Runner.run`.
+        """Start the runtime and wait for the exit, in a span; see `Runner.run`.
 
-        Cancelling ends the span with the cancel recorded, when the runtime is gone.
+        Cancelling ends the span after the exit, with the cancellation recorded.
 
         Raises:
             RuncNotFound: If the program doesn't exist.
-            OSError: If it can't be started.
+            OSError: If the start fails.
         """
         with self._started(invocation) as span:
 
@@ -93,11 +93,11 @@ class TracingRunner:
             return completed
 
     async def open(self, invocation: Invocation) -> Process:
-        """Start the runtime and return it running; its span ends with it; see `Runner.open`.
+        """Start the runtime and return the running process, with a span until its exit; see `Runner.open`.
 
         Raises:
             RuncNotFound: If the program doesn't exist.
-            OSError: If it can't be started.
+            OSError: If the start fails.
         """
         span = self._span(invocation)
         try:
@@ -135,7 +135,7 @@ class TracingRunner:
 
 
 class _TracedProcess:
-    """A running runtime whose span ends with it: see `Process`."""
+    """A running runtime with a span until its exit: see `Process`."""
 
     def __init__(self, process: Process, span: trace.Span, invocation: Invocation) -> None:
         self._process = process
@@ -145,27 +145,27 @@ class _TracedProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     @property
     def stdin(self) -> PipeWriter | None:
-        """Its stdin, if that is a pipe."""
+        """The writing end of stdin, if stdin is a pipe."""
         return self._process.stdin
 
     @property
     def stdout(self) -> PipeReader | None:
-        """Its stdout, if that is a pipe of ours."""
+        """The reading end of stdout, if stdout is a pipe of ours."""
         return self._process.stdout
 
     @property
     def stderr(self) -> PipeReader | None:
-        """Its stderr, if that is a pipe of ours."""
+        """The reading end of stderr, if stderr is a pipe of ours."""
         return self._process.stderr
 
     @property
     def pty(self) -> Pty | None:
-        """Its terminal, if that is ours."""
+        """Our end of the terminal, if there is one."""
         return self._process.pty
 
     @property
@@ -174,7 +174,7 @@ class _TracedProcess:
         return self._process.workload
 
     def close_workload(self) -> None:
-        """Let go of the container's process."""
+        """Release the container's process."""
         self._process.close_workload()
 
     async def started(self) -> Completed | None:
@@ -186,28 +186,28 @@ class _TracedProcess:
         return await self._process.ended()
 
     async def wait(self) -> Completed:
-        """Wait for its exit."""
+        """Wait for the exit."""
         completed = await self._process.wait()
         self._noted(completed)
         return completed
 
     async def finish(self) -> Completed:
-        """Wait for its exit, for a limited time."""
+        """Wait for the exit, for a limited time."""
         completed = await self._process.finish()
         self._noted(completed)
         return completed
 
     def signal_tree(self, signum: int) -> None:
-        """Send a signal to the container's process and all that it has started."""
+        """Send a signal to the container's process and to all descendants."""
         self._process.signal_tree(signum)
 
     def send_signal(self, signum: int) -> None:
-        """Send it a signal."""
+        """Send a signal."""
         self._span.add_event("signal", {"signal": signum})
         self._process.send_signal(signum)
 
     async def aclose(self) -> None:
-        """Stop it if it runs; its span ends in any case."""
+        """Stop a running runtime; the span ends in any case."""
         self._closing = True  # so that the signal that ends it is no failure
         try:
             await self._process.aclose()
@@ -215,7 +215,7 @@ class _TracedProcess:
             self._span.end()
 
     def _noted(self, completed: Completed | None) -> Completed | None:
-        """Note the end in the span."""
+        """Record the result in the span."""
         if completed is not None and not self._closing and self._span.is_recording():
             _finish(self._span, self._invocation, completed)
             self._span.end()
@@ -223,7 +223,7 @@ class _TracedProcess:
 
 
 def _finish(span: trace.Span, invocation: Invocation, completed: Completed) -> None:
-    """Note how a runtime has ended."""
+    """Record the result of a runtime."""
     code = completed.returncode
     span.set_attribute("process.pid", completed.pid)
     if code is not None:
@@ -244,7 +244,7 @@ def _finish(span: trace.Span, invocation: Invocation, completed: Completed) -> N
 
 
 def _fail(span: trace.Span, error: BaseException) -> None:
-    """Note that the runtime wasn't started, or that the call was cut short."""
+    """Record a failed start or an interrupted call."""
     span.set_attribute("error.type", type(error).__qualname__)
     span.record_exception(error)
     span.set_status(trace.StatusCode.ERROR, str(error) or type(error).__name__)

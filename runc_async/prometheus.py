@@ -1,7 +1,7 @@
-"""The resource usage of all containers for Prometheus, under cAdvisor's names: the extra `prometheus`.
+"""The resource usage of all containers for Prometheus, with cAdvisor's names: the extra `prometheus`.
 
-Dashboards and alerts that were made for cAdvisor, as most for containers are, work with it. Metrics that the host can't
-tell are left out; none is 0 for want of knowledge.
+Most dashboards and alerts for containers were made for cAdvisor, and work with these metrics. Metrics unknown on this
+host are left out, and never reported as 0.
 """
 
 from __future__ import annotations
@@ -80,21 +80,21 @@ _GAUGES: Final = {
 class ContainerCollector(Collector):
     """Collects the resource usage of all containers below the root directory of a client, at each scrape.
 
-    Register it, and let Prometheus scrape the registry, as by `start_http_server` of prometheus_client::
+    Register the collector, and let Prometheus scrape the registry, as with `start_http_server` of prometheus_client::
 
         from prometheus_client import CollectorRegistry, generate_latest
         from runc_async.prometheus import ContainerCollector
 
         registry = CollectorRegistry()
         registry.register(ContainerCollector(Runc()))
-        text = generate_latest(registry)  # what a scrape gets
+        text = generate_latest(registry)  # the reply to a scrape
 
-    Each metric has the labels that cAdvisor gives: `id`, the path of the cgroup; `name`, the container's id; `image`,
-    from an annotation such as `org.opencontainers.image.ref.name`, else the path of the bundle. The CPU time has
-    `cpu="total"` besides.
+    Each metric has cAdvisor's labels: `id`, the path of the cgroup; `name`, the container's id; `image`, from an
+    annotation such as `org.opencontainers.image.ref.name`, otherwise the path of the bundle. The CPU time also has
+    `cpu="total"`.
 
     No runtime process is started. A scrape reads the cgroup files, with descriptors that stay open: see `StatsReader`.
-    It blocks for a fifth of a millisecond for each container, so in an asyncio service scrape in a thread, as
+    A scrape blocks for a fifth of a millisecond for each container, so in an asyncio service scrape in a thread, as
     `start_http_server` does. Any number of threads may scrape at once.
 
     Args:
@@ -113,7 +113,7 @@ class ContainerCollector(Collector):
         """Read all containers, and yield the metrics.
 
         Raises:
-            OSError: If the root directory may not be read, or no descriptor is left.
+            OSError: If the root directory can't be read, or no descriptor is left.
         """
         families = _families()
         now = time.time()
@@ -134,7 +134,7 @@ class ContainerCollector(Collector):
             self.close()
 
     def _samples(self, record: Record, stats: Stats, now: float) -> Iterator[_Sample]:
-        """Yield what is known of a container: names, further labels, values."""
+        """Yield the known samples of a container: names, additional labels, values."""
         yield "container_last_seen", {}, now
         if record.created is not None:
             yield "container_start_time_seconds", {}, record.created.timestamp()
@@ -166,7 +166,7 @@ class ContainerCollector(Collector):
                     yield "container_blkio_device_usage", labels | {"device": device}, entry.value
 
     def _device(self, entry: BlkioEntry) -> str:
-        """Return the path of a device; empty if it has gone."""
+        """Return the path of a device; empty for a removed device."""
         number = entry.major, entry.minor
         if number not in self._devices:
             name = os.path.basename(os.path.realpath(f"/sys/dev/block/{entry.major}:{entry.minor}"))
@@ -185,11 +185,11 @@ _POOL: Final = {
 
 
 class PoolCollector(Collector):
-    """Collects what pools hold and have done, at each scrape.
+    """Collects the state and the counters of pools, at each scrape.
 
     The metrics are `runc_async_pool_ready`, `_taken`, and the counters `runc_async_pool_hits_total`, `_misses_total`,
-    `_failed_total` and `_died_total`, as in `PoolStats`, with the label `pool`: a name that you give to each pool, as
-    in ``registry.register(PoolCollector({"functions": pool}))``.
+    `_failed_total` and `_died_total`, as in `PoolStats`, with the label `pool`: a name chosen for each pool, as in
+    ``registry.register(PoolCollector({"functions": pool}))``.
 
     A scrape reads six numbers of each pool, in any thread.
 
@@ -221,7 +221,7 @@ def _families() -> dict[str, Metric]:
 
 
 def _labels(record: Record) -> dict[str, str]:
-    """Return the labels that all metrics of a container have."""
+    """Return the labels common to all metrics of a container."""
     directory = record.unified or record.cgroups.get("cpu") or next(iter(record.cgroups.values()), "")
     hierarchy = r"^/sys/fs/cgroup" if record.unified else r"^/sys/fs/cgroup/[^/]+"
     image = next((record.annotations[name] for name in _IMAGES if name in record.annotations), record.bundle)
@@ -229,7 +229,7 @@ def _labels(record: Record) -> dict[str, str]:
 
 
 def _cpu(stats: Stats) -> Iterator[_Sample]:
-    """Yield the CPU time; what a quota did only if there is one."""
+    """Yield the CPU time, and the effects of a quota if there is one."""
     usage, throttling = stats.cpu.usage, stats.cpu.throttling
     if usage.total:
         yield "container_cpu_usage_seconds", {"cpu": "total"}, usage.total / _NANOSECONDS
@@ -242,7 +242,7 @@ def _cpu(stats: Stats) -> Iterator[_Sample]:
 
 
 def _memory(stats: Stats) -> Iterator[_Sample]:
-    """Yield memory, where it is measured; under cgroup v1 with the cgroups below, as all other values are."""
+    """Yield the memory, if measured; on cgroup v1 including child cgroups, as for all other values."""
     memory = stats.memory
     if not memory.usage.known:
         return
@@ -269,7 +269,7 @@ def _memory(stats: Stats) -> Iterator[_Sample]:
 
 
 def _faults(raw: Mapping[str, int]) -> Iterator[_Sample]:
-    """Yield the page faults, without those of the cgroups below and with them; v2 counts the latter alone."""
+    """Yield the page faults, without and with child cgroups; v2 counts only the latter."""
     for scope, prefix in (("container", ""), ("hierarchy", "total_")):
         for fault in ("pgfault", "pgmajfault"):
             if (count := raw.get(prefix + fault, raw.get(fault))) is not None:
@@ -277,7 +277,7 @@ def _faults(raw: Mapping[str, int]) -> Iterator[_Sample]:
 
 
 def _pressure(resource: str, psi: PSIStats | None) -> Iterator[_Sample]:
-    """Yield the time for which tasks have waited for a resource."""
+    """Yield the time in which tasks have waited for a resource."""
     if psi is not None:
         yield f"container_pressure_{resource}_waiting_seconds", {}, psi.some.total / _MICROSECONDS
         yield f"container_pressure_{resource}_stalled_seconds", {}, psi.full.total / _MICROSECONDS

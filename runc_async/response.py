@@ -1,4 +1,4 @@
-"""What a finished call says: the public `Response`."""
+"""`Response`: the result of a finished call."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ from .usage import Usage
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """A runc that has ended, with what it printed.
-
-    `create`, `run`, `exec` and `restore` return one.
+    """The result of `create`, `run`, `exec` and `restore`, with the captured output.
 
     Attributes:
-        args: The argument vector that runc was started with. A document that was handed over in memory stands there
-            by its name in angle brackets, a value of the environment as `***`.
-        pid: The process id that runc had.
-        exit_code: For a foreground `run` or `exec` the exit code of the container's process (128 + n if signal n ended
-            it); 0 for all else. None if the process ended and nobody can tell how.
-        stdout: What came on stdout, the last bytes of it if there was more than was to be kept. Empty if it wasn't
-            captured.
-        stderr: What came on stderr, likewise.
-        truncated: Bytes of stdout or stderr are missing: there were more than the limit, or other processes went on
-            writing when the drain timeout was over. After `create`, and with `detach`, also if the container holds the
-            pipe.
-        reason: Why the process of a foreground `run` or `exec` ended; None for all else, whose process goes on.
-        usage: The resources that a `run` with `usage=True` has used; None for all else.
+        args: The argument vector of runc. A document in memory appears as its name in angle brackets, the value of a
+            variable as `***`.
+        pid: The process id of runc.
+        exit_code: For a foreground `run` or `exec` the exit code of the container's process (128 + n after signal n); 0
+            for all other commands. None if the process ended with an unknown status.
+        stdout: The captured stdout; the last bytes if the output was longer than the limit. Empty if not captured.
+        stderr: The captured stderr, likewise.
+        truncated: Whether bytes of stdout or stderr are missing: the output was longer than the limit, or other
+            processes still wrote after the drain timeout. After `create`, and with `detach`, also if the container
+            holds the pipe.
+        reason: The reason for the end of a foreground `run` or `exec`; None for other commands, whose process runs on.
+        usage: The resources used by a `run` with `usage=True`; None otherwise.
     """
 
     args: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Clients of one runtime each, which is then known without asking: `Crun` and `Runsc`."""
+"""`Crun` and `Runsc`: clients for one runtime each, without detection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Crun", "Runsc"]
 
 
 class ClientOptions(TypedDict, total=False):
-    """The options of `Runc` that all runtimes have."""
+    """Options of `Runc` that all runtimes have."""
 
     root: StrPath | None
     debug: bool
@@ -35,19 +35,19 @@ class ClientOptions(TypedDict, total=False):
 
 
 class Crun(Runc):
-    """A client of crun. It is `Runc` for that runtime, which is never asked for its name.
+    """A client for crun: a `Runc` that never asks the runtime for its name.
 
-    Commands and options that crun lacks raise `UnsupportedError` before anything is started: see
+    Commands and options missing in crun raise `UnsupportedError` before a process is started: see
     https://github.com/containers/crun and the table in docs/topics/runtimes.md.
 
     Args:
-        command: The program: a name that is looked up in $PATH, or a path.
+        command: The program: a name to look up in $PATH, or a path.
         rootless: Ignore cgroup permission errors: True, False or "auto"; the runtime's default if None.
-        options: Those of `Runc`.
+        options: The options of `Runc`.
 
     Raises:
-        ValueError: If an option can't be right.
-        TypeError: If one is of a wrong type.
+        ValueError: If an option is invalid.
+        TypeError: If an option has a wrong type.
     """
 
     _dialect = CRUN
@@ -63,29 +63,29 @@ class Crun(Runc):
 
 
 class Runsc(Runc):
-    """A client of runsc, gVisor's runtime: a container is a sandbox with a kernel of its own.
+    """A client for runsc, gVisor's runtime, where each container is a sandbox with its own kernel.
 
-    It is `Runc` for that runtime, with runsc's own global options: ``Runsc(network="none")``.
+    A `Runc` for this runtime, with runsc's own global options: ``Runsc(network="none")``.
 
-    Processes of a container have process ids of the sandbox alone: `Runc.ps` and `Runc.top` return those, and
-    `Container.pid` is the one process of the sandbox on the host. An exec that is cut short ends in the sandbox, with
-    all processes that it has started. Commands and options that runsc lacks raise `UnsupportedError` before anything is
-    started: see the table in docs/topics/runtimes.md.
+    Processes of a container have process ids only inside the sandbox: `Runc.ps` and `Runc.top` return these, and
+    `Container.pid` is the single process of the sandbox on the host. A cancelled exec is ended inside the sandbox, with
+    all descendants. Commands and options missing in runsc raise `UnsupportedError` before a process is started: see the
+    table in docs/topics/runtimes.md.
 
     Args:
-        command: The program: a name that is looked up in $PATH, or a path.
+        command: The program: a name to look up in $PATH, or a path.
         network: "none", "host" (the host's own network), or "sandbox" (gVisor's network stack in the container's
             network namespace); runsc's default, "sandbox", if None.
-        platform: How system calls are intercepted: "systrap", "ptrace" or "kvm"; runsc's default if None.
-        ignore_cgroups: Make no cgroups, so that there are no limits.
-        overlay2: Where changes of files go, such as "root:memory" or "none"; runsc's default, "root:self", if None.
-        host_uds: Which sockets of the host containers may use: "none", "open", "create" or "all".
+        platform: The interception of system calls: "systrap", "ptrace" or "kvm"; runsc's default if None.
+        ignore_cgroups: Create no cgroups, so that there are no limits.
+        overlay2: The place for changes of files, such as "root:memory" or "none"; runsc's default, "root:self", if
+        None. host_uds: Sockets of the host that containers may use: "none", "open", "create" or "all".
         rootless: Run without root.
-        options: Those of `Runc`.
+        options: The options of `Runc`.
 
     Raises:
-        ValueError: If an option can't be right.
-        TypeError: If one is of a wrong type.
+        ValueError: If an option is invalid.
+        TypeError: If an option has a wrong type.
     """
 
     _dialect = RUNSC

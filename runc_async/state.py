@@ -1,4 +1,4 @@
-"""What a container is right now: the answer of `state`, and of `list` once for each container."""
+"""`State`: the state of a container, from `state` and `list`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import msgspec
 
 
 class Status(enum.StrEnum):
-    """The word for where a container stands in its life (runtime-spec runtime.md, "State").
+    """The status of a container (runtime-spec runtime.md, "State").
 
-    A `Status` is its word, so that it compares with and prints as a plain string. Runtimes may have words of
-    their own: `Status("frozen")` is no error but a status with that word, whose `known` is false. It is equal to
-    the string and to other statuses of the same word; all members below are unequal to it.
+    A `Status` is a string, and compares and prints as a string. Runtimes may have other words: `Status("frozen")` is no
+    error but a status with this word and `known` false. It is equal to the string and to other statuses with the same
+    word, and unequal to all members below.
 
     Attributes:
-        CREATING: It is being made; runc never reports it.
-        CREATED: It is made and its program not started.
-        RUNNING: Its program was started and has not ended.
-        PAUSED: Its processes are frozen; a word of runc and crun, not of the runtime-spec.
-        STOPPED: Its program has ended.
+        CREATING: Being created; runc never reports this status.
+        CREATED: Created, with the program not started.
+        RUNNING: The program was started and has not ended.
+        PAUSED: The processes are frozen; a word of runc and crun, not of the runtime-spec.
+        STOPPED: The program has ended.
     """
 
     CREATING = "creating"
@@ -32,12 +32,12 @@ class Status(enum.StrEnum):
 
     @property
     def known(self) -> bool:
-        """Return whether the word is one of those above."""
+        """Return whether the word is one of the members."""
         return self.value in Status._value2member_map_
 
     @classmethod
     def _missing_(cls, value: object) -> Status | None:
-        """Make a status of a word that only a newer runtime knows."""
+        """Create a status from a word of a newer runtime."""
         if not isinstance(value, str) or not value:
             return None
         status = str.__new__(cls, value)
@@ -47,25 +47,22 @@ class Status(enum.StrEnum):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The state of one container, as `runc state` and `runc list` print it (runc-state(8), runc-list(8)).
+    """The state of one container, as printed by `runc state` and `runc list` (runc-state(8), runc-list(8)).
 
-    A text that the runtime left out is `""`: no path, version or user name is empty, so it means "not told".
+    A text left out by the runtime is `""`: paths, versions and user names are never empty, so it means "unknown".
 
     Attributes:
         id: The container's id.
-        status: Where it stands in its life.
-        bundle: Absolute path of its bundle directory.
-        pid: Process id of its init in the pid namespace of the runtime; 0 once stopped.
-        oci_version: Version of the runtime-spec: the runtime's own, not the bundle's. crun's `list` leaves it
-            out.
-        rootfs: Path of its root filesystem: absolute by runc, as in config.json by crun. crun's `list` leaves
-            it out.
-        created: When it was created, with time zone (UTC by both runtimes); None if the runtime doesn't tell.
-            runc prints up to nine digits of a second. A datetime holds six: the time is rounded to the
-            nearest microsecond.
-        owner: Name of the user who owns it. runc's `state` leaves it empty, its `list` and crun fill it.
-        annotations: The annotations of its config.json. crun's `list` leaves them out.
-        systemd_scope: Name of its systemd scope; crun alone has it.
+        status: The status.
+        bundle: Absolute path of the bundle's directory.
+        pid: Process id of the first process in the runtime's pid namespace; 0 once stopped.
+        oci_version: Version of the runtime-spec: the runtime's own, not the bundle's. Missing in crun's `list`.
+        rootfs: Path of the root filesystem: absolute with runc, as in config.json with crun. Missing in crun's `list`.
+        created: Time of the creation, with time zone (UTC in both runtimes); None if unknown. runc prints up to nine
+            digits of a second. A datetime holds six: the time is rounded to the nearest microsecond.
+        owner: Name of the owner. Empty in runc's `state`; set in runc's `list` and by crun.
+        annotations: Annotations of the config.json. Missing in crun's `list`.
+        systemd_scope: Name of the systemd scope; only from crun.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""`StatsReader`: the resource usage of all containers of a host, again and again, without a process for each."""
+"""`StatsReader`: the resource usage of all containers of a host, without a process for each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ._host.usage import HostUsage
 from .stats import Stats
 
 _TURN: Final = 0.002
-"""Seconds for which the event loop may be kept from its other work."""
+"""Maximal seconds of blocking the event loop."""
 
 
 class StatsReader:
     """The resource usage of the containers below one root directory, from `Runc.stats_reader`.
 
-    The figures are the same as those of `Runc.stats`, and of the same type, but come from the files of the containers'
+    The metrics are the same as from `Runc.stats`, with the same type, but read from the files of the containers'
     cgroups, whose descriptors stay open until the reader is closed::
 
         runc = Runc()
@@ -28,21 +28,21 @@ class StatsReader:
                 stats = await reader.read()
         print(stats["web"].cpu.usage.total > 0)  # True
 
-    As many descriptors are kept as three quarters of RLIMIT_NOFILE allow: some 35 for each container with cgroup v1,
-    some 20 with v2. The files of further containers are opened each time, which takes three times as long.
+    The reader keeps descriptors up to three quarters of RLIMIT_NOFILE: some 35 for each container with cgroup v1, some
+    20 with v2. The files of further containers are opened each time, which takes three times as long.
 
-    It differs from `Runc.stats` in four things. A container that has ended and isn't deleted is read too. `intel_rdt`
-    and `network_interfaces` stay empty. Pressure (`psi`) is read with any version of the runtime, on cgroup v2. And it
-    works with crun, which has no stats of its own.
+    Four differences from `Runc.stats`: a container that has ended and isn't deleted is read too; `intel_rdt` and
+    `network_interfaces` stay empty; pressure (`psi`) is read with any version of the runtime, on cgroup v2; and the
+    reader works with crun, which has no stats command.
 
-    It may be closed and read again.
+    A closed reader can be used again.
 
     Attributes:
         root: The root directory.
     """
 
     def __init__(self, root: str) -> None:
-        """Keep the root directory; see `Runc.stats_reader`."""
+        """Store the root directory; see `Runc.stats_reader`."""
         self.root = root
         self._usage = HostUsage(root)
         self._open = False
@@ -52,30 +52,30 @@ class StatsReader:
         return f"<StatsReader {self.root!r}>"
 
     async def __aenter__(self) -> Self:
-        """Return itself; nothing is opened before the first reading."""
+        """Return the reader; nothing is opened before the first reading."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the reader."""
         self.close()
 
     async def read(self, ids: Iterable[str] | None = None) -> dict[str, Stats]:
         """Read the resource usage of containers.
 
-        The event loop gets its turn every 2 ms. The figures of one container are of one moment, those of several are
-        not. Cancelling loses nothing.
+        Other tasks run every 2 ms. The metrics of one container are from the same moment; those of several are not.
+        Cancelling loses nothing.
 
         Args:
-            ids: The containers; all if left out.
+            ids: The containers' ids; all if left out.
 
         Returns:
-            The figures by container id. A container that doesn't exist, or has no cgroup (as one without privileges
-            may), is left out.
+            The metrics by container id. A container that doesn't exist, or has no cgroup (possible without privileges),
+            is left out.
 
         Raises:
-            OSError: If the root directory may not be read, or no descriptor is left.
+            OSError: If the root directory can't be read, or no descriptor is left.
         """
         found: dict[str, Stats] = {}
         listed = _listed(ids)
@@ -89,13 +89,13 @@ class StatsReader:
         return found
 
     def read_now(self, ids: Iterable[str] | None = None) -> dict[str, Stats]:
-        """Do the same without an event loop: for a thread, such as that of an exporter. Any number of threads may.
+        """Read without an event loop, for a thread such as an exporter's. Any number of threads may read.
 
         Args:
-            ids: The containers; all if left out.
+            ids: The containers' ids; all if left out.
 
         Raises:
-            OSError: If the root directory may not be read, or no descriptor is left.
+            OSError: If the root directory can't be read, or no descriptor is left.
         """
         listed = _listed(ids)
         self._open = True
@@ -113,10 +113,10 @@ class StatsReader:
 
 
 def _listed(ids: Iterable[str] | None) -> Iterable[str] | None:
-    """Return ids that were given, each once.
+    """Return the given ids without duplicates.
 
     Raises:
-        TypeError: If it is one id alone, whose letters would be taken for ids.
+        TypeError: If `ids` is one id, whose letters would be taken for ids.
     """
     if isinstance(ids, str):
         raise TypeError(f"ids must be a collection of ids, not one: {ids!r}")

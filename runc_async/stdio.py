@@ -1,15 +1,15 @@
-"""What a child's three standard streams are: values that are given to a call as `io=`.
+"""The standard streams of a child: values for the argument `io=`.
 
 | value | stdin | stdout and stderr | ends with |
 |---|---|---|---|
-| `NullIO` | nothing to read | thrown away | |
-| `InheritedIO` | nothing, or the caller's | the caller's | |
+| `NullIO` | empty | discarded | |
+| `InheritedIO` | empty, or the caller's | the caller's | |
 | `CapturedIO` | `input=` | bytes in the `Response` | the call |
-| `PipedIO` | a stream of ours, a file or descriptor | streams of ours, files or descriptors | whoever opened it |
+| `PipedIO` | a stream of ours, a file or descriptor | streams of ours, files or descriptors | the block |
 | `RedirectIO` | a file, FIFO or descriptor | files, FIFOs or descriptors | |
-| `PtyIO` | one terminal for all three | | whoever opened it |
+| `PtyIO` | one terminal for all three | | the block |
 
-The values hold no resource: they can be made once and used for any number of calls.
+The values hold no resource, and can be used for any number of calls.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 
 CAPTURE_LIMIT = 1 << 20
-"""Bytes that `CapturedIO` keeps of each stream when nothing else is asked for: 1 MiB."""
+"""Default number of bytes that `CapturedIO` keeps of each stream: 1 MiB."""
 
 
 MAX_WINDOW = 0xFFFF
-"""Largest number of rows or columns of a terminal: ioctl_tty(2) has 16 bits for each."""
+"""Maximal number of rows or columns of a terminal: ioctl_tty(2) has 16 bits for each."""
 
 
 JOINED = "stdout"
@@ -32,7 +32,7 @@ JOINED = "stdout"
 
 
 class SupportsFileno(Protocol):
-    """An open file, socket or anything else that tells its descriptor."""
+    """An open file, a socket, or another object with a descriptor."""
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -40,10 +40,10 @@ class SupportsFileno(Protocol):
 
 
 Redirection: TypeAlias = str | os.PathLike[str] | int | SupportsFileno | None
-"""What one stream of a `RedirectIO` may be."""
+"""The type of a stream of `RedirectIO`."""
 
 Target: TypeAlias = bool | str | os.PathLike[str] | int | SupportsFileno
-"""What one stream of a `PipedIO` may be: a pipe (True), `/dev/null` (False), a file, or an open descriptor."""
+"""The type of a stream of `PipedIO`: a pipe (True), `/dev/null` (False), a file, or an open descriptor."""
 
 
 class NullIO(msgspec.Struct, frozen=True):
@@ -51,27 +51,27 @@ class NullIO(msgspec.Struct, frozen=True):
 
 
 class InheritedIO(msgspec.Struct, frozen=True):
-    """The caller's own stdout and stderr, and its stdin if asked for.
+    """The caller's own stdout and stderr, and optionally stdin.
 
     Attributes:
-        stdin: The child reads the caller's stdin (then also its terminal), and not nothing.
+        stdin: Whether the child reads the caller's stdin, including a terminal; otherwise `/dev/null`.
     """
 
     stdin: bool = False
 
 
 class CapturedIO(msgspec.Struct, frozen=True):
-    """Stdout and stderr are kept in memory, apart from each other, and come with the `Response`.
+    """Stdout and stderr are kept in memory separately, and returned in the `Response`.
 
-    A child that writes more than `limit` isn't held up and isn't ended: `limit` bytes of each stream are kept, and
+    A child that writes more than `limit` is neither blocked nor ended: `limit` bytes of each stream are kept, and
     `Response.truncated` is set.
 
     Attributes:
-        limit: How many bytes of each stream are kept.
-        stderr: "stdout" puts both streams into one pipe: `Response.stdout` then has both, and `Response.stderr` is
-            empty. A runc in the foreground copies each stream by itself, so what is written to both within
-            milliseconds can change places; with `Runc.open_container` and `PipedIO` the order is kept.
-        keep: Which bytes are kept of a stream that is longer: its "last", or its "first".
+        limit: Maximal bytes to keep of each stream: 1 MiB (1048576) if left out.
+        stderr: "stdout" joins both streams in one pipe: `Response.stdout` then has both, and `Response.stderr` is
+            empty. A foreground runc copies each stream separately, so output written to both within milliseconds may be
+            reordered; with `Runc.open_container` and `PipedIO` the order is kept.
+        keep: The bytes to keep of a longer stream: its "last", or its "first".
     """
 
     limit: int = CAPTURE_LIMIT
@@ -79,7 +79,7 @@ class CapturedIO(msgspec.Struct, frozen=True):
     keep: Literal["last", "first"] = "last"
 
     def __post_init__(self) -> None:
-        """Refuse a limit that isn't a number of bytes, and words that mean nothing."""
+        """Refuse an invalid limit, and unknown words."""
         if self.limit < 0:
             raise ValueError(f"limit must not be negative: {self.limit}")
         if self.stderr not in {None, JOINED}:
@@ -91,19 +91,19 @@ class CapturedIO(msgspec.Struct, frozen=True):
 class PipedIO(msgspec.Struct, frozen=True):
     """Each stream is a pipe whose other end is a stream of ours (True), `/dev/null` (False), a file or a descriptor.
 
-    Files and descriptors are those of `RedirectIO`: a path is opened for reading (stdin), or made and opened for
-    appending (stdout, stderr); a descriptor, and an open file, stays the caller's. One that can't be opened is an
-    `OSError` before the runtime is started.
+    Files and descriptors work as in `RedirectIO`: a path is opened for reading (stdin), or created and opened for
+    appending (stdout, stderr); a descriptor or an open file still belongs to the caller. A file that can't be opened is
+    an `OSError` before the runtime is started.
 
     Attributes:
         stdin: True, False, a path, an open file, or a descriptor.
         stdout: True, False, a path, an open file, or a descriptor.
-        stderr: Likewise; or "stdout", which makes it the same stream as stdout: what a container writes to both comes
-            in the order in which it was written. With an exec, runc copies each by itself, and what is written to both
-            within milliseconds can change places. A file of that name is `Path("stdout")`.
-        uid: Owner given to the pipes, so that a process in a user namespace can open `/dev/stdout` anew:
-            the host's uid of the container's user. None: the caller's.
-        gid: The group, likewise.
+        stderr: Likewise; or "stdout" for the same stream as stdout: output to both arrives in the order of writing. In
+            an exec, runc copies each stream separately, and output written to both within milliseconds may be
+            reordered. A file with this name is `Path("stdout")`.
+        uid: Owner of the pipes, so that a process in a user namespace can open `/dev/stdout` again: the host's uid of
+            the container's user. None: the caller's.
+        gid: The group of the pipes, likewise.
     """
 
     stdin: Target = True
@@ -113,7 +113,7 @@ class PipedIO(msgspec.Struct, frozen=True):
     gid: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can't be a stream."""
+        """Refuse invalid streams."""
         for name in ("stdin", "stdout", "stderr"):
             target = getattr(self, name)
             if not isinstance(target, bool):
@@ -121,16 +121,15 @@ class PipedIO(msgspec.Struct, frozen=True):
 
 
 class RedirectIO(msgspec.Struct, frozen=True):
-    """Each stream is a file, a FIFO, or a descriptor that is open already; None is `/dev/null`.
+    """Each stream is a file, a FIFO, or an open descriptor; None is `/dev/null`.
 
-    A path is opened for reading (stdin), or made and opened for appending (stdout, stderr). A FIFO is opened for both
-    reading and writing, so that a peer which isn't there yet holds up nobody. Descriptors stay the caller's: they are
-    lent to the child and not closed.
+    A path is opened for reading (stdin), or created and opened for appending (stdout, stderr). A FIFO is opened for
+    both reading and writing, so that a missing peer doesn't block. Descriptors are lent to the child and not closed.
 
     Attributes:
         stdin: A path, a descriptor, or an open file.
         stdout: A path, a descriptor, or an open file.
-        stderr: A path, a descriptor, or an open file; the same path as `stdout` makes both one stream.
+        stderr: A path, a descriptor, or an open file; the same path as `stdout` joins both streams.
     """
 
     stdin: Redirection = None
@@ -138,7 +137,7 @@ class RedirectIO(msgspec.Struct, frozen=True):
     stderr: Redirection = None
 
     def __post_init__(self) -> None:
-        """Refuse what can't be a target; negative numbers mean pipes and the like to `subprocess`."""
+        """Refuse invalid targets."""
         for name in ("stdin", "stdout", "stderr"):
             if getattr(self, name) is not None:
                 _check_target(name, getattr(self, name), "a path, a descriptor or an open file")
@@ -148,31 +147,32 @@ class PtyIO(msgspec.Struct, frozen=True):
     """The three streams are one pseudo-terminal.
 
     Attributes:
-        rows: Its height in characters.
-        cols: Its width in characters.
+        rows: The height in characters.
+        cols: The width in characters.
     """
 
     rows: int = 24
     cols: int = 80
 
     def __post_init__(self) -> None:
-        """Refuse a size that the kernel's `struct winsize` can't hold."""
+        """Refuse a size that doesn't fit into the kernel's `struct winsize`."""
         for name in ("rows", "cols"):
             if not 0 <= getattr(self, name) <= MAX_WINDOW:
                 raise ValueError(f"{name} must be from 0 to {MAX_WINDOW}: {getattr(self, name)}")
 
 
 def _check_target(name: str, target: object, expected: str) -> None:
-    """Refuse what is neither a path nor open; negative numbers mean pipes and the like to `subprocess`.
+    """Refuse a target that is neither a path nor open.
 
     Raises:
-        TypeError: If it is something else.
-        ValueError: If it is a negative number.
+        TypeError: If the target has a wrong type.
+        ValueError: If the target is a negative number.
     """
     if isinstance(target, bool | bytes) or not (
         isinstance(target, int | str | os.PathLike) or hasattr(target, "fileno")
     ):
         raise TypeError(f"{name} must be {expected}: {target!r}")
+    # `subprocess` uses negative numbers for pipes and the like.
     if isinstance(target, int) and target < 0:
         raise ValueError(f"{name} must be an open descriptor: {target}")
 

@@ -1,4 +1,4 @@
-"""`Swept`: what `Runc.sweep` has removed."""
+"""`Swept`: the result of `Runc.sweep`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import msgspec
 
 
 class Swept(msgspec.Struct, frozen=True):
-    """What `Runc.sweep` has removed of what killed processes had left.
+    """The leftovers of killed processes that `Runc.sweep` has removed.
 
     Attributes:
-        containers: The ids of the containers that were deleted.
-        bundles: The absolute paths of the temporary bundles that were removed.
-        mounts: The absolute paths at which overlays were unmounted.
+        containers: The ids of the deleted containers.
+        bundles: The absolute paths of the removed temporary bundles.
+        mounts: The absolute paths of the unmounted overlays.
     """
 
     containers: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The processes of a container as ps(1) shows them: the answer of `ps` in its table format."""
+"""`Top`: a table of a container's processes, printed by ps(1)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import msgspec
 
 
 class Top(msgspec.Struct, frozen=True):
-    """A table of processes, as `runc ps` cuts it out of ps(1)'s (runc-ps(8)).
+    """A table of processes, as cut by `runc ps` from the output of ps(1) (runc-ps(8)).
 
-    Which columns there are is up to the options that were given to ps; crun has the one column `PID`. Process ids
-    are those of the host. All values are text, just as ps prints them.
+    The columns depend on the options of ps; crun has the single column `PID`. Process ids are those of the host. All
+    values are text as printed by ps.
 
-    Columns are told apart by blanks, as runc itself does it, so that only the last one can hold values with blanks
-    in them. It is a command line in ps's usual formats; ask for `lstart`, whose dates have blanks, last or not at all.
+    Columns are separated by blanks, as in runc itself, so that only the last column can have values with blanks. In the
+    usual formats the last one is the command line; request `lstart`, whose dates have blanks, as the last column or not
+    at all.
 
     Attributes:
-        header: The names of the columns: `("UID", "PID", ..., "CMD")`. ps may use a name twice (`-o
-            comm,args`).
-        rows: For each process a value for each column; `""` where the line ended early.
+        header: The names of the columns: `("UID", "PID", ..., "CMD")`. ps may repeat a name (`-o comm,args`).
+        rows: For each process a value for each column; `""` where the line was short.
     """
 
     header: tuple[str, ...]
@@ -25,8 +25,8 @@ class Top(msgspec.Struct, frozen=True):
 
     @property
     def processes(self) -> list[dict[str, str]]:
-        """Return each row as a dictionary by name of column: `top.processes[0]["CMD"]`.
+        """Return each row as a dictionary by column name: `top.processes[0]["CMD"]`.
 
-        Of two columns with one name the last counts; `rows` has both.
+        Of two columns with the same name the last one counts; `rows` has both.
         """
         return [dict(zip(self.header, row, strict=True)) for row in self.rows]

@@ -1,1 +1,1 @@
-"""What a bundle is made of."""
+"""The parts of a bundle."""

@@ -1,4 +1,4 @@
-"""A root filesystem of one program."""
+"""Root filesystems with one program."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..rootfs import Busybox
 
 _DIRECTORIES = ("bin", "dev", "etc", "proc", "root", "sys", "tmp")
 
-# Those that a demo or a test may call. Asking `busybox --list` would take a process; a name that this busybox was built
-# without says so when it is run.
+# Commands for demos and tests. `busybox --list` would take a process; a command missing in this busybox reports an
+# error when it is run.
 _COMMANDS = """
     [ ash awk base64 basename cat chgrp chmod chown clear cmp cp cut date dd df diff dirname dmesg du echo env expr
     false find free grep groups gunzip gzip head hexdump hostname id ifconfig install ip kill killall ln ls md5sum mkdir
@@ -40,8 +40,8 @@ def fill(busybox: Busybox, directory: str) -> None:
     """Put busybox, the names of its commands, and root's account into an empty directory.
 
     Raises:
-        RootfsError: If there is no busybox, or if it needs shared libraries.
-        OSError: If something can't be written.
+        RootfsError: If there is no busybox, or it needs shared libraries.
+        OSError: If a file can't be written.
     """
     command = os.fspath(busybox.command)
     program = shutil.which(command)
@@ -62,13 +62,13 @@ def fill(busybox: Busybox, directory: str) -> None:
 
 
 def _make_directory(path: str, mode: int) -> None:
-    """Make a directory whose permissions are not the umask's to decide."""
+    """Create a directory with exact permissions, independent of the umask."""
     os.mkdir(path)
     os.chmod(path, mode)
 
 
 def is_static(program: str) -> bool:
-    """Return whether the kernel can run a program by itself, without a dynamic linker from the root filesystem."""
+    """Return whether a program needs no dynamic linker from the root filesystem."""
     with open(program, "rb") as file:
         start = file.read(_HEADER_SIZE)
         if len(start) < _HEADER_SIZE or not start.startswith(_ELF):

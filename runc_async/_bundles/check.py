@@ -1,4 +1,4 @@
-"""Whether there is a bundle: asked before runc is started, and without imports that take time."""
+"""Check for a bundle before runc is started, without slow imports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIG = "config.json"
 
 @runtime_checkable
 class SavesItself(Protocol):
-    """A `Bundle`, for modules that don't load it: there is none in a program that hasn't."""
+    """A `Bundle`, for modules that don't import the class: without the import there is no instance."""
 
     spec: Spec
 
@@ -29,12 +29,12 @@ class SavesItself(Protocol):
 
 
 class Source(NamedTuple):
-    """What a container is made from.
+    """The source of a container.
 
     Attributes:
         path: The directory of the bundle, absolute.
-        saved: Keeps its config.json as it has to be; the function that it gives lets that go. None for a path.
-        document: The configuration as plain values, if it was asked for and is known.
+        saved: Keeps the config.json in its required form until the yielded function is called. None for a path.
+        document: The configuration as plain values, if requested and known.
     """
 
     path: str
@@ -42,22 +42,24 @@ class Source(NamedTuple):
     document: dict[str, Any] | None
 
     def held(self) -> contextlib.AbstractAsyncContextManager[Callable[[], None] | None]:
-        """Return a context in which config.json is as it has to be: see `Bundle.saved`. For a path it does nothing."""
+        """Return a context manager that keeps config.json in its required form: see `Bundle.saved`.
+
+        No effect for a path.
+        """
         return contextlib.nullcontext() if self.saved is None else self.saved
 
 
 def check_bundle(bundle: str | os.PathLike[str]) -> str:
-    """Return the absolute path of a bundle, having seen that its directory and its config.json are there.
+    """Return the absolute path of a bundle after checking its directory and its config.json.
 
-    Costs two stat(2). The path is not normalised, because `link/..` is not where it seems to be.
+    Costs two stat(2). The path isn't normalised, because `link/..` may be a different directory.
 
     Args:
         bundle: The directory, or a `Bundle`.
 
     Raises:
-        BundleNotFound: If there is no such directory or no config.json in it; also if they can't be looked at, as at
-            the end of a loop of symbolic links.
-        ValueError: If the path has a NUL in it.
+        BundleNotFound: If the directory or its config.json is missing or inaccessible, as in a loop of symbolic links.
+        ValueError: If the path has a NUL byte.
     """
     path = os.fspath(bundle)
     _check(path, stat.S_IFDIR, path)
@@ -66,10 +68,10 @@ def check_bundle(bundle: str | os.PathLike[str]) -> str:
 
 
 def find_rootfs(bundle: str, path: str | None) -> str:
-    """Return where the root filesystem of a bundle is, from what its config.json says: absolute or inside the bundle.
+    """Return the path of a bundle's root filesystem from the path in its config.json: absolute or inside the bundle.
 
     Raises:
-        BundleNotFound: If it says nothing.
+        BundleNotFound: If config.json has no such path.
     """
     if path is None:
         raise _missing(bundle, f"its {CONFIG} names no root filesystem")
@@ -77,21 +79,21 @@ def find_rootfs(bundle: str, path: str | None) -> str:
 
 
 def check_rootfs(bundle: str, path: str | None) -> None:
-    """See that the directory of a bundle's root filesystem is there.
+    """Check that the directory of a bundle's root filesystem exists.
 
     Raises:
-        BundleNotFound: If it isn't.
+        BundleNotFound: If the directory is missing.
     """
     _check(find_rootfs(bundle, path), stat.S_IFDIR, bundle)
 
 
 def _missing(bundle: str, what: str) -> BundleNotFound:
-    """Make the error for a bundle that lacks something."""
+    """Return the error for an incomplete bundle."""
     return BundleNotFound((), None, message=f"bundle {bundle!r}: {what}")
 
 
 def _check(path: str, kind: int, bundle: str) -> None:
-    """Compare the type of a file, having followed links."""
+    """Check the type of a file, following links."""
     try:
         found = stat.S_IFMT(os.stat(path).st_mode)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""The config.json of a bundle, shared by the calls that start from it.
+"""The config.json of a bundle, shared by concurrent calls.
 
-It is saved before it is used, and not changed under a call that is still reading it.
+The file is saved before use, and not changed while a call may still read it.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ T = TypeVar("T")
 
 
 class ConfigFile:
-    """What was last written to config.json or read from it, and the calls that start from it now.
+    """The last contents of config.json, and the calls that currently use the file.
 
-    Any number of calls share a file that is as they want it. A call that wants another one waits until all of them have
-    let go, writes it, and is one of those that hold it then.
+    Any number of calls share a file with the contents that they want. A call that wants other contents waits until all
+    of these calls have released the file, writes it, and then holds it too.
     """
 
     def __init__(
         self, directory: str, content: bytes | None = None, encoded: bytes | None = None, *, durable: bool = True
     ) -> None:
-        """Begin with a file that nothing holds.
+        """Start with a file that no call holds.
 
         Args:
-            directory: The bundle's.
-            content: The bytes of the file; None if there is none.
-            encoded: What the bundle's spec is encoded as while the file is as it should be; None if it isn't, since
-                reading has dropped something.
-            durable: Whether the file has to be on the disk when it was written.
+            directory: The bundle's directory.
+            content: The bytes of the file; None without a file.
+            encoded: The encoded spec of the bundle if the file is up to date; None if not, because reading has dropped
+                parts.
+            durable: Whether the file has to be on the disk after a write.
         """
         self._directory = directory
         self._durable = durable
@@ -51,13 +51,13 @@ class ConfigFile:
 
     @contextlib.asynccontextmanager
     async def held(self, wanted: bytes) -> AsyncGenerator[Callable[[], None]]:
-        """Keep the file as `wanted` while the block runs, or until the function that it gets is called.
+        """Keep the file equal to `wanted` while the block runs, or until the yielded function is called.
 
-        Cancelling while it waits changes nothing; while it writes, the file is written all the same.
+        Cancelling during the wait changes nothing; during the write, the file is written all the same.
 
         Raises:
-            BundleChanged: If it has to be written, and isn't as it was last written or read.
-            OSError: If it can't be read or written.
+            BundleChanged: If the file has to be written, and was changed by other means.
+            OSError: If the file can't be read or written.
         """
         if await self._turn(wanted, always=False):
             await self._written(wanted, overwrite=False, hold=True)
@@ -68,20 +68,20 @@ class ConfigFile:
             release()
 
     async def save(self, wanted: bytes) -> None:
-        """Write the file, whatever is in it, as soon as nothing holds it that wants another one.
+        """Write the file, whatever its contents, as soon as no call holds other contents.
 
         Raises:
-            OSError: If it can't be written.
+            OSError: If the file can't be written.
         """
         await self._turn(wanted, always=True)
         await self._written(wanted, overwrite=True, hold=False)
 
     async def _turn(self, wanted: bytes, *, always: bool) -> bool:
-        """Wait until the file is as wanted, which this call holds then, or can be written; return whether it has to be.
+        """Wait until the file has the wanted contents, or can be written; return whether it has to be.
 
         Args:
             wanted: The contents.
-            always: Write it in any case.
+            always: Write the file in any case.
         """
         while True:
             with self._lock:
@@ -100,7 +100,7 @@ class ConfigFile:
                 self._waiting.discard(changed)
 
     async def _written(self, wanted: bytes, *, overwrite: bool, hold: bool) -> None:
-        """Write the file, and let those go on who wait for that."""
+        """Write the file, and wake the waiting calls."""
         done = False
         try:
             await finished(begin(lambda: self._write(wanted, overwrite=overwrite)))
@@ -121,14 +121,14 @@ class ConfigFile:
         self._content = self._encoded = wanted
 
     def _found(self) -> bytes | None:
-        """Return what is in the file; None if there is none."""
+        """Return the contents of the file; None without a file."""
         try:
             return read_bounded(os.path.join(self._directory, CONFIG), MAX_DOCUMENT)
         except FileNotFoundError:
             return None
 
     def _releasing(self) -> Callable[[], None]:
-        """Return the function that lets go of the file: once, however often it is called."""
+        """Return the function that releases the file; repeated calls have no effect."""
         held = [True]
 
         def release() -> None:
@@ -141,7 +141,7 @@ class ConfigFile:
         return release
 
     def _wake(self) -> None:
-        """Let all that wait look again, each in its own event loop."""
+        """Wake all waiting calls, each in its own event loop."""
         for changed in list(self._waiting):
             with contextlib.suppress(RuntimeError):  # its loop is closed
                 changed.get_loop().call_soon_threadsafe(_set, changed)
@@ -154,16 +154,15 @@ def _set(changed: asyncio.Future[None]) -> None:
 
 
 def begin(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Have something done by a worker thread.
-
-    By the event loop's own, because `asyncio.run` waits for these; and with a future, because it cancels all tasks
-    first: one that waits for a thread would leave it alone with a partially created bundle.
-    """
+    """Run a function in a worker thread."""
+    # The event loop's own executor, because `asyncio.run` waits for its threads. And a future, no task, because
+    # `asyncio.run` first cancels all tasks: a cancelled task would leave the thread behind with a partially created
+    # bundle.
     return asyncio.get_running_loop().run_in_executor(None, work)
 
 
 async def finished(work: asyncio.Future[T]) -> T:
-    """Wait for a worker thread, whatever happens to the calling task; a cancel goes on afterwards."""
+    """Wait for a worker thread, even if the calling task is cancelled; the cancellation continues afterwards."""
     if cancelled := await wait_shielded(work):
         work.exception()  # retrieved: what the caller gets to see is the cancel
         raise cancelled

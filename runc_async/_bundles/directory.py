@@ -1,4 +1,4 @@
-"""A bundle's directory on the disk, made whole or not at all. Everything here blocks, and runs in a worker thread."""
+"""The directory of a bundle, created completely or not at all. All functions block, and run in a worker thread."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from .unpack import Check
 
 _ROOM: Final = 1 << 20
-"""Bytes that have to be free in memory for a bundle to be made there; a config.json has some ten thousand."""
+"""Free bytes in memory required for a bundle there; a config.json has some ten thousand."""
 
 
 class Made:
-    """A bundle that is being made, or was.
+    """A new bundle, complete or in progress.
 
     Attributes:
-        path: Its directory, absolute.
-        config: What is in its config.json.
-        closing: Takes away what shall not outlive the use of the bundle: the mount, the temporary directory.
+        path: The directory, absolute.
+        config: The contents of the config.json.
+        closing: Removes everything that must not outlive the bundle: the mount, the temporary directory.
     """
 
     def __init__(self, path: str) -> None:
-        """Begin with nothing."""
+        """Start with nothing."""
         self.path = path
         self.config = b""
         self.closing = contextlib.ExitStack()
@@ -44,7 +44,7 @@ class Made:
         self._claim: Claim | None = None
 
     def undo(self) -> None:
-        """Take everything away; what can't be is named in a `CleanupWarning`, for there is another error to tell."""
+        """Remove everything; warn about leftovers, because another error is being raised."""
         try:
             with self._undoing:
                 self.closing.close()
@@ -52,7 +52,10 @@ class Made:
             warnings.warn(f"bundle {self.path!r} is left behind: {error}", CleanupWarning, stacklevel=2)
 
     def make_directory(self) -> None:
-        """Make the bundle's directory, or take one that has no config.json. Others than the owner can't enter it."""
+        """Create the bundle's directory, or accept one without a config.json.
+
+        Only the owner can enter the directory.
+        """
         try:
             os.mkdir(self.path, 0o700)
         except FileExistsError:
@@ -64,7 +67,7 @@ class Made:
             self._undoing.callback(self._leave)
 
     def make_temporary_directory(self, parent: str | None) -> None:
-        """Make a directory with a random name that only its owner can enter."""
+        """Create a directory with a random name that only its owner can enter."""
         if parent is None:
             import tempfile  # noqa: PLC0415 - it takes milliseconds to load
 
@@ -75,8 +78,8 @@ class Made:
         self._is_temporary = True
 
     def make_rootfs(self, rootfs: Tar | Busybox | Overlay | Host, spec: Spec, check: Check) -> None:
-        """Make the root filesystem inside the bundle, and put what it mounts into `spec`."""
-        # Each kind is loaded when it is used: tarfile and ctypes take ten milliseconds.
+        """Create the root filesystem inside the bundle, and add its mounts to `spec`."""
+        # Each kind is imported on use: tarfile and ctypes take ten milliseconds.
         if isinstance(rootfs, Overlay):
             from .overlay import mount_overlay  # noqa: PLC0415
 
@@ -98,13 +101,13 @@ class Made:
             fill(rootfs, self._make_inside("rootfs", 0o755))
 
     def make_config(self, spec: Spec, init: str | None) -> None:
-        """Write config.json, last of all: what has none is no bundle."""
+        """Write config.json as the last step: a directory without the file is no bundle."""
         self.config = with_init(spec, init).encode(indent=2)
         write_private(self.path, CONFIG, self.config, replace=False, durable=not self._is_temporary)
         self._on_undo(os.unlink, os.path.join(self.path, CONFIG))
 
     def _record_mount(self) -> None:
-        """Write down that an overlay is going to be mounted, so that it is taken away if this process is killed."""
+        """Record a future overlay mount, so that a sweep removes the mount if this process is killed."""
         held = HeldBundle(os.fsencode(os.path.realpath(self.path)), temporary=self._is_temporary, mounted=True)
         if self._claim is None:
             self._claim = Claim(held)
@@ -113,14 +116,14 @@ class Made:
             self._claim.change(held)
 
     def _release(self) -> None:
-        """Strike out what was written down, unless it is left behind."""
+        """Delete the record, unless the bundle is left behind."""
         left = self._is_temporary and os.path.lexists(self.path)
         mounted = any(os.path.ismount(os.path.join(self.path, name)) for name in ("rootfs", "overlay"))
         if self._claim is not None and not left and not mounted:
             self._claim.release()
 
     def _make_inside(self, name: str, mode: int) -> str:
-        """Make a directory in the bundle whose permissions are not the umask's to decide."""
+        """Create a directory in the bundle with exact permissions, independent of the umask."""
         path = os.path.join(self.path, name)
         os.mkdir(path)
         self._on_undo(remove_tree, path)
@@ -128,21 +131,19 @@ class Made:
         return path
 
     def _on_undo(self, remove: Callable[[str], None], path: str) -> None:
-        """Remember what was made; a temporary directory goes as a whole."""
+        """Register the removal of a new file; a temporary directory is removed as a whole."""
         if not self._is_temporary:
             self._undoing.callback(remove, path)
 
     def _leave(self) -> None:
-        """Remove the directory, unless somebody else has made a bundle in it meanwhile."""
+        """Remove the directory, unless another process has created a bundle there meanwhile."""
         with contextlib.suppress(OSError):
             os.rmdir(self.path)
 
 
 def place_in_memory(rootfs: Rootfs | None) -> str | None:
-    """Return the directory in memory for a temporary bundle; None if it has to be elsewhere.
-
-    A bundle with a root filesystem of its own would take memory, and a place that the user has chosen comes first.
-    """
+    """Return the directory in memory for a temporary bundle; None if another place is required."""
+    # A bundle with its own root filesystem would take memory, and the user's choice of a place comes first.
     has_own = isinstance(rootfs, (Tar, Busybox, Host)) or (isinstance(rootfs, Overlay) and rootfs.memory is None)
     if has_own or any(name in os.environ for name in CHOICES):
         return None
@@ -157,22 +158,23 @@ def place_in_memory(rootfs: Rootfs | None) -> str | None:
 def make(
     path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, check: Check, *, init: str | None = None
 ) -> Made:
-    """Make a bundle, or nothing.
+    """Create a bundle, or nothing.
 
     Args:
-        path: Its directory, absolute: one that isn't there, or one without config.json. None: a temporary one.
-        parent: Where a temporary directory is made; None: where Python makes them.
-        rootfs: Where its root filesystem comes from; None: `spec` names a directory.
-        spec: What config.json shall be; its root is set.
-        check: Called often; raises when the work shall be given up.
-        init: The host's program that is the first process and starts the one of `spec`; None for none.
+        path: The directory, absolute: a new one, or one without config.json. None for a temporary one.
+        parent: The parent of a temporary directory; None for Python's default.
+        rootfs: The source of the root filesystem; None if `spec` names a directory.
+        spec: The contents of config.json; its root is set.
+        check: Called often; raises to stop the work.
+        init: The host's program that is the first process and starts the program of `spec`; None for none.
 
     Raises:
-        BundleNotFound: If the directory of the root filesystem isn't there.
-        RootfsError: If the root filesystem can't be made.
-        OSError: If something can't be written; a FileExistsError if there is a bundle already.
+        BundleNotFound: If the directory of the root filesystem is missing.
+        RootfsError: If the root filesystem can't be created.
+        OSError: If a file can't be written; a FileExistsError if there is a bundle already.
     """
     made = Made(path or "")
+    # Descriptors for the removal are reserved first: a lack of descriptors is itself a reason to undo.
     with reserved(REMOVAL_DESCRIPTORS) as for_undoing:
         try:
             if path is None:
@@ -195,5 +197,5 @@ def make(
 
 
 def _seen_from(bundle: str, path: str) -> str:
-    """Make a path relative if it is inside the bundle, so that the bundle can be moved."""
+    """Return a path relative to the bundle if it is inside, so that the bundle can be moved."""
     return os.path.relpath(path, bundle) if path.startswith(bundle + os.sep) else path

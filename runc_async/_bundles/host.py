@@ -1,4 +1,4 @@
-"""A root filesystem that borrows the programs of this host."""
+"""Root filesystems with the programs of this host."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from runc_async.errors import RootfsError
 from runc_async.spec import Mount, Spec
 
 BORROWED: Final = "/usr"
-"""The directory of the host's that is mounted, read-only."""
+"""The host's directory that is mounted read-only."""
 
 _AT_THE_TOP: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-"""Links into /usr on most hosts; on others directories, which are mounted as well."""
+"""Links to /usr on most hosts; directories on others, which are mounted as well."""
 
 _DIRECTORIES: Final = {
     "dev": 0o755,
@@ -54,13 +54,13 @@ COPIED: Final = (
     "terminfo",
     "timezone",
 )
-"""What is copied of the host's /etc: what other users of the host may read, and nothing else of these."""
+"""The parts of the host's /etc that are copied: only files that all users of the host may read."""
 
 _PYTHON: Final = "python3."
 
 
 def fill_from_host(directory: str, spec: Spec, etc: str = "/etc") -> None:
-    """Make a root filesystem around the host's /usr in an empty directory, and mount that.
+    """Create a root filesystem around the host's /usr in an empty directory, and add the mount.
 
     Args:
         directory: The directory.
@@ -69,7 +69,7 @@ def fill_from_host(directory: str, spec: Spec, etc: str = "/etc") -> None:
 
     Raises:
         RootfsError: If this host has no programs in /usr.
-        OSError: If something can't be written.
+        OSError: If a file can't be written.
     """
     if not os.path.isdir(f"{BORROWED}/bin"):
         raise RootfsError(BORROWED, "this host has no programs there")
@@ -88,12 +88,12 @@ def fill_from_host(directory: str, spec: Spec, etc: str = "/etc") -> None:
 
 
 def _borrowed(path: str) -> Mount:
-    """Mount a directory of the host's, read-only, where it is on the host; what is mounted below it isn't there."""
+    """Return a read-only mount of a host directory at the same path, without mounts below the directory."""
     return Mount(destination=path, type="bind", source=path, options=["bind", "ro", "nosuid", "nodev"])
 
 
 def _top(directory: str) -> Iterator[Mount]:
-    """Make the links into /usr; yield the mounts of what is no link here."""
+    """Create the links to /usr; yield mounts for directories."""
     for name in _AT_THE_TOP:
         path = f"/{name}"
         if os.path.islink(path):
@@ -104,17 +104,15 @@ def _top(directory: str) -> Iterator[Mount]:
 
 
 def _copied(etc: str) -> Iterator[str]:
-    """Yield what is copied of /etc, such as there is."""
+    """Yield the names to copy from /etc, as far as they exist."""
     versions = (name for name in os.listdir(etc) if name.startswith(_PYTHON))
     yield from (name for name in (*COPIED, *versions) if os.path.lexists(os.path.join(etc, name)))
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy a file, a link or a directory, but only what everybody may read.
-
-    Links are copied as they are: inside they lead to what is there, and never to what was on the host.
-    """
+    """Copy a file, a link or a directory, but only if all users may read it."""
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+    # Links are copied as links: inside they lead to the container's files, and never to the host's.
     status = os.lstat(source)
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source), target)
@@ -128,6 +126,6 @@ def _copy(source: str, target: str) -> None:
 
 
 def _make_directory(path: str, mode: int) -> None:
-    """Make a directory whose permissions are not the umask's to decide."""
+    """Create a directory with exact permissions, independent of the umask."""
     os.mkdir(path)
     os.chmod(path, mode)

@@ -1,4 +1,4 @@
-"""The first process of a container that reaps: one of the host's small inits, in front of the program."""
+"""An init as the first process of a container, which reaps zombies: one of the host's small inits."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from .busybox import is_static
 Choice: TypeAlias = bool | str | os.PathLike[str]
 
 PLACE: Final = "/dev/init"
-"""Where it is in the container: in /dev, which is a tmpfs in nearly all of them, so that no file is left elsewhere."""
+"""The path in the container: in /dev, which is a tmpfs in nearly all containers, so that no file is left elsewhere."""
 
 KNOWN: Final[Mapping[str, Sequence[str]]] = {
-    # -s: orphans come to it also without a pid namespace, where it isn't process 1.
+    # -s: adopt orphans also without a pid namespace, where the init isn't process 1.
     "tini-static": ("-s",),
     "catatonit": (),
-    # Without -c it would start a session of its own, and send signals to all of that.
+    # Without -c, dumb-init would start a session, and send signals to the whole session.
     "dumb-init": ("-c",),
 }
-"""The programs that are looked for, in this order, and their options."""
+"""The known programs in order of preference, with their options."""
 
 
 def find_init() -> str | None:
-    """Return the path of an init of this host's that needs no shared libraries; None if there is none."""
+    """Return the path of a statically linked init of this host; None if there is none."""
     found = (shutil.which(name) for name in KNOWN)
     return next((path for path in found if path is not None and is_static(path)), None)
 
 
 def chosen_init(init: Choice) -> str | None:
-    """Return the path of the init that is asked for; None for none.
+    """Return the path of the requested init; None for none.
 
     Args:
         init: True for one of this host's; the path, or the name in $PATH, of another; False for none.
 
     Raises:
-        InitNotFound: If there is none, or if it needs shared libraries, which the container may not have.
+        InitNotFound: If there is none, or it needs shared libraries, which the container may lack.
     """
     if isinstance(init, bool):
         if not init:
@@ -59,10 +59,10 @@ def chosen_init(init: Choice) -> str | None:
 
 
 def with_init(spec: Spec, init: str | None) -> Spec:
-    """Return a configuration in which an init starts the program; the one that is given stays as it is.
+    """Return a configuration in which an init starts the program; the argument stays unchanged.
 
     Args:
-        spec: The configuration; one without a program is returned unchanged.
+        spec: The configuration; without a program it is returned unchanged.
         init: The path of the init on this host; None for none.
     """
     if init is None or spec.process is None or not spec.process.args:

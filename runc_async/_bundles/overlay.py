@@ -1,4 +1,4 @@
-"""Directories on top of each other: mount(2) and umount2(2), which Python doesn't have."""
+"""Overlay mounts with mount(2) and umount2(2), which Python lacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .._linux.libc import call_libc, detach
 from ..errors import RootfsError
 from ..rootfs import Overlay
 
-# The kernel copies one page of options, and forgets the rest without a word.
+# The kernel copies one page of options, and ignores the rest without an error.
 _OPTIONS_LIMIT = 4095
 
 _MS_NOSUID = 2  # mount(2)
@@ -23,7 +23,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LEAST_INODES = 1024
 
 _VOLATILE = ",volatile"
-"""Don't sync: otherwise the end of the mount waits until the whole disk is synced, which takes 30 ms on a busy one."""
+"""Don't sync. Otherwise unmounting syncs the whole disk, which takes 30 ms on a busy one."""
 
 _LAYER = os.O_PATH | os.O_DIRECTORY
 
@@ -36,17 +36,17 @@ _REASONS = {
 
 
 def mount_overlay(overlay: Overlay, target: str, writes: str, *, keep: bool = True) -> Callable[[], object]:
-    """Mount an overlay, and return the function that takes its mounts and its directory away.
+    """Mount an overlay, and return the function that removes its mounts and its directory.
 
     Args:
-        overlay: What to mount.
-        target: Where; a directory that is made for it.
-        writes: An empty directory, which gets two: `upper` for what is written, and `work` for the kernel.
-        keep: Whether what is written is kept after the end of the mount.
+        overlay: The overlay.
+        target: The mount point, a directory to create.
+        writes: An empty directory for two others: `upper` for written files, and `work` for the kernel.
+        keep: Whether written files are kept after the end of the mount.
 
     Raises:
-        RootfsError: If it can't be mounted.
-        OSError: If a directory isn't there.
+        RootfsError: If the mount fails.
+        OSError: If a directory is missing.
     """
     with contextlib.ExitStack() as undo:
         if overlay.memory is not None:
@@ -58,10 +58,10 @@ def mount_overlay(overlay: Overlay, target: str, writes: str, *, keep: bool = Tr
 
 
 def _mount_memory(target: str, size: int) -> None:
-    """Mount a file system in memory, with a limit for its files, and for their number too, which takes memory as well.
+    """Mount a file system in memory, limited in size and, since inodes take memory too, in the number of files.
 
     Raises:
-        RootfsError: If it can't be mounted.
+        RootfsError: If the mount fails.
     """
     options = f"size={size},nr_inodes={max(size // _PAGE, _LEAST_INODES)},mode=0700".encode()
     flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV)
@@ -87,17 +87,17 @@ def _mount_layers(overlay: Overlay, target: str, writes: str, *, keep: bool) -> 
 
 
 def _names(overlay: Overlay) -> str:
-    """Name the directories in an error."""
+    """Return the directories for an error message."""
     return ":".join(os.fspath(path) for path in overlay.lower)
 
 
 def _by_descriptor(fd: int) -> str:
-    """Give an open directory a path that is short and has no colon or comma, which separate options."""
+    """Return a short path for an open directory, without colons and commas, which separate options."""
     return f"/proc/self/fd/{fd}"
 
 
 def _resemble(path: str, model: int) -> None:
-    """Give a directory the owner and the permissions of another: the upper one is what `/` looks like inside."""
+    """Copy owner and permissions to the upper directory, which appears as `/` inside."""
     found = os.stat(_by_descriptor(model))
     os.chown(path, found.st_uid, found.st_gid)
     os.chmod(path, stat.S_IMODE(found.st_mode))
@@ -116,11 +116,12 @@ def _mount(lower: list[str], upper: str, work: str, target: str, *, source: str,
 
 
 def _call(target: str, options: str) -> int:
-    """Call mount(2), and return its errno, or 0."""
+    """Call mount(2), and return the errno, or 0."""
     return call_libc("mount", b"overlay", target.encode(), b"overlay", ctypes.c_ulong(0), options.encode())
 
 
 def _unmount(target: str) -> None:
-    """Take a mount away, with its directory: nobody then takes what is left for a bundle with an empty root."""
+    """Remove a mount and its directory."""
     detach(target)
+    # The empty directory would look like a bundle's root filesystem.
     os.rmdir(target)

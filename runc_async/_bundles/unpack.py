@@ -1,8 +1,8 @@
-"""A tar archive, perhaps a hostile one, becomes a directory tree: see `Tar` for what is refused.
+"""Unpack a tar archive, perhaps a hostile one, to a directory tree: see `Tar` for refused archives.
 
-`tarfile` reads the headers and nothing else. Its filters aren't used: Python 3.11.2 doesn't have them, they refuse the
-absolute links that root filesystems are full of, and they compare paths which are then followed. Here every directory
-on the way to a file is opened by itself and never through a symbolic link, so that no link can lead a write astray.
+`tarfile` only reads the headers. Its filters aren't used: Python 3.11.2 lacks them, they refuse absolute links, which
+are common in root filesystems, and they compare paths that are followed later. Here each directory on the way to a
+file is opened separately and never through a symbolic link, so that no link can redirect a write.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from ..errors import RootfsError
 from ..rootfs import Tar
 
 Check: TypeAlias = Callable[[], None]
-"""Called often; raises when the work shall be given up."""
+"""Called often; raises to stop the work."""
 
 _PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}
 _MAGIC_LENGTH = 6
 _CHUNK = 1 << 18
 READ_LIMIT = 1 << 20
-"""Bytes of one read: a header that asks for more is refused."""
+"""Maximal bytes of one read: a header with a larger size is refused."""
 
 _END = bytes(tarfile.BLOCKSIZE)
 
-# What tarfile raises on headers that make no sense, besides its own errors.
+# Exceptions of tarfile for invalid headers, besides its own errors.
 _NONSENSE = (tarfile.TarError, ValueError, ArithmeticError, LookupError, TypeError, RecursionError)
 
 
 class RefusedError(Exception):
-    """The archive is not unpacked; the text says why."""
+    """The archive is refused; the text has the reason."""
 
 
 def unpack(tar: Tar, directory: str, check: Check) -> None:
-    """Unpack an archive into an empty directory that nobody else can write to.
+    """Unpack an archive into an empty directory that other users can't write to.
 
     Args:
         tar: The archive and its limits.
-        directory: Where to. What was unpacked before an error stays there.
+        directory: The target. Files unpacked before an error stay there.
         check: Called between any two reads.
 
     Raises:
         RootfsError: If the archive is refused.
-        OSError: If it can't be read, or a file can't be written.
+        OSError: If the archive can't be read, or a file can't be written.
     """
     path = os.fspath(tar.path)
     try:
@@ -60,7 +60,7 @@ def unpack(tar: Tar, directory: str, check: Check) -> None:
 
 
 def _unpacked(packed: io.BufferedReader) -> BinaryIO:
-    """Open the archive inside a packed file."""
+    """Open the archive inside a compressed file."""
     start = packed.peek(_MAGIC_LENGTH)  # a pipe can't seek
     for magic, module in _PACKERS.items():
         if start.startswith(magic):
@@ -70,10 +70,10 @@ def _unpacked(packed: io.BufferedReader) -> BinaryIO:
 
 
 class Source:
-    """The archive as `tarfile` gets to see it: read once from its start to its end, and never much at a time.
+    """The archive as passed to `tarfile`: read once from start to end, in small pieces.
 
     Attributes:
-        last: What was read last.
+        last: The result of the last read.
     """
 
     def __init__(self, file: BinaryIO, check: Check) -> None:
@@ -87,7 +87,7 @@ class Source:
         return self._position
 
     def seekable(self) -> bool:
-        """Say that `seek` can be called."""
+        """Return that `seek` can be called."""
         return True
 
     def read(self, size: int = -1) -> bytes:
@@ -107,7 +107,7 @@ class Source:
         return self.last
 
     def seek(self, position: int, _whence: int = 0) -> int:
-        """Go forwards. A negative size, in a header or a map of holes, points backwards (CVE-2025-8194)."""
+        """Move forwards. A negative size, in a header or a map of holes, points backwards (CVE-2025-8194)."""
         if position < self._position:
             raise RefusedError("damaged: a header that points back")
         while self._position < position and self.read(min(position - self._position, _CHUNK)):
@@ -116,7 +116,7 @@ class Source:
 
 
 class _Archive(tarfile.TarFile):
-    """The same, with the attribute that type checkers don't know of.
+    """A TarFile with an attribute unknown to type checkers.
 
     Attributes:
         members: Every entry that was read.
@@ -126,7 +126,7 @@ class _Archive(tarfile.TarFile):
 
 
 class Unpacking:
-    """One archive on its way into one directory."""
+    """One archive on its way to one directory."""
 
     def __init__(self, tar: Tar, source: Source, top: int) -> None:
         self._source = source
@@ -157,7 +157,7 @@ class Unpacking:
             raise RefusedError("there is more after its end")
 
     def _place(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        """Make what an entry says."""
+        """Create the file of an entry."""
         self._entries_left -= 1
         self._bytes_left -= member.size if member.isreg() else 0
         self._hold_limits()
@@ -175,7 +175,7 @@ class Unpacking:
             raise RefusedError(f"{member.name!r} would take the place of the root")
 
     def _place_file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, name: str) -> None:
-        """Make a file or a link in an open directory."""
+        """Create a file or a link in an open directory."""
         if member.isreg():
             self._write(archive, member, folder, name)
         elif member.issym():
@@ -201,7 +201,7 @@ class Unpacking:
             os.utime(file.fileno(), (member.mtime, member.mtime))
 
     def _link(self, member: tarfile.TarInfo, folder: int, name: str) -> None:
-        """Make another name of a file that was unpacked before."""
+        """Create another name for a file unpacked before."""
         *above, original = _parts(member.linkname) or [""]
         try:
             with self._folder(above, make=False) as there:
@@ -212,14 +212,14 @@ class Unpacking:
             ) from None
 
     def _dress(self, fd: int, member: tarfile.TarInfo, mode: int) -> None:
-        """Set owner and permissions; in this order, for chown(2) takes setuid away."""
+        """Set owner and permissions; in this order, because chown(2) clears setuid."""
         if self._keep_owners:
             os.fchown(fd, *self.owner(member))
         os.fchmod(fd, mode & 0o7777)
 
     @contextlib.contextmanager
     def _folder(self, parts: Sequence[str], *, make: bool = True) -> Generator[int]:
-        """Open a directory, each one on the way to it by itself."""
+        """Open a directory, and each directory on the way separately."""
         fd = os.dup(self._top)
         try:
             for part in parts:
@@ -231,7 +231,7 @@ class Unpacking:
             os.close(fd)
 
     def _step(self, folder: int, name: str, *, make: bool) -> int:
-        """Open a directory in another one; make it if it isn't there, as archives may leave it out."""
+        """Open a directory in another one; create a missing one, since archives may leave it out."""
         try:
             return os.open(name, DIRECTORY, dir_fd=folder)
         except FileNotFoundError:
@@ -249,11 +249,11 @@ class Unpacking:
         return fd
 
     def owner(self, member: tarfile.TarInfo) -> tuple[int, int]:
-        """Return whose an entry shall be: user and group."""
+        """Return the owner of an entry: user and group."""
         return member.uid, member.gid
 
     def clear(self, folder: int, name: str, whole: str) -> None:
-        """Remove what an earlier entry of the same name has made: tar(1) appends newer versions."""
+        """Remove the file of an earlier entry with the same name: tar(1) appends newer versions."""
         try:
             os.unlink(name, dir_fd=folder)
         except FileNotFoundError:
@@ -262,13 +262,13 @@ class Unpacking:
             raise RefusedError(f"{whole!r} would take the place of a directory") from None
 
     def _hold_limits(self) -> None:
-        """Refuse an archive that asks for more than it may."""
+        """Refuse an archive beyond the limits."""
         if min(self._entries_left, self._directories_left, self._bytes_left) < 0:
             raise RefusedError(f"it holds more than {self._limits}")
 
 
 def _parts(name: str) -> list[str]:
-    """Take a name apart that must stay below the root."""
+    """Split a name that must stay below the root."""
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if name.startswith("/") or ".." in parts:
         raise RefusedError(f"{name!r} is absolute or has '..' in it")
@@ -276,7 +276,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _target(member: tarfile.TarInfo) -> str:
-    """Return where a symbolic link leads; a relative one must stay below the root."""
+    """Return the target of a symbolic link; a relative one must stay below the root."""
     if not member.linkname:
         raise RefusedError(f"{member.name!r} is a link to nothing")
     depth = len(_parts(member.name)) - 1
@@ -288,13 +288,13 @@ def _target(member: tarfile.TarInfo) -> str:
 
 
 def _extents(member: tarfile.TarInfo) -> Sequence[tuple[int, int]]:
-    """Return where a file has data: the offset and the length of each piece."""
+    """Return the extents of a file: offset and length of each piece of data."""
     extents = cast("Sequence[tuple[int, int]] | None", member.sparse)
     return [(0, member.size)] if extents is None else extents
 
 
 def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:
-    """Copy so many bytes."""
+    """Copy a number of bytes."""
     while length > 0 and (data := source.read(min(length, _CHUNK))):
         target.write(data)
         length -= len(data)

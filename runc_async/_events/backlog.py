@@ -1,4 +1,4 @@
-"""`Backlog`: lines that were read ahead of the consumer, within a bound, each with the time at which it was read."""
+"""`Backlog`: lines read ahead of the consumer, up to a limit, with their arrival times."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..event import StatsFailedEvent
 from .reader import EventReader, Lines
 
 BOUND = 1 << 18
-"""Bytes that are read ahead of a slow consumer: some 150 figures. Beyond it runc waits, once its pipe is full too."""
+"""Bytes read ahead of a slow consumer: some 150 events with metrics. Then runc waits, once its pipe is full too."""
 
 
 class Backlog:
-    """Reads on in a task of its own, and keeps what wasn't taken: all of it, up to a bound.
+    """Reads in a separate task, and keeps all unread lines, up to a limit.
 
     Args:
-        reader: Where lines come from.
-        bound: Bytes that may be kept; beyond it reading pauses.
+        reader: The source of lines.
+        bound: Maximal bytes to keep; reading pauses at the limit.
     """
 
     def __init__(self, reader: EventReader, *, bound: int = BOUND) -> None:
@@ -35,7 +35,7 @@ class Backlog:
 
     @property
     def skipped(self) -> int:
-        """How many figures made way for newer ones: none here."""
+        """The number of metrics replaced by newer ones: none here."""
         return 0
 
     @property
@@ -44,10 +44,10 @@ class Backlog:
         return not self._entries
 
     async def wait(self) -> bool:
-        """Wait until there is something to take, and return True; False at the end. Cancelling loses nothing.
+        """Wait until there is an entry, and return True; False at the end. Cancelling loses nothing.
 
         Raises:
-            anyio.ClosedResourceError: If it is closed.
+            anyio.ClosedResourceError: If the backlog is closed.
         """
         while self._empty:
             if self._task.cancelled():
@@ -60,7 +60,7 @@ class Backlog:
         return True
 
     def take(self) -> Lines | StatsFailedEvent | None:
-        """Return what came first of all that is kept; None if there is nothing."""
+        """Return the oldest entry; None if there is none."""
         if not self._entries:
             return None
         entry = self._entries.popleft()
@@ -69,17 +69,18 @@ class Backlog:
         return entry
 
     def _freed(self, size: int) -> None:
-        """Let reading go on where it has paused."""
+        """Continue reading after a pause."""
         self._size -= size
         self._taken.set()
 
     def keep(self, lines: Lines) -> None:
-        """Put lines behind the others."""
+        """Append lines."""
         self._entries.append(lines)
         self._size += len(lines.block)
 
     def keep_failure(self, failure: StatsFailedEvent) -> None:
-        """Put a failure behind the others. The next one takes its place: their number isn't bounded by the pipe's."""
+        """Append a failure."""
+        # Consecutive failures are merged: unlike lines, their number isn't limited by the pipe.
         if self._entries and isinstance(self._entries[-1], StatsFailedEvent):
             self._entries.pop()
         self._entries.append(failure)

@@ -1,4 +1,4 @@
-"""`on_lag="latest"`: events are taken from runc as they come, and stats that nobody took make way for newer ones."""
+"""`on_lag="latest"`: runc's output is read at once, and newer metrics replace unread ones."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from .reader import STATS, EventReader, Lines
 
 
 class Latest(Backlog):
-    """Reads on, and keeps the line of the latest stats, and all others.
+    """Keeps the line with the latest metrics, and all other lines.
 
-    That the runtime couldn't read the figures is news of them too: it takes the place of older ones, and newer ones
-    take its place.
+    A failure to read metrics counts as metrics: it replaces older ones, and is replaced by newer ones.
 
     Args:
-        reader: Where lines come from.
-        limit: Bytes that may be kept of lines other than stats; beyond it reading pauses.
+        reader: The source of lines.
+        limit: Maximal bytes of other lines to keep; reading pauses at the limit.
     """
 
     def __init__(self, reader: EventReader, *, limit: int) -> None:
@@ -31,7 +30,7 @@ class Latest(Backlog):
 
     @property
     def skipped(self) -> int:
-        """How many stats were replaced."""
+        """The number of replaced metrics."""
         return self._skipped
 
     @property
@@ -40,7 +39,7 @@ class Latest(Backlog):
         return not self._latest
 
     def take(self) -> Lines | StatsFailedEvent | None:
-        """Return the line that stands first; None if there is none."""
+        """Return the first entry; None if there is none."""
         if not self._latest:
             return None
         number, entry = self._latest.popitem(last=False)
@@ -49,7 +48,7 @@ class Latest(Backlog):
         return entry
 
     def keep(self, lines: Lines) -> None:
-        """Put each line behind the others; stats take the place of older ones."""
+        """Append each line; metrics replace older ones."""
         for line in io.BytesIO(lines.block):
             entry = lines._replace(block=line)
             if line.startswith(STATS):
@@ -59,12 +58,12 @@ class Latest(Backlog):
                 self._size += len(line)
 
     def keep_failure(self, failure: StatsFailedEvent) -> None:
-        """Put a failure in the place of the stats."""
+        """Replace the metrics by a failure."""
         self._replace_stats(failure)
         self._arrived.set()
 
     def _replace_stats(self, entry: Lines | StatsFailedEvent) -> None:
-        """Put what is new of the figures behind all else, and drop what was there of them."""
+        """Append an entry with metrics or their failure, and drop the previous one."""
         number = next(self._numbers)
         if isinstance(self._latest.pop(self._stats, None), Lines):
             self._skipped += 1

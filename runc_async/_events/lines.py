@@ -1,7 +1,7 @@
-r"""Lines out of chunks of bytes that were cut anywhere.
+"""Split chunks of bytes into lines, with a limit.
 
-asyncio's StreamReader refuses lines over 64 KiB, and runc's stats of a large host come near; here a line may be as long
-as the reader allows, and an endless one takes no more memory than that.
+asyncio's StreamReader refuses lines over 64 KiB, and runc's metrics on a large host come near. Here the caller sets the
+limit, and an endless line takes no more memory than this.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import io
 
 
 class LineFramer:
-    r"""Puts chunks together, and cuts them behind the last `\n` of each: many lines in one piece, and one copy.
+    r"""Joins chunks, and cuts them after the last `\n` of each: many lines in one piece, with one copy.
 
     Args:
-        limit: Bytes that a line may have, without its end. Of a longer one the first `limit + 1` bytes are passed on,
-            as soon as they are there, and the rest is dropped as it comes.
+        limit: Maximal bytes of a line, without its end. Of a longer line the first `limit + 1` bytes are passed on as
+            soon as they have arrived, and the rest is dropped.
 
     Raises:
         ValueError: If `limit` isn't positive.
@@ -30,7 +30,7 @@ class LineFramer:
         self._skipping = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take a chunk, and return the lines that it completes, with their ends."""
+        """Add a chunk, and return the completed lines with their ends."""
         if self._skipping:
             chunk = self._skip(chunk)
         block = b""
@@ -48,16 +48,16 @@ class LineFramer:
         return block
 
     def end(self) -> bytes:
-        """Return what came after the last line's end, at the end of all chunks."""
+        """Return the incomplete last line, at the end of all chunks."""
         return bytes(self._rest)
 
     def _skip(self, chunk: bytes) -> bytes:
-        """Drop the rest of a line that is too long, or all if its end isn't there."""
+        """Drop the rest of a line that is too long, or the whole chunk if the line doesn't end there."""
         end = chunk.find(b"\n") + 1
         self._skipping = not end
         return chunk[end:] if end else b""
 
     def _cut(self, line: bytes | bytearray) -> bytes | bytearray:
-        """Shorten a line if it is too long."""
+        """Shorten a line that is too long."""
         length = len(line) - line.endswith(b"\n")
         return line if length <= self._limit else line[: self._limit + 1] + b"\n"

@@ -1,4 +1,4 @@
-"""One running `runc events`: its lines as they come, what it can't read, and its end."""
+"""A running `runc events`: its lines, its failures, and its end."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from ..runner import Completed, Invocation, Process, Runner
 from .lines import LineFramer
 
 CHUNK = 1 << 18
-"""Bytes that are read at once: all that a pipe of Linux holds."""
+"""Bytes per read: the capacity of a pipe on Linux."""
 
 STATS = b'{"type":"stats"'
-"""How all versions of runc begin such a line. Should a newer one begin it otherwise, none is taken for outdated."""
+"""The start of such a line in all versions of runc. If a newer version differs, no metrics are skipped as outdated."""
 
 PATIENCE = 3
-"""Intervals in a row without figures that end the stream."""
+"""Consecutive intervals without metrics that end the stream."""
 
 LEAST_SILENCE = 1.0
-"""Seconds of silence, at least, before runc is asked for the reason: a short interval is soon over on a busy host."""
+"""Least seconds of silence before runc is asked for the reason: a short interval passes quickly on a busy host."""
 
 _FAILURES = ("unable to get container ", "unable to get network stats", "getting container stats")
-"""How runc begins to say that it couldn't read figures; the last is runc 1.0. It goes on after that."""
+"""Prefixes of runc's messages about unreadable metrics; the last one is runc 1.0's. runc continues afterwards."""
 
 
 class Lines(NamedTuple):
@@ -43,7 +43,7 @@ class Lines(NamedTuple):
 
     Attributes:
         block: The lines, with their ends.
-        arrival: When.
+        arrival: The time of the read.
     """
 
     block: bytes
@@ -51,16 +51,16 @@ class Lines(NamedTuple):
 
 
 class Source(NamedTuple):
-    """How a `runc events` is started, and what else there is to be asked about its container.
+    """The start of a `runc events`, and questions about its container.
 
     Attributes:
-        runner: What starts it.
-        invocation: How.
-        interval: Seconds between two figures.
-        line_limit: Bytes that a line may have; see `LineFramer`.
-        find: Returns a watch of the container's first process, or None where nothing tells which it is; raises
-            ProcessLookupError if the process has ended.
-        ask: Asks runc for figures at once, and raises what it fails with.
+        runner: The runner.
+        invocation: The invocation.
+        interval: Seconds between two metrics.
+        line_limit: Maximal bytes of a line; see `LineFramer`.
+        find: Returns a watch of the container's first process, or None if unknown; raises ProcessLookupError if the
+            process has ended.
+        ask: Requests metrics from runc at once, and raises runc's error.
     """
 
     runner: Runner
@@ -72,16 +72,16 @@ class Source(NamedTuple):
 
 
 class EventReader:
-    """Reads what a running `runc events` prints, and ends it when the container ends.
+    """Reads the output of a running `runc events`, and ends runc together with the container.
 
     Args:
-        source: How it was started.
+        source: The start of the process.
         process: The process.
-        watch: What notices the container's end; None if nothing could be watched yet.
+        watch: Notices the container's end; None if there was no process to watch yet.
 
     Attributes:
-        error: How runc has failed, if it has, once `read` has returned None.
-        on_failure: Called as soon as runc couldn't read figures.
+        error: The error of runc, if it has failed, once `read` has returned None.
+        on_failure: Called as soon as runc couldn't read metrics.
     """
 
     error: RuncError | None = None
@@ -113,7 +113,7 @@ class EventReader:
 
         Raises:
             RuncNotFound: If the program doesn't exist.
-            OSError: If it can't be started.
+            OSError: If the start fails.
         """
         try:
             watch = await source.find()
@@ -131,7 +131,7 @@ class EventReader:
         """Wait for the next lines, and return them; None at the end. Cancelling loses nothing.
 
         Raises:
-            anyio.ClosedResourceError: If the reader is closed, before the call or while it waits.
+            anyio.ClosedResourceError: If the reader is closed, before the call or meanwhile.
         """
         if self._at_end:
             return None
@@ -153,7 +153,7 @@ class EventReader:
         return lines
 
     async def _find_again(self) -> None:
-        """Watch the container that runc has found, if there was none before: it was being created, or made anew."""
+        """Watch the container that runc has found, if it was being created, or recreated, before."""
         self._found = True
         try:
             watch = await self._source.find()
@@ -169,11 +169,10 @@ class EventReader:
                 watch.close()
 
     def _init_ended(self) -> None:
-        """End runc with the container that it watches.
-
-        1. The stream begins: container A is there, and watched. 2. A ends, and its id is given to B. 3. runc has
-        started up, and finds B. So the end of A means nothing before runc has looked at a container.
-        """
+        """End runc together with the container that runc watches."""
+        # In the order of time: 1. The stream starts; container A exists, and is watched. 2. A ends, and container B
+        # gets its id. 3. runc has started up, and finds B. So the end of A means nothing before runc has looked at a
+        # container.
         if self._reads or self._failures or watches_memory(self._process.pid):
             self._container_ended()
         elif self._watch is not None:
@@ -183,15 +182,12 @@ class EventReader:
             self._ended_early = True
 
     def _container_ended(self) -> None:
-        """End runc. What it has printed until now stays in the pipe."""
+        """End runc. Its output so far stays in the pipe."""
         self._ended = True
         self._process.send_signal(signal.SIGKILL)
 
     async def _end(self) -> Lines:
-        """Wait for runc's exit, and note a failure; return the last line if that has no end.
-
-        What a runc that was killed leaves without an end is the beginning of a line, and no event.
-        """
+        """Wait for runc's exit, and store its error; return the last line if the line has no end."""
         nothing = Lines(b"", Arrival.stamp())
         completed = await self._process.wait()
         if self._logging is not None:
@@ -205,10 +201,11 @@ class EventReader:
             ended_before = self._ended_early and isinstance(error, ContainerNotFound | ContainerNotRunning)
             self.error = None if ended_before else error
             return nothing
+        # Only for a regular exit: the last output of a killed runc is the beginning of a line, and no event.
         return nothing._replace(block=self._framer.end())
 
     async def _read_log(self) -> None:
-        """Read what runc logs, and what else it writes to stderr, until the end: the body of a task."""
+        """Read runc's log, and other output on stderr, until the end: the body of a task."""
         stderr = self._process.stderr
         while stderr is not None:
             try:
@@ -220,7 +217,7 @@ class EventReader:
                     await self._figures_failed(record)
 
     async def _figures_failed(self, record: LogRecord) -> None:
-        """Report that runc couldn't read the figures, unless that is because the container has ended."""
+        """Report that runc couldn't read metrics, unless the container has ended."""
         if not self._found:
             await self._find_again()
         if self._ended or self._at_end or (self._watch is not None and self._watch.has_ended):
@@ -240,7 +237,7 @@ class EventReader:
             self._process.send_signal(signal.SIGKILL)
 
     def _look_for_silence(self, reads: int) -> None:
-        """Ask for the reason if nothing has come for some intervals in which we were waiting for it."""
+        """Ask for the reason if nothing has arrived for some intervals while we were waiting."""
         if self._at_end or self._ended:
             return
         if self._waiting and reads == self._reads and (self._asking is None or self._asking.done()):
@@ -249,7 +246,7 @@ class EventReader:
         self._timer = loop.call_later(self._silence, self._look_for_silence, self._reads)
 
     async def _ask(self) -> None:
-        """Ask runc for figures, and end the stream with what that fails with: the body of a task."""
+        """Request metrics from runc, and end the stream with runc's error if there is one: the body of a task."""
         reads = self._reads
         try:
             await self._source.ask()
@@ -261,21 +258,19 @@ class EventReader:
             pass  # no process can be started now; the next time it may
 
     def told_of_oom(self) -> None:
-        """Note that an event has told of a kill."""
+        """Count an OOM event."""
         if self._watch is not None:
             self._watch.report_oom()
 
     def untold_oom(self) -> bytes | None:
-        """Return the line that runc should have printed before the container's end, if it hasn't.
-
-        On cgroup v2 runc ends as soon as the cgroup is empty, and has often not looked at the counter by then.
-        """
+        """Return the OOM line that runc should have printed before the container's end, if it hasn't."""
+        # On cgroup v2 runc ends as soon as the cgroup is empty, often before it has looked at the counter.
         if self._watch is None or not self._watch.unreported_oom:
             return None
         return msgspec.json.encode(OOMLine(self._source.invocation.container_id or ""))
 
     async def aclose(self) -> None:
-        """End runc if it runs, reap it, and close everything. Can't be cancelled."""
+        """Stop a running runc, reap it, and close everything. Can't be cancelled."""
         self._stop_watching()
         if self._asking is not None:
             self._asking.cancel()
@@ -285,7 +280,7 @@ class EventReader:
             await asyncio.wait((self._logging,))
 
     def kill(self) -> None:
-        """Kill runc and close everything at once, for a finalizer; the event loop reaps it later."""
+        """Kill runc and close everything at once, for a finalizer; the event loop reaps runc later."""
         self._stop_watching()
         if isinstance(self._process, RunningProcess):
             self._process.drop()
@@ -293,7 +288,7 @@ class EventReader:
             self._process.send_signal(signal.SIGKILL)
 
     def _stop_watching(self) -> None:
-        """Let go of the container's first process, and of the clock."""
+        """Release the container's first process, and the timer."""
         self._at_end = True
         self._timer.cancel()
         if self._watch is not None:
@@ -301,7 +296,7 @@ class EventReader:
 
 
 class _Log:
-    """What runc has written to its stderr, where its log goes too: the end of each."""
+    """The end of runc's stderr, split into the log and other output."""
 
     def __init__(self) -> None:
         self._framer = LineFramer(LOG_LIMIT)
@@ -309,7 +304,7 @@ class _Log:
         self._rest = bytearray()
 
     def feed(self, chunk: bytes) -> tuple[LogRecord, ...]:
-        """Take a chunk, and return the records of the log that it completes."""
+        """Add a chunk, and return the completed records of the log."""
         from .._answers.log import parse_log  # noqa: PLC0415  (it takes milliseconds to load, and most streams log nothing)
 
         log = bytearray()
@@ -324,11 +319,11 @@ class _Log:
         return parse_log(bytes(log))
 
     def added_to(self, completed: Completed) -> Completed:
-        """Return how runc has ended, with this."""
+        """Return the result of runc, with this log and output."""
         rest = bytes(self._rest) + self._framer.end()
         return msgspec.structs.replace(completed, log=completed.log + bytes(self._log), stderr=completed.stderr + rest)
 
 
 def _as_json(record: LogRecord) -> bytes:
-    """Return a record as runc has written it."""
+    """Return a record in the form that runc has written."""
     return msgspec.json.encode({"level": record.level, "msg": record.msg, "time": record.time}) + os.linesep.encode()

@@ -1,1 +1,1 @@
-"""What a `Pool` is made of: one warm container, and the delay after failures."""
+"""The parts of a `Pool`: one warm container, and the delay after failures."""

@@ -30,8 +30,8 @@ def at_least_one(name: str, value: int) -> int:
     """Return a number of containers.
 
     Raises:
-        ValueError: If it is below 1.
-        TypeError: If it isn't an int.
+        ValueError: If the number is below 1.
+        TypeError: If the number isn't an int.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int: {value!r}")

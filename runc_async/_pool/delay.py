@@ -8,10 +8,10 @@ from typing import Final
 
 FIRST: Final = 0.1
 LAST: Final = 30.0
-"""Seconds after the first failure, and at most; the delay doubles with each failure."""
+"""Seconds of the first and the longest delay; the delay doubles with each failure."""
 
 FORGIVEN_AFTER: Final = 60.0
-"""Seconds without a failure after which the delay is the first one again."""
+"""Seconds without a failure after which the delay starts again with the first one."""
 
 
 class Delay:
@@ -22,7 +22,7 @@ class Delay:
     """
 
     def __init__(self, due: Callable[[], object]) -> None:
-        """Begin without a failure; `due` is called when a delay is over."""
+        """Start without a failure; `due` is called at the end of a delay."""
         self.seconds = 0.0
         self._due = due
         self._failed_at = float("-inf")
@@ -34,7 +34,7 @@ class Delay:
         return self._timer is not None
 
     def failed(self) -> None:
-        """Begin a delay, twice as long as the last one."""
+        """Start a delay, twice as long as the last one."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         if now - self._failed_at > FORGIVEN_AFTER:
@@ -45,12 +45,12 @@ class Delay:
         self._timer = loop.call_later(self.seconds, self._end)
 
     def succeeded(self) -> None:
-        """End a delay, and begin with the first one again."""
+        """End a delay, and start again with the first one."""
         self.seconds = 0.0
         self.stop()
 
     def stop(self) -> None:
-        """End a delay, and call nothing. Idempotent."""
+        """End a delay without the callback. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""One container of a pool: how it is made, what it does while it waits, and how it is given to a caller."""
+"""One container of a pool: its creation, its state while waiting, and its start for a caller."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from runc_async.container import Container
 
 WarmState: TypeAlias = Literal["created", "running", "paused"]
-"""What a container of a pool does while it waits."""
+"""The state of a waiting container."""
 
 
 class Warm:
-    """A container that was made in advance.
+    """A container created in advance.
 
     Attributes:
         container: The handle.
-        paused: Whether it is paused.
-        used: Whether it was given to a caller.
-        over: Done as soon as the pool has no more use for it.
+        paused: Whether the container is paused.
+        used: Whether a caller has taken the container.
+        over: Done as soon as the pool doesn't need the container any more.
     """
 
     def __init__(self, container: Container) -> None:
@@ -43,40 +43,40 @@ class Warm:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its first process has ended, at this moment."""
+        """Whether the first process has ended."""
         return self.container._has_ended()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     def watched(self, changed: Callable[[], object]) -> AbstractContextManager[None]:
-        """Call `changed` when its first process has ended, and perhaps once more, while the block runs."""
+        """Call `changed` after the end of the first process, and possibly again, while the block runs."""
         return self.container._watched(changed)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     def check(self) -> None:
-        """Raise if its first process has ended.
+        """Raise if the first process has ended.
 
         Raises:
-            ContainerNotRunning: If it has.
+            ContainerNotRunning: If the process has ended.
         """
         if self.has_ended:
             message = "its process has ended before the container was taken"
             raise ContainerNotRunning((), None, container_id=self.container.id, message=message)
 
     def end(self) -> None:
-        """Let its task delete it. Idempotent."""
+        """Let the container's task delete the container. Idempotent."""
         if not self.over.done():
             self.over.set_result(None)
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """What all containers of a pool have in common.
+    """The common properties of a pool's containers.
 
     Attributes:
         runc: The client.
-        state: What they do while they wait.
-        io: Their streams.
-        test: Returns when a container that was started is ready.
+        state: The state of waiting containers.
+        io: The streams.
+        test: Returns when a started container is ready.
         timeout: Seconds for each command.
-        grace: Seconds between SIGTERM and SIGKILL for one that was used.
-        options: Those of `create`.
+        grace: Seconds between SIGTERM and SIGKILL for a used container.
+        options: The options of `create`.
     """
 
     runc: Runc
@@ -88,13 +88,13 @@ class Kind(msgspec.Struct, frozen=True):
     options: CreateOptions
 
     async def make(self, container_id: str, bundle: StrPath, *, pause: Callable[[], bool]) -> Warm:
-        """Make a container, and bring it to its state; cut short, or failed, it leaves nothing behind.
+        """Create a container, and bring it to its state; on failure or cancellation nothing is left behind.
 
         Args:
             container_id: The container's id.
-            bundle: What it is made from.
-            pause: Asked when it is ready: whether to pause one that is to be paused, which a caller that waits for it
-                doesn't need.
+            bundle: The bundle.
+            pause: Called when the container is ready; returns whether to pause it, which isn't needed for a waiting
+                caller.
         """
         container = await self.runc._create_live(  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             container_id, bundle, self.io, timeout=self.timeout, options=self.options
@@ -121,7 +121,7 @@ class Kind(msgspec.Struct, frozen=True):
             await self.test(warm.container)
 
     async def let_run(self, warm: Warm) -> None:
-        """Start a container, or resume it, if that is to be done; let it be deleted if that fails."""
+        """Start or resume a container if necessary; have it deleted if that fails."""
         warm.used = True
         try:
             if self.state == "created":
@@ -136,7 +136,7 @@ class Kind(msgspec.Struct, frozen=True):
             raise
 
     async def delete(self, warm: Warm, turns: asyncio.Semaphore) -> None:
-        """Delete a container, when it is its turn."""
+        """Delete a container in its turn."""
         try:
             async with turns:
                 await warm.container.aclose(grace=self.grace if warm.used else 0.0)

@@ -1,1 +1,1 @@
-"""What is known of each runtime: one module for each, of the shape that `dialect` defines."""
+"""Facts about each runtime: one module for each, all of the shape defined in `dialect`."""

@@ -1,4 +1,4 @@
-"""crun, as it was tried in 1.8.1, 1.21 and 1.28: quoted names stand in backticks, causes of the C library behind."""
+"""crun, as tried in 1.8.1, 1.21 and 1.28: names are quoted in backticks, followed by errors of the C library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .. import errors
 from .._linux.procfs import ProcessIdentity
 from .dialect import Dialect, Moment, Numbers, Part, ProcessChanges, Record, RecordFile, Wordings
 
-# What only 1.8.1 lacks counts as there from 1.8.2 on; a version that still lacks it says so itself.
+# Features missing only in 1.8.1 count as present from 1.8.2 on; a version that still lacks one reports the error
+# itself.
 AFTER_DEBIAN_12: Final = (1, 8, 2)
 
 FEATURES: Final[Mapping[str, Numbers | None]] = {
@@ -53,8 +54,8 @@ PARTS: Final[Mapping[str, Part]] = {
     "zos": Part(None),
 }
 
-# Verbs, quotes and the words between them change from version to version; what is done, to which name and with which
-# error of the C library stays: `open`, `opening file`, `error opening file`, then the name in quotes, then the error.
+# Verbs, quotes and the words in between change from version to version. The action, the name and the error of the C
+# library stay: `open`, `opening file`, `error opening file`, then the name in quotes, then the error.
 _QUOTE: Final = "[`'\"]"
 _NAME: Final = f"{_QUOTE}[^`'\"]*{_QUOTE}"
 _TRY: Final = r"(?:(?:error|cannot|can't|could not|failed(?: to)?|unable to) )?"
@@ -175,7 +176,7 @@ _CONTROLLERS: Final = ("cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "h
 
 
 class _Record(msgspec.Struct, rename="kebab"):
-    """crun's record, which has the path of the cgroup within its hierarchies."""
+    """crun's record, with the path of the cgroup inside its hierarchies."""
 
     pid: int = 0
     created: Moment | None = None
@@ -217,10 +218,8 @@ def _cgroups(path: str) -> dict[str, str]:
 
 
 def make_process(own: Mapping[str, Any], changes: ProcessChanges, _version: Numbers) -> dict[str, Any]:
-    """Take nothing of the container's process but what crun takes for any document: its user, labels, capabilities.
-
-    Its working directory and no_new_privs aren't taken over, nor its limits: `crun_command_exec` of crun's exec.c.
-    """
+    """Return the process for an `exec` by crun's rules, with only user and capabilities of the container's process."""
+    # The working directory, no_new_privs and limits aren't inherited: `crun_command_exec` in crun's exec.c.
     process: dict[str, Any] = {"cwd": "/"}
     user = own.get("user")
     if changes.uid is not None:

@@ -1,4 +1,4 @@
-"""The shape of what is known of one runtime. Each has a module of its own; no other asks for a runtime's name."""
+"""The shape of the facts about one runtime. Each runtime has a module of its own; no other code asks for its name."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Numbers: TypeAlias = tuple[int, ...]
 Moment: TypeAlias = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
 UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for a document: the last two for bytes in a string that are no UTF-8, and for deep nesting."""
+"""Exceptions of msgspec for a document: the last two for bytes in a string that aren't UTF-8, and for deep nesting."""
 
 
 Wordings: TypeAlias = Mapping[type[CommandError], tuple[str, ...]]
-"""For each class of error the patterns of its messages."""
+"""For each class of error, patterns of its messages."""
 
 
 class Part(NamedTuple):
-    """A part of a configuration that came late, or is another platform's.
+    """A part of a configuration that was added later, or belongs to another platform.
 
     Attributes:
-        since: The numbers of the first version that knows it; none of them: all do; None: no version does.
-        refused: Whether an older version fails because of it.
-        until: The numbers of the first version that ignores it again.
+        since: The numbers of the first version that knows the part; empty if all do; None if no version does.
+        refused: Whether an older version fails because of the part.
+        until: The numbers of the first version that ignores the part again.
     """
 
     since: Numbers | None = ()
@@ -41,22 +41,22 @@ class Part(NamedTuple):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The record that a runtime keeps of a container; two containers of one id never have equal records.
+    """A runtime's record of a container; two containers with the same id never have equal records.
 
     Attributes:
         id: The container's id.
-        runtime: The name of the runtime that has written it.
-        process: Its first process, with start time 0 if the runtime hasn't recorded that.
-        created: When it was created.
-        bundle: Absolute path of its bundle.
+        runtime: The name of the runtime that has written the record.
+        process: The first process, with start time 0 if not recorded.
+        created: The time of the creation.
+        bundle: Absolute path of the bundle.
         config: Path of the config.json from which `exec` takes the container's own process.
-        rootfs: Path of its root filesystem.
-        oci_version: Version of the runtime-spec; empty if it isn't recorded.
-        owner: Name of the user who owns it.
-        annotations: Those of its config.json, if they are recorded.
-        systemd_scope: Name of its systemd scope, if it is recorded.
-        cgroups: The directory of its cgroup by controller; with cgroup v2 one, under the empty name.
-        helpers: Processes of the runtime's own that live as long as the container.
+        rootfs: Path of the root filesystem.
+        oci_version: Version of the runtime-spec; empty if not recorded.
+        owner: Name of the owner.
+        annotations: Annotations of the config.json, if recorded.
+        systemd_scope: Name of the systemd scope, if recorded.
+        cgroups: The directory of the cgroup by controller; with cgroup v2 a single one, under the empty name.
+        helpers: Processes of the runtime that live as long as the container.
     """
 
     id: str
@@ -74,7 +74,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     helpers: tuple[int, ...] = ()
 
     def state(self, status: Status) -> State:
-        """Return the container's state, as the runtime's `list` prints it."""
+        """Return the container's state in the form of the runtime's `list`."""
         return State(
             id=self.id,
             status=status,
@@ -90,18 +90,18 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def unified(self) -> str | None:
-        """The directory of its cgroup with cgroup v2; None with v1, where runc records the hybrid's hierarchy too."""
+        """The directory of the cgroup on cgroup v2; None on v1, where runc also records the hybrid hierarchy."""
         return self.cgroups.get("") if len(self.cgroups) == 1 else None
 
 
 class RecordFile(NamedTuple):
-    """A record as it was found.
+    """The file of a record.
 
     Attributes:
         root: The runtime's root directory.
         container_id: The container's id.
-        owner: The user who owns the file.
-        data: Its content.
+        owner: The owner of the file.
+        data: The contents.
     """
 
     root: str
@@ -111,12 +111,12 @@ class RecordFile(NamedTuple):
 
 
 class ProcessChanges(NamedTuple):
-    """The options of `exec` that change the container's own process, and in which runtimes differ.
+    """Options of `exec` that change the container's own process, with different rules in each runtime.
 
     Attributes:
-        uid: The user; None: the container's own.
-        gid: Its group, if one is given.
-        additional_gids: More groups.
+        uid: The user; None for the container's own.
+        gid: The group, if given.
+        additional_gids: Additional groups.
         caps: Capabilities to add.
     """
 
@@ -127,12 +127,12 @@ class ProcessChanges(NamedTuple):
 
 
 class InsideProcess(NamedTuple):
-    """A process of a sandbox, by the numbers of the sandbox's kernel.
+    """A process in a sandbox, with pids of the sandbox's kernel.
 
     Attributes:
-        pid: Its process id.
-        parent: That of its parent, 0 for one that was started from outside.
-        session: Its session.
+        pid: The process id.
+        parent: The parent's pid, 0 for a process started from outside.
+        session: The session.
     """
 
     pid: int
@@ -141,17 +141,17 @@ class InsideProcess(NamedTuple):
 
 
 class Inside(msgspec.Struct, frozen=True, kw_only=True):
-    """How processes are found and killed that have no numbers on the host.
+    """Commands to find and kill processes that have no pids on the host.
 
     Attributes:
-        kill: Gives the words of a command that sends a signal to a process: of the id, the pid and the signal.
-        processes: Gives the words of a command that lists the processes of a container, without zombies.
-        decode_processes: Decodes what that prints.
-        follow: Gives the words of a command that makes a container report each fork: of the id, and of the path of a
-            document, which is `follow_document` of the path of a listening socket (SOCK_SEQPACKET).
-        follow_document: Makes that document.
-        decode_fork: Decodes a message that comes through the socket: the process and its new child, or the process that
-            has ended and 0; None for any other message.
+        kill: Returns the words of a command that sends a signal, from the id, the pid and the signal.
+        processes: Returns the words of a command that lists the processes of a container, without zombies.
+        decode_processes: Decodes the output of this command.
+        follow: Returns the words of a command that makes a container report each fork, from the id and the path of a
+            document: `follow_document` with the path of a listening socket (SOCK_SEQPACKET).
+        follow_document: Returns this document.
+        decode_fork: Decodes a message from the socket: the process and its new child, or the ended process and 0; None
+            for other messages.
     """
 
     kill: Callable[[str, int, int], tuple[str, ...]]
@@ -163,51 +163,49 @@ class Inside(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MakeProcess: TypeAlias = Callable[[Mapping[str, Any], ProcessChanges, Numbers], dict[str, Any]]
-"""Makes the process of an `exec` of the container's own one, the changes, and the numbers of the runtime's version."""
+"""Returns the process of an `exec`, from the container's own process, the changes, and the runtime's version."""
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one runtime.
+    """The facts about one runtime.
 
     Attributes:
-        name: Its name, as `--version` prints it.
-        features: What it lacks, or has since a version: a command, `files`, or a command with an option. () for all
-            versions, None for none. It has in all versions what isn't named here.
-        parts: Parts of a configuration that it doesn't know in all versions, by path: `[]` is each item of an array,
-            `=` a value.
-        root: Name of its default root directory in /run, or in $XDG_RUNTIME_DIR.
-        prefixes: Patterns of what it puts in front of the cause of a failure.
-        wordings: For each class of error the patterns of its messages. A pattern has to match from the start of the
-            cause, so that a name or an output which is quoted further on can't choose the class.
-        without_cgroup: Patterns of messages that name files, where a container has no cgroup, or none with the
+        name: The name, as printed by `--version`.
+        features: Missing features, and features added in a version: a command, `files`, or a command with an option. ()
+            means present in all versions, None in no version. Other features are present in all versions.
+        parts: Parts of a configuration that not all versions know, by path: `[]` is each item of an array, `=` a value.
+        root: Name of the default root directory in /run, or in $XDG_RUNTIME_DIR.
+        prefixes: Patterns of the text before the cause in an error message.
+        wordings: For each class of error, patterns of its messages. A pattern has to match from the start of the cause,
+            so that a name or output quoted further on can't choose the class.
+        without_cgroup: Patterns of messages about missing files, for a container without a cgroup, or without a
             controller.
-        unlogged: Patterns of what it prints when it fails before it has opened its log, or after it has closed that.
-        unlogged_codes: What it exits with then.
-        state_keys: Keys of its record: a value of a wrong type below one of them is in the record, and in no document
-            of the caller's.
-        trace: What the lines of a Go trace begin with that name its functions; empty if it isn't written in Go.
-        read_line: Reads a line of its log, or of stderr, that isn't JSON; returns None for one that is no record.
-        criu_logs: How it lets criu call its log.
-        record: Where its record of a container is, below the root directory, with the id for `{id}`.
-        decode_record: Decodes its record; raises one of `UNDECODABLE`.
-        fifo: The file beside the record that is there until the container is started.
-        make_process: Makes the process of an `exec`, by its own rules.
-        document_always: Arguments of an `exec` are sent as a process document wherever that can be made.
-        numbers: Returns the numbers of its version, for comparing; None: those that the version begins with.
-        spell: Spells the words of a command as it takes them: of the command's name and the words.
-        rootless: Writes the global option for "true", "false" or "auto".
-        root_always: It is always given a root directory, since its own default depends on more than the user.
-        inside: How processes of a container are found and killed that have no numbers on the host; None: they have.
-        forks: Of which containers copies can be made while they run: of "any", or of those with a "read-only root", as
-            the files that others have changed aren't in a checkpoint; None for none.
-        trial_options: Global options with which it runs a container on any host that can.
-        spoils_taken: A `create` of an id that is taken deletes the record of the container that has it.
-        copies: What the names of the copies of itself begin with that become a container's process; empty for none.
-        leaves: The name of processes of its own that a detached `run`, or a container's end, leaves behind; empty for
-            none.
-        enters_own_cgroups: Its `exec --cgroup` takes the names of hierarchies; in all others the process enters the
-            container's cgroup.
-        refuses_hybrid: It doesn't run where cgroup v1 and v2 are both mounted.
+        unlogged: Patterns of messages printed while the log isn't open: before it was opened, or after it was closed.
+        unlogged_codes: Exit codes with such messages.
+        state_keys: Keys of the record: a value of a wrong type below one of these is in the record, and in no document
+            of the caller.
+        trace: Prefix of the lines of a Go trace with function names; empty if the runtime isn't written in Go.
+        read_line: Parses a line of the log or of stderr that isn't JSON; returns None if the line is no record.
+        criu_logs: Names of criu's log files.
+        record: Path of the record, relative to the root directory, with `{id}` for the id.
+        decode_record: Decodes the record; raises one of `UNDECODABLE`.
+        fifo: The file beside the record that exists until the container is started.
+        make_process: Returns the process of an `exec`, by the runtime's rules.
+        document_always: Whether `exec` gets a process document wherever one can be made.
+        numbers: Returns version numbers for comparing; None for the numbers at the start of the version.
+        spell: Converts the words of a command to the runtime's spelling, from the command's name and the words.
+        rootless: Returns the global option for "true", "false" or "auto".
+        root_always: Whether `--root` is always given, since the default depends on more than the user.
+        inside: Commands to find and kill processes without pids on the host; None if processes have pids.
+        forks: Containers that can be copied while running: "any", or only with a "read-only root", because changed
+            files aren't in a checkpoint; None for none.
+        trial_options: Global options for a test container on any host.
+        spoils_taken: Whether a `create` with an id in use deletes the record of the existing container.
+        copies: Prefix of the names of runtime copies that become a container's process; empty for none.
+        leaves: Name of runtime processes left behind by a detached `run`, or at a container's end; empty for none.
+        enters_own_cgroups: Whether `exec --cgroup` accepts hierarchies by name; in the other hierarchies the process
+            enters the container's cgroup.
+        refuses_hybrid: Whether the runtime refuses hosts with both cgroup v1 and v2 mounted.
     """
 
     name: str
@@ -243,7 +241,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def log_time(text: str | None) -> dt.datetime | None:
-    """Read a time in RFC 3339, with or without fractions of a second; None if it isn't one with a zone."""
+    """Parse a time in RFC 3339, with or without fractions of a second; None if invalid or without a zone."""
     try:
         time = dt.datetime.fromisoformat(text or "")
     except ValueError:

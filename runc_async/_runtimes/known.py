@@ -1,4 +1,4 @@
-"""All runtimes of which something is known, and what is asked of them together."""
+"""All known runtimes, and questions to all of them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from .runc import RUNC
 from .runsc import RUNSC
 
 DIALECTS: Final[Mapping[str, Dialect]] = {dialect.name: dialect for dialect in (RUNC, CRUN, RUNSC)}
-"""By the name that `--version` prints."""
+"""Dialects by the name that `--version` prints."""
 
 FEATURES: Final = tuple(dict.fromkeys(name for dialect in DIALECTS.values() for name in dialect.features))
-"""What some of them lack: see `Dialect.features`."""
+"""Features that some of the runtimes lack: see `Dialect.features`."""
 
 RECORDS: Final = frozenset(
     os.path.basename(dialect.record) for dialect in DIALECTS.values() if os.path.dirname(dialect.record)
 )
-"""How a record is named in a container's directory. A container exists, for its runtime too, as long as it has one."""
+"""Names of records in a container's directory. A container exists, also for its runtime, as long as its record does."""
 
 FIFOS: Final = frozenset(filter(None, (dialect.fifo for dialect in DIALECTS.values())))
-"""How the files beside them are named that are there until a container is started."""
+"""Names of the files beside the records that exist until a container is started."""
 
 
 def has_record(root: str, container_id: str) -> bool:
-    """Return whether there is a container of that id, or one that is being made.
+    """Return whether the id is in use, or a container with the id is being created.
 
     Raises:
-        OSError: If the root directory may not be looked into.
+        OSError: If the root directory can't be read.
     """
     places = [os.path.join(root, container_id)]
     places += [os.path.join(root, dialect.record.format(id=container_id)) for dialect in DIALECTS.values()]
@@ -48,22 +48,22 @@ def _is_there(path: str) -> bool:
 
 
 def numbers(version: Version) -> Numbers:
-    """Return the numbers of a version, for comparing; none for one that has none."""
+    """Return the numbers of a version for comparing; empty for a version without numbers."""
     dialect = DIALECTS.get(version.runtime)
     return version.number if dialect is None or dialect.numbers is None else dialect.numbers(version.version)
 
 
 def read_record(root: str, container_id: str) -> Record | None:
-    """Read the record of a container; None if there is none, none yet, or one that can't be understood.
+    """Read the record of a container; None if there is none, none yet, or an invalid one.
 
-    It takes some ten microseconds, and the runtime's `state` some milliseconds and a process.
+    Takes some ten microseconds; the runtime's `state` takes some milliseconds and a process.
 
     Args:
         root: The runtime's root directory.
         container_id: The container's id.
 
     Raises:
-        PermissionError: If it may not be read.
+        PermissionError: If the record can't be read.
         OSError: If no descriptor is left.
     """
     for dialect in DIALECTS.values():
@@ -81,14 +81,12 @@ def read_record(root: str, container_id: str) -> Record | None:
 
 
 def record_version(root: str, container_id: str) -> tuple[int, int] | None:
-    """Return what tells the record of a container from an earlier or later one; None if there is none to be seen.
-
-    Each change makes a new file. A look takes a tenth of the time for reading it.
-    """
+    """Return a key that differs between records of a container; None without a visible record."""
     for dialect in DIALECTS.values():
         try:
             found = os.stat(os.path.join(root, dialect.record.format(id=container_id)))
         except OSError:
             continue
+        # Each change creates a new file. stat(2) takes a tenth of the time for reading the record.
         return found.st_ino, found.st_mtime_ns
     return None

@@ -1,4 +1,4 @@
-"""runc, from 1.0 on."""
+"""runc, 1.0 and later."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ PREFIXES: Final = (
     r"container init caused: ",
 )
 
-# "1.0" stands beside what only the old one says.
+# "1.0" marks messages of the old version only.
 WORDINGS: Final[Wordings] = {
     errors.HookError: (
         r"error running (?:\w+ )?hook",
@@ -218,7 +218,7 @@ WORDINGS: Final[Wordings] = {
     errors.PermissionDenied: (r"rootless container requires user namespaces$",),
 }
 
-# It names files at best, and never what is missing.
+# Such messages name files at best, and never the missing cgroup.
 WITHOUT_CGROUP: Final = (
     r"(?:unable to get all container pids: )?lstat (?:/sys/fs/cgroup/.*)?: no such file or directory$",
     r"cannot toggle freezer: cgroups not configured",
@@ -267,7 +267,7 @@ _UNICODE_END = 0x110000
 
 
 def read_line(line: str) -> LogRecord | None:
-    """Read what logrus has written as text."""
+    """Parse a text record of logrus."""
     if _TEXT_START.match(line):
         fields = {name: _unquote(value) for name, value in reversed(_TEXT_FIELD.findall(line))}
         if "level" in fields:
@@ -283,7 +283,7 @@ def _unquote(value: str) -> str:
 
 
 def _unescape(escape: re.Match[str]) -> str:
-    """Return what an escape stands for."""
+    """Return the character of an escape sequence."""
     code = escape[1]
     if len(code) == 1:
         return _GO_LETTERS.get(code, code)
@@ -292,7 +292,7 @@ def _unescape(escape: re.Match[str]) -> str:
 
 
 class _Config(msgspec.Struct):
-    """What the configuration in runc's record says of the container."""
+    """The used fields of the configuration in runc's record."""
 
     rootfs: str = ""
     version: str = ""
@@ -300,7 +300,7 @@ class _Config(msgspec.Struct):
 
 
 class _Record(msgspec.Struct):
-    """runc's record; the same from runc 1.0 on."""
+    """runc's record, unchanged since runc 1.0."""
 
     init_process_pid: int = 0
     init_process_start: int = 0
@@ -335,7 +335,7 @@ def decode_record(file: RecordFile) -> Record:
 
 @functools.lru_cache
 def _user(uid: int) -> str:
-    """Return the name of a user; its number as runc prints it where it has none."""
+    """Return the name of a user; for a user without a name, the number in runc's form."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -343,7 +343,7 @@ def _user(uid: int) -> str:
 
 
 def make_process(own: Mapping[str, Any], changes: ProcessChanges, version: Numbers) -> dict[str, Any]:
-    """Take the container's process, and change its user and capabilities: `getProcess` of runc's exec.go."""
+    """Return the process for an `exec` with changed user and capabilities: `getProcess` in runc's exec.go."""
     process = dict(own)
     user: dict[str, Any] = dict(process.get("user") or {})
     if changes.uid is not None:
@@ -359,7 +359,7 @@ def make_process(own: Mapping[str, Any], changes: ProcessChanges, version: Numbe
 
 
 def _with_caps(held: Mapping[str, Any], caps: Sequence[str], version: Numbers) -> dict[str, Any]:
-    """Add capabilities, to the sets to which this version of runc does."""
+    """Add capabilities to the same sets as this version of runc."""
     kinds = ["bounding", "effective", "permitted", "ambient"]
     if version and version < (1, 1, 2):  # that is the mending of CVE-2022-29162
         kinds.append("inheritable")

@@ -1,7 +1,7 @@
-"""runsc, gVisor's runtime, as it was tried in Debian 13's version of 2024-07-29: a container is a sandbox of its own.
+"""runsc, gVisor's runtime, as tried in Debian 13's version of 2024-07-29: each container is a sandbox.
 
-Processes of a container have numbers of the sandbox's kernel alone. On the host there is one process for all of them,
-which ends with the container's exit code, one that serves its files, and one for each `exec` that is waited for.
+Processes of a container have pids only in the sandbox's kernel. The host has one process for all of them, which ends
+with the container's exit code, one that serves files, and one for each attached `exec`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ..runner import Argument, InsidePidFile, PidFile
 from . import runc
 from .dialect import Dialect, Inside, InsideProcess, Moment, Numbers, Part, ProcessChanges, Record, RecordFile, Wordings
 
-# What only the tried version lacks counts as there from the next day on; one that still lacks it says so itself.
+# Features missing only in the tried version count as present from the next day on; a version that still lacks one
+# reports the error itself.
 AFTER_DEBIAN_13: Final = (20240730,)
 
 FEATURES: Final[Mapping[str, Numbers | None]] = {
@@ -77,7 +78,7 @@ FEATURES: Final[Mapping[str, Numbers | None]] = {
     ),
 }
 
-# What belongs to other platforms, and what gVisor's kernel has no notion of.
+# Parts for other platforms, and parts unknown to gVisor's kernel.
 PARTS: Final[Mapping[str, Part]] = {
     path: Part(None)
     for path in (
@@ -144,14 +145,14 @@ WORDINGS: Final[Wordings] = {
     errors.InvalidUsage: (r"flag needs an argument: ", r"Usage: "),
 }
 
-# The command line's faults come on stderr alone, with the usage behind them.
+# Errors in the command line are printed only to stderr, followed by the usage.
 UNLOGGED: Final = (
     r"(?s:(?:flag (?:provided but not defined|needs an argument): |Subcommand \S+ not understood|Usage: ).*)",
 )
 
 
 class _Spec(msgspec.Struct, rename="camel"):
-    """What a configuration says of the container."""
+    """The used fields of a configuration."""
 
     oci_version: str = ""
     annotations: dict[str, str] | None = None
@@ -159,7 +160,7 @@ class _Spec(msgspec.Struct, rename="camel"):
 
 
 class _Linux(msgspec.Struct, rename="camel"):
-    """Where its cgroup is."""
+    """The place of the cgroup."""
 
     cgroups_path: str = ""
 
@@ -171,7 +172,7 @@ class _Sandbox(msgspec.Struct):
 
 
 class _Record(msgspec.Struct, rename="camel"):
-    """runsc's record, which it writes again for each change of the status."""
+    """runsc's record, rewritten for each change of the status."""
 
     bundle_dir: str = ""
     created_at: Moment | None = None
@@ -188,7 +189,7 @@ _CGROUPS: Final = "/sys/fs/cgroup"
 
 
 def decode_record(file: RecordFile) -> Record:
-    """Decode runsc's record. The start time of the sandbox isn't in it, so that is looked up."""
+    """Decode runsc's record. The record lacks the start time of the sandbox, which is looked up."""
     found = _RECORD.decode(file.data)
     spec = found.spec or _Spec()
     path = "" if spec.linux is None else spec.linux.cgroups_path.strip("/")
@@ -237,7 +238,7 @@ def numbers(version: str) -> Numbers:
 
 
 def spell(command: str, words: tuple[Argument, ...]) -> tuple[Argument, ...]:
-    """Spell a command: whole seconds, descriptors one by one, and the pid of an `exec` as the sandbox knows it."""
+    """Return a command in runsc's spelling: whole seconds, single descriptors, and the pid in the sandbox."""
     if "--" in words:
         end = words.index("--")
         return (*_spelled(command, words[:end]), *words[end:])
@@ -266,14 +267,15 @@ def _spelled(command: str, words: tuple[Argument, ...]) -> Iterator[Argument]:
 
 
 def rootless(value: str) -> tuple[str, ...]:
-    """Write `--rootless`, which takes no value."""
+    """Return `--rootless`, which takes no value."""
     if value == "auto":
         raise UnsupportedError("--rootless auto", RUNSC.name)
     return ("--rootless",) if value == "true" else ()
 
 
 def make_process(own: Mapping[str, Any], changes: ProcessChanges, version: Numbers) -> dict[str, Any]:
-    """Take the container's process as runc does: runsc itself runs an `exec` as root, whoever that process runs as."""
+    """Return the process for an `exec` by runc's rules."""
+    # runsc itself would run an `exec` as root, whatever the user of the container's process is.
     process = runc.make_process(own, changes, version)
     for name in ("apparmorProfile", "selinuxLabel"):
         process.pop(name, None)
@@ -281,20 +283,20 @@ def make_process(own: Mapping[str, Any], changes: ProcessChanges, version: Numbe
 
 
 class _Status(msgspec.Struct):
-    """Which process it is."""
+    """The pids of a process."""
 
     pid: int
     ppid: int = 0
 
 
 class _Stat(msgspec.Struct, frozen=True):
-    """Which session it is in."""
+    """The session of a process."""
 
     sid: int = 0
 
 
 class _Listed(msgspec.Struct):
-    """A process, as `trace procfs` tells it."""
+    """A process as printed by `trace procfs`."""
 
     status: _Status
     stat: _Stat = _Stat()
@@ -309,23 +311,24 @@ def kill(container_id: str, pid: int, signum: int) -> tuple[str, ...]:
 
 
 def list_processes(container_id: str) -> tuple[str, ...]:
-    """`trace procfs`, which leaves out zombies; `ps` has them, and nothing to tell them by."""
+    """`trace procfs`, which leaves out zombies; `ps` doesn't, and can't tell them apart."""
     return ("trace", "procfs", container_id)
 
 
 def decode_processes(data: bytes) -> list[InsideProcess]:
-    """Decode what `trace procfs` prints: a heading, and a document a line for each process."""
+    """Decode the output of `trace procfs`: a heading, and one JSON document per process and line."""
     found = [_LISTED.decode(line) for line in data.splitlines() if line.startswith(b"{")]
     return [InsideProcess(each.status.pid, each.status.ppid, each.stat.sid) for each in found]
 
 
 def follow(container_id: str, path: str) -> tuple[str, ...]:
-    """`trace create`: there is one session at most, and an older one may be of a service that is gone."""
+    """`trace create`."""
+    # --force: there is at most one session, and an older one may belong to a service that is gone.
     return ("trace", "create", "--force", "--config", path, container_id)
 
 
 def follow_document(socket: str) -> bytes:
-    """Ask for each clone(2) and each exit, with the process that it is about."""
+    """Request each clone(2) and each exit, with the process."""
     points = [{"name": name, "context_fields": ["group_id", "thread_id"]} for name in ("sentry/clone", _EXIT_POINT)]
     sink = {"name": "remote", "config": {"endpoint": socket}}
     return msgspec.json.encode({"trace_session": {"name": "Default", "points": points, "sinks": [sink]}})
@@ -337,7 +340,7 @@ _CLONE, _EXIT = 2, 4
 
 
 def decode_fork(message: bytes) -> tuple[int, int] | None:
-    """Decode a message of the trace: a header of 8 bytes, which says its own length and the type, and a protobuf."""
+    """Decode a message of the trace: a header of 8 bytes, with its own length and the type, and a protobuf."""
     if len(message) < 8:  # noqa: PLR2004 - as above
         return None
     length, kind = (int.from_bytes(message[place : place + 2], "little") for place in (0, 2))
@@ -356,12 +359,12 @@ def decode_fork(message: bytes) -> tuple[int, int] | None:
 
 
 def _number(value: int | bytes | None) -> int:
-    """Return a number; 0 is left out of a protobuf."""
+    """Return a number; a protobuf leaves out 0."""
     return value if isinstance(value, int) else 0
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the numbers and the bytes in a protobuf, each with the number of its field."""
+    """Yield the numbers and byte strings of a protobuf, each with its field number."""
     place = 0
     while place < len(data):
         key, place = _varint(data, place)
@@ -378,7 +381,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """Read a number of variable length, and return the place behind it."""
+    """Read a number of variable length, and return the place behind the number."""
     value = shift = 0
     while True:
         byte = data[place]
