@@ -28,7 +28,7 @@ class Verdict(enum.StrEnum):
     RE = "runtime error"
 
 
-_LIMITS = {
+_LIMITS: dict[EndReason | None, Verdict] = {
     EndReason.WALL: Verdict.TLE,
     EndReason.CPU: Verdict.TLE,
     EndReason.OUTPUT: Verdict.OLE,

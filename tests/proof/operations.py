@@ -26,6 +26,7 @@ import sweep
 from runtime import Runtime, has_controller
 
 from runc_async import Bundle, Limits, Pool, Runc, RuncTimeout, merge_events, spec, subreaper, testing
+from runc_async._client import identity
 from runc_async._linux import owner
 from runc_async._process.running import ProcessRunner
 from runc_async._streams.pipes import PipeReader, PipeWriter
@@ -152,7 +153,8 @@ class Operation(NamedTuple):
         before: What else is done before each attempt.
         after: What else takes away what may be there afterwards.
         weight: How many points of a long one are tried, for one that tries 1.
-        needs: What it can't do without: `criu`, `root`, or a command or option of the runtime.
+        needs: What it can't do without: `criu`, `root`, `files` (a container that no script can play), or a command or
+            option of the runtime.
         is_local: Whether it has nothing to do with a runtime.
     """
 
@@ -326,10 +328,16 @@ async def take_turns(stage: Stage) -> None:
         await client.version()
 
 
+async def forget_versions(_: Stage) -> None:
+    """Forget the versions of all runtimes, which the clients of a process share."""
+    identity._versions.clear()  # pyright: ignore[reportPrivateUsage]
+
+
 async def supports(stage: Stage) -> None:
-    """Ask a client that knows nothing yet, twice at once."""
+    """Ask a client that knows nothing yet, three times at once."""
     client = stage.make_client()
-    await asyncio.gather(client.supports("create --pidfd-socket"), client.supports("features"))
+    asking = client.supports("create --pidfd-socket"), client.supports("features"), client.check(spec.Spec.default())
+    await asyncio.gather(*asking)
 
 
 async def have_a_dead_owner(stage: Stage) -> None:
@@ -467,8 +475,8 @@ async def stop(stage: Stage) -> None:
 
 
 async def run_and_measure(stage: Stage) -> None:
-    """Run a container, and read what it has used."""
-    response = await stage.client.run(stage.name, stage.short, usage=True, grace=0.05)
+    """Run a container within limits, and read what it has used."""
+    response = await stage.client.run(stage.name, stage.short, usage=True, limits=Limits(wall=60), grace=0.05)
     assert response.usage is not None
 
 
@@ -487,8 +495,23 @@ async def stop_with_streams(stage: Stage) -> None:
         assert container.stdin is not None
         assert container.stdout is not None
         await container.stdin.send(b"hello\n")
-        await container.stop(grace=0.05)
+        async with anyio.create_task_group() as group:
+            group.start_soon(container.ended)
+            await container.stop(grace=0.05)
         assert b"".join([chunk async for chunk in container.stdout]) in {b"hello\n", b""}
+
+
+# files
+
+
+async def files(stage: Stage) -> None:
+    """Write a file into a container, read it, and copy its directory as an archive."""
+    container = stage.client.container(stage.name)
+    await container.write_file("/dev/shm/from/file", bytes(100_000), parents=True)
+    assert await container.read_file("/dev/shm/from/file") == bytes(100_000)
+    async with container.get_archive("/dev/shm/from") as stream:
+        archive = b"".join([chunk async for chunk in stream])
+    await container.put_archive("/dev/shm", archive)
 
 
 # pools
@@ -724,7 +747,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *map(asks, ("state", "list", "ps", "top", "stats", "spec", "features", "version")),
     Operation("update", update),
     Operation("taking turns", take_turns),
-    Operation("supports", supports),
+    Operation("supports", supports, before=forget_versions),
     Operation("sweep", sweep_after_it, fresh=True, before=have_a_dead_owner, leaves="anything"),
     Operation("watching the host", host_operations.watch_the_host),
     Operation("reading the host", host_operations.read_the_host),
@@ -767,6 +790,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _makes("run and measure", run_and_measure, needs="run --keep"),
     Operation("usage", usage, status="created", fresh=True),
     Operation("stop", stop, fresh=True),
+    Operation("files", files, needs="files"),
     _makes("stop with streams", stop_with_streams),
     Operation("checkpoint", checkpoint, needs="criu", weight=0.5),
     Operation("checkpoint by a handle", checkpoint_by_the_handle, needs="criu", weight=0.5),
