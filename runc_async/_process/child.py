@@ -23,8 +23,8 @@ KILL_TIMEOUT = 10.0
 SPAWN_TIMEOUT = 1.0
 """Seconds for a spawn to end after the end of the event loop has cancelled it."""
 
-HALT_TIME = 0.2
-"""Seconds for all threads of a child to stop (SIGSTOP): each thread inside the kernel has to come back first."""
+HALT_TIME = 2.0
+"""Seconds for all threads of a child to stop before it is ended: each needs a processor for that first."""
 
 HALT_TIME_AT_ONCE = 0.02
 """The same limit, in seconds, where the event loop is blocked meanwhile."""

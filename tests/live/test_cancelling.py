@@ -214,7 +214,7 @@ async def test_run_is_stopped(client: Runc, make_bundle: MakeBundle, container_i
             assert await heard(reading) == b"bye\n"
         else:
             with pytest.raises(RuncTimeout) as caught:
-                await client.run(name, bundle, timeout=0.5)
+                await client.run(name, bundle, timeout=2.0)
             assert caught.value.stdout == b"so far\nbye\n"
     finally:
         os.close(reading)
@@ -239,7 +239,7 @@ async def test_exec_is_stopped(client: Runc, make_container: MakeContainer, way:
             assert await heard(reading) == b"bye\n"
         else:
             with pytest.raises(RuncTimeout) as caught:
-                await client.exec(name, OBEDIENT, timeout=0.5)
+                await client.exec(name, OBEDIENT, timeout=2.0)
             assert caught.value.stdout == b"so far\nbye\n"
     finally:
         os.close(reading)
@@ -256,7 +256,7 @@ async def test_what_ignores_sigterm(
     name, bundle = container_id(), make_bundle(STUBBORN)
     async with asyncio.timeout(20):
         of_run, of_exec = await asyncio.gather(
-            client.run(name, bundle, timeout=0.5), client.exec(other, STUBBORN, timeout=0.5), return_exceptions=True
+            client.run(name, bundle, timeout=2.0), client.exec(other, STUBBORN, timeout=2.0), return_exceptions=True
         )
     for error in of_run, of_exec:
         assert isinstance(error, RuncTimeout)
@@ -271,7 +271,7 @@ async def test_keep_what_was_stopped(client: Runc, make_bundle: MakeBundle, cont
     """With `keep` a container whose `run` was out of time stays, stopped."""
     name = container_id()
     with pytest.raises(RuncTimeout):
-        await client.run(name, make_bundle(OBEDIENT), keep=True, timeout=0.5)
+        await client.run(name, make_bundle(OBEDIENT), keep=True, timeout=2.0)
     assert (await client.state(name)).status == Status.STOPPED
 
 

@@ -90,14 +90,13 @@ def persisting(look: Callable[[], list[str]], patience: float) -> list[str]:
 
 def children() -> Iterator[str]:
     """Yield each child of the calling process as `pid name state`."""
-    me = str(os.getpid())
-    for directory in _process_directories():
+    for thread in os.listdir(PROC / "self" / "task"):
         with contextlib.suppress(OSError):
-            # The name is in brackets and may hold blanks and brackets itself.
-            name, _, rest = (directory / "stat").read_text().partition("(")[2].rpartition(")")
-            state, parent = rest.split()[:2]
-            if parent == me:
-                yield f"{directory.name} {name} {state}"
+            for pid in (PROC / "self" / "task" / thread / "children").read_text().split():
+                with contextlib.suppress(OSError):
+                    # The name is in brackets and may hold blanks and brackets itself.
+                    name, _, rest = (PROC / pid / "stat").read_text().partition("(")[2].rpartition(")")
+                    yield f"{pid} {name} {rest.split()[0]}"
 
 
 def descriptors() -> Iterator[str]:

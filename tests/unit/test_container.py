@@ -182,7 +182,7 @@ async def test_out_of_time(runner: FakeRunner, client: Runc, hanging: str) -> No
     runner.reply("state", exit_code=1)
     runner.reply(hanging, hang=True)
     with pytest.raises(RuncTimeout):
-        await entered(client, timeout=0.05)
+        await entered(client, timeout=0.3)
     assert commands(runner)[-1] == "delete"
 
 

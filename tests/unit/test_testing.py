@@ -76,7 +76,7 @@ async def test_a_runc_that_hangs_is_out_of_time() -> None:
     runner = FakeRunner()
     runner.reply("start", hang=True, stdout=b"so far")
     with pytest.raises(RuncTimeout) as caught:
-        await Runc(runner=runner).start("web", timeout=0.01)
+        await Runc(runner=runner).start("web", timeout=0.3)
     assert caught.value.stdout == b"so far"
 
 

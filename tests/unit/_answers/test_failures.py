@@ -158,10 +158,11 @@ def code(run: recorded.Case) -> int:
 
 def row(run: recorded.Case) -> tuple[str, type[CommandError], str] | None:
     """Return the row of the table above that a run belongs to."""
+    name = short(run)
     matching = (
         each
         for each in reversed(ROWS)
-        if fnmatchcase(run.runtime, each[0]) and any(fnmatchcase(short(run), name) for name in each[2].split())
+        if fnmatchcase(run.runtime, each[0]) and any(fnmatchcase(name, pattern) for pattern in each[2].split())
     )
     return next(matching, None)
 

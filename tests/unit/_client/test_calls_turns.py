@@ -97,9 +97,9 @@ async def test_waiting_for_a_turn_takes_no_time() -> None:
     runner = FakeRunner()
     runner.reply("pause", hang=True)
     client = Runc(runner=runner, max_concurrency=1)
-    first = asyncio.create_task(client.pause("web", timeout=0.1))
+    first = asyncio.create_task(client.pause("web", timeout=1.0))
     await invoked(runner, "pause")
-    await client.start("web", timeout=0.05)
+    await client.start("web", timeout=0.5)
     with pytest.raises(RuncTimeout):
         await first
 

@@ -267,7 +267,7 @@ async def test_out_of_time(client: Runc, runner: FakeRunner) -> None:
     """A restore out of time is undone, as long as it is ours: what it made is deleted."""
     runner.reply("restore", hang=True)
     with pytest.raises(RuncTimeout):
-        await client.restore("web", "/b", "/images", timeout=0.01)
+        await client.restore("web", "/b", "/images", timeout=0.3)
     assert [invocation.command for invocation in runner.invocations] == ["restore", "state", "delete"]
 
 

@@ -297,12 +297,12 @@ async def test_a_runtime_that_moves_beyond_its_output(tmp_path: Path) -> None:
 async def test_output_of_a_call_that_is_out_of_time(tmp_path: Path) -> None:
     """A timeout has the output so far, and is a TimeoutError too."""
     program = write_program(tmp_path / "runc", "#!/bin/sh\necho out; echo err >&2; exec sleep 100\n")
-    for call in (Runc(program).state("web", timeout=0.3), Runc(program).exec("web", ["x"], timeout=0.3)):
+    for call in (Runc(program).state("web", timeout=1.0), Runc(program).exec("web", ["x"], timeout=1.0)):
         with pytest.raises(RuncTimeout) as caught:
             await call
         error = caught.value
         assert isinstance(error, TimeoutError)
-        assert (error.stdout, error.stderr, error.timeout, error.container_id) == (b"out\n", b"err\n", 0.3, "web")
+        assert (error.stdout, error.stderr, error.timeout, error.container_id) == (b"out\n", b"err\n", 1.0, "web")
 
 
 @pytest.mark.any_loop

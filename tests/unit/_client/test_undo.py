@@ -326,13 +326,13 @@ async def test_with_a_scripted_runtime(tmp_path: Path, how: str) -> None:
             f"""#!/bin/sh
             shift 4
             case $1 in
-            create) echo create > {said.path}; sleep 0.3; echo created > {said.path} ;;
+            create) echo create > {said.path}; sleep 1.2; echo created > {said.path} ;;
             *) echo "$@" > {said.path}; echo '{state("2999-01-01T00:00:00Z").decode()}' ;;
             esac
             """,
         )
         client = Runc(program)
-        task = asyncio.create_task(client.create("web", BUNDLE, timeout=0.2 if how == "timeout" else None))
+        task = asyncio.create_task(client.create("web", BUNDLE, timeout=1.0 if how == "timeout" else None))
         assert await said.word() == "create"
         if how == "cancel":
             task.cancel()

@@ -308,14 +308,14 @@ async def test_no_descriptor_left(streams: Streams, live: bool) -> None:  # noqa
 @any_loop
 async def test_a_limit_of_time() -> None:
     """A child whose time is up is stopped, and its output so far is there."""
-    completed = await run(shell("echo out; echo err >&2; exec sleep 100", streams=CapturedIO(), timeout=0.2))
+    completed = await run(shell("echo out; echo err >&2; exec sleep 100", streams=CapturedIO(), timeout=1.0))
     assert completed.timed_out
     assert (completed.stdout, completed.stderr, completed.returncode) == (b"out\n", b"err\n", -signal.SIGKILL)
 
 
 async def test_output_of_runcs_own_when_its_time_is_up() -> None:
     """The output so far is there for commands of runc's own too."""
-    completed = await run(shell("echo out; exec sleep 100", timeout=0.2))
+    completed = await run(shell("echo out; exec sleep 100", timeout=1.0))
     assert completed.timed_out
     assert completed.stdout == b"out\n"
 
@@ -345,7 +345,7 @@ async def test_cancelled_while_it_is_stopped_for_its_time(tmp_path: Path) -> Non
     """A cancel that comes while a child is stopped because its time was up is raised when the child is gone."""
     with post(tmp_path) as said:
         script = f"trap 'echo term > {said.path}' TERM; while :; do sleep 0.01; done"
-        task = asyncio.create_task(run(shell(script, streams=NullIO(), timeout=0.2, stop=StopPolicy(grace=0.2))))
+        task = asyncio.create_task(run(shell(script, streams=NullIO(), timeout=1.0, stop=StopPolicy(grace=0.2))))
         assert await said.word() == "term"
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
