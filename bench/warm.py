@@ -35,6 +35,9 @@ WITHOUT_HYBRID = """#!/bin/sh
 exec unshare -m sh -c 'umount {hybrid}; exec "$0" "$@"' {command} "$@"
 """
 
+SANDBOX: Final = ("--network=none", "--ignore-cgroups")
+"""Options of runsc, which takes a network for these containers otherwise, and has trouble with the hybrid layout."""
+
 PRINT: Final = ("echo", "x")
 WAIT: Final = ("sleep", "1000")
 COPY: Final = ("cat",)
@@ -45,8 +48,8 @@ Timed: TypeAlias = Callable[[], Awaitable[float]]
 class Bare:
     """The runtime, called by hand with plain asyncio."""
 
-    def __init__(self, command: str, root: str, bundles: Mapping[Sequence[str], str]) -> None:
-        self._argv = (command, "--root", root)
+    def __init__(self, runtime: Sequence[str], root: str, bundles: Mapping[Sequence[str], str]) -> None:
+        self._argv = (*runtime, "--root", root)
         self._bundles = bundles
         self._ids = (f"bare{os.getpid()}-{number}" for number in itertools.count())
 
@@ -115,6 +118,10 @@ class Bare:
             os.close(writing)
         return passed
 
+    async def alone(self) -> float:
+        """Do the same: a runtime by itself ends no more than the first process of an `exec`."""
+        return await self.running()
+
     async def paused(self) -> float:
         """Resume a container, and run a program in it."""
         return await self.running(pause=True)
@@ -160,8 +167,13 @@ class Ours:
         """Wait until all pools are full, and all that was used is deleted."""
         for pool in self._pools.values():
             await pool.filled()
-        while sum(name.startswith("pool") for name in os.listdir(self._root)) > len(self._pools):  # noqa: ASYNC110
+        while self._waiting() > len(self._pools):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+
+    def _waiting(self) -> int:
+        """Count the containers of the pools; runsc has several files for each in one directory."""
+        names = (name.removeprefix("runsc-").partition("_sandbox:")[0] for name in os.listdir(self._root))
+        return len({name.removesuffix(".sock") for name in names if name.startswith("pool")})
 
     async def cold(self) -> float:
         """Open a container."""
@@ -183,17 +195,21 @@ class Ours:
             await container.stdout.receive(1)
             return time.perf_counter() - begun
 
-    async def running(self, way: str = "running") -> float:
+    async def running(self, way: str = "running", *, kill_tree: bool = True) -> float:
         """Take a container that runs, and run a program in it."""
         await self.settled()
         begun = time.perf_counter()
         async with (
             self._pools[way].take() as container,
-            container.open_exec(PRINT, io=PipedIO(stdin=False, stderr=False), grace=0) as process,
+            container.open_exec(PRINT, io=PipedIO(stdin=False, stderr=False), grace=0, kill_tree=kill_tree) as process,
         ):
             assert process.stdout is not None
             await process.stdout.receive(1)
             return time.perf_counter() - begun
+
+    async def alone(self) -> float:
+        """Do the same with `kill_tree=False`."""
+        return await self.running(kill_tree=False)
 
     async def paused(self) -> float:
         """Take a container that is paused, and run a program in it."""
@@ -211,7 +227,7 @@ class Ours:
             return time.perf_counter() - begun
 
 
-WAYS: Final = ("cold", "created", "running", "paused", "written")
+WAYS: Final = ("cold", "created", "running", "alone", "paused", "written")
 
 
 async def echo(container: object) -> None:
@@ -240,8 +256,9 @@ async def measure(command: str, rounds: int, directory: Path) -> dict[str, dict[
                 Bundle.temporary(rootfs=shared.rootfs, spec=own, directory=directory)
             )
             bundles[args] = os.fspath(bundle)
-        ours = Ours(Runc(command, root=root), root, bundles)
-        bare = Bare(command, str(root), bundles)
+        words = SANDBOX if "runsc" in os.path.basename(command) else ()
+        ours = Ours(Runc(command, root=root, extra_args=words), root, bundles)
+        bare = Bare((command, *words), str(root), bundles)
         await stack.enter_async_context(ours.opened())
         for number in range(rounds):
             for way in WAYS:

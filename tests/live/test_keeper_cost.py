@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from containers import MakeBundle
+    from proof import Tried
 
 pytestmark = pytest.mark.runc
 
@@ -27,6 +28,12 @@ NUMBER = int(os.environ.get("KEEPER_CONTAINERS", "20"))
 
 PAIRS = int(os.environ.get("KEEPER_PAIRS", "12"))
 """Starts that are compared: 150 for the whole proof, whose bar is 1.15; fewer on a busy machine have a wider one."""
+
+STARTS = int(os.environ.get("KEEPER_STARTS", "16"))
+"""Containers that start and end in one keeper: 10,000 for the whole proof."""
+
+PARTS = 4
+TASKS = 4
 
 
 @pytest.fixture
@@ -80,3 +87,26 @@ async def test_a_start_through_the_keeper(
     ratio = statistics.median(ratios)
     print(f"{PAIRS} pairs: {ratio:.3f} times as long")  # noqa: T201 - a figure
     assert ratio <= (1.15 if PAIRS >= 150 else 2)
+
+
+@pytest.mark.timeout(3600 if STARTS > 1000 else 60)
+async def test_many_starts_and_ends(
+    keeper: Keeper, client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], tried: Tried
+) -> None:
+    """However many containers have started and ended, the keeper has no more descriptors than after the first ones."""
+    bundle = make_bundle(["true"])
+    counts: list[int] = []
+
+    async def some(number: int) -> None:
+        for _ in range(number):
+            name = container_id()
+            await keeper.start(client, name, bundle, io=PipedIO())
+            assert (await keeper.wait(name)).code == 0
+            await keeper.delete(name)
+
+    for _ in range(PARTS):
+        await asyncio.gather(*(some(STARTS // PARTS // TASKS) for _ in range(TASKS)))
+        await until(lambda: not counts or len(keepers.open_descriptors(keeper.pid)) <= counts[0])
+        counts.append(len(keepers.open_descriptors(keeper.pid)))
+        print(f"{STARTS // PARTS} more: {counts[-1]} descriptors, {keepers.memory(keeper.pid):.1f} MiB", flush=True)  # noqa: T201 - figures
+    tried("starts and ends in a keeper", STARTS // PARTS // TASKS * TASKS * PARTS)
