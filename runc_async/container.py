@@ -112,9 +112,8 @@ class Container(FileAccess):
 
     async def start(self, *, timeout: Timeout = DEFAULT) -> None:
         """Start the process: see `Runc.start`."""
-        self._metering.begin()
-        await self._runc.start(self.id, timeout=timeout)
-        self._metering.started()
+        with self._metering.starting():
+            await self._runc.start(self.id, timeout=timeout)
 
     async def exec(self, process: Process | Sequence[str], **options: Unpack[ExecOptions]) -> Response:
         """Run an additional process and wait for the exit: see `Runc.exec`, with the same options."""

@@ -9,12 +9,14 @@ import time
 from typing import TYPE_CHECKING
 
 from .._linux.pidfd import has_exited, open_pidfd
-from .._runtimes.known import read_record
+from .._runtimes.known import FIFOS, read_record
 from ..errors import ContainerNotFound
 from ..usage import Usage
 from .meter import Meter
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from .._containers.first_process import Init
     from .._runtimes.dialect import Record
 
@@ -44,16 +46,40 @@ class Metering:
         meter.begin()
         self._began = time.monotonic()
 
-    def started(self) -> None:
+    @contextlib.contextmanager
+    def starting(self) -> Generator[None]:
+        """Count what has been used so far as the runtime's own; the block starts the program."""
+        self.begin()
+        fifo = self._open_fifo()
+        try:
+            yield
+            self._started(fifo)
+        finally:
+            if fifo >= 0:
+                os.close(fifo)
+
+    def _open_fifo(self) -> int:
+        """Open the runtime's FIFO as such, without reading or writing it; -1 if there is none to be seen."""
+        directory = os.path.join(self._root, self._id)
+        for name in FIFOS:
+            with contextlib.suppress(OSError):
+                return os.open(os.path.join(directory, name), os.O_PATH | os.O_CLOEXEC)
+        return -1
+
+    def _started(self, fifo: int) -> None:
         """Note that the program has been started."""
         meter, now = self._meter, time.monotonic()
         if meter is None:
             return
-        meter.started = self._began
+        # The init writes into the FIFO, and then executes the program. The runtime then removes the FIFO from the
+        # directory, perhaps much later on a busy host.
+        moments: list[float] = []
+        if fifo >= 0:
+            moments.append(os.fstat(fifo).st_mtime)
         with contextlib.suppress(OSError):
-            # The runtime removes its FIFO from the directory when it has let the program go, and then ends itself.
-            changed = os.stat(os.path.join(self._root, self._id)).st_mtime
-            meter.started = min(max(now - (time.time() - changed), self._began), now)
+            moments.append(os.stat(os.path.join(self._root, self._id)).st_mtime)
+        since = [now - (time.time() - moment) for moment in moments]
+        meter.started = next((moment for moment in since if self._began <= moment <= now), self._began)
         if self._init is not None:
             with contextlib.suppress(OSError):  # no descriptor is left: then only a task that waits sees the end
                 self._init.notify(meter.end)

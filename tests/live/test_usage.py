@@ -100,6 +100,7 @@ async def test_beside_an_own_reader(
 
 
 @pytest.mark.any_loop
+@pytest.mark.needs("events")
 async def test_a_program_that_needs_nothing(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
