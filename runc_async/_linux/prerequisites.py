@@ -13,6 +13,9 @@ from ..errors import ArgumentsTooLong, SpawnError
 LONGEST_ARGUMENT = 32 * os.sysconf("SC_PAGESIZE") - 1
 """Bytes of one argument, or of one variable as `NAME=value`: execve(2), MAX_ARG_STRLEN, less its final NUL."""
 
+DELETION_DESCRIPTORS = 8
+"""Descriptors that a deletion opens at once, rounded up: 6 on Python 3.11, with those of the spawn."""
+
 INSTEAD_OF_ARGUMENTS = "pass large data by input=, or by a file that is mounted into the container"
 
 
@@ -59,6 +62,21 @@ def check_pidfd() -> None:
                 "20.10 do), or Linux is older than 5.3",
                 "update the container engine and libseccomp, or allow pidfd_open and pidfd_send_signal in the profile",
             ) from None
+
+
+def check_descriptors() -> None:
+    """Check that enough descriptors are left to delete a container: a creation can need fewer.
+
+    Raises:
+        OSError: If this process, or the system, has too few.
+    """
+    pipes: list[int] = []
+    try:
+        while len(pipes) < DELETION_DESCRIPTORS:
+            pipes += os.pipe()
+    finally:
+        for fd in pipes:
+            os.close(fd)
 
 
 def check_file_size(size: int, what: str) -> None:

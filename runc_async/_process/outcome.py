@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-
 from ..endreason import EndReason
 from ..exitstatus import from_wait_status
 from ..runner import Completed, Fate, Invocation
 from .argument_files import ArgumentFiles
 from .child import Child
 from .plumbing import Plumbing
-
-_KILLED = 128 + signal.SIGKILL
-"""Exit code of runc for a process that was killed. A runc that fails has other codes."""
 
 
 def read_outcome(
@@ -53,7 +48,7 @@ def read_outcome(
     if exceeded is not None:  # runc was ended too, and may have ended first
         if wait_status is not None:
             returncode = from_wait_status(wait_status).exit_code
-        elif returncode != _KILLED:  # output can come, and the kill with it, before there is a pidfd to ask
+        elif not _reported(returncode, files.log):
             returncode = None
     elif plumbing.dropped and invocation.limits is not None and invocation.limits.output is not None:
         exceeded = EndReason.OUTPUT  # it has ended by itself before that was seen
@@ -72,6 +67,17 @@ def read_outcome(
         oom_kills=oom_kills,
         process=fate,
     )
+
+
+def _reported(returncode: int | None, log: bytes) -> bool:
+    """Return whether runc has ended with the exit code of a process that has no wait status.
+
+    A limit of output can be reached before there is a pidfd. A killed runc has a negative code, and a runc that fails
+    logs an error.
+    """
+    from .._answers.log import parse_log  # noqa: PLC0415  (it takes milliseconds to load, and few calls need it)
+
+    return returncode is not None and returncode >= 0 and not any(record.is_error for record in parse_log(log))
 
 
 def _agree(exit_code: int, wait_status: int | None) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from .._answers.log import forward_log
 from .._containers.ownership import current_attempt
 from .._containers.workload import Workload
-from .._linux.prerequisites import check_process
+from .._linux.prerequisites import check_descriptors, check_process
 from .._linux.subreaper import adopting
 from .._shield import shielded
 from .._streams.pipes import PipeReader, PipeWriter
@@ -90,6 +90,8 @@ class ProcessRunner:
         child = Child()
         with child.watched():
             try:
+                if current_attempt(invocation) is not None:
+                    check_descriptors()
                 lent = files.lent(invocation.preserve_fds)
                 words = files.argv(invocation.argv, terminal_at=terminal_at)
                 waiter = [] if files.workload is None or terminal_at is None else waiting_for(files.workload.path)

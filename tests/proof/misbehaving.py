@@ -123,7 +123,7 @@ whole() {
                 mkdir -p "$root/$id"; : & tell $!; wait $!; rmdir "$root/$id"
             fi ;;
         exec)
-            if [ "$detached" ]; then keep sleep 1000; else : & fi
+            if late; then begin; elif [ "$detached" ]; then keep sleep 1000; else : & fi
             tell $!; send
             [ "$detached" ] || wait $! ;;
         delete)
@@ -135,13 +135,26 @@ whole() {
     esac
 }
 
-# Start the process of a container.
+# Start the process of a container; that of an exec with a terminal ends by itself once the runtime has.
 begin() {
-    sleep 1000 &
+    if late; then
+        while kill -0 $$ 2>&-; do sleep 0.01; done <&- >&- 2>&- &
+    else
+        sleep 1000 &
+    fi
 }
 
-# Write the pid file.
+# Tell whether the pid file is written after the terminal was sent: that of an exec, as by runc.
+late() {
+    [ $command = exec ] && [ "$console" ]
+}
+
+# Write the pid file, or leave that to `send`.
 tell() {
+    late || write_pid "$1"
+}
+
+write_pid() {
     [ -z "$pid_file" ] || printf %%s "$1" >"$pid_file"
 }
 
@@ -149,6 +162,7 @@ tell() {
 send() {
     [ -z "$console" ] || %(python)s -IS %(sender)s "${1:-pty}" "$console"
     [ -z "$pidfd" ] || %(python)s -IS %(sender)s "${1:-pidfd}" "$pidfd" $!
+    ! late || write_pid $!
 }
 
 # Write a record of an error into the log.

@@ -133,7 +133,7 @@ class Cell:
         reads: What the runtime prints is understood, and not passed on.
         waits: The exit code is that of the container's process.
         only: The commands that the runtime misbehaves in; all if there are none.
-        needs: What the runtime has an occasion to misbehave with.
+        needs: What the runtime has an occasion to misbehave with, joined by "and".
         version: What the runtime says that it is.
     """
 
@@ -302,14 +302,14 @@ def _running() -> Iterable[Cell]:
         needs="socket",
         version="1.4.0",
     )
-    for io in (None, PipedIO()):  # the program that plays a runtime has no terminal for an exec
+    for io in (None, PipedIO(), PtyIO()):
         yield Cell(
             f"open_exec, {io!r}",
             (Runc.open_exec, ContainerProcess.wait),
             functools.partial(open_exec, io=io),
             exited,
             waits=True,
-            needs="pid file",
+            needs="pid file and socket" if isinstance(io, PtyIO) else "pid file",
         )
 
 
@@ -456,7 +456,7 @@ def _undecoded(cell: Cell, behaviour: Behaviour, outcome: object) -> bool:
     if not cell.reads:
         if isinstance(outcome, Response) and cell.waits:
             return outcome.exit_code == 0 and outcome.stdout in {behaviour.printed, behaviour.printed[-10:]}
-        return not isinstance(outcome, BaseException) or cell.needs == "socket"
+        return not isinstance(outcome, BaseException) or "socket" in cell.needs
     if isinstance(outcome, DecodeError):
         return outcome.data in {behaviour.printed, *behaviour.printed.split(b"\n")}
     if cell.name in {"state", "stats", "version", "spec"}:
@@ -555,7 +555,7 @@ class Table:
                 for behaviour in behaviours:
                     program = program_of(behaviour) if program_of else write_runtime(self._programs, behaviour)
                     for cell in cells:
-                        if behaviour.needs in {"", cell.needs}:
+                        if behaviour.needs in {"", *cell.needs.split(" and ")}:
                             group.create_task(self._try(cell, behaviour, program, limit, turns))
         loop.set_exception_handler(None)
         self._judge_left(self._warned([warning.message for warning in warned]))

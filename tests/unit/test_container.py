@@ -188,7 +188,7 @@ async def test_out_of_time(runner: FakeRunner, client: Runc, hanging: str) -> No
 
 async def test_no_terminal(runner: FakeRunner, client: Runc) -> None:
     """A runtime that has made a container and sent no terminal is an error, and the container is deleted."""
-    with pytest.raises(TerminalError, match=r"process\.terminal"):
+    with pytest.raises(TerminalError, match=r"process\.terminal isn't set; call set_terminal\(\)"):
         await entered(client, io=PtyIO())
     assert commands(runner) == ["create", "delete"]
 

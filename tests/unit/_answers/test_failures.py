@@ -647,6 +647,27 @@ def test_each_error_of_execve_is_a_failure_of_its_class(number: int, exit_code: 
         assert type(failure(("crun", "exec"), 1, log=(LogRecord("error", message),))) is EXECVE[number]
 
 
+# What glibc words otherwise: musl's words, with which a static crun is linked, and that of a seccomp profile.
+OTHER_WORDS: dict[str, type[CommandError]] = {
+    "Function not implemented": errors.ExecutableError,
+    "I/O error": errors.ExecutableError,
+    "Filename too long": errors.ExecutableError,
+    "No file descriptors available": errors.ResourceError,
+    "Out of memory": errors.ResourceError,
+    "Symbolic link loop": errors.ExecutableError,
+}
+
+
+@pytest.mark.parametrize("text", OTHER_WORDS)
+def test_an_error_of_execve_in_other_words_is_of_its_class(text: str) -> None:
+    """The class is the same in the words of another C library."""
+    printed = f"exec /bin/a: {text.lower()}\n".encode()
+    assert failed((), 1, printed, process="ended")
+    assert type(failure(("runc", "exec"), 1, stderr=printed, process="ended")) is OTHER_WORDS[text]
+    log = (LogRecord("error", f"exec container process `/bin/a`: {text}"),)
+    assert type(failure(("crun", "exec"), 1, log=log)) is OTHER_WORDS[text]
+
+
 def test_an_error_of_execve_is_no_failure_with_other_output_or_code() -> None:
     """A program that prints more than that, or ends with another code, has run."""
     for exit_code, printed in ((1, b"hello\nexec /x: is a directory\n"), (3, b"exec /x: is a directory\n")):

@@ -103,6 +103,10 @@ COMMANDS = {
         argv.exec_arguments("web", ("id",), Execution(pid_file="/p", own_pid_file=True), Overrides()),
         ("exec", "--pid-file", PidFile("/p"), "--", "web", "id"),
     ),
+    "exec with capabilities by their short names": (
+        argv.exec_arguments("web", ("id",), Execution(), Overrides(caps=("NET_RAW", "chown", "cap_kill"))),
+        ("exec", *("--cap", "CAP_NET_RAW", "--cap", "CAP_CHOWN", "--cap", "CAP_KILL"), "--", "web", "id"),
+    ),
     "exec of a document": (
         argv.exec_document("web", b"{}", Execution(detach=True)),
         ("exec", "--process", Document("process.json", b"{}"), "--detach", "--", "web"),

@@ -10,9 +10,10 @@ from unittest.mock import Mock
 
 import pytest
 from children import each_loop, python, run_in, shell, write_program
+from descriptors import spare
 
-from runc_async import ArgumentsTooLong, ProcessRunner, Runc, RuncError, SpawnError, spec
-from runc_async._linux.prerequisites import LONGEST_ARGUMENT
+from runc_async import ArgumentsTooLong, NullIO, ProcessRunner, Runc, RuncError, SpawnError, spec
+from runc_async._linux.prerequisites import DELETION_DESCRIPTORS, LONGEST_ARGUMENT
 from runc_async.testing import FakeRunner
 
 if TYPE_CHECKING:
@@ -179,3 +180,16 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     printed = python(script).stdout.decode()
     assert str(tmp_path / "bundle") in printed
     assert printed.endswith("0\n")
+
+
+async def test_no_container_is_made_that_could_not_be_deleted(tmp_path: Path) -> None:
+    """A creation that would leave too few descriptors for its deletion starts no runtime process."""
+    (tmp_path / "rootfs").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    mark = tmp_path / "started"
+    program = f'#!/bin/sh\ncase "$*" in *create*) echo >{mark} ;; esac\n'
+    client = Runc(write_program(tmp_path / "runc", program), root=tmp_path / "root")
+    for count in range(DELETION_DESCRIPTORS):
+        with spare(count), pytest.raises(OSError, match="Too many open files"):
+            await client.create("web", tmp_path, io=NullIO())
+    assert not mark.exists()

@@ -341,6 +341,19 @@ async def test_a_limit_of_output_that_is_reached_before_the_process_is_reported(
     assert completed.stdout == b"y\n" * 50
 
 
+async def test_a_limit_of_output_that_is_reached_by_a_process_that_is_never_reported() -> None:
+    """A runtime that ends by itself tells the exit code of a process that was too quick to be looked at."""
+    invocation = Invocation(
+        command="exec",
+        argv=("/bin/sh", "-c", "head -c 200 /dev/zero; sleep 100; exit 5", "sh", PidFile()),
+        streams=CapturedIO(limit=100, keep="first"),
+        stop=StopPolicy(waits_for_process=True),
+        limits=Limits(output=100),
+    )
+    completed = await run(invocation)
+    assert (completed.exceeded, completed.returncode) == ("output", 5)
+
+
 async def test_cancelled_while_it_is_stopped_for_its_time(tmp_path: Path) -> None:
     """A cancel that comes while a child is stopped because its time was up is raised when the child is gone."""
     with post(tmp_path) as said:
