@@ -12,12 +12,17 @@ import inspect
 import pkgutil
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docutils import nodes
 from sphinx.util.nodes import make_refnode
 
 import runc_async
+
+sys.path.insert(0, str(Path(__file__).parent))
+import plain_pages
+import signatures
 
 if TYPE_CHECKING:
     from docutils.nodes import Element
@@ -29,7 +34,16 @@ project = "runc_async"
 author = "The runc_async developers"
 release = version = runc_async.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.intersphinx"]
+intersphinx_mapping = {  # kept in this repository, since a build has no network: tools/inventories.py
+    name: (site, f"inventories/{name}.inv")
+    for name, site in {
+        "python": "https://docs.python.org/3/",
+        "anyio": "https://anyio.readthedocs.io/en/stable/",
+        "msgspec": "https://jcristharif.com/msgspec/",
+    }.items()
+}
+intersphinx_disabled_reftypes = ["std:*"]
 nitpicky = True
 nitpick_ignore = [  # of libraries whose sites aren't asked
     ("py:class", "distributed.client.Client"),
@@ -43,6 +57,9 @@ html_theme = "furo"
 html_theme_options = {
     name: {"code-font-size": "75%"} for name in ("light_css_variables", "dark_css_variables")
 }  # a line of 97 characters is seen whole
+html_static_path = ["_static"]
+html_js_files = ["copy.js"]
+html_css_files = ["copy.css"]
 html_title = f"runc_async {release}"
 html_copy_source = False
 html_show_sphinx = False
@@ -92,7 +109,7 @@ UNLISTED = {
 
 MADE_BY_US = {
     *("Box", "Bundle", "Completed", "Container", "ContainerProcess", "EventStream", "FakeProcess", "MergedEvents"),
-    *("PipeReader", "PipeWriter", "Process", "Pty", "Runner"),
+    *("Keeper", "PipeReader", "PipeWriter", "Process", "Pty", "Runner"),
 }
 """Classes whose constructors aren't for callers; their descriptions say where they come from."""
 
@@ -144,8 +161,16 @@ def tidy_types(app: Sphinx, what: str, name: str, obj: object, options: object, 
 
     It takes all that precedes a colon in the first line.
     """
-    del app, name, obj, options
+    del app, name, options
     lines[:] = [QUALIFIED.sub("~", line) if line.startswith(":vartype ") else line for line in lines]
+    if isinstance(obj, type):
+        for attribute, kind in signatures.attribute_types(obj).items():
+            if any(line.startswith(f":ivar {attribute}:") for line in lines) and not any(
+                line.startswith(f":vartype {attribute}:") for line in lines
+            ):
+                lines += [f":vartype {attribute}: {kind}"]
+    if what in {"method", "function"} and signatures.is_block(obj):
+        lines[1:1] = ["", "Use with ``async with``."]
     taken = [line for line in lines if line.startswith(":type: ")]
     if what == "property" and taken:
         lines.remove(taken[0])
@@ -153,10 +178,7 @@ def tidy_types(app: Sphinx, what: str, name: str, obj: object, options: object, 
 
 
 def find_elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Element) -> Element | None:
-    """Find what an annotation names by the module that it was made in; leave alone what isn't this package's.
-
-    Nothing is asked of other projects' sites, since a build needs no network.
-    """
+    """Find the entry of a name in an annotation, which has the module that defines it. Leave other projects' names."""
     if node["refdomain"] != "py":
         return None
     target: str = node["reftarget"]
@@ -171,7 +193,7 @@ def find_elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, text:
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a name is one of Python's own, or belongs to another project's module."""
+    """Whether a name that no inventory has is one of Python's own, or belongs to another project's module."""
     first = name.partition(".")[0]
     return first in dir(builtins) or first in sys.stdlib_module_names or first in {"anyio", "msgspec"}
 
@@ -179,11 +201,14 @@ def is_foreign(name: str) -> bool:
 def plain_signature(
     app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """Leave out of a signature the ranges of numbers, and all of it where nobody calls it."""
-    del app, obj, options
+    """Show a signature as a caller needs it: see `signatures`. A class without a public constructor has none."""
+    del app, options
     if what == "class" and name.rpartition(".")[2] in MADE_BY_US:
         return "", None
-    return signature and without_metadata(signature).replace("<factory>", "..."), returned
+    if signature:
+        signature = without_metadata(signature).replace("<factory>", "...")
+        signature = signatures.without_sentinel(signatures.with_options(signatures.with_numbers(signature, obj)))
+    return signature, signatures.returned_block(obj, returned)
 
 
 def without_metadata(signature: str) -> str:
@@ -205,6 +230,13 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", tidy_types, priority=600)  # after it
     app.connect("autodoc-process-signature", plain_signature)
     app.connect("missing-reference", find_elsewhere)
+    app.connect("build-finished", write_plain_pages)
+
+
+def write_plain_pages(app: Sphinx, exception: Exception | None) -> None:
+    """Put Markdown and llms.txt beside the HTML, for readers that are programs."""
+    if exception is None and app.builder.name == "html":
+        plain_pages.write(Path(app.srcdir), Path(app.outdir))
 
 
 def fill_in_types() -> None:

@@ -67,10 +67,10 @@ def browse(*, dark: bool = False) -> Generator[webdriver.Chrome]:
             yield browser
 
 
-def resize(browser: webdriver.Chrome, height: int) -> None:
-    """Set the height of the page's window."""
+def resize(browser: webdriver.Chrome, height: int, width: int = WIDTH) -> None:
+    """Set the size of the page's window."""
     _command(
-        browser, "Emulation.setDeviceMetricsOverride", width=WIDTH, height=height, deviceScaleFactor=1, mobile=False
+        browser, "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
     )
 
 
