@@ -1,1 +1,1 @@
-"""Files in containers: read, written and archived from outside, without any program inside."""
+"""Files in containers: read, written and archived from outside, without a program inside."""

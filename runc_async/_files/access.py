@@ -1,4 +1,4 @@
-"""What a handle on a container does with the container's files."""
+"""File operations of a container's handle."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
     from .root import Root
 
 Content: TypeAlias = bytes | bytearray | memoryview | AsyncIterable[bytes]
-"""What is written: bytes, or a stream or another asynchronous iterable of them."""
+"""The contents to write: bytes, or a stream or another asynchronous iterable of bytes."""
 
 _PIECE = 1 << 20
-"""Bytes that are written at once; small ones from a stream are collected up to a quarter of it."""
+"""Bytes per write; small pieces of a stream are collected up to a quarter of this size."""
 
 
 class FileAccess:
-    """The files of a container, without any program inside it: also while it is created or paused."""
+    """The files of a container, accessible without a program inside, also while the container is created or paused."""
 
     @abstractmethod
     async def _open_root(self) -> Root:
         """Open the container's root filesystem."""
 
     async def read_file(self, path: str | os.PathLike[str], *, limit: int | None = None) -> bytes:
-        """Read a file of the container's.
+        """Read (download) a file of the container.
 
-        Cancelling gives the reading up.
+        Cancelling stops the reading.
 
         Args:
-            path: The file, as seen inside, from `/`. Links are followed as they lead inside.
-            limit: Bytes that it may have; None: any number, and all of them are in memory.
+            path: The file, as seen inside, from `/`. Links are followed as inside the container.
+            limit: Maximal size in bytes; None for any size. The whole file is kept in memory.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            IsADirectoryError: If it is a directory.
-            PermissionError: If it is a file of procfs, which a process inside has to read.
-            OSError: If it has more than `limit` bytes (`errno.EFBIG`), is a FIFO, a device or a socket
+            IsADirectoryError: If the path is a directory.
+            PermissionError: If the file belongs to procfs, which only processes inside can read correctly.
+            OSError: If the file has more than `limit` bytes (`errno.EFBIG`), is a FIFO, a device or a socket
                 (`errno.EINVAL`), or can't be read for another reason.
             ContainerNotRunning: If the container is stopped.
             ContainerNotFound: If there is no such container.
             ValueError: If the path is empty or has a NUL byte, or the limit is negative.
-            UnsupportedError: If the runtime keeps the container's files to itself.
+            UnsupportedError: If the files can't be accessed from outside with this runtime.
         """
         name = _checked(path)
         if limit is not None and limit < 0:
@@ -73,31 +73,31 @@ class FileAccess:
         owner: tuple[int, int] = (0, 0),
         parents: bool = False,
     ) -> None:
-        """Write a file of the container's, whole or not at all.
+        """Write (upload) a file of the container atomically.
 
-        A process inside sees the old file, or the new one with all its content; a link of that name is replaced, and
-        not followed. Cancelled, or if `data` raises, nothing has changed but for the directories that were made. A
-        service that is killed in the last moment may leave a file `.runc_async-...` beside it.
+        Processes inside see either the old file or the complete new one; a link with the name is replaced, and not
+        followed. On cancellation, or if `data` raises, nothing changes except new parent directories. A service killed
+        at the last moment may leave a file `.runc_async-...` in the directory.
 
         Args:
-            path: The file, as seen inside, from `/`. Links to its directory are followed as they lead inside.
-            data: Its content: bytes, or a stream or another asynchronous iterable of bytes, of any size.
-            mode: Its permissions, whatever the umask is.
-            owner: The user and the group that it belongs to, as numbers inside the container.
-            parents: Make the directories above it that aren't there, with mode 0755 and the same owner.
+            path: The file, as seen inside, from `/`. Links to its directory are followed as inside the container.
+            data: The contents: bytes, or a stream or another asynchronous iterable of bytes, of any size.
+            mode: The permissions, independent of the umask.
+            owner: User and group of the file, as numbers inside the container.
+            parents: Create missing parent directories, with mode 0755 and the same owner.
 
         Raises:
-            FileNotFoundError: If its directory isn't there.
-            IsADirectoryError: If there is a directory of that name.
-            NotADirectoryError: If something above it is no directory.
-            OSError: If a FIFO, a device or a socket has the name (`errno.EINVAL`), if something is mounted there
-                (`errno.EBUSY`), if the file system is read-only or full, or if it can't be written for another reason.
+            FileNotFoundError: If the directory is missing.
+            IsADirectoryError: If there is a directory with this name.
+            NotADirectoryError: If a parent isn't a directory.
+            OSError: If a FIFO, a device or a socket has the name (`errno.EINVAL`), if a mount is there
+                (`errno.EBUSY`), if the file system is read-only or full, or if the write fails for another reason.
             ContainerNotRunning: If the container is stopped.
             ContainerNotFound: If there is no such container.
-            ValueError: If the path names no file, the mode is none, or the owner isn't known in the container's user
-                namespace.
-            TypeError: If `data` is neither bytes nor an asynchronous iterable of them.
-            UnsupportedError: If the runtime keeps the container's files to itself.
+            ValueError: If the path has no file name, the mode is invalid, or the owner is unknown in the container's
+                user namespace.
+            TypeError: If `data` is neither bytes nor an asynchronous iterable of bytes.
+            UnsupportedError: If the files can't be accessed from outside with this runtime.
         """
         from .writing import Destination, NewFile  # noqa: PLC0415  (as above)
 
@@ -121,7 +121,7 @@ class FileAccess:
 
     @contextlib.asynccontextmanager
     async def get_archive(self, path: str | os.PathLike[str]) -> AsyncGenerator[ByteReceiveStream]:
-        """Open a directory or a file of the container's as a tar archive.
+        """Open a directory or a file of the container as a tar archive (download).
 
         ::
 
@@ -132,25 +132,25 @@ class FileAccess:
             ):
                 size = sum([len(data) async for data in archive])
 
-        The archive is made as it is read, so memory stays flat whatever it holds. Its names begin with the last part
-        of the path, as `work/...`. In it are regular files, directories and symbolic links, with owners as seen inside,
-        holes of sparse files, and hard links; mounts below the path too. Left out are devices, FIFOs and sockets,
-        extended attributes, and what is below the kernel's own file systems, such as /proc. What comes and goes
-        meanwhile is in it or isn't; a file that shrinks meanwhile ends with zeros.
+        The archive is created while it is read, with constant memory. Names start with the last part of the path, such
+        as `work/...`. Included are regular files, directories and symbolic links, with owners as seen inside, holes of
+        sparse files, hard links, and mounts below the path. Left out are devices, FIFOs and sockets, extended
+        attributes, and the kernel's own file systems, such as /proc. Files that appear or vanish meanwhile may be
+        included or not; a file that shrinks meanwhile ends with zeros.
 
         Cancelling a `receive` loses nothing; leaving the block closes the stream.
 
         Args:
-            path: The directory or file, as seen inside, from `/`. Links are followed as they lead inside.
+            path: The directory or file, as seen inside, from `/`. Links are followed as inside the container.
 
         Raises:
             FileNotFoundError: If there is no such directory or file.
-            OSError: If it is neither directory nor file (`errno.EINVAL`), can't be read, or if more than 256
-                directories lie in each other (`errno.ELOOP`).
+            OSError: If the path is neither directory nor file (`errno.EINVAL`), can't be read, or has more than 256
+                nested directories (`errno.ELOOP`).
             ContainerNotRunning: If the container is stopped.
             ContainerNotFound: If there is no such container.
             ValueError: If the path is empty or has a NUL byte.
-            UnsupportedError: If the runtime keeps the container's files to itself.
+            UnsupportedError: If the files can't be accessed from outside with this runtime.
         """
         from .packing import Packing  # noqa: PLC0415  (as above)
         from .streams import ArchiveStream  # noqa: PLC0415  (as above)
@@ -166,31 +166,29 @@ class FileAccess:
     async def put_archive(
         self, path: str | os.PathLike[str], archive: bytes | bytearray | memoryview | AsyncIterable[bytes]
     ) -> None:
-        """Unpack a tar archive into a directory of the container's.
+        """Unpack a tar archive into a directory of the container (upload).
 
-        Existing files and links of the same names are replaced, directories kept. Refused, as in `rootfs.Tar`, are
-        names that are absolute, have `..` in them or lead through a link, links that climb above the directory, devices
-        and FIFOs, owners that the container's user namespace doesn't know, and archives that are packed, cut short or
-        damaged.
+        Existing files and links with the same names are replaced, directories kept. Refused, as in `rootfs.Tar`, are
+        names that are absolute, have `..` or lead through a link, links above the directory, devices and FIFOs, owners
+        unknown in the container's user namespace, and archives that are compressed, cut short or damaged.
 
-        Unlike `write_file` it is not atomic: what was unpacked before an error, or a cancel, stays.
+        Unlike `write_file`, the call isn't atomic: files unpacked before an error or a cancellation stay.
 
         Args:
-            path: The directory, as seen inside, from `/`. Links are followed as they lead inside.
+            path: The directory, as seen inside, from `/`. Links are followed as inside the container.
             archive: The archive: bytes, or a stream or another asynchronous iterable of bytes, of any size. Owners are
-                those inside the container.
+                numbers inside the container.
 
         Raises:
             ArchiveError: If the archive is refused.
             FileNotFoundError: If there is no such directory.
-            NotADirectoryError: If it is no directory.
-            OSError: If something of the archive's is mounted there (`errno.EBUSY`), or can't be written for another
-                reason.
+            NotADirectoryError: If the path isn't a directory.
+            OSError: If a mount is in the place of an entry (`errno.EBUSY`), or a write fails for another reason.
             ContainerNotRunning: If the container is stopped.
             ContainerNotFound: If there is no such container.
             ValueError: If the path is empty or has a NUL byte.
-            TypeError: If the archive is neither bytes nor an asynchronous iterable of them.
-            UnsupportedError: If the runtime keeps the container's files to itself.
+            TypeError: If the archive is neither bytes nor an asynchronous iterable of bytes.
+            UnsupportedError: If the files can't be accessed from outside with this runtime.
         """
         from .._streams.pipes import PipeWriter  # noqa: PLC0415  (as above)
         from .unpacking import unpack_inside  # noqa: PLC0415  (as above)
@@ -202,7 +200,7 @@ class FileAccess:
             worker.keep(root)
             reading, writing = os.pipe2(os.O_CLOEXEC)
             pipe = PipeWriter(writing)
-            # The thread reads for as long as the archive comes, and so doesn't take part in the event loop's own.
+            # The thread reads as long as the archive arrives, so it isn't one of the event loop's own pool.
             work = worker.begin(lambda: unpack_inside(root, name, reading, worker.check))
             try:
                 async for piece in pieces:
@@ -223,8 +221,8 @@ def _checked(path: str | os.PathLike[str]) -> str:
     """Return a path inside a container.
 
     Raises:
-        ValueError: If it is empty, or has a NUL byte or what is no character.
-        TypeError: If it is no path of str.
+        ValueError: If the path is empty, or has a NUL byte or an invalid character.
+        TypeError: If `path` isn't a path of str.
     """
     name = argument("path", os.fspath(path))
     if not name:
@@ -233,10 +231,10 @@ def _checked(path: str | os.PathLike[str]) -> str:
 
 
 def _pieces(content: Content) -> AsyncIterator[bytes | memoryview]:
-    """Return what is to be written, in pieces that are worth a turn of a thread.
+    """Return the contents in pieces of a reasonable size for a thread.
 
     Raises:
-        TypeError: If it is neither bytes nor an asynchronous iterable.
+        TypeError: If `content` is neither bytes nor an asynchronous iterable.
     """
     if isinstance(content, bytes | bytearray | memoryview):
         return _cut(memoryview(content).cast("B"))
@@ -246,16 +244,16 @@ def _pieces(content: Content) -> AsyncIterator[bytes | memoryview]:
 
 
 async def _cut(content: memoryview) -> AsyncIterator[memoryview]:
-    """Yield pieces of bytes that are there."""
+    """Yield pieces of bytes."""
     for start in range(0, len(content), _PIECE):
         yield content[start : start + _PIECE]
 
 
 async def _collected(content: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """Yield what comes, small pieces together.
+    """Yield the pieces of a stream, small ones joined.
 
     Raises:
-        TypeError: If something else than bytes comes.
+        TypeError: If a piece isn't bytes.
     """
     collected = bytearray()
     async for piece in content:

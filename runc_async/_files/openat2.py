@@ -1,4 +1,4 @@
-"""Paths below a root that is not ours: openat2(2), which Python doesn't have, and what belongs to it."""
+"""Paths below a foreign root, with openat2(2), which Python lacks."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PR_GET_SECUREBITS = 27  # <sys/prctl.h>
 _PR_SET_SECUREBITS = 28
 _NO_SETUID_FIXUP = 1 << 2  # <linux/securebits.h>
 
-# statfs(2). Reading these is an act of its own: /proc/kmsg and trace_pipe wait, and take what is read from the host's
-# log; what others of them show depends on the reader, which is not the container here.
+# statfs(2). Reading these has side effects: /proc/kmsg and trace_pipe block, and remove the bytes from the host's log;
+# others depend on the reader, which isn't the container here.
 _KERNELS_OWN = {0x9FA0: "procfs", 0x74726163: "tracefs", 0x64626720: "debugfs"}
-# Nothing that could be kept: not in archives.
+# No contents that could be stored in an archive.
 _WITHOUT_CONTENT = _KERNELS_OWN.keys() | {
     0x62656572,  # sysfs
     0x27E0EB,  # cgroup
@@ -38,7 +38,7 @@ _WITHOUT_CONTENT = _KERNELS_OWN.keys() | {
 }
 
 _RACES = 1000
-"""How often a path is looked up again that somebody renames meanwhile; each time takes some microseconds."""
+"""Maximal number of lookups of a path that is being renamed; each takes some microseconds."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,13 +50,12 @@ class _How(ctypes.Structure):
 
 
 def open_inside(root: int, path: str, flags: int = os.O_PATH) -> int:
-    """Open a path as a process would whose `/` is the directory `root`.
+    """Open a path like a process whose `/` is the directory `root`.
 
-    Absolute links and `..` lead no further than to `root`, and the magic links of procfs nowhere, whatever is renamed
-    meanwhile.
+    Absolute links and `..` never lead above `root`, and magic links of procfs are refused, even during renames.
 
     Raises:
-        OSError: If it can't be opened; its class says why.
+        OSError: If the path can't be opened.
     """
     for _ in range(_RACES):
         try:
@@ -67,13 +66,13 @@ def open_inside(root: int, path: str, flags: int = os.O_PATH) -> int:
 
 
 def look_at(folder: int, name: str) -> int | None:
-    """Return the type and permissions of an entry of a directory, as stat(2) has them; None if there is none.
+    """Return type and permissions of a directory entry, as in stat(2); None if there is no entry.
 
     Raises:
-        OSError: If it can't be looked at; EBUSY if something is mounted there.
+        OSError: If the entry can't be inspected; EBUSY for a mount point.
     """
-    # A mount point of another mount namespace is none for rename(2) and unlink(2) in ours: they would take the
-    # container's mount away with the file.
+    # In our mount namespace, rename(2) and unlink(2) don't see the container's mount point, and would remove the mount
+    # together with the file.
     try:
         fd = _openat2(folder, name, os.O_PATH | os.O_NOFOLLOW, _NO_XDEV)
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""What spans all containers below one root directory: their records, their life, their resource usage."""
+"""Everything about all containers below one root directory: records, changes, resource usage."""

@@ -1,4 +1,4 @@
-"""The files of a cgroup, read again and again; as many descriptors stay open as the process may have."""
+"""Repeated reads of cgroup files, with as many open descriptors as the process may have."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 _SEVERAL: Final = 4
-"""Files from which on it pays to open their directory first: a path of one part is looked up in a third of the time."""
+"""Number of files for which opening the directory first pays: a path of one part takes a third of the time."""
 
 _SHARE: Final = 0.75
-"""Part of the descriptors that the process may have and hasn't yet, which may be used up here."""
+"""Part of the process's remaining descriptors that may be used here."""
 
 _MOST_FILES: Final = 48
-"""Files of one container, at most."""
+"""Maximal number of files of one container."""
 
 _KNOWN_FOR: Final = 60.0
-"""Seconds for which a file that was absent counts as absent."""
+"""Seconds for which a missing file counts as missing."""
 
 _ABSENT: Final = {errno.ENOENT, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM, errno.EINVAL}
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE}
@@ -36,15 +36,15 @@ class CgroupGoneError(Exception):
 
 
 class Descriptors:
-    """How many descriptors may stay open, and which sets of files hold some.
+    """The number of descriptors that may stay open, and the sets of files that hold some.
 
     Attributes:
-        limit: How many there may be.
-        used: How many there are.
+        limit: The maximal number.
+        used: The current number.
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        """Take a limit; that of the process, RLIMIT_NOFILE, if None."""
+        """Set a limit; derived from RLIMIT_NOFILE if None."""
         if limit is None:
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             limit = max(0, int((soft - len(os.listdir("/proc/self/fd"))) * _SHARE))
@@ -64,36 +64,34 @@ class Descriptors:
         return self.limit - self.used < _MOST_FILES
 
     def halve(self) -> None:
-        """Close half of the descriptors, because others need some: the process, or the host, has no more."""
+        """Close half of the descriptors, because the process or the host has run out of them."""
         self.limit = self.used // 2
         while self.used > self.limit:
             next(iter(self._holders)).close()
 
     def leave(self, holder: CgroupFiles) -> None:
-        """Forget a set of files that is closed."""
+        """Remove a closed set of files."""
         self._holders.pop(holder, None)
 
 
 class AbsentFiles:
-    """Which files the cgroups in a directory don't have; that is the same for all of them, and costs time to try.
-
-    It depends on the kernel, and with v2 on the controllers that are enabled there. Those can change, so it is tried
-    again every minute.
-    """
+    """The files missing in the cgroups of a directory: the same for all cgroups there, and costly to try."""
 
     def __init__(self) -> None:
+        # Which files exist depends on the kernel, and on v2 on the controllers enabled in the parent. These can change,
+        # so missing files are tried again every minute.
         self._names: dict[str, set[str]] = {}
         self._expires = 0.0
 
     def expire(self) -> None:
-        """Forget all, if it is time."""
+        """Forget all names when it is time."""
         if (now := time.monotonic()) >= self._expires:
             for names in self._names.values():
                 names.clear()
             self._expires = now + _KNOWN_FOR
 
     def below(self, directory: str) -> set[str]:
-        """Return the names for a cgroup, by its directory; the set itself, which is added to."""
+        """Return the set of names for a cgroup's directory, for reading and adding."""
         return self._names.setdefault(os.path.dirname(directory), set())
 
 
@@ -102,8 +100,8 @@ class CgroupFiles:
 
     Args:
         directories: The cgroup's directory by controller.
-        descriptors: How many descriptors may stay open.
-        absent: Which files the cgroups in a directory don't have.
+        descriptors: The limit of open descriptors.
+        absent: The files missing in a directory's cgroups.
     """
 
     def __init__(self, directories: Mapping[str, str], descriptors: Descriptors, absent: AbsentFiles) -> None:
@@ -113,7 +111,7 @@ class CgroupFiles:
         self._present: set[str] = set()
 
     def read(self, controller: str, *names: str) -> list[bytes | None]:
-        """Read files; None for one that this cgroup doesn't have, or that can't be read.
+        """Read files; None for a file that is missing or unreadable.
 
         Raises:
             CgroupGoneError: If the cgroup was removed.
@@ -134,18 +132,19 @@ class CgroupFiles:
                 for name in names
             ]
         except OSError as exc:
+            # kernfs: a file that was opened before the removal of its cgroup fails with ENODEV.
             if exc.errno == errno.ENODEV:
                 raise CgroupGoneError from exc
             raise
 
     def lacks(self, controller: str, name: str) -> bool:
-        """Whether it is known that this cgroup doesn't have a file."""
+        """Whether a file is known to be missing in this cgroup."""
         place = self._places.get(controller)
         return place is None or name in place[1]
 
     @property
     def found(self) -> bool:
-        """Whether any file was there."""
+        """Whether any file was found."""
         return bool(self._present)
 
     def close(self) -> None:
@@ -181,7 +180,7 @@ class CgroupFiles:
         return found
 
     def _open(self, directory: str, name: str, absent: set[str]) -> bytes | None:
-        """Open a file and read it; keep the descriptor if there may be one more."""
+        """Open a file and read it; keep the descriptor if the limit permits."""
         try:
             fd = os.open(f"{directory}/{name}", _FLAGS)
         except OSError as exc:
@@ -211,10 +210,10 @@ class CgroupFiles:
         return data
 
     def _note_absent(self, directory: str, name: str, absent: set[str], error: OSError) -> None:
-        """Note that there is no such file.
+        """Record a missing file.
 
         Raises:
-            CgroupGoneError: If it is the cgroup that isn't there, and not its hierarchy.
+            CgroupGoneError: If the cgroup itself is missing, but not its hierarchy.
         """
         if name in self._present or (not os.path.isdir(directory) and os.path.isdir(os.path.dirname(directory))):
             raise CgroupGoneError from error

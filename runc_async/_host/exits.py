@@ -1,4 +1,4 @@
-"""How a process ended that isn't our child, at the moment of its end: without waiting until it is reaped."""
+"""The exit status of a process that isn't our child, at the moment of its end, without waiting for its reaping."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from .._linux.pidfd import kept_status, pidfd_pid
 
 
 def status_now(pidfd: int) -> int | None:
-    """Return the wait status of a process that has ended, as wait(2) has it; None if it can't be known now.
+    """Return the wait status of an ended process, as in wait(2); None if it can't be known now.
 
-    A zombie's is in proc_pid_stat(5), a reaped process's in the kernel's memory for pidfds (Linux 6.15), and that of a
-    child of ours is looked at by waitid(2). It isn't reaped here.
+    Doesn't reap a child of ours.
 
     Args:
-        pidfd: The process, which has ended.
+        pidfd: The ended process.
     """
+    # The status of our own child comes from waitid(2), that of a zombie from proc_pid_stat(5), and that of a reaped
+    # process from the kernel's memory for pidfds (Linux 6.15).
     try:
         if (status := child_status(os.P_PIDFD, pidfd, reap=False)) is not None:
             return status
@@ -28,12 +29,11 @@ def status_now(pidfd: int) -> int | None:
 
 
 def _zombie_status(pidfd: int) -> int | None:
-    """Read the wait status of a zombie, which the kernel shows to a process that may trace it (ptrace(2)).
-
-    To others it shows 0. The same permission is asked for by the links of /proc/PID/ns, which say so.
-    """
+    """Return the wait status of a zombie; None if this process has no permission."""
     try:
         pid = pidfd_pid(pidfd)
+        # The kernel shows the status only with the permission to trace (ptrace(2)), and otherwise 0. The links in
+        # /proc/PID/ns need the same permission, but fail without it.
         os.readlink(f"/proc/{pid}/ns/user")
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             status = int(file.read().split()[-1])

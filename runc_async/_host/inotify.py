@@ -1,4 +1,4 @@
-"""An inotify instance whose watches are told apart by their numbers: inotify(7)."""
+"""An inotify instance with numbered watches: inotify(7)."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Notice(NamedTuple):
     """An event.
 
     Attributes:
-        number: That of the watch; -1 for an overflow.
-        mask: What has happened.
+        number: The number of the watch; -1 for an overflow.
+        mask: The kind of the event.
         name: The file's name in the watched directory; empty for the watched file itself.
     """
 
@@ -41,13 +41,13 @@ class Notice(NamedTuple):
 
 
 class Inotify:
-    """One instance.
+    """An inotify instance.
 
     Attributes:
-        fd: Its descriptor, which is readable when there are events.
+        fd: The descriptor, readable when there are events.
 
     Raises:
-        OSError: If there can't be one more instance or descriptor.
+        OSError: If no instance or descriptor is left.
     """
 
     def __init__(self) -> None:
@@ -55,20 +55,21 @@ class Inotify:
         self.fd = self._called(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def add(self, path: str, mask: int) -> int:
-        """Watch a file or a directory, and return the number of the watch; one file has one watch.
+        """Watch a file or a directory, and return the number of the watch; a file has a single watch.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            OSError: If it may not be watched, or there can't be one more watch.
+            OSError: If the file can't be watched, or no watch is left.
         """
         return self._called(self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask), path)
 
     def remove(self, number: int) -> None:
-        """End a watch; nothing happens if its file is gone."""
+        """End a watch; no effect if the file is gone."""
         self._libc.inotify_rm_watch(self.fd, number)
 
     def read(self) -> list[Notice]:
-        """Return the events that wait, as many as one call gets; none if none waits."""
+        """Return the waiting events, as many as one call gets."""
+        # close(2) waits until the kernel has released all watches, for 5 ms and more.
         try:
             data = os.read(self.fd, _BUFFER)
         except BlockingIOError:
@@ -84,17 +85,17 @@ class Inotify:
         return notices
 
     def close(self) -> None:
-        """Close it in a short thread: the kernel waits then until no watch is in use, for 5 ms and more."""
+        """Close the instance in a short-lived thread."""
         try:
             _thread.start_new_thread(os.close, (self.fd,))
         except RuntimeError:  # no thread to be had, as at the end of the interpreter
             os.close(self.fd)
 
     def _called(self, result: int, path: str | None = None) -> int:
-        """Return the result of a call of libc's.
+        """Return the result of a libc function.
 
         Raises:
-            OSError: If it failed.
+            OSError: If the function failed.
         """
         if result < 0:
             number = ctypes.get_errno() or errno.EINVAL

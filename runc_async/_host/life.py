@@ -1,4 +1,4 @@
-"""One container as `HostWatch` follows it: what is held to learn of its changes, and what was reported of it."""
+"""One container as seen by `HostWatch`: its watches and descriptors, and the changes reported so far."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _OOM_KILL: Final = re.compile(rb"^oom_kill ([0-9]{1,20})$", re.MULTILINE)
 _FROZEN: Final = re.compile(rb"^frozen 1$", re.MULTILINE)
 
 FREEZING: Final = (0.005,) * 10 + (0.05,) * 20
-"""Seconds between looks at a v1 cgroup that is being frozen: the kernel tells of the request, and not of its end."""
+"""Seconds between looks at a v1 cgroup that is being frozen: the kernel reports the request, and not the completion."""
 
 KILLING: Final = (0.005, 0.02, 0.08, 0.3, 1.0)
-"""Seconds between looks at a v1 counter of kills: the kernel tells of the want of memory, then it kills and counts."""
+"""Seconds between looks at a v1 OOM counter: the kernel reports the lack of memory first, then kills and counts."""
 
 
 class Host(Protocol):
-    """What a container needs of the watch that it belongs to."""
+    """The functions of the watch that a container uses."""
 
     def report(self, life: Life, kind: ChangeKind, state: State | None, status: ExitStatus | None = None) -> None:
         """Report a change."""
@@ -40,7 +40,7 @@ class Host(Protocol):
         ...
 
     def release(self, fd: int) -> None:
-        """Stop calling back, and close the descriptor."""
+        """Stop the callbacks, and close the descriptor."""
         ...
 
     def watch_file(self, path: str, mask: int, changed: Callable[[], None]) -> int:
@@ -48,26 +48,26 @@ class Host(Protocol):
         ...
 
     def unwatch(self, number: int) -> None:
-        """Stop calling back."""
+        """Stop the callbacks."""
         ...
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call back once, after some time."""
+        """Call back once, after a delay."""
         ...
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Call back once, after all that the kernel has reported by now was worked off."""
+        """Call back once, after all events reported so far."""
         ...
 
 
 class Life:
-    """A container's directory, and the container in it, if there is one.
+    """A container's directory, with the container inside if there is one.
 
     Attributes:
         id: The container's id.
-        record: The runtime's record of it; None if it was gone before it could be read.
-        reported: "created" was reported, and not "deleted".
-        touched: Something was seen in the directory, so that its content is known.
+        record: The runtime's record; None if it was gone before it could be read.
+        reported: Whether "created" was reported, and "deleted" not yet.
+        touched: Whether the contents of the directory are known.
         number: The watch of the directory; -1 if it was gone before it could be watched.
     """
 
@@ -89,12 +89,12 @@ class Life:
         self._kills = 0
 
     def create(self, record: Record | None, directory: str, *, new: bool) -> None:
-        """Report that the container exists, and all that has happened to it by now.
+        """Report that the container exists, and all of its changes so far.
 
         Args:
-            record: The runtime's record; None if it is gone already.
+            record: The runtime's record; None if already gone.
             directory: The container's directory.
-            new: It was created during the watch, so that all kills for memory are news.
+            new: Whether the container was created during the watch, so that all OOM kills are new.
         """
         self.record = record
         self.reported = True
@@ -106,7 +106,7 @@ class Life:
         try:
             self._pidfd = open_pidfd(record.process)
         except ProcessLookupError:
-            # It ended before we looked. Its start may be among what the kernel has reported by now.
+            # The process ended before our look. Its start may be among the events that are still to be handled.
             self._host.soon(self.exit)
         else:
             self._host.hold(self._pidfd, self.exit)
@@ -122,29 +122,27 @@ class Life:
             self._report(ChangeKind.STARTED, Status.RUNNING)
 
     def _look_at_start(self) -> None:
-        """Report that the program was started, if the runtime has removed what it waits at, and not the record too."""
+        """Report the start of the program, if the runtime has removed its FIFO but not the record."""
         if not any(os.path.lexists(os.path.join(self._directory, name)) for name in FIFOS) and any(
             os.path.exists(os.path.join(self._directory, name)) for name in RECORDS
         ):
             self.start()
 
     def lose_fifo(self) -> None:
-        """Report that the program was started, if the event of that was lost.
-
-        What the program waits at is removed after its start, and at the deletion, which comes after the program's end.
-        """
+        """Report the start of the program, if its event was lost."""
+        # The FIFO is removed after the start, and at the deletion, which follows the end of the program.
         if not self._is_over:
             self._look_at_start()
 
     def look(self) -> None:
-        """Report what has changed, whether or not the kernel has told of it."""
+        """Report changes, with or without an event of the kernel."""
         if self.record is not None and not self._ended:
             self._look_at_start()
             self._look_at_kills()
             self._look_at_freezer()
 
     def exit(self) -> None:
-        """Report that the first process has ended, once."""
+        """Report once that the first process has ended."""
         if not self.reported or self._ended or not self._is_over:
             return
         self.look()
@@ -158,11 +156,11 @@ class Life:
 
     @property
     def _is_over(self) -> bool:
-        """Whether the first process has ended. Readiness doesn't prove it: descriptors' numbers are used again."""
+        """Whether the first process has ended."""
         return self._pidfd < 0 or has_exited(self._pidfd)
 
     def delete(self) -> None:
-        """Report that the container was deleted; its end before that, if it has ended."""
+        """Report the deletion of the container, preceded by its end if it has ended."""
         if self.record is not None:
             self.exit()
         self._let_go()
@@ -170,35 +168,35 @@ class Life:
         self.reported = False
 
     def close(self) -> None:
-        """Let go of all that is held. Idempotent."""
+        """Release everything. Idempotent."""
         self._let_go()
         self._host.unwatch(self.number)
         self.number = -1
 
     def _report(self, kind: ChangeKind, status: Status | None = None, exit_status: ExitStatus | None = None) -> None:
-        """Report a change, with the state after it."""
+        """Report a change with the new state."""
         self._status = status or self._status
         state = None if self.record is None else self.record.state(self._status)
         self._host.report(self, kind, state, exit_status)
 
     def _follow_cgroup(self, record: Record) -> None:
-        """Have the kernel tell of freezing, and of kills for memory."""
+        """Watch for freezing and OOM kills."""
         if (unified := record.unified) is not None:
             self._watch(f"{unified}/cgroup.events", MODIFY, self._look_at_freezer)
             self._watch(f"{unified}/memory.events", MODIFY, self._look_at_kills)
             return
         if freezer := record.cgroups.get("freezer"):
-            # The kernel doesn't tell of the change of the state, but of the runtime's write that asks for it.
+            # inotify reports no change of the state itself, but the runtime's write that requests it.
             self._watch(f"{freezer}/freezer.state", CLOSE_WRITE, self._look_at_freezer)
         if memory := record.cgroups.get("memory"):
             self._listen_for_kills(memory)
 
     def _watch(self, path: str, mask: int, changed: Callable[[], None]) -> None:
-        """Watch a file of the cgroup, if it is there."""
+        """Watch a file of the cgroup, if the file exists."""
         self._files.append(self._host.watch_file(path, mask, changed))
 
     def _listen_for_kills(self, memory: str) -> None:
-        """Have cgroup v1 tell by an eventfd of a want of memory (kernel: cgroup-v1/memory.rst, "OOM Control")."""
+        """Let cgroup v1 report a lack of memory by an eventfd (kernel: cgroup-v1/memory.rst, "OOM Control")."""
         events = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             with open(f"{memory}/memory.oom_control", "rb", buffering=0) as control:
@@ -214,13 +212,14 @@ class Life:
         self._host.hold(events, self._want_of_memory)
 
     def _want_of_memory(self) -> None:
-        """Look for a kill from now on for a while. The eventfd is written to at the removal of the cgroup too."""
+        """Look for an OOM kill now and for a while."""
+        # The eventfd is also written to at the removal of the cgroup.
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._events_fd)
         self._look_at_kills(iter(KILLING))
 
     def _look_at_kills(self, again: Iterator[float] | None = None) -> None:
-        """Report kills for memory since the last look; without any, look again after the seconds that are given."""
+        """Report OOM kills since the last look; without any, look again after the given delays."""
         if self._ended or not self.reported or (kills := self._read_kills()) is None:
             return
         if kills > self._kills:
@@ -230,7 +229,7 @@ class Life:
             self._host.later(seconds, lambda: self._look_at_kills(again))
 
     def _read_kills(self) -> int | None:
-        """Read how often the kernel has killed; None if the cgroup is gone, or memory isn't counted."""
+        """Return the number of OOM kills; None if the cgroup is gone, or memory isn't counted."""
         if self.record is None:
             return None
         unified = self.record.unified
@@ -239,7 +238,7 @@ class Life:
         return int(match[1]) if data and (match := _OOM_KILL.search(data)) else None
 
     def _look_at_freezer(self, again: Iterator[float] | None = None) -> None:
-        """Report a change of whether the processes are frozen."""
+        """Report whether the processes were frozen or thawed."""
         if self._ended or not self.reported or self.record is None:
             return
         if (unified := self.record.unified) is not None:
@@ -260,7 +259,7 @@ class Life:
             self._report(kind, Status.PAUSED if frozen else thawed)
 
     def _let_go(self) -> None:
-        """Let go of what tells of changes in the container."""
+        """Release the watches and descriptors inside the container."""
         for fd in (self._pidfd, self._events_fd):
             if fd >= 0:
                 self._host.release(fd)

@@ -1,4 +1,4 @@
-"""What a container has used, from the files of its cgroup: one reading before its program starts, others later."""
+"""The resources used by a container, from the files of its cgroup: one reading before the start, others later."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MICROSECOND: Final = 1000
 """Nanoseconds."""
 
 _TICK: Final = 10_000_000
-"""Nanoseconds: cpuacct.stat counts in USER_HZ, which is 100 on all of Linux' architectures that runtimes have."""
+"""Nanoseconds: cpuacct.stat counts in USER_HZ, which is 100 on all architectures of Linux with a runtime."""
 
 
 class Counters(NamedTuple):
-    """Counters of a cgroup; None where there is no such file. Times in nanoseconds."""
+    """Counters of a cgroup; None for a missing file. Times in nanoseconds."""
 
     cpu: int | None = None
     user: int | None = None
@@ -34,23 +34,23 @@ class Counters(NamedTuple):
 
 
 class Peaks(NamedTuple):
-    """Largest values in a cgroup; None where there is no such file."""
+    """Peak values of a cgroup; None for a missing file."""
 
     memory: int | None = None
     pids: int | None = None
 
 
 class Meter:
-    """Reads what a container has used, and keeps the last values that were there.
+    """Reads the resources used by a container, and keeps the last known values.
 
     Args:
-        cgroups: The directories of its cgroup by controller; that of cgroup v2 under the empty name. On a hybrid host
-            there are both, and both are read.
-        is_running: Returns whether its first process runs.
+        cgroups: The cgroup's directories by controller; cgroup v2's under the empty name. A hybrid host has both, and
+            both are read.
+        is_running: Returns whether the first process runs.
 
     Attributes:
-        started: When its program was started, by the monotonic clock; None if that isn't known.
-        ended: When its first process ended, likewise.
+        started: The start of the program, by the monotonic clock; None if unknown.
+        ended: The end of the first process, likewise.
     """
 
     def __init__(self, cgroups: Mapping[str, str], is_running: Callable[[], bool]) -> None:
@@ -64,14 +64,14 @@ class Meter:
         self.ended: float | None = None
 
     def begin(self) -> None:
-        """Take what has been used so far as the runtime's own, and reset the peak, where the kernel can."""
+        """Count the usage so far as the runtime's own, and reset the peak if the kernel can."""
         self._before = self._read_counters()
         memory = self._cgroups.get("memory")
         with contextlib.suppress(OSError):
             if memory is not None:
                 _write(f"{memory}/memory.max_usage_in_bytes", b"0")
             elif (unified := self._cgroups.get("")) is not None:
-                # The new peak is that of this descriptor alone, so it stays open: cgroup-v2.rst, memory.peak.
+                # The new peak belongs to this descriptor alone, so it stays open: cgroup-v2.rst, memory.peak.
                 fd = os.open(f"{unified}/memory.peak", os.O_RDWR | os.O_CLOEXEC)
                 try:
                     os.write(fd, b"reset\n")
@@ -83,18 +83,18 @@ class Meter:
                     self._reset_peak = fd
 
     def end(self) -> None:
-        """Note the end of the first process."""
+        """Record the end of the first process."""
         self.ended = time.monotonic()
 
     def read(self) -> Usage:
-        """Read the files; those that are gone leave the last values."""
+        """Read the files; missing files leave the last values."""
         self._counters = _merged(self._read_counters(), self._counters)
         self._peaks = _merged(self._read_peaks(), self._peaks)
         return self.usage
 
     @property
     def usage(self) -> Usage:
-        """What was read last."""
+        """The values of the last reading."""
         now, before = self._counters, self._before or Counters()
         return Usage(
             wall_seconds=self._wall(),
@@ -110,12 +110,12 @@ class Meter:
         )
 
     def _wall(self) -> float | None:
-        """Return the time from the start to the end, or until now; None for an end that was not seen."""
+        """Return the seconds from the start to the end, or until now; None if the end wasn't noticed."""
         ended = time.monotonic() if self.ended is None and self._is_running() else self.ended
         return None if self.started is None or ended is None else max(0.0, ended - self.started)
 
     def close(self) -> None:
-        """Close the descriptor; what was read last can still be asked for. Idempotent."""
+        """Close the descriptor; `usage` still works. Idempotent."""
         if self._reset_peak >= 0:
             os.close(self._reset_peak)
             self._reset_peak = -1
@@ -127,7 +127,8 @@ class Meter:
         return Counters(cpu, user, system, self._oom_kills(), read, written)
 
     def _times(self) -> tuple[int | None, int | None, int | None]:
-        """Read the CPU time: all of it, in user mode, in the kernel. Where there are both, v2 is the more precise."""
+        """Read the CPU time: total, user mode, kernel mode."""
+        # On a hybrid host, v2 is more precise than v1.
         if found := key_values(self._file("", "cpu.stat")):
             names = ("usage_usec", "user_usec", "system_usec")
             total, user, system = (found[name] * _MICROSECOND if name in found else None for name in names)
@@ -165,12 +166,12 @@ class Meter:
         return Peaks(memory, self._peak("pids", "pids.peak", "pids.peak"))
 
     def _peak(self, controller: str, name: str, unified_name: str) -> int | None:
-        """Read a largest value from the hierarchy of a controller, or from that of cgroup v2."""
+        """Read a peak value from the hierarchy of a controller, or from cgroup v2."""
         found = _number(self._file(controller, name))
         return _number(self._file("", unified_name)) if found is None else found
 
     def _file(self, controller: str, name: str) -> bytes | None:
-        """Read a file; None if there is none, or it can't be read."""
+        """Read a file; None if missing or unreadable."""
         if (directory := self._cgroups.get(controller)) is None:
             return None
         try:
@@ -184,7 +185,7 @@ class Meter:
 
 
 def _pread(fd: int) -> bytes | None:
-    """Read a file from its beginning; None if its cgroup is gone."""
+    """Read a file from its start; None if its cgroup is gone."""
     try:
         return os.pread(fd, _SIZE, 0)
     except OSError:
@@ -192,17 +193,17 @@ def _pread(fd: int) -> bytes | None:
 
 
 def _number(data: bytes | None) -> int | None:
-    """Parse a file of one number; None if it wasn't read."""
+    """Parse a file with one number; None for a missing file."""
     return number(data) if data else None
 
 
 def _merged(now: _Values, before: _Values) -> _Values:
-    """Return the values of now, and for a file that is gone the last value."""
+    """Return the new values, and the last values for missing files."""
     return type(now)._make(old if new is None else new for new, old in zip(now, before, strict=True))
 
 
 def _since(now: int | None, before: int | None) -> int | None:
-    """Return by how much a counter has grown; all of it if it wasn't there before."""
+    """Return the growth of a counter; the whole counter without an earlier value."""
     return now if now is None or before is None else max(now - before, 0)
 
 
@@ -212,10 +213,10 @@ def _seconds(nanoseconds: int | None) -> float | None:
 
 
 def _write(path: str, data: bytes) -> None:
-    """Write into a file that is there.
+    """Write to an existing file.
 
     Raises:
-        OSError: If it isn't, or can't be written.
+        OSError: If the file is missing, or can't be written.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""The resource usage of one container, for a handle on it: which cgroup it has, when it started, when it ended."""
+"""The resource usage of one container, for its handle: finds the cgroup, the start and the end."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class Metering:
-    """Finds the cgroup of a container in the runtime's own record, and reads it; no runtime process is started.
+    """Finds the cgroup of a container in the runtime's record, and reads it without a runtime process.
 
     Args:
         root: The runtime's root directory.
         container_id: The container's id.
-        init: Its first process, if the handle holds that.
+        init: The first process, if held by the handle.
         strict: Whether a container without a record is an error. It isn't if the root directory may be elsewhere.
     """
 
@@ -41,14 +41,14 @@ class Metering:
         self._began = 0.0
 
     def begin(self) -> None:
-        """Count what has been used so far as the runtime's own. To be called just before the program is started."""
+        """Count the usage so far as the runtime's own. Call just before the program is started."""
         meter = self._meter = self._current() or Meter({}, self._is_running)
         meter.begin()
         self._began = time.monotonic()
 
     @contextlib.contextmanager
     def starting(self) -> Generator[None]:
-        """Count what has been used so far as the runtime's own; the block starts the program."""
+        """Count the usage so far as the runtime's own; the block starts the program."""
         self.begin()
         fifo = self._open_fifo()
         try:
@@ -59,7 +59,7 @@ class Metering:
                 os.close(fifo)
 
     def _open_fifo(self) -> int:
-        """Open the runtime's FIFO as such, without reading or writing it; -1 if there is none to be seen."""
+        """Open the runtime's FIFO with O_PATH; -1 if there is no visible FIFO."""
         directory = os.path.join(self._root, self._id)
         for name in FIFOS:
             with contextlib.suppress(OSError):
@@ -67,7 +67,7 @@ class Metering:
         return -1
 
     def _started(self, fifo: int) -> None:
-        """Note that the program has been started."""
+        """Record the start of the program."""
         meter, now = self._meter, time.monotonic()
         if meter is None:
             return
@@ -91,7 +91,7 @@ class Metering:
             self._meter.started = self._began
 
     def read(self) -> Usage:
-        """Read what has been used so far; return the last values if the container is gone.
+        """Read the usage so far; return the last values if the container is gone.
 
         Raises:
             ContainerNotFound: If there is no such container, and this handle has never read one.
@@ -105,18 +105,18 @@ class Metering:
         return Usage()
 
     def keep(self) -> None:
-        """Read the last values, since the container is about to be deleted."""
+        """Read the last values before a deletion."""
         with contextlib.suppress(ContainerNotFound):
             self.read()
         self.close()
 
     def close(self) -> None:
-        """Close what is open; the last values can still be read. Idempotent."""
+        """Close the descriptors; the last values can still be read. Idempotent."""
         if self._meter is not None:
             self._meter.close()
 
     def _current(self) -> Meter | None:
-        """Return the meter of the container that has the id now; None if it is gone, or isn't the handle's."""
+        """Return the meter of the container with this id; None if it is gone, or isn't the handle's container."""
         if self._record is not None and self._init is not None and not self._init.exited:
             return self._meter  # as long as it runs there is no other of its id
         try:
@@ -153,18 +153,18 @@ class Metering:
 
 
 def _key(record: Record) -> tuple[object, ...]:
-    """Return what tells a container from a later one of the same id."""
+    """Return a key that differs between containers with the same id."""
     return record.process, record.created
 
 
 def read_usage(root: str, container_id: str, *, started: float, ended: float) -> Usage:
-    """Read what a container that has ended has used, with the start of the runtime in it.
+    """Read the usage of an ended container, including the start of the runtime.
 
     Args:
         root: The runtime's root directory.
         container_id: The container's id.
-        started: When the runtime was started, by the monotonic clock.
-        ended: When the runtime had ended.
+        started: The start of the runtime, by the monotonic clock.
+        ended: The end of the runtime.
     """
     try:
         record = read_record(root, container_id)

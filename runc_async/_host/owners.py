@@ -1,6 +1,6 @@
-"""The files of owners: which of them are dead, what they held, and the removal of their bundles and directories.
+"""The files of owners: detection of dead owners, their records, and the removal of their bundles and directories.
 
-Everything here blocks. See `_linux/owner` for the files.
+All functions block. See `_linux/owner` for the files.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .._linux.owner import PREFIX, TAKEN, Held, HeldBundle, Line, closed_in_chil
 from .._runtimes.dialect import UNDECODABLE
 
 _LIMIT: Final = 1 << 26
-"""Bytes of a file that are read; an owner writes a file anew long before."""
+"""Maximal bytes read from a file; an owner rewrites its file long before."""
 
 ROOTFS: Final = "rootfs"
-"""Where an overlay is mounted in a bundle."""
+"""Mount point of an overlay in a bundle."""
 
 _WRITES: Final = "overlay"
-"""Where a file system in memory is mounted in a bundle, for what is written."""
+"""Mount point of a file system in memory in a bundle, for written files."""
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -36,10 +36,10 @@ _LINE = msgspec.json.Decoder(Line)
 
 
 class DeadOwner:
-    """The file of a dead owner, locked: no other sweeper works at it meanwhile.
+    """The locked file of a dead owner, so that no other sweeper works on it.
 
     Attributes:
-        held: What the owner held, by number, and what isn't removed yet.
+        held: The owner's resources by number, as far as not removed yet.
     """
 
     def __init__(self, path: str, fd: int) -> None:
@@ -51,7 +51,7 @@ class DeadOwner:
 
     @classmethod
     def take(cls, path: str) -> Self | None:
-        """Lock the file of an owner; None if the owner lives, another sweeper works at it, or it is gone."""
+        """Lock the file of an owner; None if the owner lives, another sweeper works on it, or the file is gone."""
         fd = _open(path)
         if fd is None:
             return None
@@ -71,7 +71,7 @@ class DeadOwner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Unlock the file; it is removed if nothing is left of what the owner held."""
+        """Unlock the file, and remove it if all resources are gone."""
         if not self.held:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
@@ -79,7 +79,7 @@ class DeadOwner:
         os.close(self._fd)
 
     def strike(self, number: int) -> None:
-        """Note that something is gone; a sweeper that comes later doesn't look for it again."""
+        """Record that a resource is gone, for later sweepers."""
         del self.held[number]
         with contextlib.suppress(OSError):  # it looks in vain then
             os.write(self._fd, b"\n" + msgspec.json.encode(Line(number)))
@@ -99,10 +99,10 @@ def files() -> list[str]:
 
 
 def held_by_living() -> Iterator[Held]:
-    """Yield what live owners hold now.
+    """Yield the resources of live owners.
 
     Raises:
-        OSError: If no descriptor is left: an owner that can't be looked at must not count as dead.
+        OSError: If no descriptor is left: an owner that can't be checked must not count as dead.
     """
     for path in files():
         with _looked_at(path) as (fd, lives):
@@ -111,7 +111,7 @@ def held_by_living() -> Iterator[Held]:
 
 
 def count_dead() -> int:
-    """Count the things that dead owners of this user have left."""
+    """Count the leftovers of dead owners of this user."""
     count = 0
     for path in files():
         with _looked_at(path) as (fd, lives):
@@ -120,12 +120,13 @@ def count_dead() -> int:
 
 
 def read(fd: int) -> dict[int, Held]:
-    """Read what an owner holds, or held. A last line that was cut off by its end is of a thing that isn't made yet."""
+    """Return the resources of an owner."""
     found: dict[int, Held] = {}
     for text in os.pread(fd, _LIMIT, 0).split(b"\n"):
         try:
             line = _LINE.decode(text)
         except UNDECODABLE:
+            # The owner was killed while writing its last line: that resource wasn't created yet.
             continue
         if line.held is None:
             found.pop(line.n, None)
@@ -138,7 +139,7 @@ def remove_bundle(held: HeldBundle) -> bool:
     """Unmount the overlay of a bundle, and remove a temporary bundle; return whether there was an overlay.
 
     Raises:
-        OSError: If something can't be removed, or is another's: another mount, another user's directory.
+        OSError: If a part can't be removed, or is foreign: another mount, another user's directory.
     """
     with _opened_parent(held.path) as (path, name):
         mounted = False
@@ -157,14 +158,14 @@ def remove_scratch(path: bytes) -> None:
     """Remove the private directory of a call.
 
     Raises:
-        OSError: If it can't be removed, or is another's.
+        OSError: If the directory can't be removed, or belongs to another user.
     """
     with _opened_parent(path) as (place, name):
         _remove_own(place, name)
 
 
 def is_open(directory: bytes) -> bool:
-    """Return whether any process that this one may look at has a directory open: a runtime that writes its pid file.
+    """Return whether any visible process has a directory open, such as a runtime that writes its pid file.
 
     Raises:
         OSError: If no descriptor is left.
@@ -180,7 +181,7 @@ def is_open(directory: bytes) -> bool:
 
 
 def _open(path: str) -> int | None:
-    """Open the file of an owner; None if it is gone, or isn't this user's.
+    """Open the file of an owner; None if it is gone, or belongs to another user.
 
     Raises:
         OSError: If no descriptor is left.
@@ -199,7 +200,7 @@ def _open(path: str) -> int | None:
 
 @contextlib.contextmanager
 def _looked_at(path: str) -> Generator[tuple[int, bool]]:
-    """Open the file of an owner, and tell whether its owner, or a sweeper, has locked it; -1 if it is gone."""
+    """Open the file of an owner; yield the descriptor (-1 if gone), and whether an owner or a sweeper has locked it."""
     fd = _open(path)
     if fd is None:
         yield -1, False
@@ -217,14 +218,13 @@ def _looked_at(path: str) -> Generator[tuple[int, bool]]:
 
 @contextlib.contextmanager
 def _opened_parent(path: bytes) -> Generator[tuple[str, str]]:
-    """Open the directory that something is in, through no symbolic link; give a path to the thing, and its true path.
-
-    A directory of the path that was replaced by a link meanwhile could lead anywhere.
+    """Open the parent directory of a path without following symbolic links; yield a path through it, and the true path.
 
     Raises:
         OSError: If there is a link, or no such directory.
     """
     parent, name = os.path.split(os.fsdecode(path))
+    # A directory of the path that was replaced by a link meanwhile could lead anywhere.
     fd = os.open("/", _STEP)
     try:
         for part in parent.strip("/").split("/"):
@@ -238,10 +238,10 @@ def _opened_parent(path: bytes) -> Generator[tuple[str, str]]:
 
 
 def _unmounted(folder: int, directory: str, name: str, kind: str) -> bool:
-    """Take the one mount away that is in a directory under a name, if there is one of this kind, and no other.
+    """Unmount a directory, if it has exactly one mount, of this type.
 
     Raises:
-        OSError: If it can't be taken away.
+        OSError: If unmounting fails.
     """
     target = os.path.join(directory, name)
     if _mounts_in(target) != [(target, kind)]:
@@ -251,14 +251,14 @@ def _unmounted(folder: int, directory: str, name: str, kind: str) -> bool:
 
 
 def _remove_own(path: str, name: str) -> None:
-    """Remove a directory of this user's with all that is in it, but never through a mount.
+    """Remove a directory of this user with its contents, but never through a mount.
 
     Args:
         path: The directory.
-        name: The same as mountinfo has it.
+        name: The same directory in the spelling of mountinfo.
 
     Raises:
-        OSError: If it is another user's, or something is mounted in it.
+        OSError: If the directory belongs to another user, or has mounts inside.
     """
     try:
         with opened(path) as fd:
@@ -273,7 +273,7 @@ def _remove_own(path: str, name: str) -> None:
 
 
 def _mounts_in(directory: str) -> list[tuple[str, str]]:
-    """List what is mounted at or below a directory, each with the type of its file system: proc_pid_mountinfo(5)."""
+    """List the mounts at or below a directory with their file system types: proc_pid_mountinfo(5)."""
     found: list[tuple[str, str]] = []
     with open("/proc/self/mountinfo", "rb") as table:
         for line in table:

@@ -1,4 +1,4 @@
-"""The formats of cgroup files (kernel: cgroup-v2.rst, "Format"). A file that isn't there reads as 0, or as empty."""
+"""The formats of cgroup files (kernel: cgroup-v2.rst, "Format"). A missing file reads as 0 or as empty."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 UNLIMITED: Final = 2**64 - 1
-"""What runc prints for `max`."""
+"""runc's value for `max`."""
 
 _KEY_VALUES: Final = msgspec.json.Decoder(dict[str, int])
 
@@ -32,8 +32,8 @@ def key_values(data: bytes | None) -> dict[str, int]:
     """Parse a file with a name and a number on each line."""
     if not data:
         return {}
-    # As JSON the decoder takes it, which is five times as fast as splitting and converting: it is half of all the work
-    # for a container, whose memory.stat has some fifty lines.
+    # Converted to JSON for msgspec's decoder, which is five times as fast as splitting and converting: half of all the
+    # work for a container, whose memory.stat has some fifty lines.
     pairs = data.rstrip().replace(b" ", b'":').replace(b"\n", b',"')
     return _KEY_VALUES.decode(b'{"%b}' % pairs)
 

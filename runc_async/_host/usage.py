@@ -1,4 +1,4 @@
-"""The resource usage of all containers below a root directory, read from the files of their cgroups."""
+"""The resource usage of all containers below a root directory, from the files of their cgroups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNITS = ("kB", "MB", "GB")
 
 
 class HostUsage:
-    """Reads again and again; any number of threads may.
+    """Reads the usage repeatedly, from any number of threads.
 
     Args:
         root: The runtime's root directory.
@@ -35,10 +35,12 @@ class HostUsage:
         self._lock = threading.Lock()  # held for one container, so a thread waits for a fraction of a millisecond
 
     def read(self, ids: Iterable[str] | None = None) -> Iterator[tuple[Record, Stats]]:
-        """Yield the stats of containers, one by one; of all if `ids` is None. One without a cgroup is left out.
+        """Yield the stats of containers one by one; of all containers if `ids` is None.
+
+        Containers without a cgroup are left out.
 
         Raises:
-            OSError: If the root directory or a record may not be read, or no descriptor is left.
+            OSError: If the root directory or a record can't be read, or no descriptor is left.
         """
         self._absent.expire()
         if ids is None:
@@ -56,7 +58,7 @@ class HostUsage:
                 self._forget(container_id)
 
     def _names(self) -> list[str]:
-        """List the directories of containers, and forget the containers that are gone."""
+        """List the directories of containers, and forget deleted containers."""
         try:
             with os.scandir(self._root) as entries:
                 names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -68,7 +70,7 @@ class HostUsage:
         return names
 
     def _read(self, container_id: str) -> tuple[Record, Stats] | None:
-        """Read one container's files; None if it, or its cgroup, isn't there."""
+        """Read one container's files; None if the container or its cgroup is gone."""
         known = self._known.get(container_id)
         if known is not None:
             try:
@@ -91,7 +93,7 @@ class HostUsage:
         return record, stats
 
     def _stats(self, known: tuple[Record, CgroupFiles]) -> Stats:
-        """Read the files of the version of cgroups that the container is in."""
+        """Read the files of the container's version of cgroups."""
         record, files = known
         stats = (read_v1 if record.unified is None else read_v2)(files, self._page_sizes)
         if not files.found:
@@ -104,7 +106,7 @@ class HostUsage:
 
 
 def page_sizes(directory: str = _HUGE_PAGES) -> tuple[str, ...]:
-    """Return the sizes of huge pages that the host has, as the names of cgroup files have them: `2MB`."""
+    """Return the host's sizes of huge pages, in the spelling of cgroup files: `2MB`."""
     try:
         names = os.listdir(directory)
     except OSError:
@@ -113,7 +115,7 @@ def page_sizes(directory: str = _HUGE_PAGES) -> tuple[str, ...]:
 
 
 def _size(kilobytes: int) -> str:
-    """Write a size with the largest unit that it is a multiple of 1024 of."""
+    """Return a size in the largest unit of which it is a multiple."""
     size = kilobytes
     for unit in _UNITS:
         if size < 1024 or unit == _UNITS[-1]:  # noqa: PLR2004

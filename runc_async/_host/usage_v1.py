@@ -1,4 +1,4 @@
-"""From the files of cgroup v1 to `Stats`, as runc reads them (kernel: cgroup-v1/)."""
+"""Convert the files of cgroup v1 to `Stats`, in the same way as runc (kernel: cgroup-v1/)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .cgroup_files import CgroupFiles
 from .parsing import key_values, number, numbers, ranges
 
 _TICK: Final = 10_000_000
-"""Nanoseconds: cpuacct.stat counts in USER_HZ, which is 100 on all of Linux' architectures that runc has."""
+"""Nanoseconds: cpuacct.stat counts in USER_HZ, which is 100 on all architectures of Linux with runc."""
 
-# Where the counters of block devices are depends on the I/O scheduler. The first set whose first file has an entry is
-# taken, and of it the files up to the first without one.
+# The place of block device counters depends on the I/O scheduler. The first set whose first file has an entry is used,
+# up to the first file without one.
 _FULL: Final = (
     ("sectors_recursive", "sectors_recursive"),
     ("io_service_time_recursive", "io_service_time_recursive"),
@@ -72,10 +72,10 @@ def read_v1(files: CgroupFiles, page_sizes: tuple[str, ...]) -> Stats:
 
     Args:
         files: The cgroup.
-        page_sizes: The sizes of huge pages that the host has, as `2MB`.
+        page_sizes: The host's sizes of huge pages, such as `2MB`.
 
     Raises:
-        CgroupGoneError: If it was removed.
+        CgroupGoneError: If the cgroup was removed.
         OSError: If no descriptor is left.
     """
     current, most = files.read("pids", "pids.current", "pids.max")
@@ -155,7 +155,7 @@ def blkio_entries(data: bytes | None) -> list[BlkioEntry]:
 
 
 def _hugetlb(files: CgroupFiles, page_sizes: tuple[str, ...]) -> dict[str, Hugetlb]:
-    """Read the controller `hugetlb`: what is reserved, where the kernel counts it (5.7), else what is in use."""
+    """Read the controller `hugetlb`: reserved pages if the kernel counts them (5.7), otherwise pages in use."""
     found: dict[str, Hugetlb] = {}
     for size in page_sizes:
         for prefix in (f"hugetlb.{size}.rsvd", f"hugetlb.{size}"):

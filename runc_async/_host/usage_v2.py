@@ -1,4 +1,4 @@
-"""From the files of cgroup v2 to `Stats`, as runc reads them (kernel: cgroup-v2.rst)."""
+"""Convert the files of cgroup v2 to `Stats`, in the same way as runc (kernel: cgroup-v2.rst)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_v2(files: CgroupFiles, page_sizes: tuple[str, ...]) -> Stats:
     """Read all counters of a cgroup: see `read_v1`.
 
     Raises:
-        CgroupGoneError: If it was removed.
+        CgroupGoneError: If the cgroup was removed.
         OSError: If no descriptor is left.
     """
     return Stats(
@@ -43,7 +43,7 @@ def read_v2(files: CgroupFiles, page_sizes: tuple[str, ...]) -> Stats:
 
 
 def _cpu(files: CgroupFiles) -> CPU:
-    """Read `cpu.stat`, which is there without the controller too."""
+    """Read `cpu.stat`, which exists without the controller too."""
     counted = key_values(*files.read("", "cpu.stat"))
     return CPU(
         usage=CPUUsage(
@@ -83,13 +83,13 @@ def _pids(files: CgroupFiles) -> Pids:
 
 
 def _io(files: CgroupFiles) -> Blkio:
-    """Read the controller `io`, into the tables that v1 has."""
+    """Read the controller `io` into the tables of v1."""
     (data,) = files.read("", "io.stat")
     return Blkio(**io_tables(data), psi=_pressure(files, "io.pressure"))
 
 
 def io_tables(data: bytes | None) -> dict[str, list[BlkioEntry]]:
-    """Parse `io.stat` into the tables that v1 has, by their names in `Blkio`."""
+    """Parse `io.stat` into the tables of v1, by their names in `Blkio`."""
     tables: dict[str, list[BlkioEntry]] = {}
     for line in (data or b"").splitlines():
         device, *counters = line.split()
@@ -103,7 +103,7 @@ def io_tables(data: bytes | None) -> dict[str, list[BlkioEntry]]:
 
 
 def _hugetlb(files: CgroupFiles, page_sizes: tuple[str, ...]) -> dict[str, Hugetlb]:
-    """Read the controller `hugetlb`: what is reserved, where the kernel counts it, else what is in use."""
+    """Read the controller `hugetlb`: reserved pages if the kernel counts them, otherwise pages in use."""
     found: dict[str, Hugetlb] = {}
     for size in page_sizes:
         reserved, used, events = files.read("", *(f"hugetlb.{size}.{name}" for name in _HUGETLB))
@@ -114,7 +114,7 @@ def _hugetlb(files: CgroupFiles, page_sizes: tuple[str, ...]) -> dict[str, Huget
 
 
 def _pressure(files: CgroupFiles, name: str) -> PSIStats | None:
-    """Read a pressure file; None where the kernel doesn't measure it."""
+    """Read a pressure file; None if the kernel doesn't measure pressure."""
     (data,) = files.read("", name)
     if not data:
         return None

@@ -1,10 +1,10 @@
-"""The life of all containers below a root directory, as the kernel tells of it: inotify(7), pidfds, cgroups.
+"""Changes of all containers below a root directory, as reported by the kernel: inotify(7), pidfds, cgroups.
 
-A container is made by mkdir of its directory, `ID`, and the writing of a record there; it starts when its `exec.fifo`
-is written to, and is gone when its record is. No runtime is asked, and nothing is polled.
+A runtime creates a container by mkdir of the directory `ID` and a record inside; it starts the container by a write to
+`exec.fifo`, and deletes it by removing the record. The runtime is never asked, and there is no polling.
 
-Between an event and the look at what it is about, anything can happen. So what was read of a container is believed only
-if no event of its removal has come by then; if one has, the container was gone before it could be read.
+Anything can happen between an event and the following look. So a record is trusted only if no event of its removal has
+arrived until then; otherwise the container was gone before it could be read.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _UNWATCHED = inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.UNMOUNT | inotify
 
 
 class HostWatch:
-    """Watches a root directory, which may come and go.
+    """Watches a root directory, which may appear and disappear.
 
     Args:
         root: The runtime's root directory, absolute.
         changed: Called with each change.
-        failed: Called once if it can't go on, for want of a descriptor or of an inotify watch; it is closed then.
+        failed: Called once if no descriptor or inotify watch is left; the watch is closed then.
     """
 
     def __init__(self, root: str, changed: Callable[[Change], None], failed: Callable[[OSError], None]) -> None:
@@ -70,10 +70,10 @@ class HostWatch:
         self._closed = False
 
     def start(self) -> None:
-        """Report all that is there, and go on watching.
+        """Report all present containers, and continue to watch.
 
         Raises:
-            OSError: If the root directory may not be read, or there is no descriptor or inotify watch left.
+            OSError: If the root directory can't be read, or no descriptor or inotify watch is left.
         """
         try:
             self._epoll.register(self._inotify.fd, select.EPOLLIN)
@@ -85,13 +85,13 @@ class HostWatch:
             raise
 
     def listen(self) -> None:
-        """Take what the kernel tells, from now on."""
+        """Handle events from now on."""
         if not self._listening and not self._closed:
             self._listening = True
             self._loop.add_reader(self._epoll.fileno(), self._turn)
 
     def pause(self) -> None:
-        """Take nothing for a while. The kernel keeps 16,384 events by default, and tells if it had to drop some."""
+        """Handle no events for a while. The kernel queues 16,384 events by default, and reports an overflow."""
         if self._listening:
             self._listening = False
             self._loop.remove_reader(self._epoll.fileno())
@@ -111,7 +111,7 @@ class HostWatch:
         self._inotify.close()
         self._epoll.close()
 
-    # What a `Life` needs.
+    # The functions of the protocol `Host`, used by `Life`.
 
     def report(self, life: Life, kind: ChangeKind, state: State | None, status: ExitStatus | None = None) -> None:
         """Report a change."""
@@ -123,7 +123,7 @@ class HostWatch:
         self._epoll.register(fd, select.EPOLLIN)
 
     def release(self, fd: int) -> None:
-        """Stop calling back, and close the descriptor."""
+        """Stop the callbacks, and close the descriptor."""
         del self._descriptors[fd]
         self._epoll.unregister(fd)
         os.close(fd)
@@ -138,14 +138,14 @@ class HostWatch:
         return number
 
     def unwatch(self, number: int) -> None:
-        """Stop calling back."""
+        """Stop the callbacks."""
         if number >= 0:
             self._files.pop(number, None)
             self._directories.pop(number, None)
             self._inotify.remove(number)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call back once, after some time."""
+        """Call back once, after a delay."""
 
         def run() -> None:
             self._timers.discard(timer)
@@ -155,17 +155,17 @@ class HostWatch:
         self._timers.add(timer)
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Call back once, after all that the kernel has reported by now was worked off."""
+        """Call back once, after all events reported so far."""
         self._soon.append(call)
 
     # The work.
 
     def _turn(self) -> None:
-        """Take what the kernel tells."""
+        """Handle the events that are ready."""
         self._guarded(self._take)
 
     def _guarded(self, call: Callable[[], None]) -> None:
-        """Do something; end the watch if it fails."""
+        """Call a function; end the watch if it fails."""
         if self._closed:
             return
         try:
@@ -175,7 +175,8 @@ class HostWatch:
             self._failed(exc)
 
     def _take(self) -> None:
-        """Take what is ready. Ends of processes come after the events of before: a start is reported before an end."""
+        """Handle the events that are ready."""
+        # Ends of processes are handled after earlier inotify events, so that a start is reported before an end.
         ready = self._epoll.poll(0)
         self._work()
         for fd, _ in ready:
@@ -183,7 +184,7 @@ class HostWatch:
                 call()
 
     def _work(self) -> None:
-        """Work off all events, and what is to be done after them."""
+        """Handle all events, and the calls scheduled for afterwards."""
         while True:
             self._drain()
             while self._notices:
@@ -198,15 +199,15 @@ class HostWatch:
                 call()
 
     def _drain(self) -> None:
-        """Take all events from the kernel."""
+        """Read all events from the kernel."""
         while notices := self._inotify.read():
             self._notices.extend(notices)
 
     def _handle(self, notice: Notice) -> None:
-        """Do what an event asks for."""
+        """Handle one event."""
         number, mask, name = notice
         if mask & inotify.OVERFLOW:
-            # What has come since is older than the look, and would be taken for newer.
+            # Events that arrived since then are older than the following look, but would be taken for newer.
             self._drain()
             self._notices.clear()
             self._find_root(new=True)
@@ -227,7 +228,7 @@ class HostWatch:
             changed()
 
     def _handle_file(self, life: Life, mask: int, name: str) -> None:
-        """Do what an event in a container's directory asks for."""
+        """Handle an event in a container's directory."""
         if mask & inotify.IGNORED:
             return
         life.touched = True
@@ -242,7 +243,7 @@ class HostWatch:
             life.lose_fifo()
 
     def _appear(self, name: str, *, new: bool) -> None:
-        """Take a directory in the root into account."""
+        """Handle a new directory in the root."""
         if name in self._lives:
             return
         directory = os.path.join(self._root, name)
@@ -258,18 +259,18 @@ class HostWatch:
         self._read(life, new=new)
 
     def _read(self, life: Life, *, written: bool = False, new: bool = True) -> None:
-        """Read a container's record, and report the container if it has one.
+        """Read a container's record, and report the container if there is one.
 
         Args:
             life: The container.
-            written: There was a record.
-            new: It was created during the watch.
+            written: Whether a record has existed.
+            new: Whether the container was created during the watch.
         """
         record = read_record(self._root, life.id)
         self._drain()
         if self._is_removed(life):
             if not written:
-                # The directory that was watched and read may be that of a later container of the same id.
+                # The directory that was watched and read may belong to a later container with the same id.
                 life.close()
                 life.touched = False
                 return
@@ -279,7 +280,7 @@ class HostWatch:
         life.create(record, os.path.join(self._root, life.id), new=new)
 
     def _is_removed(self, life: Life) -> bool:
-        """Whether an event of the removal of a container, or of its directory, is waiting."""
+        """Whether an event of the removal of a container or its directory is waiting."""
         return any(
             mask & _VANISHED
             and ((number == life.number and name in RECORDS) or (number == self._root_number and name == life.id))
@@ -287,7 +288,7 @@ class HostWatch:
         )
 
     def _vanish(self, name: str) -> None:
-        """Report that a container is gone with its directory."""
+        """Report that a container and its directory are gone."""
         if (life := self._lives.pop(name, None)) is None:
             return
         if not life.reported and not life.touched:  # it was gone before anything could be seen of it
@@ -297,17 +298,14 @@ class HostWatch:
         life.close()
 
     def _forget(self, life: Life) -> None:
-        """Report that a container is gone, whose directory may stay or go."""
+        """Report that a container is gone; its directory may stay or go."""
         if life.reported:
             life.delete()
         successor = Life(self, life.id, life.number, touched=True)
         self._lives[life.id] = self._directories[life.number] = successor
 
     def _find_root(self, *, new: bool) -> None:
-        """Watch the root directory if it is there, and the directory above in any case; look what is there.
-
-        If there is no such directory either, that is the nearest one above that there is.
-        """
+        """Watch the root directory if it exists, and its nearest existing ancestor; look at the present containers."""
         above = os.path.dirname(self._root)
         below = self._root
         while True:
@@ -334,12 +332,12 @@ class HostWatch:
             self._look_again(new=new)
 
     def _drop(self, number: int) -> None:
-        """End a watch of the root directory or of one above."""
+        """End a watch of the root directory or an ancestor."""
         if number >= 0:
             self._inotify.remove(number)
 
     def _look_again(self, *, new: bool = True) -> None:
-        """Compare what is known with what is there."""
+        """Compare the known containers with the present ones."""
         names: set[str] = set()
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._root) as entries:
             names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
@@ -348,8 +346,8 @@ class HostWatch:
             if name in names and life.reported and read_record(self._root, name) == life.record:
                 life.look()
                 continue
-            # Gone, or another one by now, whose directory has another watch. If it went after the events were dropped,
-            # the event of that is there, and reports it in its turn.
+            # The container is gone, or replaced by another one, whose directory has another watch. If it was removed
+            # after the overflow, the event of the removal is queued, and reports it.
             self._drain()
             if not self._is_removed(life):
                 self._vanish(name)
