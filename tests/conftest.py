@@ -76,7 +76,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "needs(feature): skipped where the runtime has no such command or option, or the host no such controller",
     )
-    config.addinivalue_line("markers", "proof(every): without --proof only every n-th of its parameter sets is run")
+    config.addinivalue_line(
+        "markers", "proof(every): without --proof only every n-th of its parameter sets is run; none without a number"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -38,6 +38,7 @@ def build(directory: Path) -> Path:
     return directory / "html"
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(300)
 def test_the_site(tmp_path: Path) -> None:
     """It can be built, and is whole. One test, because a build takes long: a minute on a busy machine."""

@@ -227,13 +227,22 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install this package for the pages that don't do so themselves, and return the directory of its environment."""
+    directory = tmp_path_factory.mktemp("installed")
+    for command in ("python3 -m venv .venv", f"pip install {wheel}"):
+        run_command(command, directory, directory)
+    return directory
+
+
 @pytest.mark.runc
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if pages.commands(page) and page.name not in COMMANDS_RUN_ELSEWHERE],
     ids=page_id,
 )
-def test_the_commands_of_a_page_run(page: Path, wheel: Path, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_run(page: Path, wheel: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """They work as they stand, one after the other, where this package is installed, or is by the page itself.
 
     The targets of make have a test of their own, and so has the web service.
@@ -241,14 +250,15 @@ def test_the_commands_of_a_page_run(page: Path, wheel: Path, tmp_path: Path) -> 
     commands = [
         command for command in pages.commands(page) if not command.startswith(("make ", "cd examples", "curl "))
     ]
+    environment = tmp_path
     if commands and "python3 -m venv .venv" not in commands:
-        commands = ["python3 -m venv .venv", "pip install PATH_OF_THE_CHECKOUT", *commands]
+        environment = request.getfixturevalue("installed")
     for command in commands:
         match command.split():
             case ["apt-get", "install", *packages]:
                 assert set(packages) <= set(re.findall(r"[\w-]+", setup_scripts())), "what the tools install here"
             case _:
-                run_command(command.replace("PATH_OF_THE_CHECKOUT", str(wheel)), tmp_path)
+                run_command(command.replace("PATH_OF_THE_CHECKOUT", str(wheel)), tmp_path, environment)
 
 
 def setup_scripts() -> str:
@@ -256,11 +266,11 @@ def setup_scripts() -> str:
     return "".join(script.read_text() for script in (PROJECT / "tools").glob("setup-*.sh"))
 
 
-def run_command(command: str, place: Path) -> None:
-    """Run a command in a directory whose virtual environment is the active one; all that pip needs is there."""
+def run_command(command: str, place: Path, environment_at: Path) -> None:
+    """Run a command in a directory, with the virtual environment of a directory; all that pip needs is there."""
     environment = {
         **os.environ,
-        "PATH": os.pathsep.join([f"{place}/.venv/bin", os.path.dirname(sys.executable), os.environ["PATH"]]),
+        "PATH": os.pathsep.join([f"{environment_at}/.venv/bin", os.path.dirname(sys.executable), os.environ["PATH"]]),
         "PIP_NO_INDEX": "1",
         "PIP_NO_DEPS": "1",
         # The dependencies come from here: a path for modules, where the link to this checkout doesn't count.

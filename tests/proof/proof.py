@@ -2,7 +2,7 @@
 
 A run tries a small sample of each proof, the same one each time; with `--proof` it tries all. A test is sampled in one
 of three ways: `@pytest.mark.proof(every=5)` runs every fifth of its parameter sets, `amount` gives how often it tries
-something, and `chosen` leaves out things that one test tries.
+something, and `chosen` leaves out things that one test tries. A test with `@pytest.mark.proof` alone is in no sample.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ def chosen(things: Sequence[T], number: int) -> list[T]:
 def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Return the tests that a sample leaves out.
 
-    Of each function with the mark `proof` it has every n-th parameter set, and of the tests that run on both kinds of
-    event loop every `UVLOOP`-th on uvloop.
+    Of each function with the mark `proof(every=n)` it has every n-th parameter set, of one with `proof` alone none, and
+    of the tests that run on both kinds of event loop every `UVLOOP`-th on uvloop.
     """
     seen: dict[str, int] = defaultdict(int)
     left: list[pytest.Item] = []
     for item in items if not WHOLE else ():
         function, _, parameters = item.nodeid.partition("[")
         if mark := item.get_closest_marker("proof"):
-            group, every = function, cast("int", mark.kwargs["every"])
+            group, every = function, cast("int", mark.kwargs.get("every", 0))
         elif parameters.startswith("uvloop"):
             group, every = "uvloop", UVLOOP
         else:
             continue
-        if seen[group] % every:
+        if not every or seen[group] % every:
             left.append(item)
         seen[group] += 1
     return left
