@@ -70,6 +70,8 @@ class LimitWatch:
         self._next: asyncio.TimerHandle | None = None
         if limits.output is not None:
             plumbing.when_dropped(lambda: self._end(EndReason.OUTPUT))
+            if plumbing.dropped:  # before the spawn had returned
+                self._end(EndReason.OUTPUT)
         if self._workload is not None:
             self._workload.started.add_done_callback(lambda _: self._begin())
 
