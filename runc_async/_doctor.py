@@ -183,6 +183,7 @@ async def probe(command: str = "runc") -> Host:
     """Survey this host with the runtime `command`."""
     no_children = probe_children()
     keeps_exit_status = kernel_keeps_exit_status() if no_children is None else None
+    # A short timeout: a broken runtime must not block the report.
     client = Runc(command, timeout=10)
     hierarchies = cgroups()
     host = Host(
@@ -201,6 +202,7 @@ async def probe(command: str = "runc") -> Host:
         init=find_init(),
         left=count_dead(),
     )
+    # A test container needs busybox, and would fail anyway with a blocking problem.
     if host.busybox is None or not host.ready:
         return msgspec.structs.replace(host, tried=False)
     failure = await try_container(client)

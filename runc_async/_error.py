@@ -45,6 +45,7 @@ class RuncError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep the attributes: the constructors differ, and don't take `args`."""
+        # `copy` and `pickle` would call the constructor with `args`.
         return _rebuild, (type(self), self.args), self.__dict__
 
     def __repr__(self) -> str:

@@ -27,6 +27,7 @@ class _AlwaysStarts(Coroutine[Any, None, T]):
         return self._work.send(value)
 
     def throw(self, *exception: Any) -> Any:
+        # The first throw is the cancellation of a task that hasn't run yet: run the first step instead.
         return self._work.throw(*exception) if self._begun else self.send(None)
 
     def close(self) -> None:

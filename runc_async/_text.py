@@ -19,6 +19,7 @@ def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
     the direction of writing, lone surrogates) become Python escapes. A text longer than `limit` characters is cut in
     the middle, since runc's messages start with the place and end with the reason.
     """
+    # Shortened before escaping too, so that a message of megabytes costs nothing.
     text = shorten(text, 4 * limit)
     lines = filter(None, map(str.strip, text.splitlines()))
     return shorten("".join(map(_printable, "; ".join(lines))), limit)

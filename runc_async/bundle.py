@@ -249,6 +249,7 @@ class Bundle:
 
         Leftovers are named in a `CleanupWarning`.
         """
+        # A directory with one file in memory: quicker to remove than to start a thread.
         if self._is_small:
             self._close_now()
             return
@@ -317,6 +318,7 @@ async def _made_by_thread(
     except asyncio.CancelledError:
         given_up.set()
         await wait_shielded(work)
+        # The thread checks `given_up` only between its steps; a bundle finished meanwhile is removed again.
         if work.exception() is None:  # too late to be given up
             await finished(begin(work.result().undo))
         raise

@@ -92,6 +92,7 @@ class ChangeStream(AsyncIterator[Change]):
                 if not self._waiting:
                     raise StopAsyncIteration
             change = self._waiting.take()
+            # Half of the limit, so that the reader of the event loop isn't switched for every change.
             if self._watch is not None and len(self._waiting) <= LIMIT // 2:
                 self._watch.listen()
             return change

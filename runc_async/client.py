@@ -343,6 +343,7 @@ class Runc(Commands, Host):
         options: CreateOptions,
     ) -> Container:
         """Create a container, and hold its streams and its first process."""
+        # The descriptors are counted here, and passed with the invocation.
         fds = preserved(options.get("preserve_fds", ()))
 
         def create(console_socket: str | None) -> Command:

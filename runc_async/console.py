@@ -139,6 +139,7 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
             OSError: If a descriptor isn't open, or none is left.
         """
         keys = DetachKeys(detach_keys) if detach_keys is not None and os.isatty(stdin) else None
+        # Either of them may be redirected; the size comes from the one that is a terminal.
         screen = stdout if window_size(stdout) else stdin
         with (
             CallersInput(stdin) as typed,

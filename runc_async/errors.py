@@ -194,6 +194,7 @@ class DecodeError(RuncError, ValueError):
     def __str__(self) -> str:
         if self.private:
             return f"{one_line(self.message)} ({len(self.data)} bytes)"
+        # repr escapes control characters, which a terminal might interpret.
         excerpt = repr(self.data[:_EXCERPT_LIMIT])
         more = f"... ({len(self.data)} bytes)" if len(self.data) > _EXCERPT_LIMIT else ""
         return f"{one_line(self.message)}: {excerpt}{more}"

@@ -191,6 +191,7 @@ class EventStream(AsyncIterator[Event]):
     async def _open(self) -> None:
         """Start runc, unless started already."""
         async with self._turn:
+            # Checked again under the lock: another task may have opened or closed the stream meanwhile.
             if self._reader is not None or self._over or self._closed:
                 return
             try:
@@ -215,6 +216,8 @@ class EventStream(AsyncIterator[Event]):
     async def _last(self) -> None:
         """Provide a missing OOM event first; then end, and raise the stream's error."""
         if self._reader is not None and not self._closed:
+            # On cgroup v2 runc may end before it reports the last kill. The event is added here, before the end of the
+            # stream.
             line = self._reader.untold_oom()
             if line is not None:
                 self._lines = iter((line,))

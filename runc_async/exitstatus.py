@@ -40,6 +40,7 @@ class ExitStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def exit_code(self) -> int | None:
         """The exit code of a foreground `runc run`: the code, or 128 plus the signal's number; None if unknown."""
+        # The convention of shells and of runc.
         return self.code if self.signal is None else 128 + self.signal
 
     def __str__(self) -> str:

@@ -130,6 +130,7 @@ def memory_working_set(reading: Reading) -> int | None:
     usage, raw = memory.usage, memory.raw
     if not usage.known:
         return None
+    # `total_` includes child cgroups on v1; v2 always includes them.
     inactive = raw.get("total_inactive_file", raw.get("inactive_file", 0))
     return max(usage.usage - inactive, 0)
 
@@ -141,6 +142,7 @@ def memory_limit(reading: Reading) -> int | None:
     0 and less (gVisor).
     """
     usage = _stats(reading).memory.usage
+    # gVisor reports 0 and negative numbers for "unlimited".
     return usage.limit if usage.known and 0 < usage.limit < _UNLIMITED else None
 
 

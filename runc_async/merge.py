@@ -133,6 +133,7 @@ class MergedEvents(AsyncIterator[MergedEvent]):
                 if not isinstance(item, _Turn):
                     self._running -= isinstance(item, StreamEnded)
                     return item
+                # The event is taken only now, so that `on_lag="latest"` gives the newest one.
                 event = item.take()
                 if event is not None:
                     self._queue.put_nowait(item)  # behind the others: each stream has its turn

@@ -235,6 +235,7 @@ def _finish(span: trace.Span, invocation: Invocation, completed: Completed) -> N
         return
     elif code < 0:
         failure = _signal_name(-code)
+    # The exit code of a container's process is a result. An error in runc's log means that runc itself failed.
     elif invocation.command in _PROGRAMS and not errors:
         return
     else:

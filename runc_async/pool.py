@@ -274,6 +274,8 @@ class Pool:
         try:
             return await future, False
         except asyncio.CancelledError:
+            # In the order of time: a container is assigned to the future; the caller is cancelled before it runs again.
+            # The container is untouched, and goes to the next caller.
             if not future.cancelled() and future.exception() is None:
                 self._put(future.result())  # it was given a container in the turn of the loop in which it was cancelled
             raise
@@ -294,6 +296,8 @@ class Pool:
         """Start to create as many containers as needed now."""
         if not self._is_open:
             return
+        # Waiting callers come first: while one waits, containers are created for callers only, and failures don't delay
+        # them.
         if waiting := sum(not future.done() for future in self._waiting):
             wanted = waiting
         elif self._delay.pending:
@@ -346,6 +350,7 @@ class Pool:
             warm = await self._kind.make(container_id, bundle, pause=lambda: not self._waiting)
         finally:
             if task := asyncio.current_task():
+                # From here on the container exists, and is ended regularly instead of cancelling its task.
                 self._making.discard(task)
         self._kept.add(warm)
         return warm
@@ -412,6 +417,8 @@ class Pool:
             _set(takes, anyio.ClosedResourceError("the pool was closed"))
         for filling in self._filling:
             _set(filling, anyio.ClosedResourceError("the pool was closed"))
+        # In this order: no new containers, no waiting callers, cancel creations, end containers; then wait for all
+        # tasks.
         self._ready.clear()
         for task in tuple(self._making):
             task.cancel()

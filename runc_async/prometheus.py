@@ -146,6 +146,7 @@ class ContainerCollector(Collector):
         for size, pages in stats.hugetlb.items():
             yield "container_hugetlb_usage_bytes", {"pagesize": size}, pages.usage
             yield "container_hugetlb_failcnt", {"pagesize": size}, pages.failcnt
+            # v2 has no peak of huge pages.
             if record.unified is None:
                 yield "container_hugetlb_max_usage_bytes", {"pagesize": size}, pages.max
         for resource, psi in (("cpu", stats.cpu.psi), ("memory", stats.memory.psi), ("io", stats.blkio.psi)):
@@ -231,6 +232,7 @@ def _labels(record: Record) -> dict[str, str]:
 def _cpu(stats: Stats) -> Iterator[_Sample]:
     """Yield the CPU time, and the effects of a quota if there is one."""
     usage, throttling = stats.cpu.usage, stats.cpu.throttling
+    # A cgroup without the controller has zeros, which would look like an idle container.
     if usage.total:
         yield "container_cpu_usage_seconds", {"cpu": "total"}, usage.total / _NANOSECONDS
         yield "container_cpu_user_seconds", {}, usage.user / _NANOSECONDS

@@ -40,6 +40,7 @@ class Status(enum.StrEnum):
         """Create a status from a word of a newer runtime."""
         if not isinstance(value, str) or not value:
             return None
+        # Not added to the members: `Status("frozen")` from two calls are equal strings, but no new member appears.
         status = str.__new__(cls, value)
         status._name_ = ascii(value.upper())[1:-1]  # reprs show it, and a word may hold anything
         status._value_ = value

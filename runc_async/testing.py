@@ -100,6 +100,7 @@ class FakeRunner:
         """Return the reply as a running runc process: see `Runner.open`."""
         self.invocations.append(invocation)
         replies = self._replies[invocation.command]
+        # The last reply stays, so that a test needs one reply for any number of calls.
         reply = (replies.popleft() if len(replies) > 1 else replies[0]) if replies else FakeReply()
         await anyio.lowlevel.checkpoint()
         if reply.error is not None:

@@ -79,5 +79,6 @@ def is_static(program: str) -> bool:
         size, count = struct.unpack_from(order + "HH", start, sizes_at)
         file.seek(table)
         headers = file.read(size * count)
+    # The p_type of each program header, which is the first field in both classes.
     kinds = (struct.unpack_from(order + "I", headers, at)[0] for at in range(0, len(headers) - 3, size or 1))
     return _PT_INTERP not in kinds

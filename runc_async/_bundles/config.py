@@ -86,9 +86,11 @@ class ConfigFile:
         while True:
             with self._lock:
                 is_right = wanted == self._encoded
+                # The file has the wanted contents: share it.
                 if not self._is_writing and is_right and not always:
                     self._holders += 1
                     return False
+                # No call reads other contents now: this call may write.
                 if not self._is_writing and (is_right or not self._holders):
                     self._is_writing = True
                     return True
@@ -114,6 +116,7 @@ class ConfigFile:
     def _write(self, wanted: bytes, *, overwrite: bool) -> None:
         """Write the file; in a worker thread."""
         if not overwrite:
+            # Compared with the last known contents, so that a change by another program isn't lost.
             found = self._found()
             if found not in {self._content, wanted}:
                 raise BundleChanged(self._directory)

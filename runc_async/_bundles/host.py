@@ -82,6 +82,7 @@ def fill_from_host(directory: str, spec: Spec, etc: str = "/etc") -> None:
         os.chmod(path, 0o644)
     for name in _copied(etc):
         _copy(os.path.join(etc, name), os.path.join(directory, "etc", name))
+    # nosuid and nodev: a setuid program of the host must not gain rights in a container with the host's users.
     mounts = [_borrowed(BORROWED), *_top(directory)]
     # Before the caller's own mounts, some of which may lie in it.
     spec.mounts = [*mounts, *(spec.mounts or ())]

@@ -67,6 +67,7 @@ def with_init(spec: Spec, init: str | None) -> Spec:
     """
     if init is None or spec.process is None or not spec.process.args:
         return spec
+    # A bind mount instead of a copy: the bundle may share its root filesystem with others.
     args = [PLACE, *KNOWN.get(os.path.basename(init), ()), "--", *spec.process.args]
     mount = Mount(destination=PLACE, type="bind", source=init, options=["bind", "ro", "nosuid", "nodev"])
     return msgspec.structs.replace(

@@ -73,9 +73,11 @@ def _mount_layers(overlay: Overlay, target: str, writes: str, *, keep: bool) -> 
     """Mount an overlay: see `mount_overlay`."""
     upper, work = os.path.join(writes, "upper"), os.path.join(writes, "work")
     with contextlib.ExitStack() as layers:
+        # Mounted by descriptors: paths could be replaced, be too long for the page of options, or have separators.
         lower = [layers.enter_context(opened(os.fspath(path), _LAYER)) for path in overlay.lower]
         for made in (upper, work):
             os.mkdir(made, 0o700)
+        # The root of the overlay has the attributes of the upper directory.
         _resemble(upper, lower[0])
         os.mkdir(target)
         try:

@@ -150,6 +150,7 @@ class Unpacking:
             if error.errno == errno.ENAMETOOLONG:
                 raise RefusedError(f"a name that no filesystem takes: {error}") from error
             raise
+        # tarfile stops at the first empty block, and also at a truncated file: only a block of zeros is a regular end.
         if self._source.last != _END:
             raise RefusedError("damaged: cut short")
         self._source.read(READ_LIMIT)  # the checksum of a packed archive comes after the padding
@@ -220,6 +221,7 @@ class Unpacking:
     @contextlib.contextmanager
     def _folder(self, parts: Sequence[str], *, make: bool = True) -> Generator[int]:
         """Open a directory, and each directory on the way separately."""
+        # From the top for each entry: a directory opened earlier may have been replaced by a later entry.
         fd = os.dup(self._top)
         try:
             for part in parts:

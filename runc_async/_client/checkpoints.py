@@ -294,6 +294,7 @@ class Checkpoints:
         await self._requirements.require(command, timeout or DEFAULT)
         invocation = self._calls.reworded(invocation, command)
         with naming_criu_mounts(restoration.log_directory), with_criu_log(restoration.log_directory):
+            # A detached container outlives the call, and must not be swept.
             passing = None if detach else source.path
             async with source.held() as read, self._undo.creating(container_id, passing=passing):
                 return await self._calls.run_program(

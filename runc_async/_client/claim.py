@@ -40,6 +40,7 @@ class ContainerClaim:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Delete the record of a container that is gone or not ours; keep a record that was handed over."""
+        # The container belongs to another call, so this record must not lead to its deletion.
         if isinstance(error, ContainerExists):
             self._release()
         elif not self._handed_over:

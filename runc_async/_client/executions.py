@@ -156,6 +156,7 @@ class Executions:
             pidfd_socket=pidfd_socket,
             extra_args=extra_args,
         )
+        # Resolved first: a file object may be closed while the version is requested.
         fds = preserved(preserve_fds)
         build = functools.partial(
             exec_command,

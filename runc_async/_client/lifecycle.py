@@ -118,6 +118,7 @@ class Lifecycle:
                 preserve_fds=fds,
                 guard=self._undo.creating(container_id),
             )
+        # Under `subreaper()`, the first process has become our child when runc exited.
         adopt_processes(self._calls.state_directory(), container_id)
         return response
 

@@ -87,6 +87,8 @@ class Queries:
                 # the file system, which may be another one for runc.
                 if exc.message == f"open {self._calls.state_directory()}: no such file or directory":
                     return []
+                # runc reads the directory first and the records later: in some versions, a container deleted in
+                # between is an error.
                 if tries >= (LIST_TRIES if exc.message.endswith(": no such file or directory") else 2):
                     raise
 
@@ -155,6 +157,7 @@ class Queries:
         command = argv.stats(container_id)
         await self._requirements.require(command, timeout)
         stats = decode.decode_stats(await self._read(command, timeout))
+        # Zeros only may also come from a new container; the record decides.
         if stats == Stats() and has_no_cgroup(self._calls.state_directory(), container_id):
             message = "no figures: the container has no cgroup of its own"
             raise ResourceError((), None, container_id=container_id, message=message)

@@ -92,6 +92,7 @@ class Sweeper:
             if not await self._is_settled(held):
                 warn(f"container {held.id!r} is left behind: a runtime process is still making one of that id")
                 return
+            # A container that another live process has recorded too is left for later.
             if owned := await retried_once(lambda: self._is_recorded(held)):
                 await retried_once(lambda: retried(lambda: self._end(held)))
                 self._containers.append(held.id)
@@ -169,6 +170,7 @@ class Sweeper:
         found = {number: held for number, held in found.items() if not held.roots or root in held.roots}
         if not found:
             return
+        # Detached containers are in no owner's file, but may use a bundle.
         used = {path for state in await self._list() for path in (state.bundle, state.rootfs)}
         for held in held_by_living():
             if isinstance(held, (HeldContainer, HeldBundle)):

@@ -210,6 +210,7 @@ def exec_arguments(container_id: str, args: Sequence[str], execution: Execution,
     )
     if not words:
         raise ValueError("process must have at least one argument")
+    # Checked here: the error of a runtime that fails with E2BIG inside the container would be hard to understand.
     check_lengths(words)
     return _words("exec", (*overrides.words(), *execution.words()), container_id, *words)
 
@@ -226,6 +227,7 @@ def restore(container_id: str, bundle: StrPath, creation: Creation, options: Ite
 
 def kill(container_id: str, signal: int | str, *, to_all: bool) -> Command:
     """`runc kill`."""
+    # A number, because runtimes disagree about names; 0 isn't accepted by all.
     number = signal_number(signal)
     command = _words("kill", switches(all=to_all), container_id, str(number))
     return command if number else msgspec.structs.replace(command, needs=("kill 0",))
@@ -253,6 +255,7 @@ def state(container_id: str) -> Command:
 
 def list_() -> Command:
     """`runc list`."""
+    # The default format is a table for people.
     return Command("list", ("list", "--format", "json"))
 
 
@@ -263,6 +266,7 @@ def ps(container_id: str) -> Command:
 
 def top(container_id: str, ps_options: Sequence[str]) -> Command:
     """`runc ps` as the table of ps(1), which gets the words after the id."""
+    # Behind the id, where runc passes them on to ps(1).
     words = tuple(argument("ps_options", word) for word in ps_options)
     command = _words("ps", ("--format", "table"), container_id, *words)
     return msgspec.structs.replace(command, needs=("top with options",)) if words else command

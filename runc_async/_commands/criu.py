@@ -120,6 +120,7 @@ def status_descriptor(file: FileDescriptor | None) -> int | None:
         writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
     except (OSError, OverflowError, ValueError) as exc:
         raise ValueError(f"status_fd must be an open descriptor: {fd}") from exc
+    # The standard streams of the runc process are replaced by ours.
     if not writable or fd < _FIRST_OTHER:
         raise ValueError(f"status_fd must be open for writing only, as a pipe's end is, and be 3 or above: {fd}")
     return fd

@@ -124,6 +124,7 @@ def exec_document(  # noqa: PLR0917 - all that a runtime makes it of
     own: list[str] = template.get("env") or []
     process["env"] = [*own, *(f"{name}={value}" for name, value in (overrides.env or {}).items())]
     process["terminal"] = overrides.tty
+    # The size belongs to the terminal of the container's own process.
     process.pop("consoleSize", None)
     if size is not None:
         process["consoleSize"] = {"height": size[0], "width": size[1]}

@@ -47,6 +47,7 @@ def exec_command(
     overrides = overrides_of(options)
     execution = Execution(
         detach=detach,
+        # A detached exec needs the pid only to reap the process under `subreaper()`.
         own_pid_file=not detach or adopting(),
         console_socket=console_socket,
         preserve_fds=preserve_fds,
@@ -54,6 +55,7 @@ def exec_command(
     )
     if not isinstance(process, msgspec.Struct):
         return argv.exec_arguments(container_id, process, execution, overrides)
+    # runc ignores such options next to --process without an error.
     if overrides != Overrides():
         raise ValueError("a spec.Process says everything itself: set its fields instead of giving options beside it")
     check_lengths(process.args or (), process.env or ())

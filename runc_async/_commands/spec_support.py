@@ -25,6 +25,7 @@ def ignored_parts(document: Mapping[str, Any], version: Version) -> list[Ignored
     for path, part in () if dialect is None else dialect.parts.items():
         if not _knows(part, numbers(version)):
             since = ".".join(map(str, part.since)) if part.since else None
+            # `a[].b=c` matches each item of `a` whose key `b` has the value `c`.
             keys, _, value = path.partition("=")
             found += (
                 Ignored(path=place, since=since, refused=part.refused)

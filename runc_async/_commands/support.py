@@ -19,6 +19,7 @@ UNKNOWN: Final = Version(runtime="", version="")
 def needed(command: Command) -> Iterator[str]:
     """Yield the features that a command needs: by its options, and by `Command.needs`."""
     words = [str(word) for word in command.words]
+    # Words after `--` are the program's, whatever they look like.
     options = words[: words.index("--")] if "--" in words else words
     for word, value in pairwise((*options, "")):
         yield from (name for name in (f"{command.name} {word}", f"{command.name} {word} {value}") if name in FEATURES)

@@ -157,6 +157,7 @@ def strings(what: str, words: Sequence[str]) -> tuple[str, ...]:
         TypeError: If `words` is one str instead of a sequence, or not all elements are str.
         ValueError: If a word has a NUL byte.
     """
+    # A str is a sequence of one-letter strings: a frequent mistake with surprising results.
     if isinstance(words, str | bytes) or not isinstance(words, Sequence):
         raise TypeError(f"{what} must be a sequence of str, not {type(words).__name__}")
     return tuple(argument(what, word) for word in words)

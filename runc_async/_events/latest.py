@@ -43,6 +43,7 @@ class Latest(Backlog):
         if not self._latest:
             return None
         number, entry = self._latest.popitem(last=False)
+        # Metrics don't count towards the limit, since there is never more than one line.
         if number != self._stats and isinstance(entry, Lines):
             self._freed(len(entry.block))
         return entry

@@ -39,6 +39,7 @@ class LineFramer:
             self._rest = bytearray(memoryview(chunk)[end:])
         else:
             self._rest += chunk
+        # The block may have one long line, or many short ones: only then is it split.
         if len(block) > self._limit:
             block = b"".join(self._cut(line) for line in io.BytesIO(block))
         if len(self._rest) > self._limit:

@@ -194,6 +194,7 @@ class EventReader:
             await asyncio.wait((self._logging,))
         self._at_end = True
         self._timer.cancel()
+        # We have ended runc ourselves, so its exit code means nothing.
         if self._ended or self.error is not None:
             return nothing
         if completed.returncode != 0:

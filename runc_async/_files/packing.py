@@ -1,4 +1,4 @@
-"""A directory or file of a container's as a tar archive, made piece by piece as it is asked for."""
+"""A directory or file of a container as a tar archive, created piece by piece on request."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .openat2 import has_content, open_inside, opened_inside, opened_regular
 from .root import Root, naming
 
 BLOCK = 1 << 19
-"""Bytes of the pieces in which an archive is made."""
+"""Bytes per piece of an archive."""
 
 _CHUNK = 1 << 18
 _DEPTH = 256
-"""Directories that may lie in each other: each level takes a descriptor."""
+"""Maximal depth of nested directories: each level takes a descriptor."""
 
 _EXTENTS = 4096
-"""Pieces of data between holes that are looked for; what is behind them is archived as it reads."""
+"""Maximal number of pieces of data between holes; the rest of the file is archived as it reads."""
 
 _LINKED = 100_000
-"""Files with several names that are remembered; the names of any more are files of their own in the archive."""
+"""Maximal number of remembered files with several names; further names become separate files in the archive."""
 
 _LINK = os.O_PATH | os.O_NOFOLLOW
 
@@ -34,8 +34,8 @@ class _Level(NamedTuple):
 
     Attributes:
         fd: The directory.
-        name: Its name in the archive.
-        below: Directories in it that are still to come.
+        name: The name in the archive.
+        below: Subdirectories that are still to come.
     """
 
     fd: int
@@ -44,17 +44,17 @@ class _Level(NamedTuple):
 
 
 class Packing:
-    """The archive of one path: closed, it has no descriptor left.
+    """The archive of one path; closed, it holds no descriptor.
 
-    Regular files, directories and symbolic links are in it, with owners as seen inside; files with several names once.
-    Left out are devices, FIFOs and sockets, and what is on the kernel's own file systems, such as procfs.
+    The archive has regular files, directories and symbolic links, with owners as seen inside; files with several names
+    once. Devices, FIFOs and sockets, and the kernel's own file systems such as procfs, are left out.
 
     Args:
         root: The container.
-        path: What is archived; the archive's names begin with the last part of it, or with `.` for the root.
+        path: The path to archive; names in the archive start with its last part, or with `.` for the root.
 
     Raises:
-        OSError: If it can't be opened.
+        OSError: If the path can't be opened.
     """
 
     def __init__(self, root: Root, path: str) -> None:
@@ -67,7 +67,7 @@ class Packing:
         self._pieces = self._all()
 
     def read(self) -> bytes:
-        """Make the next piece; empty at the end."""
+        """Return the next piece; empty at the end."""
         piece = bytearray()
         with naming(self._path):
             for data in self._pieces:
@@ -77,7 +77,7 @@ class Packing:
         return bytes(piece)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all descriptors."""
         self._pieces.close()
         for level in self._levels:
             os.close(level.fd)
@@ -97,7 +97,7 @@ class Packing:
         yield bytes(2 * tarfile.BLOCKSIZE)
 
     def _descend(self) -> Generator[bytes]:
-        """Yield all that is below the directory that was entered."""
+        """Yield everything below the directory that was entered."""
         while self._levels:
             level = self._levels[-1]
             if not level.below:
@@ -106,6 +106,8 @@ class Packing:
                 continue
             name = level.below.pop()
             try:
+                # Opened from the descriptor of the parent and without following links: a process inside may replace any
+                # part of the path at any time.
                 below = open_inside(level.fd, name, _LINK | os.O_DIRECTORY)
             except (FileNotFoundError, NotADirectoryError):  # gone meanwhile, or something else
                 continue
@@ -115,7 +117,7 @@ class Packing:
                 os.close(below)
 
     def _enter(self, pinned: int, name: str) -> Generator[bytes]:
-        """Yield a directory, and what is in it but for directories, which are put on the stack."""
+        """Yield a directory and its files; subdirectories are put on the stack."""
         if len(self._levels) >= _DEPTH:
             raise OSError(errno.ELOOP, f"more than {_DEPTH} directories lie in each other")
         yield self._header(name, os.fstat(pinned), tarfile.DIRTYPE)
@@ -139,7 +141,7 @@ class Packing:
                     continue
 
     def _file(self, pinned: int, name: str) -> Generator[bytes]:
-        """Yield a regular file, or its first name if it has had one."""
+        """Yield a regular file, or a link to its first name in the archive."""
         status = os.fstat(pinned)
         key = (status.st_dev, status.st_ino)
         if first := self._linked.get(key):
@@ -147,6 +149,7 @@ class Packing:
             return
         with opened_regular(pinned) as fd:
             size = os.fstat(fd).st_size
+            # A file with fewer blocks than bytes has holes; only then are they looked for.
             extents = [(0, size)] if status.st_blocks * 512 >= size else _extents(fd, size)
             if extents == [(0, size)]:
                 yield self._header(name, status, tarfile.REGTYPE, size=size)
@@ -163,7 +166,7 @@ class Packing:
     def _sparse_header(
         self, name: str, status: os.stat_result, size: int, extents: list[tuple[int, int]]
     ) -> Generator[bytes]:
-        """Yield the header of a file with holes, and the map of its data: GNU tar's format 1.0, which all can read."""
+        """Yield the header of a file with holes, and the map of its data: GNU tar's format 1.0."""
         numbers = [len(extents), *(number for extent in extents for number in extent)]
         plan = "".join(f"{number}\n" for number in numbers).encode()
         plan += bytes(-len(plan) % tarfile.BLOCKSIZE)
@@ -188,7 +191,7 @@ class Packing:
         size: int = 0,
         records: dict[str, str] | None = None,
     ) -> bytes:
-        """Make the header of an entry."""
+        """Return the header of an entry."""
         entry = tarfile.TarInfo(name)
         entry.type = kind
         entry.mode = stat.S_IMODE(status.st_mode)
@@ -201,7 +204,7 @@ class Packing:
 
 
 def _extents(fd: int, size: int) -> list[tuple[int, int]]:
-    """List where a file has data: offset and length of each piece, and last of all its end."""
+    """Return the pieces of data in a file, as offset and length, and at last its end."""
     found: list[tuple[int, int]] = []
     position = 0
     while position < size and len(found) < _EXTENTS:
@@ -221,11 +224,12 @@ def _extents(fd: int, size: int) -> list[tuple[int, int]]:
 
 
 def _content(fd: int, start: int, length: int) -> Generator[bytes]:
-    """Yield a part of a file; what is no longer there when it is read is zeros."""
+    """Yield a part of a file; bytes that are gone when read become zeros."""
     end = start + length
     while start < end:
         data = os.pread(fd, min(_CHUNK, end - start), start)
         if not data:
+            # The header with the size has been sent already.
             data = bytes(min(_CHUNK, end - start))
         start += len(data)
         yield data

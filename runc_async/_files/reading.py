@@ -1,4 +1,4 @@
-"""A file of a container's, read as a whole."""
+"""Read a whole file of a container."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .root import Root, naming
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 20
-"""Bytes that may be read of a file that doesn't tell its size, as those of the kernel's own file systems."""
+"""Maximal bytes of a file without a size, such as in the kernel's own file systems."""
 
 
 def read_file(root: Root, path: str, limit: int | None, check: Callable[[], None]) -> bytes:
@@ -20,11 +20,11 @@ def read_file(root: Root, path: str, limit: int | None, check: Callable[[], None
     Args:
         root: The container.
         path: The file.
-        limit: Bytes that it may have; None for any number.
-        check: Called between two reads; raises when the work shall be given up.
+        limit: Maximal size in bytes; None for any size.
+        check: Called between two reads; raises to stop the work.
 
     Raises:
-        OSError: If it can't be read, or is too large (EFBIG), or is no regular file (EINVAL).
+        OSError: If the file can't be read, is too large (EFBIG), or isn't a regular file (EINVAL).
     """
     with naming(path), opened_inside(root.fd, path) as pinned, opened_regular(pinned) as fd:
         size = os.fstat(fd).st_size
@@ -44,5 +44,5 @@ def read_file(root: Root, path: str, limit: int | None, check: Callable[[], None
 
 
 def _too_large(limit: int) -> OSError:
-    """Make the error for a file beyond the limit."""
+    """Return the error for a file beyond the limit."""
     return OSError(errno.EFBIG, f"it has more than {limit} bytes")

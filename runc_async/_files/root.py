@@ -1,4 +1,4 @@
-"""The root filesystem of a container, as its first process has it."""
+"""The root filesystem of a container, as seen by its first process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class IdMap(NamedTuple):
     """The ids of a user namespace: user_namespaces(7).
 
     Attributes:
-        ranges: For each range the first id inside, the first outside as we see it, and how many.
+        ranges: For each range the first id inside, the first id outside, and the number of ids.
     """
 
     ranges: tuple[tuple[int, int, int], ...]
@@ -34,10 +34,10 @@ class IdMap(NamedTuple):
             return cls(tuple((inside, outside, count) for inside, outside, count in numbers))
 
     def outside(self, number: int) -> int:
-        """Return what an id inside is outside.
+        """Return the id outside for an id inside.
 
         Raises:
-            ValueError: If it isn't mapped.
+            ValueError: If the id isn't mapped.
         """
         for inside, outside, count in self.ranges:
             if inside <= number < inside + count:
@@ -45,7 +45,7 @@ class IdMap(NamedTuple):
         raise ValueError(f"there is no user or group {number} in the container's user namespace")
 
     def inside(self, number: int) -> int:
-        """Return what an id outside is inside; 65534 if it isn't mapped."""
+        """Return the id inside for an id outside; 65534 if not mapped."""
         for inside, outside, count in self.ranges:
             if outside <= number < outside + count:
                 return inside + number - outside
@@ -53,10 +53,10 @@ class IdMap(NamedTuple):
 
 
 class Root(NamedTuple):
-    """A container's root filesystem, open.
+    """The open root filesystem of a container.
 
     Attributes:
-        fd: Its root directory, O_PATH; in the container's mount namespace.
+        fd: The root directory, O_PATH; in the container's mount namespace.
         uids: The container's users.
         gids: The container's groups.
     """
@@ -70,14 +70,15 @@ class Root(NamedTuple):
         """Open the root filesystem of a container.
 
         Args:
-            container_id: The container, for errors.
-            pid: Its first process.
-            is_there: Tells whether that process exists still, so that its number means no other one. Asked afterwards.
+            container_id: The container's id, for errors.
+            pid: The first process.
+            is_there: Returns whether the process still exists, so that its pid belongs to no other process. Called
+                afterwards.
 
         Raises:
             ContainerNotRunning: If the process has ended.
-            UnsupportedError: If it shares the root filesystem of the calling process.
-            PermissionError: If it belongs to another user.
+            UnsupportedError: If the container shares the root filesystem of the calling process.
+            PermissionError: If the process belongs to another user.
         """
         with contextlib.ExitStack() as opening:
             root: Root | None = None
@@ -89,6 +90,8 @@ class Root(NamedTuple):
                 own = _is_our_own(fd, pid)
             except (FileNotFoundError, ProcessLookupError):
                 root = None
+            # The files of /proc/PID are opened first, and the process is checked afterwards: if it still exists, the
+            # pid belonged to it all the time.
             if root is None or not is_there():
                 raise ContainerNotRunning((), None, container_id=container_id, message="the container is not running")
             if own:  # a number from another pid namespace, perhaps: never the host's files for a container's
@@ -102,14 +105,14 @@ class Root(NamedTuple):
 
 
 def _is_our_own(fd: int, pid: int) -> bool:
-    """Return whether a process has the root directory, in the mount namespace, that we have."""
+    """Return whether a process has the same root directory and mount namespace as this process."""
     namespaces = [os.readlink(f"{_PROC}/{process}/ns/mnt") for process in (pid, "self")]
     return namespaces[0] == namespaces[1] and os.path.samestat(os.fstat(fd), os.stat("/"))
 
 
 @contextlib.contextmanager
 def naming(path: str) -> Generator[None]:
-    """Give errors of the block the path by which the caller knows the file."""
+    """Replace the path in errors of the block by the caller's path."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""An archive as a stream, of which each piece is made when it is asked for."""
+"""An archive as a stream, created piece by piece on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ArchiveStream(anyio.abc.ByteReceiveStream):
-    """A tar archive, made as it is read: what nobody has asked for is not there.
+    """A tar archive, created while it is read.
 
     A cancelled `receive` loses nothing.
     """
@@ -32,7 +32,7 @@ class ArchiveStream(anyio.abc.ByteReceiveStream):
         """Return the next bytes of the archive.
 
         Args:
-            max_bytes: How many at most: 65,536 unless told.
+            max_bytes: Maximal number of bytes: 65,536 if left out.
 
         Raises:
             EndOfStream: At the end of the archive.
@@ -46,6 +46,7 @@ class ArchiveStream(anyio.abc.ByteReceiveStream):
             if not self._piece:
                 if self._next is None:
                     self._next = self._worker.begin(self._packing.read)
+                # asyncio.wait leaves the future alone when the task is cancelled, so the next call gets the piece.
                 await asyncio.wait((self._next,))
                 done, self._next = self._next, None
                 self._piece = memoryview(done.result())
@@ -56,7 +57,7 @@ class ArchiveStream(anyio.abc.ByteReceiveStream):
             return data
 
     async def aclose(self) -> None:
-        """Close it, once the piece that is being made is there; a cancel waits for that too. Idempotent."""
+        """Close the stream after the current piece; a cancellation waits too. Idempotent."""
         self._packing = None
         if self._next is not None:
             pending, self._next = self._next, None

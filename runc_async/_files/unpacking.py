@@ -1,4 +1,4 @@
-"""A tar archive that goes into a directory of a container's, whose processes may tamper with it meanwhile."""
+"""Unpack a tar archive into a directory of a container, whose processes may interfere meanwhile."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _UNLIMITED: Final = Tar("", max_size=sys.maxsize, max_entries=sys.maxsize)
 
 
 def unpack_inside(root: Root, path: str, archive: int, check: Callable[[], None]) -> None:
-    """Unpack an archive into a directory of a container's.
+    """Unpack an archive into a directory of a container.
 
     Args:
         root: The container.
         path: The directory.
-        archive: A descriptor from which the archive is read; closed in every case, so that a writer learns of it.
-        check: Called between two reads; raises when the work shall be given up.
+        archive: A descriptor to read the archive from; closed in any case, so that the writer notices an error.
+        check: Called between two reads; raises to stop the work.
 
     Raises:
         ArchiveError: If the archive is refused.
-        OSError: If something can't be written.
+        OSError: If a file can't be written.
     """
     with open(archive, "rb") as file, naming(path), opened_inside(root.fd, path) as pinned:
         act_as(root.uids.outside(0), root.gids.outside(0))
@@ -44,21 +44,21 @@ def unpack_inside(root: Root, path: str, archive: int, check: Callable[[], None]
 
 
 class _Unpacking(Unpacking):
-    """One archive on its way into a container."""
+    """One archive on its way to a container."""
 
     def __init__(self, root: Root, source: Source, top: int) -> None:
         super().__init__(_UNLIMITED, source, top)
         self._root = root
 
     def owner(self, member: tarfile.TarInfo) -> tuple[int, int]:
-        """Return whose an entry shall be, outside."""
+        """Return the owner of an entry, as seen outside."""
         try:
             return self._root.uids.outside(member.uid), self._root.gids.outside(member.gid)
         except ValueError as error:
             raise RefusedError(f"{member.name!r}: {error}") from None
 
     def clear(self, folder: int, name: str, whole: str) -> None:
-        """Remove what has the name of an entry, unless it is a directory or something is mounted there."""
+        """Remove the file with the name of an entry, unless it is a directory or a mount point."""
         mode = look_at(folder, name)
         if mode is not None and stat.S_ISDIR(mode):
             raise RefusedError(f"{whole!r} would take the place of a directory")

@@ -1,4 +1,4 @@
-"""A thread for one operation on files, which the event loop waits for in any case."""
+"""A separate thread for one file operation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Closable(Protocol):
-    """Something that has to be closed."""
+    """An object with `close()`."""
 
     def close(self) -> object:
         """Close it."""
@@ -27,17 +27,16 @@ C = TypeVar("C", bound=Closable)
 
 
 class Worker:
-    """One thread, for one operation, so that no operation waits for another; its umask is its own, and zero.
+    """One thread for one operation, so that operations don't wait for each other; its umask is separate, and zero.
 
-    The event loop's threads are left alone: the user as which files are made, and the umask, would stay with them, and
-    an archive with a slow consumer would occupy one for hours.
-
-    At the end of its `async with`, the thread closes what was kept and ends.
+    At the end of the `async with`, the thread closes the kept resources and ends.
     """
 
     def __init__(self) -> None:
         self._given_up = threading.Event()
         self._closing = contextlib.ExitStack()
+        # Not the event loop's own threads: they would keep the user as which files are created, and the umask; and an
+        # archive with a slow consumer would occupy one for hours.
         self._executor = ThreadPoolExecutor(1, "runc_async-files")
         self._executor.submit(leave_umask)
 
@@ -53,16 +52,16 @@ class Worker:
             raise cancelled
 
     def keep(self, resource: C) -> C:
-        """Keep something, which is closed by the thread at the end: last in, first out."""
+        """Register a resource, which the thread closes at the end: last in, first out."""
         self._closing.callback(resource.close)
         return resource
 
     def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Have the thread do something."""
+        """Run a function in the thread."""
         return asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def do(self, work: Callable[[], T]) -> T:
-        """Have the thread do something; cancelled, give it up, wait for the thread, and raise the cancel."""
+        """Run a function in the thread. On cancellation stop it, wait for the thread, and raise the cancellation."""
         future = self.begin(work)
         try:
             await asyncio.wait((future,))
@@ -72,16 +71,16 @@ class Worker:
         return future.result()
 
     async def give_up(self, future: asyncio.Future[T]) -> None:
-        """Give up what the thread is doing, and wait until it has stopped; its result counts no more."""
+        """Stop the current function, and wait until it has ended; its result is dropped."""
         self._given_up.set()
         await wait_shielded(future)
         future.exception()  # retrieved: the caller has another exception to raise
 
     def check(self) -> None:
-        """Raise if the work was given up. The thread calls it often.
+        """Raise if the work was stopped. The thread calls this often.
 
         Raises:
-            InterruptedError: If it was.
+            InterruptedError: If the work was stopped.
         """
         if self._given_up.is_set():
             raise InterruptedError

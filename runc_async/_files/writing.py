@@ -1,4 +1,4 @@
-"""A file of a container's, written whole or not at all."""
+"""Write a file of a container atomically."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _PIECE = 1 << 20
 _FOLDER = os.O_PATH | os.O_DIRECTORY
 _PARENT_MODE = 0o755
 _ATTEMPTS = 100
-"""How often a name is tried again that a container makes and removes meanwhile."""
+"""Maximal number of tries with a name that a container creates and removes meanwhile."""
 
 
 class Destination(NamedTuple):
-    """Where a file goes, and what it is there.
+    """The place and the properties of a new file.
 
     Attributes:
-        path: Its path, as the caller gave it.
-        mode: Its permissions.
-        uid: Its owner, as seen inside.
-        gid: Its group, as seen inside.
-        parents: Whether directories that aren't there are made.
+        path: The path, as passed by the caller.
+        mode: The permissions.
+        uid: The owner, as seen inside.
+        gid: The group, as seen inside.
+        parents: Whether missing directories are created.
     """
 
     path: str
@@ -39,15 +39,15 @@ class Destination(NamedTuple):
 
 
 class NewFile:
-    """A file without a name, in the directory where it gets one when it is whole.
+    """A file without a name, in the directory where it gets its name when complete.
 
     Args:
         root: The container.
-        destination: Where it goes.
+        destination: The destination.
 
     Raises:
-        OSError: If it can't be made there.
-        ValueError: If its owner isn't known in the container's user namespace.
+        OSError: If the file can't be created there.
+        ValueError: If the owner is unknown in the container's user namespace.
     """
 
     def __init__(self, root: Root, destination: Destination) -> None:
@@ -59,21 +59,21 @@ class NewFile:
         with naming(self._path), contextlib.ExitStack() as opening:
             self._folder = _open_folder(root, f"/{folder}", make=destination.parents)
             opening.callback(os.close, self._folder)
-            # A directory there is no reason to write all the content first.
+            # Fail for a directory with this name before all the contents are written.
             self._is_taken()
             self._temporary: str | None = None
             self._fd = self._create()
             opening.pop_all()
 
     def write(self, data: bytes | memoryview) -> None:
-        """Write some of its content."""
+        """Write a part of the contents."""
         view = memoryview(data).cast("B")
         with naming(self._path):
             while view:
                 view = view[os.write(self._fd, view) :]
 
     def write_all(self, data: bytes | bytearray | memoryview, check: Callable[[], None]) -> None:
-        """Write the whole content and give it its name; `check` is called often, and raises to give it up."""
+        """Write the contents and name the file; `check` is called often, and raises to stop the work."""
         view = memoryview(data).cast("B")
         for start in range(0, len(view), _PIECE):
             check()
@@ -82,16 +82,19 @@ class NewFile:
         self.commit()
 
     def commit(self) -> None:
-        """Give it its name, in the place of whatever file or link has it.
+        """Name the file, replacing a file or link with this name.
 
         Raises:
-            OSError: If a directory has it, or something is mounted there (EBUSY).
+            OSError: If there is a directory with this name, or a mount point (EBUSY).
         """
         with naming(self._path):
             status = os.fstat(self._fd)
             if (status.st_uid, status.st_gid) != self._owner:  # as in a directory that gives its group to what is in it
                 os.fchown(self._fd, *self._owner)
             os.fchmod(self._fd, self._mode)  # after the last write, which would take setuid away
+            # link(2) fails if the name exists, and rename(2) needs a source with a name. So a free name is linked, and
+            # a used one is replaced through a temporary name; a process inside may create or remove the name in
+            # between.
             for _ in range(_ATTEMPTS):
                 if not self._is_taken() and self._temporary is None:
                     with contextlib.suppress(FileExistsError):
@@ -103,7 +106,7 @@ class NewFile:
             raise BlockingIOError(errno.EAGAIN, "it comes and goes too often")
 
     def _replace(self) -> None:
-        """Take the place of the file or link that has the name."""
+        """Replace the file or link with the name."""
         if self._temporary is None:
             self._temporary = _unique()
             self._link(self._temporary)
@@ -111,7 +114,7 @@ class NewFile:
         self._temporary = None
 
     def close(self) -> None:
-        """Close it; without a name it is gone then."""
+        """Close the file; without a name it vanishes."""
         os.close(self._fd)
         if self._temporary is not None:
             with contextlib.suppress(OSError):
@@ -119,7 +122,7 @@ class NewFile:
         os.close(self._folder)
 
     def _create(self) -> int:
-        """Make it, without a name where the file system can."""
+        """Create the file, without a name if the file system supports this."""
         try:
             return os.open(".", os.O_WRONLY | os.O_TMPFILE, 0o600, dir_fd=self._folder)
         except OSError as error:
@@ -129,7 +132,7 @@ class NewFile:
         return os.open(self._temporary, NEW_FILE, 0o600, dir_fd=self._folder)
 
     def _is_taken(self) -> bool:
-        """Return whether a file or a link has the name; they may be replaced, and nothing else."""
+        """Return whether a file or a link has the name; only these may be replaced."""
         mode = look_at(self._folder, self._name)
         if mode is None:
             return False
@@ -140,20 +143,20 @@ class NewFile:
         return True
 
     def _link(self, name: str) -> None:
-        """Give it a name that is free."""
+        """Give the file an unused name."""
         os.link(f"/proc/self/fd/{self._fd}", name, dst_dir_fd=self._folder, follow_symlinks=True)
 
 
 def _unique() -> str:
-    """Make a name that nothing has, and that is short enough whatever the file's own is."""
+    """Return a short unique name."""
     return f".runc_async-{os.urandom(8).hex()}"
 
 
 def _open_folder(root: Root, path: str, *, make: bool) -> int:
-    """Open a directory; make it, and those above it, if it isn't there.
+    """Open a directory; create it and its parents if missing.
 
     Raises:
-        OSError: If that can't be done.
+        OSError: If a directory can't be opened or created.
     """
     try:
         return open_inside(root.fd, path, _FOLDER)
@@ -172,7 +175,7 @@ def _open_folder(root: Root, path: str, *, make: bool) -> int:
 
 
 def _step(root: Root, folder: int, parts: list[str]) -> int:
-    """Open the directory `parts`, the last of them in `folder`, and make it if it isn't there."""
+    """Open the directory `parts`, whose last part is in `folder`, and create it if missing."""
     path = "/" + "/".join(parts)
     try:
         return open_inside(root.fd, path, _FOLDER)  # by its whole path, for links above it lead where they do inside

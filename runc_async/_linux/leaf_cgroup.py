@@ -1,7 +1,7 @@
-"""A leaf cgroup: made below a container's for one process, it holds all that the process starts, wherever that goes.
+"""A leaf cgroup for one process below a container's cgroup: it holds all descendants of the process.
 
-setsid(2) and double forks leave the process tree, and not the cgroup. On cgroup v1 a leaf in the `pids` hierarchy alone
-is enough to know them all, and leaves the container's limits where they are. On v2 it has no controllers.
+setsid(2) and double forks leave the process tree, but not the cgroup. On cgroup v1 a leaf in the `pids` hierarchy alone
+suffices to find all descendants, and leaves the container's limits unchanged. On v2 the leaf has no controllers.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import os
 from collections.abc import Iterator, Sequence
 
 MOVE_ROUNDS = 20
-"""Lists, at most, of processes that are moved out of a leaf: what forks meanwhile is in the next one."""
+"""Maximal number of listings of processes moved out of a leaf: each lists the forks since the last one."""
 
 
 class LeafCgroup:
-    """A cgroup of one name in one or several hierarchies.
+    """A cgroup with the same name in one or several hierarchies.
 
     Args:
-        parents: The directories of the container's cgroup; the first is that of the `pids` hierarchy, or of v2.
-        name: A name that no other cgroup has.
+        parents: The directories of the container's cgroup; the first one is in the `pids` hierarchy, or in v2.
+        name: A unique name.
 
     Attributes:
-        directories: Where it is, in the order of the parents.
+        directories: The directories, in the order of the parents.
 
     Raises:
-        OSError: If it can't be made: the container has no such cgroup any more, or this user may not change it.
+        OSError: If the cgroup can't be created: the container's is gone, or this user has no permission.
     """
 
     def __init__(self, parents: Sequence[str], name: str) -> None:
@@ -42,15 +42,15 @@ class LeafCgroup:
 
     @property
     def path(self) -> str:
-        """The directory in which its processes are listed."""
+        """The directory in which the processes are listed."""
         return self.directories[0]
 
     def members(self) -> list[int]:
-        """List its processes, without zombies; those that are invisible from this pid namespace are left out."""
+        """List the processes without zombies; processes invisible from this pid namespace are left out."""
         return [pid for group in _below(self.path) for pid in _processes(group) if pid]
 
     def is_member(self, pid: int) -> bool:
-        """Return whether the process that has this number now is in it."""
+        """Return whether the process with this pid is in the cgroup now."""
         try:
             with open(f"/proc/{pid}/cgroup", "rb", buffering=0) as file:
                 return f"/{self.name}".encode() in file.read()
@@ -58,32 +58,31 @@ class LeafCgroup:
             return False
 
     def seal(self) -> bool:
-        """Kill all of it at once where the kernel can (v2, Linux 5.14), else keep it from growing.
-
-        Without cgroup.kill, a process that forks faster than it is listed would escape: on v1 a `pids.max` of 0 makes
-        its fork(2) fail, on v2 it is frozen, in which state SIGKILL still works.
+        """Kill all processes at once if the kernel can (v2, Linux 5.14); otherwise stop the cgroup's growth.
 
         Returns:
-            Whether all of it was killed.
+            Whether all processes were killed.
         """
         if _write(f"{self.path}/cgroup.kill", "1"):
             return True
         for group in _below(self.path):
+            # Without cgroup.kill, a process that forks faster than it is listed would escape. On v1 a `pids.max` of 0
+            # makes fork(2) fail; on v2 the processes are frozen, a state in which SIGKILL still works.
             _ = _write(f"{group}/pids.max", "0") or _write(f"{group}/cgroup.freeze", "1")
         return False
 
     def remove(self) -> bool:
-        """Remove it. Processes that are left in it go on, in the container's cgroup. Idempotent.
+        """Remove the cgroup. Remaining processes continue in the container's cgroup. Idempotent.
 
         Returns:
-            Whether it is gone. If not, it goes with the container's.
+            Whether the cgroup is gone. If not, it goes together with the container's.
         """
         gone = [_removed(directory) for directory in self.directories]
         return all(gone)
 
 
 def _removed(directory: str) -> bool:
-    """Remove a cgroup, having moved its processes to its parent; return whether it is gone."""
+    """Move the processes to the parent, and remove the cgroup; return whether it is gone."""
     for _ in range(MOVE_ROUNDS):
         if _rmdir(directory):
             return True
@@ -107,7 +106,7 @@ def _rmdir(directory: str) -> bool:
 
 
 def _below(directory: str) -> Iterator[str]:
-    """Yield a cgroup, and the cgroups that were made below it, parents first."""
+    """Yield a cgroup and the cgroups below, parents first."""
     yield directory
     with contextlib.suppress(OSError):
         if os.stat(directory).st_nlink > 2:  # noqa: PLR2004 - one for each directory in it, beside its own two
@@ -117,7 +116,7 @@ def _below(directory: str) -> Iterator[str]:
 
 
 def _processes(group: str) -> list[int]:
-    """List the processes of one cgroup; none if it is gone, or is one of threads."""
+    """List the processes of one cgroup; none if it is gone or threaded."""
     try:
         with open(f"{group}/cgroup.procs", "rb", buffering=0) as file:
             return [int(pid) for pid in file.readall().split()]
@@ -126,7 +125,7 @@ def _processes(group: str) -> list[int]:
 
 
 def _write(path: str, text: str) -> bool:
-    """Write to a file of a cgroup; return whether there was one that took it."""
+    """Write to a file of a cgroup; return whether the write succeeded."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,8 +1,7 @@
-"""What this process holds, in a file that outlives it, so that another process can remove what a crash has left.
+"""The resources held by this process, in a file that outlives it, so that another process can clean up after a crash.
 
-The file is on a tmpfs. This process holds a lock on it, flock(2), which the kernel releases when the process ends, in
-whatever way: no clock and no comparison of pids is needed to tell a dead owner from a live one. `_host/owners` reads
-the files of dead owners.
+The file is on a tmpfs. This process holds a lock, flock(2), which the kernel releases when the process ends, in any
+way: a dead owner is recognized without clocks or pids. `_host/owners` reads the files of dead owners.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ import msgspec
 MEMORY = "/dev/shm"  # noqa: S108 - shm_overview(7); only its owner can read or replace a file there
 PREFIX: Final = "runc_async-owner-"
 TAKEN: Final = "runc_async-swept-"
-"""How the file of a dead owner is named once a sweeper has taken it, which locks it too."""
+"""Prefix of a dead owner's file that a sweeper has renamed and locked."""
 
 _ROOM: Final = 1 << 16
-"""Bytes that a file may have before it is written anew without what was released."""
+"""Bytes of a file before it is rewritten without released resources."""
 
 _logger = logging.getLogger("runc_async")
 
@@ -36,10 +35,10 @@ class HeldContainer(msgspec.Struct, frozen=True, tag="container"):
     Attributes:
         root: The runtime's root directory.
         id: The container's id.
-        bundle: Absolute path of its bundle.
+        bundle: Absolute path of the bundle.
         foreground: Whether the runtime process lives as long as the container, as in `run`.
-        pid: Its first process; 0 until that is known.
-        start_time: The start time of that process: see `ProcessIdentity`.
+        pid: The first process; 0 until known.
+        start_time: The start time of the process: see `ProcessIdentity`.
     """
 
     root: bytes
@@ -54,10 +53,10 @@ class HeldBundle(msgspec.Struct, frozen=True, tag="bundle"):
     """A bundle that is temporary, or has an overlay mounted.
 
     Attributes:
-        path: Its directory, absolute and without symbolic links.
-        temporary: Whether the directory goes with the block.
-        mounted: Whether an overlay is mounted at its `rootfs`.
-        roots: The root directories of the clients that have used it.
+        path: The directory, absolute and without symbolic links.
+        temporary: Whether the directory is removed at the end of the block.
+        mounted: Whether an overlay is mounted at `rootfs`.
+        roots: The root directories of the clients that have used the bundle.
     """
 
     path: bytes
@@ -80,11 +79,11 @@ Held: TypeAlias = HeldContainer | HeldBundle | HeldScratch
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of the file: the latest line of a number counts.
+    """One line of the file: the latest line with a number counts.
 
     Attributes:
-        n: The number of what is held.
-        held: What it is; None if it was released.
+        n: The number of the resource.
+        held: The resource; None after the release.
     """
 
     n: int
@@ -92,38 +91,35 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Claim:
-    """One thing in this process's file, from before it is made until it is gone.
-
-    Nothing here raises: a host without a tmpfs, or one that is full, has less to remove after a crash, and no call
-    fails for it.
-    """
+    """One resource in this process's file, recorded from before its creation until it is gone."""
 
     def __init__(self, held: Held | None) -> None:
-        """Write it down; nothing if it is None."""
+        """Record the resource; nothing if it is None."""
         self.held = held
+        # Recording never raises: without a tmpfs, or with a full one, less can be cleaned up after a crash, but no call
+        # fails.
         self._number = 0 if held is None else _owner.add(held)
         if isinstance(held, HeldBundle):
             _bundles[held.path] = self
 
     def change(self, held: Held) -> None:
-        """Write down what has become known of it."""
+        """Record new facts about the resource."""
         self.held = held
         _owner.change(self._number, held)
 
     def release(self) -> None:
-        """Strike it out: it is gone. Idempotent."""
+        """Delete the record, because the resource is gone. Idempotent."""
         _owner.remove(self._number)
         if isinstance(self.held, HeldBundle):
             _bundles.pop(self.held.path, None)
 
 
 def note_use(path: str, root: str) -> None:
-    """Note that a client with this root directory uses a bundle, if this process holds that.
-
-    A container may outlive this process, and then the bundle stays: its sweeper looks for it below that root directory.
-    """
+    """Record that a client with this root directory uses a bundle, if this process holds the bundle."""
     if not _bundles:
         return
+    # A container may outlive this process, and then the bundle has to stay: a sweeper looks for the container below
+    # this root directory.
     claim = _bundles.get(os.fsencode(os.path.realpath(path)))
     if claim is not None and isinstance(held := claim.held, HeldBundle):
         place = os.fsencode(root)
@@ -132,14 +128,14 @@ def note_use(path: str, root: str) -> None:
 
 
 class _Owner:
-    """The file of this process. It is there as long as anything is held."""
+    """The file of this process, which exists while any resource is held."""
 
     def __init__(self) -> None:
         self._warned = False
         self._begin()
 
     def _begin(self) -> None:
-        """Begin without a file."""
+        """Start without a file."""
         self._fd: int = -1
         self._path: str = ""
         self._size: int = 0
@@ -150,24 +146,25 @@ class _Owner:
         self._lock = threading.RLock()
 
     def forget(self) -> None:
-        """Leave the file to the parent, in a forked child: else the lock would outlive the parent."""
+        """Leave the file to the parent, in a forked child: otherwise the lock would outlive the parent."""
         for fd in (*closed_in_children, *([self._fd] if self._fd >= 0 else [])):
             os.close(fd)
         closed_in_children.clear()
         self._begin()
 
     def add(self, held: Held) -> int:
-        """Write one thing down, and return its number."""
+        """Record a resource, and return its number."""
         number = next(self._numbers)
         self.change(number, held, new=True)
         return number
 
     def change(self, number: int, held: Held, *, new: bool = False) -> None:
-        """Write one thing down, or what has become of it."""
+        """Record a resource, or new facts about it."""
         line = b"\n" + msgspec.json.encode(Line(number, held))
         with self._lock:
             if not new and number not in self._held:
                 return
+            # Lines are only appended. When old ones outweigh the rest, the file is written again.
             self._live += len(line) - len(self._held.get(number, b""))
             self._held[number] = line
             try:
@@ -184,7 +181,7 @@ class _Owner:
                     self._open()
 
     def remove(self, number: int) -> None:
-        """Strike one thing out; with the last one the file goes."""
+        """Delete the record of a resource; the last one removes the file."""
         with self._lock:
             line = self._held.pop(number, None)
             if line is None:
@@ -197,10 +194,10 @@ class _Owner:
                     self._write(b"\n" + msgspec.json.encode(Line(number)))
 
     def _open(self) -> None:
-        """Make a file with all that is held, in place of the old one.
+        """Create a file with all resources, replacing the old one.
 
         Raises:
-            OSError: If there is no place for it.
+            OSError: If there is no place for the file.
         """
         failure = OSError(errno.ENOENT, "there is no tmpfs for it: neither /dev/shm nor $XDG_RUNTIME_DIR")
         for place in places():
@@ -229,10 +226,10 @@ class _Owner:
         raise failure
 
     def _write(self, data: bytes) -> None:
-        """Append lines. Each begins with its line feed, so a torn one spoils no other.
+        """Append lines. Each starts with its line feed, so that an incomplete line doesn't damage the next.
 
         Raises:
-            OSError: If they can't be written.
+            OSError: If the lines can't be written.
         """
         self._size += len(data)
         if os.write(self._fd, data) < len(data):
@@ -246,15 +243,15 @@ class _Owner:
 
 
 def make_directory(prefix: str, parent: str, held: Callable[[bytes], Held] | None) -> tuple[str, Claim]:
-    """Make a directory with a random name that only its owner can enter; write it down before.
+    """Create a directory with a random name that only its owner can enter; record it before.
 
     Args:
-        prefix: How its name begins.
-        parent: Where it is made.
-        held: Gives what is written down, for its path; None: nothing is.
+        prefix: The prefix of the name.
+        parent: The parent directory.
+        held: Returns the resource to record, from the path; None to record nothing.
 
     Raises:
-        OSError: If it can't be made.
+        OSError: If the directory can't be created.
     """
     parent, place = os.path.abspath(parent), os.path.realpath(parent)
     while True:
@@ -273,7 +270,7 @@ def make_directory(prefix: str, parent: str, held: Callable[[bytes], Held] | Non
 
 
 def places() -> list[str]:
-    """List the directories in which owners may have their files, the best first."""
+    """Return the directories for owners' files, the best first."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     return [MEMORY, *([runtime] if os.path.isabs(runtime) else [])]
 
@@ -287,7 +284,7 @@ def _discard(fd: int, path: str) -> None:
 
 
 closed_in_children: Final[set[int]] = set()
-"""Descriptors that a forked child closes, since it would keep a lock that its parent's end has to release."""
+"""Descriptors to close in a forked child, where they would keep a lock that has to end together with the parent."""
 
 _bundles: Final[dict[bytes, Claim]] = {}
 _owner: Final = _Owner()

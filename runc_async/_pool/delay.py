@@ -37,6 +37,7 @@ class Delay:
         """Start a delay, twice as long as the last one."""
         loop = asyncio.get_running_loop()
         now = loop.time()
+        # A rare failure shouldn't count as a series.
         if now - self._failed_at > FORGIVEN_AFTER:
             self.seconds = 0.0
         self._failed_at = now

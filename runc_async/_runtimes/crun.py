@@ -212,6 +212,7 @@ def _cgroups(path: str) -> dict[str, str]:
     """Return the directories of a cgroup by controller."""
     if not path:
         return {}
+    # The file exists only in the root of a v2 hierarchy. crun refuses hybrid hosts.
     if os.path.exists(os.path.join(_CGROUPS, "cgroup.controllers")):
         return {"": os.path.join(_CGROUPS, path)}
     return {name: os.path.join(_CGROUPS, name, path) for name in _CONTROLLERS}

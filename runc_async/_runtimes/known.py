@@ -76,6 +76,7 @@ def read_record(root: str, container_id: str) -> Record | None:
             record = dialect.decode_record(found)
         except UNDECODABLE:
             return None
+        # A record without a pid belongs to a container that is still being created.
         return record if record.process.pid > 0 else None
     return None
 

@@ -269,6 +269,7 @@ _UNICODE_END = 0x110000
 def read_line(line: str) -> LogRecord | None:
     """Parse a text record of logrus."""
     if _TEXT_START.match(line):
+        # Reversed, so that the first of several equal keys wins.
         fields = {name: _unquote(value) for name, value in reversed(_TEXT_FIELD.findall(line))}
         if "level" in fields:
             return LogRecord(fields["level"], fields.get("msg", ""), log_time(fields.get("time")), fields.get("error"))

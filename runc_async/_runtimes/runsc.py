@@ -254,10 +254,12 @@ def _spelled(command: str, words: tuple[Argument, ...]) -> Iterator[Argument]:
                 yield from ("--pass-fd", f"{fd}:{fd}")
         elif word == "--interval":
             milliseconds = int(str(next(rest)).removesuffix("ms"))
+            # runsc takes whole seconds: rounded up, at least one.
             yield from ("--interval", str(max(1, -(-milliseconds // 1000))))
         elif word == "--pid-file" and command == "exec":
             file = next(rest)
             yield from ("--pid-file", file)
+            # The pid inside the sandbox is needed to signal and kill the process.
             if isinstance(file, PidFile) and "--detach" not in words:
                 yield from ("--internal-pid-file", InsidePidFile())
         else:
@@ -329,6 +331,7 @@ def follow(container_id: str, path: str) -> tuple[str, ...]:
 
 def follow_document(socket: str) -> bytes:
     """Request each clone(2) and each exit, with the process."""
+    # The context of a clone is the parent, that of an exit the process itself.
     points = [{"name": name, "context_fields": ["group_id", "thread_id"]} for name in ("sentry/clone", _EXIT_POINT)]
     sink = {"name": "remote", "config": {"endpoint": socket}}
     return msgspec.json.encode({"trace_session": {"name": "Default", "points": points, "sinks": [sink]}})

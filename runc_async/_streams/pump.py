@@ -1,7 +1,7 @@
-"""Bytes into and out of a child's pipes by callbacks of the loop: no task and no thread for each pipe.
+"""Copy bytes from and to a child's pipes with callbacks of the event loop: no task and no thread for each pipe.
 
-asyncio's own `PIPE` isn't used: with it `Process.wait()` returns only when every holder of the pipes is gone, on
-several supported Pythons (cpython#119710), and a container holds runc's pipes for as long as it lives.
+Why not asyncio's own `PIPE`: `Process.wait()` would return only after all holders of the pipes are gone, in several
+supported Python versions (cpython#119710), and a container holds runc's pipes as long as it lives.
 """
 
 from __future__ import annotations
@@ -19,19 +19,16 @@ CHUNK = 1 << 16
 """Bytes of one read: a pipe's default capacity in Linux."""
 
 LAST_READS = 16
-"""Reads of a pipe before it is closed, while others hold it: all that a pipe of the default largest size has."""
+"""Reads of a pipe before it is closed, while other processes hold it: all data of a pipe of default size limit."""
 
 
 class Drain:
-    """Reads a pipe as fast as it fills, and keeps `limit` bytes: the last, or the first.
-
-    Always reading matters: a full pipe blocks runc itself.
-    """
+    """Reads a pipe as fast as it fills, and keeps `limit` bytes: the last, or the first."""
 
     __slots__ = ("_dropped", "_ended", "_fd", "_keeps_first", "_kept", "_limit", "_loop", "came", "when_dropped")
 
     def __init__(self, fd: int, limit: int, *, keep: Literal["last", "first"] = "last") -> None:
-        """Take over `fd`, a non-blocking descriptor, in every case, and begin to read in the running loop."""
+        """Take over `fd`, a non-blocking descriptor, in any case, and start to read in the running loop."""
         self.came = 0  # reads that gave something
         self.when_dropped: Callable[[], object] | None = None  # called when there is more than is kept
         self._fd = fd
@@ -46,21 +43,21 @@ class Drain:
 
     @property
     def ended(self) -> asyncio.Future[None]:
-        """Done as soon as the pipe's last writer is gone, or the drain was closed."""
+        """Done when the pipe's last writer is gone, or the drain was closed."""
         return self._ended
 
     @property
     def data(self) -> bytes:
-        """What was read and kept so far."""
+        """The bytes kept so far."""
         return bytes(self._kept[-self._limit :])
 
     @property
     def dropped(self) -> bool:
-        """Whether there was more than is kept, or more than could be read at the end."""
+        """Whether bytes were dropped, or could not be read at the end."""
         return self._dropped
 
     def close(self) -> bool:
-        """Read what is there, and close the pipe; return whether that was all, for nobody held it. Idempotent."""
+        """Read the rest, and close the pipe; return whether the output is complete. Idempotent."""
         for _ in range(LAST_READS):
             if not self._read():
                 break
@@ -71,10 +68,10 @@ class Drain:
         return complete
 
     def _read(self) -> bool:
-        """Read once: the loop calls again while there is more, and others have their turn between.
+        """Read once: the loop calls again for more, and other callbacks run in between.
 
         Returns:
-            Whether there was something.
+            Whether there was data.
         """
         if self._fd < 0:
             return False
@@ -91,11 +88,7 @@ class Drain:
         return bool(data)
 
     def _keep(self, data: bytes) -> None:
-        """Append, and let go of what isn't among the bytes that are kept.
-
-        Of twice the limit half is let go at once, since each time the rest is moved. Pieces of their own would cost
-        more than the bytes in them: a child can write its bytes one by one.
-        """
+        """Append data, and drop bytes beyond the limit."""
         self.came += 1
         if len(self._kept) + len(data) > self._limit:
             self._dropped = True
@@ -105,11 +98,13 @@ class Drain:
             self._kept += data[: self._limit - len(self._kept)]
             return
         self._kept += data
+        # At twice the limit half is dropped at once, because the rest is moved each time. A list of pieces would cost
+        # more than the bytes inside: a child may write single bytes.
         if len(self._kept) > 2 * self._limit:
             del self._kept[: len(self._kept) - self._limit]
 
     def _end(self) -> None:
-        """Close the descriptor and say so."""
+        """Close the descriptor and complete `ended`."""
         if self._fd < 0:
             return
         self._loop.remove_reader(self._fd)
@@ -120,26 +115,26 @@ class Drain:
 
 
 READER_TIME = 0.05
-"""Seconds without a read after which a stream that has something to read counts as one that no task reads."""
+"""Seconds without a read after which a stream with data counts as unread."""
 
 
 READ_AHEAD = 16 << 20
-"""Bytes of a stream, at most, that are kept in memory until a task reads them: 16 MiB."""
+"""Maximal bytes of a stream kept in memory until a task reads them: 16 MiB."""
 
 
 class Discard:
-    """Reads a stream that no task reads, and throws it away, so that its writer isn't blocked by a full pipe.
+    """Reads and drops the data of a stream that no task reads, so that a full pipe doesn't block the writer.
 
-    A task that does read comes first: what it gets has no gaps as long as it comes back in time.
+    A reading task has priority: its data has no gaps as long as it reads often enough.
     """
 
     __slots__ = ("_fd", "_loop", "_reads", "_stream", "_timer", "_unread")
 
     def __init__(self, stream: ReadingMixin) -> None:
-        """Begin to watch a stream in the running loop.
+        """Start to watch a stream in the running loop.
 
         Raises:
-            OSError: If no descriptor is left: the stream's own may be watched by a reader already.
+            OSError: If no descriptor is left: a reader may already watch the stream's own descriptor.
         """
         self._stream = stream
         self._reads = stream.reads
@@ -151,7 +146,7 @@ class Discard:
             self._loop.add_reader(self._fd, self._look)
 
     def _look(self) -> None:
-        """Leave what is there to a reader for a moment; without one, throw it away."""
+        """Leave data to a reader for a moment; without a reader, drop it."""
         if self._stream.reads != self._reads or not self._unread:
             self._unread = False
             self._reads = self._stream.reads
@@ -161,16 +156,16 @@ class Discard:
             self.close()
 
     def _look_again(self) -> None:
-        """Go on, and note whether a reader has come."""
+        """Continue, and note whether a reader has come."""
         self._unread = self._stream.reads == self._reads
         self._loop.add_reader(self._fd, self._look)
 
     def _take(self) -> bool:
-        """Read once; return whether there can be more."""
+        """Read once; return whether more may follow."""
         return self._read() != b""
 
     def _read(self) -> bytes | None:
-        """Return what is there; None if there is nothing yet, and no bytes at the end."""
+        """Return the available data; None if there is none yet, and no bytes at the end."""
         try:
             return os.read(self._fd, CHUNK)
         except BlockingIOError:
@@ -189,7 +184,7 @@ class Discard:
 
 
 class ReadAhead(Discard):
-    """Reads a stream that no task reads, and keeps it there for the task that comes later, up to `READ_AHEAD` bytes."""
+    """Reads a stream that no task reads, and keeps up to `READ_AHEAD` bytes for a later reader."""
 
     __slots__ = ()
 
@@ -202,7 +197,7 @@ class ReadAhead(Discard):
 
 @contextlib.contextmanager
 def discarding(*streams: ReadingMixin | None, way: type[Discard] = Discard) -> Generator[None]:
-    """Throw away during the block what no task reads from some streams, as far as there are descriptors for that."""
+    """Drop unread data of streams during the block, as far as there are descriptors."""
     with contextlib.ExitStack() as stack:
         for stream in streams:
             if stream is not None and not stream.closed:
@@ -212,17 +207,17 @@ def discarding(*streams: ReadingMixin | None, way: type[Discard] = Discard) -> G
 
 
 def reading_ahead(*streams: ReadingMixin | None) -> contextlib.AbstractContextManager[None]:
-    """Keep in memory during the block what no task reads from some streams, likewise."""
+    """Keep unread data of streams in memory during the block, as far as there are descriptors."""
     return discarding(*streams, way=ReadAhead)
 
 
 class Feed:
-    """Writes given bytes into a pipe as fast as they are taken, then closes it."""
+    """Writes bytes to a pipe as fast as they are read, then closes the pipe."""
 
     __slots__ = ("_fd", "_loop", "_rest")
 
     def __init__(self, fd: int, data: bytes) -> None:
-        """Take over `fd`, a non-blocking descriptor, in every case, and begin to write in the running loop."""
+        """Take over `fd`, a non-blocking descriptor, in any case, and start to write in the running loop."""
         self._fd = fd
         self._rest = memoryview(data)
         self._loop = asyncio.get_running_loop()
@@ -230,7 +225,7 @@ class Feed:
             self._loop.add_writer(fd, self._write)
 
     def _write(self) -> None:
-        """Write once; a reader that went away ends it: not to read its input is the child's own matter."""
+        """Write once. A closed reading end ends the writing: a child need not read its input."""
         with contextlib.suppress(BlockingIOError):
             try:
                 self._rest = self._rest[os.write(self._fd, self._rest) :]
@@ -240,7 +235,7 @@ class Feed:
                 self.close()
 
     def close(self) -> None:
-        """Close the pipe, written or not. Idempotent."""
+        """Close the pipe, even if data is left. Idempotent."""
         if self._fd >= 0:
             self._loop.remove_writer(self._fd)
             os.close(self._fd)
@@ -249,7 +244,7 @@ class Feed:
 
 @contextlib.contextmanager
 def _closed_on_failure(fd: int) -> Generator[None]:
-    """Close a descriptor if the block raises: epoll_ctl(2) can fail for want of memory or watches."""
+    """Close a descriptor if the block raises: epoll_ctl(2) can fail for lack of memory or watches."""
     try:
         yield
     except BaseException:

@@ -64,6 +64,7 @@ class Listener:
 
     def _accept(self) -> None:
         """Accept the waiting connections."""
+        # A flood of connections must not starve the other tasks.
         for _ in range(TURN):
             try:
                 sock, _ = self._sock.accept()

@@ -165,6 +165,7 @@ class Channel:
             data, ancillary, flags, _ = self._sock.recvmsg(MESSAGE_LIMIT, _SPACE, socket.MSG_CMSG_CLOEXEC)
         except (ConnectionError, TimeoutError) as exc:
             raise KeeperLost("the connection has ended") from exc
+        # All received descriptors are owned by `Passed` before anything can fail, so that none leaks.
         fds = array.array("i")
         for _, kind, content in ancillary:
             if kind == socket.SCM_RIGHTS:

@@ -205,6 +205,8 @@ class Keeper:
                     await answer_to(channel, Done)
                 except asyncio.CancelledError:
                     channel.finish()
+                    # The keeper reads the end of the connection, and undoes the start. Without this wait the id could
+                    # still be in use when the caller tries again.
                     await shielded(self._undo(channel, container_id))
                     raise
             finally:
@@ -272,6 +274,8 @@ class Keeper:
     def _take(self, answer: Attached, passed: Passed) -> tuple[AttachedContainer, list[LentStream]]:
         """Create the handle from the received descriptors."""
         index = {name: number for number, name in enumerate(answer.descriptors)}
+        # Descriptors are taken out of `passed` one by one, only after a stream owns them: the rest is closed with the
+        # block.
         names: tuple[StreamName, ...] = ("stdin", "stdout", "stderr", "pty")
         loans: list[LentStream] = []
         init: Init | None = None
@@ -332,6 +336,7 @@ class Keeper:
                     return (await answer_to(channel, Ended)).status
                 finally:
                     channel.close()
+            # The keeper was restarted or upgraded: ask again, for at most `timeout` seconds without a connection.
             except KeeperLost:
                 lost = loop.time() if lost is None else lost
             except KeeperError:
@@ -371,6 +376,7 @@ class Keeper:
         Raises:
             UnsupportedError: If the keeper doesn't know the request.
         """
+        # A keeper of an older release refuses unknown requests; asking is spared where the answer is known.
         tag = str(request.__struct_config__.tag)
         if self._known and tag not in self._known:
             raise UnsupportedError(f"request {tag!r}", f"the keeper (runc_async {self.release})")

@@ -84,6 +84,7 @@ def to_error(failed: Failed) -> Exception:
     make = _MAKERS.get(failed.error)
     if make is not None:
         return make(failed)
+    # A newer keeper may have classes unknown here.
     kind: Any = getattr(errors, failed.error, None)
     if not (isinstance(kind, type) and issubclass(kind, errors.CommandError)):
         return KeeperError(f"{failed.error}: {failed.text}")

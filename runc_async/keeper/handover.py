@@ -61,6 +61,7 @@ def command(path: str, *options: str) -> list[str]:
 def _interpreter_options() -> list[str]:
     """Return the options with which Python was started."""
     options = sys.orig_argv[1:]
+    # Such as -X and -W options, which are not in sys.argv.
     return options[: options.index("-m")] if "-m" in options else []
 
 
@@ -102,6 +103,8 @@ async def replace(server: Server, path: str, lock: int) -> None:
     """
     # The trial comes before the pause, so that a broken program doesn't interrupt the service at all.
     await _try(path, Handover(listener=server.fileno(), lock=lock, containers=tuple(_handed(server))))
+    # The trial has succeeded. From here on no container may start or end, so that the descriptors stay the same until
+    # execve(2).
     await server.pause()
     try:
         handover = Handover(

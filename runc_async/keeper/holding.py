@@ -54,6 +54,7 @@ class Handle(Container):
         """
         init = None
         with contextlib.suppress(ProcessLookupError):
+            # The start time in the record rules out another process with a reused pid.
             init = Init(record.pid, open_pidfd(ProcessIdentity(record.pid, record.start_time)))
         return cls(
             client_like(record.client),
@@ -122,6 +123,8 @@ class Starter(Runc):
             return
         except (CommandError, DecodeError):
             created = None  # it is not finished, and can't tell
+        # An older container with this id belongs to another program. An unfinished one has no time yet, and is ours:
+        # the keeper has checked that the id was free.
         if created is None or created >= record.begun:
             await self.delete(record.id, force=True)
 
@@ -139,6 +142,7 @@ def client_like(client: Client) -> Starter:
         ValueError: If an option is invalid.
         TypeError: If an option has a wrong type.
     """
+    # The encoded options are the key of the cache, since a `Client` has a dict and isn't hashable.
     return _client(msgspec.msgpack.encode(client))
 
 
@@ -197,6 +201,7 @@ class Holding:
         """
         if size is not None:
             for name, fd in self.handle().streams().items():
+                # A terminal has a fixed buffer.
                 if name != "pty":
                     fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
 

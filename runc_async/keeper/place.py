@@ -47,6 +47,7 @@ class Place:
         """
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # The open directory is checked and not the path, which could be replaced in between.
         found = os.fstat(self._fd)
         if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             self.close()
@@ -115,6 +116,7 @@ class Place:
             os.unlink(_SOCKET, dir_fd=self._fd)
         listener = socket.socket(socket.AF_UNIX, KIND)
         try:
+            # bind(2) creates the socket with the umask: mode 0600 from the start, without a moment for others.
             before = os.umask(0o177)
             try:
                 listener.bind(self.address)
@@ -148,6 +150,7 @@ class Place:
         """
         data = encode(record)
         with self._records() as directory:
+            # rename(2) replaces the old record atomically, so that a crash leaves either the old or the new one.
             unfinished = record.id + _UNFINISHED
             try:
                 with open(unfinished, "wb", buffering=0, opener=functools.partial(_open_in, directory)) as file:

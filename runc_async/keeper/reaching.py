@@ -44,6 +44,8 @@ async def reach(path: str, *, start: bool, seconds: float) -> Channel:
         except (FileNotFoundError, ConnectionRefusedError) as exc:
             if not start:
                 raise KeeperError(f"none listens at {path}") from exc
+        # No keeper listens. Several services may start one at the same time: the lock of the place decides, and the
+        # others find the winner in the next round.
         left = deadline - loop.time()
         if left <= 0:
             raise KeeperError(f"none has begun to listen at {path} in {seconds:g} seconds")

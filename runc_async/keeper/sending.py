@@ -28,6 +28,7 @@ def client_of(runc: Runc) -> Client:
         ValueError: If the client has a custom runner, which can't be sent.
         TypeError: If `runc` isn't a `Runc`, or is of a subclass.
     """
+    # A subclass may have other behaviour, which the keeper couldn't reproduce.
     if type(runc) is not Runc:
         raise TypeError(f"runc must be a Runc, and not of a subclass: {runc!r}")
     given = given_options(runc._calls)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -39,6 +40,7 @@ def client_of(runc: Runc) -> Client:
     signal = given.pop("pdeathsig")
     paths: dict[str, Any] = {name: _path(given.pop(name)) for name in ("root", "log", "cwd")}
     return Client(
+        # A name is looked up in the keeper's own $PATH, a relative path is resolved here.
         command=os.fsencode(absolute(command) if os.sep in command else command),
         extra_args=tuple(map(os.fsencode, given.pop("extra_args"))),
         env={os.fsencode(name): os.fsencode(value) for name, value in env.items()},

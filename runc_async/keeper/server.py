@@ -287,6 +287,7 @@ class Server:
             task.add_done_callback(self._changes.discard)
         try:
             # A client that hangs up has been cancelled or killed: its start is undone.
+            # A client that hangs up was cancelled or killed.
             await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             task.cancel()

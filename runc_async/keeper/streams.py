@@ -92,6 +92,7 @@ def lent(name: StreamName, fd: int, before: int = -1) -> LentStream:
     Raises:
         ValueError: If a descriptor has the wrong type. Both then still belong to the caller.
     """
+    # Reading a regular file never blocks the event loop; a pipe sent by a broken keeper could.
     if before >= 0 and not stat.S_ISREG(os.fstat(before).st_mode):
         raise ValueError(f"descriptor {before} is no file, and could block")
     stream: LentStream

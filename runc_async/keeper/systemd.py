@@ -31,6 +31,7 @@ class Inherited:
         given = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
         self.listener: socket.socket | None = None
         self.streams: dict[str, dict[StreamName, int]] = {}
+        # sd_listen_fds(3): the variables may be inherited from another service.
         if given["LISTEN_PID"] != str(os.getpid()):
             return
         names = given["LISTEN_FDNAMES"].split(":")
