@@ -61,6 +61,7 @@ def hooked(script: str) -> dict[str, object]:
 # create
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.parametrize("seconds", MOMENTS)
 async def test_a_cancelled_create(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], seconds: float
@@ -100,6 +101,7 @@ async def test_a_create_out_of_time(client: Runc, make_bundle: MakeBundle, conta
     assert leaks.left_on_host(name) == []
 
 
+@pytest.mark.proof(every=3)
 @pytest.mark.parametrize("seconds", MOMENTS[:-2])
 async def test_a_cancelled_create_of_an_id_that_is_taken(
     client: Runc, make_bundle: MakeBundle, make_container: MakeContainer, seconds: float
@@ -291,6 +293,7 @@ async def test_run_cancelled_at_any_moment(
     assert leaks.left_on_host(name) == []
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.parametrize("seconds", MOMENTS)
 async def test_exec_cancelled_at_any_moment(client: Runc, make_container: MakeContainer, seconds: float) -> None:
     """Cancelled while the runtime still starts the process, `exec` leaves the container's own one alone."""

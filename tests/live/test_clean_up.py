@@ -161,6 +161,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.proof(every=3)
 @pytest.mark.parametrize(
     ("kind", "call", "expected"),
     [

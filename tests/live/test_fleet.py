@@ -91,6 +91,7 @@ async def test_runs_and_boxes(cluster: Cluster, root: Path) -> None:
             assert (await box.wait()).signal == signal.SIGKILL
 
 
+@pytest.mark.proof
 async def test_what_a_box_prints_arrives_whole(cluster: Cluster) -> None:
     """Megabytes go both ways through bounded buffers, and come back as they were."""
     _, client = cluster
@@ -109,6 +110,7 @@ async def test_what_a_box_prints_arrives_whole(cluster: Cluster) -> None:
         assert got == data
 
 
+@pytest.mark.proof
 async def test_cut_short(cluster: Cluster, root: Path) -> None:
     """A cancelled run, a failing block and the end of the fleet end their containers before they return."""
     _, client = cluster
@@ -149,6 +151,7 @@ async def test_recipes_that_no_node_runs(tmp_path: Path, root: Path) -> None:
                 await fleet.run(unknown)
 
 
+@pytest.mark.proof
 async def test_a_client_that_vanishes(cluster: Cluster, root: Path) -> None:
     """The sandboxes of a client that is killed end with its lease."""
     processes, _ = cluster
@@ -167,6 +170,7 @@ async def test_a_client_that_vanishes(cluster: Cluster, root: Path) -> None:
     await until(lambda: containers(root) == set(), seconds=60)
 
 
+@pytest.mark.proof
 async def test_a_node_that_hangs(cluster: Cluster, root: Path) -> None:
     """A node that is silent for longer than the patience is lost; when it goes on it ends what it had."""
     _, client = cluster
@@ -187,6 +191,7 @@ async def test_a_node_that_hangs(cluster: Cluster, root: Path) -> None:
         assert {(await fleet.run(recipe("true"))).node for _ in range(6)} == {"one", "two"}
 
 
+@pytest.mark.proof
 async def test_a_worker_that_is_killed(cluster: Cluster, root: Path) -> None:
     """Callers of a killed worker get NodeLost, a new one sweeps what it left, and a retry waits for that."""
     processes, client = cluster

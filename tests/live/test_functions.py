@@ -79,6 +79,7 @@ def serve(runtime: Runtime, root: Path, prefix: str, tmp_path: Path) -> Iterator
     assert list(leaks.containers(root)) == []
 
 
+@pytest.mark.proof(every=3)
 @pytest.mark.parametrize("mode", ["cold", "created", "running", "paused"])
 async def test_calls(serve: Callable[..., str], mode: str) -> None:
     """Calls at the same time are all answered, each by a container that no other call has had."""
@@ -102,6 +103,7 @@ async def test_what_goes_wrong(serve: Callable[..., str]) -> None:
             await client.post("/call", json="hang", timeout=0.1)
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(150)
 async def test_the_measurement(runtime: Runtime) -> None:
     """The program that measures prints a line for each mode that is asked for."""

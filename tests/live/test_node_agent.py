@@ -106,6 +106,7 @@ async def test_it_restarts_what_crashes(
     await until(lambda: f"{name} deleted" in agent.log()[-1], 30)
 
 
+@pytest.mark.proof(every=3)
 @pytest.mark.parametrize("why", ["not marked", "done", "deleted meanwhile"])
 async def test_it_restarts_nothing_else(
     *, agent: Agent, client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], why: str
