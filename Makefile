@@ -89,9 +89,10 @@ cgroup2: $(VENV)/.ready-dev test-host ## the same where cgroup v2 is all there i
 		echo "== $$runtime"; tools/cgroup2.sh $(PYTEST) -m runc --require-runc --runtime $$runtime tests/live || exit; \
 	done
 
-docs: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## write the reference, draw the rooms, build the site into build/docs, run every example
+docs: $(VENV)/.ready-dev $(if $(REQUIRE),test-host) ## write the reference and the table of features, draw the rooms, build the site into build/docs, run every example
 	@mkdir -p build
 	$(BIN)/python tools/reference.py > build/reference.md && mv build/reference.md docs/reference/index.md
+	$(BIN)/python tools/feature_table.py > build/README.md && mv build/README.md README.md
 	$(BIN)/python tools/rooms.py > build/rooms.svg && mv build/rooms.svg docs/topics/rooms.svg
 	$(BIN)/python -m sphinx -W --keep-going -n -q -E -b html -d build/doctrees docs build/docs
 	$(PYTEST) $(REQUIRE) tests/project/test_readme.py tests/project/test_docs.py

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Write docs/reference/index.md: every public name with its docstring's first line, and the pages that say more."""
+"""Write docs/reference/index.md: every public name with the first line of its docstring.
+
+The five names that a program needs first are at the top, and the classes of errors have a section of their own.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType, UnionType
 from typing import get_args
 
@@ -20,6 +23,15 @@ MODULES = (
     "runc_async.spec",
     "runc_async.testing",
 )
+
+FIRST = (
+    ("runc_async", "Runc"),
+    ("runc_async", "Container"),
+    ("runc_async", "Bundle"),
+    ("runc_async.spec", "Spec"),
+    ("runc_async", "EventStream"),
+)
+"""The names at the top of the page, each with its module."""
 
 HEAD = """\
 # Reference
@@ -49,17 +61,30 @@ testing
 
 def page() -> str:
     """Return the text of the page."""
-    lines = [HEAD]
-    for name in MODULES:
-        module = importlib.import_module(name)
-        lines += [f"## {name}", "", first_line(module).replace("``", "`"), "", *entries(module), ""]
+    modules = {name: importlib.import_module(name) for name in MODULES}
+    lines = [HEAD, "## The names to begin with", ""]
+    for place, name in FIRST:
+        lines += entries(modules[place], [name])
+    lines.append("")
+    for place, module in modules.items():
+        names = [name for name in public(module) if (place, name) not in FIRST]
+        failures = [name for name in names if is_error(getattr(module, name))]
+        lines += [f"## {place}", "", first_line(module).replace("``", "`"), ""]
+        lines += [*entries(module, [name for name in names if name not in failures]), ""]
+        if failures:
+            lines += [f"### Errors of {place}", "", *entries(module, failures), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def entries(module: ModuleType) -> Iterator[str]:
-    """Yield the lines for the public names of a module."""
-    for name in public(module):
+def entries(module: ModuleType, names: Iterable[str]) -> Iterator[str]:
+    """Yield the lines for names of a module."""
+    for name in names:
         yield f"- [`{name}`](#{module.__name__}.{name}): {first_line(getattr(module, name))}"
+
+
+def is_error(value: object) -> bool:
+    """Return whether a value is a class of errors or warnings."""
+    return isinstance(value, type) and issubclass(value, Exception)
 
 
 def members(owner: type) -> list[str]:

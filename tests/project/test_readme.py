@@ -17,10 +17,12 @@ from typing import Any
 
 import anyio
 import containers
+import feature_table
 import pages
 import pytest
 from anyio.streams.text import TextReceiveStream
 from pages import PAGES, PROJECT, Block
+from programs import load
 
 import runc_async
 from runc_async import errors
@@ -440,10 +442,24 @@ def test_the_quickstart_tells_the_whole_story() -> None:
 
 
 def test_the_reference_is_up_to_date() -> None:
-    """What `make docs` writes is what is there."""
+    """`make docs` has written the index, and it begins with the five names that matter most."""
     command = [sys.executable, str(PROJECT / "tools" / "reference.py")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said == (PROJECT / "docs" / "reference" / "index.md").read_text(), "run make docs"
+    names = re.findall(r"^- \[`(\w+)`\]", said, re.MULTILINE)
+    assert names[:5] == ["Runc", "Container", "Bundle", "Spec", "EventStream"]
+    assert len(names) == len(re.findall(r"^- ", said, re.MULTILINE))
+
+
+def test_the_table_of_features_is_up_to_date() -> None:
+    """What `make docs` writes into the README is there, and docs/topics/runtimes.md has the same versions."""
+    readme, written = (PROJECT / "README.md").read_text(), load("feature_table")
+    assert written.page(readme) == readme, "run make docs"
+    page = feature_table.read()
+    for features in written.ROWS.values():
+        for feature in page.keys() & set(features):
+            for runtime, cell in page[feature].items():
+                assert cell.startswith(written.cell(runtime, features)), (feature, runtime)
 
 
 def test_the_design_names_every_module() -> None:
