@@ -40,7 +40,12 @@ ROWS: dict[str, tuple[str, ...]] = {
 }
 """The rows: a title, and the features, as named in `Dialect.features`. All features of a row came in one version."""
 
-WORDS = {None: "none", (): "all", AFTER_DEBIAN_12: "1.21", AFTER_DEBIAN_13: "after 2024-07-29"}
+WORDS: dict[tuple[int, ...] | None, str] = {
+    None: "none",
+    (): "all",
+    AFTER_DEBIAN_12: "1.21",
+    AFTER_DEBIAN_13: "after 2024-07-29",
+}
 """Cells that aren't a version's numbers. crun was tried in 1.8.1 and then in 1.21."""
 
 

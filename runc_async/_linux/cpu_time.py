@@ -1,4 +1,4 @@
-"""The CPU time that a cgroup has used: `cpuacct.usage` of cgroup v1, `cpu.stat` of v2."""
+"""The CPU time used by a cgroup: `cpuacct.usage` of cgroup v1, `cpu.stat` of v2."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _USAGE = re.compile(rb"^usage_usec ([0-9]{1,20})$", re.MULTILINE)
 
 
 def read_cpu_seconds(directory: str) -> float | None:
-    """Read the CPU time of a cgroup and those below it, in seconds since it was made.
+    """Read the CPU time of a cgroup and its descendants, in seconds since the creation of the cgroup.
 
     Args:
-        directory: In the `cpuacct` hierarchy of cgroup v1, or of v2, whose cgroups all have it.
+        directory: In the `cpuacct` hierarchy of cgroup v1, or of v2, where all cgroups have the file.
 
     Returns:
-        The time; None if it can't be read, for example because the cgroup is gone.
+        The time; None if unreadable, for example because the cgroup is gone.
     """
     try:
         with open(f"{directory}/{_V1}", "rb", buffering=0) as file:

@@ -48,11 +48,11 @@ async def wait_pidfd(
     Args:
         pidfd: The process.
         reap: Reap the process if it is a child. False for children of asyncio or `subprocess`: the status is only read.
-        memory_cgroup: The directory of its memory cgroup, read as soon as the process has ended, for `oom_killed`.
-        oom_kills_before: The value of `read_oom_kills` before the process started, or a callable that returns the value
-            after the process has ended.
+        memory_cgroup: The directory of the memory cgroup, read as soon as the process has ended, for `oom_killed`.
+        oom_kills_before: The value of `read_oom_kills` before the process started, or a callable for the value after
+            the process has ended.
         reap_timeout: Seconds after the end for the parent to reap the process. The kernel reports the status of an
-            unreadable zombie only then, and process 1 of many containers never reaps.
+            unreadable zombie only after the reaping, and process 1 of many containers never reaps.
 
     Returns:
         The status, or an unknown status.
@@ -167,7 +167,7 @@ class _Watch:
                 self._epoll.unregister(pidfd)
 
     def pids(self) -> Iterator[int]:
-        """Yield the processes waited for. Other threads call it too, while waits begin and end here."""
+        """Yield the processes waited for. Also called by other threads, while waits begin and end here."""
         for pidfd in list(self.waits):
             with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):  # the wait has ended meanwhile
                 yield pidfd_pid(pidfd)
@@ -178,7 +178,7 @@ class _Watch:
         self._epoll.close()
 
     def _report(self) -> None:
-        """Tell all waits for the processes that have changed."""
+        """Notify all waits for the processes that have changed."""
         for pidfd, _ in self._epoll.poll(0):
             for changed in tuple(self.waits.get(pidfd, ())):
                 changed()
@@ -189,7 +189,7 @@ watches: dict[asyncio.AbstractEventLoop, _Watch] = {}
 
 @contextlib.contextmanager
 def watching(pidfd: int, changed: Callable[[], object]) -> Generator[None]:
-    """Have the event loop call `changed` at every change of a process; who leaves last closes the loop's watch."""
+    """Call `changed` at every change of a process. On exit of the last block, closes the loop's watch."""
     loop = asyncio.get_running_loop()
     if loop not in watches:
         _close_stale_watches()

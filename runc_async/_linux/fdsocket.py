@@ -36,8 +36,8 @@ class FDSocket:
     """A socket that waits for one descriptor from the runc process of a call.
 
     On enter, `async with FDSocket() as sock:` creates the directory and listens. On exit the directory is removed and
-    all descriptors are closed, also a received one not yet taken with `detach()`. So `receive()` can be cancelled, or
-    raced against runc's exit, at any time.
+    all descriptors are closed, also a received descriptor not yet taken with `detach()`. So `receive()` can be
+    cancelled, or raced against runc's exit, at any time.
 
     The peer must have the user id of this process or root's, and must be the spawned process or a descendant, as with
     `sudo` in front.
@@ -204,10 +204,10 @@ def _parents() -> list[str]:
 
 
 def _accept(listener: socket.socket, pid: int) -> socket.socket:
-    """Accept the connection of the spawned process, and close those of others.
+    """Accept the connection of the spawned process, and close connections of other processes.
 
     Raises:
-        BlockingIOError: If it has not connected yet.
+        BlockingIOError: If the spawned process has not connected yet.
     """
     while True:
         connection, _ = listener.accept()

@@ -1,4 +1,4 @@
-"""Files that other processes may tamper with: written whole, read within bounds, and removed as trees."""
+"""Files exposed to other processes: written whole, read within bounds, and removed as trees."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 @contextlib.contextmanager
 def ignoring_absence() -> Generator[None]:
-    """Leave the block silently if a file is gone or may not be read, but not if this process has no descriptor left.
+    """Leave the block silently if a file is gone or unreadable, but not if this process has no descriptor left.
 
     Raises:
-        OSError: If no descriptor or memory is left: then nothing is known of the file.
+        OSError: If no descriptor or memory is left: the file may exist.
     """
     try:
         yield
@@ -45,7 +45,7 @@ def opened(path: str, flags: int = DIRECTORY, dir_fd: int | None = None) -> Gene
 
 
 def reserved(count: int) -> contextlib.ExitStack:
-    """Open `count` descriptors in reserve, for work that must succeed without free descriptors: close them before it.
+    """Open `count` descriptors in reserve, for work that must succeed without free ones: close them before.
 
     Raises:
         OSError: If fewer are free; then none stays open.
@@ -57,10 +57,10 @@ def reserved(count: int) -> contextlib.ExitStack:
 
 
 def write_private(directory: str, name: str, data: bytes, *, replace: bool, durable: bool = True) -> None:
-    """Write a file that only its owner can read, whole or not at all.
+    """Write a file readable only by its owner, whole or not at all.
 
-    With `durable` the file is on the disk on return, which takes 15 ms on a busy one. A process killed meanwhile leaves
-    the old file, or the new one, and perhaps a hidden temporary file beside it.
+    With `durable` the file is on the disk on return, which takes 15 ms on a busy disk. A process killed meanwhile
+    leaves the old file, or the new file, and perhaps a hidden temporary file beside it.
 
     Raises:
         FileExistsError: If the name exists, and `replace` is False.

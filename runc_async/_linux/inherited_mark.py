@@ -1,7 +1,8 @@
-"""A mark that a process and all that it starts carry: for what has no cgroup of its own.
+"""A mark on a process, inherited by later children: finds processes without a cgroup of their own.
 
-RLIMIT_LOCKS limits nothing since Linux 2.4.25, but is inherited through fork(2) and execve(2) like any other limit, and
-another process can set and read it: getrlimit(2), prlimit(2). A process that changes it itself loses its mark.
+RLIMIT_LOCKS limits nothing since Linux 2.4.25. Like every limit it is inherited through fork(2) and execve(2), and
+other processes can set and read the limit: getrlimit(2), prlimit(2). A process that changes RLIMIT_LOCKS loses the
+mark.
 """
 
 from __future__ import annotations
@@ -20,29 +21,30 @@ _BITS = 56
 
 
 class InheritedMark:
-    """A mark that no other process has."""
+    """A random value, unique to one set of processes."""
 
     def __init__(self) -> None:
+        # Bit 56 is always set, so no usual limit is taken for a mark: a small number, or RLIM_INFINITY (all bits set).
         mark = secrets.randbits(_BITS) | 1 << _BITS
         self._limits = mark, mark
 
     def put(self, pid: int) -> None:
-        """Mark a process; nothing happens if it is gone, or isn't ours to mark."""
+        """Mark a process. Nothing happens if the process is gone, or belongs to another user."""
         with contextlib.suppress(OSError, ValueError):
             resource.prlimit(pid, _RLIMIT_LOCKS, self._limits)
 
     def put_late(self, pid: int) -> None:
-        """Mark a process that may have begun without the mark, and what it has started by then.
+        """Mark a process that may have started without the mark, with all descendants and the whole session.
 
-        That is its descendants, and all of its session, which a process that is forked twice doesn't leave. They are
-        listed again until there is no new one, for those that have no mark yet fork without it. Nothing happens if the
-        process is gone.
+        A process whose parent has exited is no descendant, but still in the session. Nothing happens if the process is
+        gone.
 
         Args:
-            pid: The process, which leads a session.
+            pid: The process, a session leader.
         """
         if self._is_on(pid) or not os.path.exists(f"{PROC}/{pid}"):
             return
+        # A process forks without the mark until it is marked itself: list again until a look finds no new process.
         seen: set[int] = set()
         while True:
             unmarked = {each for each in {pid, *_family(pid)} - seen if not self._is_on(each)}
@@ -53,15 +55,16 @@ class InheritedMark:
             seen |= unmarked
 
     def members(self) -> list[int]:
-        """List the processes that carry it, without zombies."""
+        """List the marked processes, without zombies."""
         pids = [int(name) for name in os.listdir(PROC) if name.isdecimal()]
         return [pid for pid in pids if self.is_member(pid)]
 
     def is_member(self, pid: int) -> bool:
-        """Return whether the process that has this number now carries it, and runs."""
+        """Return whether the process with this pid is marked and alive."""
         if not self._is_on(pid):
             return False
         try:
+            # A zombie keeps its limits until it is reaped; only the pidfd tells a zombie from a live process.
             pidfd = os.pidfd_open(pid)
         except OSError:
             return False
@@ -71,7 +74,7 @@ class InheritedMark:
             os.close(pidfd)
 
     def _is_on(self, pid: int) -> bool:
-        """Return whether a process carries it; a zombie does."""
+        """Return whether a process is marked; a zombie keeps its mark."""
         try:
             return resource.prlimit(pid, _RLIMIT_LOCKS) == self._limits
         except OSError:

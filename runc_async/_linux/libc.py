@@ -41,10 +41,10 @@ def prctl(option: int, argument: int) -> None:
 
 
 def detach(target: str) -> None:
-    """Unmount lazily: processes that still use the mount keep it until they leave.
+    """Unmount lazily: the mount stays for processes that still use it.
 
     Raises:
-        OSError: If it can't be unmounted; with EINVAL if nothing is mounted there.
+        OSError: If unmounting fails; with EINVAL if nothing is mounted there.
     """
     if code := call_libc("umount2", os.fsencode(target), ctypes.c_int(_MNT_DETACH | _UMOUNT_NOFOLLOW)):
         raise OSError(code, os.strerror(code), target)

@@ -1,4 +1,4 @@
-"""The resources held by this process, in a file that outlives it, so that another process can clean up after a crash.
+"""The resources held by this process, in a file that outlives the process, for cleaning up after a crash.
 
 The file is on a tmpfs. This process holds a lock, flock(2), which the kernel releases when the process ends, in any
 way: a dead owner is recognized without clocks or pids. `_host/owners` reads the files of dead owners.
@@ -243,7 +243,7 @@ class _Owner:
 
 
 def make_directory(prefix: str, parent: str, held: Callable[[bytes], Held] | None) -> tuple[str, Claim]:
-    """Create a directory with a random name that only its owner can enter; record it before.
+    """Create a directory with a random name, accessible only to its owner; the record is written before.
 
     Args:
         prefix: The prefix of the name.

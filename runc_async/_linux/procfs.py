@@ -25,7 +25,7 @@ class ProcessIdentity(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
-        """Identify the process that has this pid now; a zombie counts.
+        """Identify the process with this pid; a zombie counts.
 
         Raises:
             ProcessLookupError: If there is no such process.
@@ -57,10 +57,10 @@ class SignalView(NamedTuple):
     """How a process handles signals: proc_pid_status(5).
 
     Attributes:
-        namespace_init: Whether it is the first process of a pid namespace below this one.
+        namespace_init: Whether the process is the first process of a pid namespace below this one.
         regarded: Bits, from 1 for signal 1, of the signals that the process catches, ignores, or blocks.
-        fetching: Whether it waits in sigtimedwait(2), as an init often does: until the call returns, the kernel shows
-            the signals that it blocks as not blocked.
+        fetching: Whether the process waits in sigtimedwait(2), as an init often does: until the call returns, the
+            kernel shows the signals of the call as not blocked.
     """
 
     namespace_init: bool
@@ -69,7 +69,7 @@ class SignalView(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> SignalView:
-        """Look at the process that has this pid now.
+        """Look at the process with this pid.
 
         Raises:
             ProcessLookupError: If there is no such process.
@@ -87,13 +87,13 @@ class SignalView(NamedTuple):
     def drops(self, signum: int) -> bool:
         """Return whether the kernel drops this signal, other than SIGKILL and SIGSTOP: pid_namespaces(7).
 
-        The first process of a pid namespace gets only signals that it has a handler for.
+        The first process of a pid namespace gets only signals with a handler.
         """
         return self.namespace_init and not self.fetching and not self.regarded >> (signum - 1) & 1
 
 
 def _fetches_signals(pid: int) -> bool:
-    """Return whether a process waits in sigtimedwait(2): proc_pid_wchan(5); False if that can't be seen."""
+    """Return whether a process waits in sigtimedwait(2): proc_pid_wchan(5); False if unknown."""
     with contextlib.suppress(OSError), open(f"{PROC}/{pid}/wchan", "rb", buffering=0) as file:
         return b"sigtimedwait" in file.read()
     return False
@@ -190,7 +190,7 @@ def children(pid: int) -> list[int]:
 
 
 def parent_of(pid: int) -> int:
-    """Return the parent of the process that has this pid now; 0 if the parent is outside of this pid namespace.
+    """Return the parent of the process with this pid; 0 if the parent is outside of this pid namespace.
 
     Raises:
         ProcessLookupError: If there is no such process.

@@ -1,4 +1,4 @@
-"""How long orphans stay zombies: measures the process that reaps them, process 1 or the nearest subreaper."""
+"""The time that orphans stay zombies: measures the process that reaps orphans, process 1 or the nearest subreaper."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Reaping(msgspec.Struct, frozen=True, kw_only=True):
     """How orphans of this process are reaped.
 
     Attributes:
-        reaper: The process that adopts them: 1, a subreaper, or this process itself.
-        seconds: Seconds from the end of an orphan to its reaping; None if it was still a zombie at the limit.
+        reaper: The process that adopts orphans: 1, a subreaper, or this process itself.
+        seconds: Seconds from the end of an orphan to the reaping; None if the orphan was still a zombie at the limit.
     """
 
     reaper: int
@@ -47,12 +47,12 @@ class Reaping(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def measure_reaping(limit: float = LIMIT) -> Reaping | None:
-    """Create an orphan, let it end, and measure how long it stays a zombie.
+    """Create an orphan, end it, and measure how long it stays a zombie.
 
     Cancelled, no process and no descriptor is left behind.
 
     Args:
-        limit: Seconds to wait after its end, at most.
+        limit: The maximum wait in seconds after the end of the orphan.
 
     Returns:
         The measurement; None without a free process, descriptor or pidfd.
@@ -74,7 +74,7 @@ async def measure_reaping(limit: float = LIMIT) -> Reaping | None:
 
 
 async def _seconds(pidfd: int, limit: float) -> float | None:
-    """Measure how long a process that has ended stays a zombie; None for longer than `limit`."""
+    """Measure the time that an ended process stays a zombie; None for longer than `limit`."""
     begun = time.monotonic()
     while not is_reaped(pidfd):
         if time.monotonic() - begun > limit:
@@ -85,9 +85,9 @@ async def _seconds(pidfd: int, limit: float) -> float | None:
 
 @contextlib.contextmanager
 def _orphan() -> Generator[tuple[int, Callable[[], None]]]:
-    """Start a process whose parent has exited; yield its pid, and a function to end it.
+    """Start a process whose parent has exited; yield the pid, and a function to end the process.
 
-    It ends with the block at the latest.
+    The process ends with the block at the latest.
 
     Raises:
         OSError: If no process or no descriptor is left.

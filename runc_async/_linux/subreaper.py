@@ -48,17 +48,18 @@ def subreaper() -> Generator[None]:
 
     runc exits after `create`, `run(detach=True)`, `exec(detach=True)` and `restore(detach=True)`. The kernel then makes
     the nearest ancestor that is a subreaper, or process 1, the parent of the container's process. Inside this context
-    the ancestor is this process, and `wait()` knows the status on every kernel. Outside, `wait()` may need Linux 6.15.
+    the calling process is the parent, and `wait()` knows the status on every kernel. Outside, `wait()` may need Linux
+    6.15.
 
-    The setting belongs to the whole process, in all threads: every orphaned descendant becomes a child of this process,
-    whichever library started it, and a zombie when it ends. Only processes of this library's containers, and processes
-    that runtimes leave behind, are reaped here. Children of other libraries are safe; orphans of other libraries stay
-    zombies until this process ends. A container's first process is reaped by the call that waits for it, or with its
-    container. Every other process is reaped as soon as it ends, because the first process can't end earlier. Nested
-    contexts are counted; the last exit restores the previous setting. Adopted processes stay children.
+    The setting belongs to the whole process, in all threads: every orphaned descendant, of any library, becomes a child
+    of this process, and a zombie at its end. Only processes of this library's containers, and processes left behind by
+    runtimes, are reaped here. Children of other libraries are safe; orphans of other libraries stay zombies until this
+    process ends. A container's first process is reaped by the call that waits for the process, or with the container.
+    Every other process is reaped as soon as it ends, because the first process can't end earlier. Nested contexts are
+    counted; the last exit restores the previous setting. Adopted processes stay children.
 
-    A runc process that is ended inside this context is stopped (SIGSTOP) first, to find the processes that it has
-    started; a process of the container may get the SIGCONT that follows.
+    A runc process that is ended inside this context is stopped (SIGSTOP) first, to find the processes started by runc;
+    a process of the container may get the SIGCONT that follows.
 
     Enter the context before the containers are created, and keep the event loop running while there are containers. See
     PR_SET_CHILD_SUBREAPER(2const).
@@ -98,13 +99,13 @@ def _leave_subreaper() -> None:
 def adopting() -> bool:
     """Return whether orphans become children of this process, so that processes have to be recorded with `adopt`.
 
-    They do inside `subreaper()`, and always for process 1 of a pid namespace, such as a container's entry point.
+    True inside `subreaper()`, and always for process 1 of a pid namespace, such as a container's entry point.
     """
     return bool(_users) or os.getpid() == 1
 
 
 def adopt(pid: int) -> None:
-    """Record a container's first process, which runc leaves behind; see `reap_adopted`.
+    """Record a container's first process, left behind by runc; see `reap_adopted`.
 
     Nothing is recorded if orphans don't come to this process, without a pid, or without a free descriptor to look at
     the process: the call goes on, and the process stays a zombie.
@@ -127,13 +128,13 @@ def is_adopted(pid: int) -> bool:
 
 
 def adopt_stray(pid: int, when_gone: Callable[[], object] | None = None) -> None:
-    """Record a process whose status no caller can ask for, and reap it as soon as it ends, if it is a child by then.
+    """Record a process whose status no caller can ask for, and reap it at its end, if it is a child by then.
 
     Such processes are left by `exec`, or by a runc process that was ended.
 
     Args:
         pid: The process.
-        when_gone: Called by the event loop when the process has ended, to look for processes that it has left behind.
+        when_gone: Called by the event loop after the end of the process, to look for processes left behind by it.
     """
     # A zombie in a container's pid namespace keeps the container's first process from ending: the kernel waits
     # there until all other processes of the namespace are reaped (zap_pid_ns_processes, kernel/pid_namespace.c).
@@ -189,9 +190,9 @@ def _forget_closed_loops() -> None:
 
 
 def reap_adopted() -> None:
-    """Reap the recorded processes that have ended, and that no call waits for or has claimed. Never blocks.
+    """Reap the recorded processes that have ended, unless a call waits for or has claimed the process. Never blocks.
 
-    Call it after a container was deleted: the status of its processes can't be asked for any more.
+    Call it after deleting a container: the status of the container's processes can't be asked for any more.
     """
     _forget_closed_loops()
     awaited = {pid for watch in list(watches.values()) for pid in watch.pids()}

@@ -27,15 +27,15 @@ _PIECE = 1 << 16
 
 
 class Box:
-    """A live sandbox on a node, from `Fleet.open`: what a `Container` has, over Dask's connections.
+    """A live sandbox on a node, from `Fleet.open`: like a `Container`, over Dask's connections.
 
     Attributes:
-        id: The id of its container.
-        node: The name of its node.
-        pid: The container's first process, on that node.
-        stdin: Its input, as anyio's `ByteSendStream`.
-        stdout: Its output, as anyio's `ByteReceiveStream` with `lines()`.
-        stderr: Its error output, likewise.
+        id: The id of the container.
+        node: The name of the node.
+        pid: The container's first process, as a pid on the node.
+        stdin: The input, as anyio's `ByteSendStream`.
+        stdout: The output, as anyio's `ByteReceiveStream` with `lines()`.
+        stderr: The error output, likewise.
     """
 
     def __init__(self, link: Link, name: str, pid: int) -> None:
@@ -53,7 +53,7 @@ class Box:
         return f"<Box {self.id!r} on {self.node!r}>"
 
     def _fail(self, error: Exception) -> None:
-        """Have `wait` raise an error."""
+        """Make `wait` raise an error."""
         self._status.set_exception(error)
         self._status.exception()  # seen, if nobody waits
 
@@ -86,7 +86,7 @@ class Box:
         await self._remote("kill", (signal,), options)
 
     async def _remote(self, method: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """Have the node call a method of its container."""
+        """Call a method of the container on the node."""
         call = f"{self.id}.{next(self._numbers)}"
         self._link.expect(call)
         try:
@@ -125,7 +125,7 @@ async def follow(box: Box) -> None:
 
 
 class _Remote:
-    """A stream without a descriptor: its other end is a buffer at a node."""
+    """A stream without a descriptor: the other end is a buffer on a node."""
 
     _link: Link
     _name: str
@@ -198,7 +198,7 @@ class _Input(_Remote, PipeWriter):
         self._closing: set[asyncio.Task[None]] = set()
 
     async def send(self, item: bytes) -> None:
-        """Send all of `item`; the node answers when its pipe has taken it. Cancelled, a part may have been sent.
+        """Send all of `item`, until the pipe on the node has taken it. Cancelled, a part may have been sent.
 
         Raises:
             anyio.BrokenResourceError: If the program has closed its input, the box is gone, or the node is lost.
@@ -214,7 +214,7 @@ class _Input(_Remote, PipeWriter):
                     raise anyio.BrokenResourceError
 
     async def aclose(self) -> None:
-        """Close the input: the program reads its end."""
+        """Close the input: the program reads end of file."""
         if self._is_open:
             self._is_open = False
             try:

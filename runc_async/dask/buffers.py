@@ -1,4 +1,4 @@
-"""Output of a live sandbox, kept at its node until the client has taken it."""
+"""Output of a live sandbox, kept on the node until the client has read it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LIMIT = 1 << 18
 
 
 class OutputBuffer:
-    """The output of one stream, by offsets from its beginning.
+    """The output of one stream, by offsets from the beginning.
 
-    A client that asks for an offset has all bytes before it, so these are dropped. An answer that is lost on its way is
-    asked for once more, and nothing is missing or twice.
+    Asking for an offset confirms all bytes before the offset, so these are dropped. After a lost answer the client asks
+    for the same offset again: no byte is missing or doubled.
     """
 
     def __init__(self, stream: PipeReader) -> None:
@@ -27,7 +27,7 @@ class OutputBuffer:
         self._changed = asyncio.Event()
 
     async def fill(self) -> None:
-        """Read the stream to its end, as far as there is room."""
+        """Read the stream to the end, as far as there is room."""
         try:
             while True:
                 while len(self._data) >= LIMIT:
@@ -41,12 +41,12 @@ class OutputBuffer:
             self._changed.set()
 
     async def read(self, offset: int, limit: int, wait: float) -> tuple[bytes, bool]:
-        """Return bytes from an offset on, and whether the stream has ended there.
+        """Return bytes from an offset on, and whether the stream ends behind them.
 
-        Waits for output for `wait` seconds at most, and returns no bytes after that.
+        Waits for output for at most `wait` seconds, and returns no bytes after a timeout.
 
         Raises:
-            ValueError: If the offset isn't within the bytes that are kept.
+            ValueError: If the offset isn't within the kept bytes.
         """
         if not self._start <= offset <= self._start + len(self._data):
             raise ValueError(f"offset {offset} isn't between {self._start} and {self._start + len(self._data)}")
@@ -59,6 +59,8 @@ class OutputBuffer:
         return bytes(self._data[:limit]), self._ended and len(self._data) <= limit
 
     async def _next(self) -> None:
-        """Wait for a change. Both sides wait on one event: each looks at its own condition again."""
+        """Wait for a change."""
+        # Reader and filler wait on one event, so either may clear the other's change: both check their own condition in
+        # a loop, and no await stands between the check and the clear.
         self._changed.clear()
         await self._changed.wait()

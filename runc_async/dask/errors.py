@@ -11,12 +11,12 @@ from ..errors import RuncError
 class NodeLost(RuncError):
     """The node of a sandbox was lost: killed, cut off, or silent for longer than the fleet's `patience`.
 
-    Whether the program has ended, and how, is unknown. The program is never run twice: a node that comes back ends the
-    sandboxes of clients that have given it up.
+    The end of the program is unknown, and so is its result. No program is run twice: a node that comes back ends the
+    sandboxes of clients that have given the node up.
 
     Attributes:
         node: The node's name.
-        reason: The failure that was seen.
+        reason: The observed failure.
     """
 
     def __init__(self, node: str, reason: str) -> None:
@@ -29,10 +29,10 @@ class NodeLost(RuncError):
 
 
 class NoNode(RuncError):
-    """No node of the fleet can ever run the recipe: each of them is too small, or refuses it.
+    """No node of the fleet can ever run the recipe: each node is too small, or refuses the recipe.
 
     Attributes:
-        reasons: The reason of each node, by its name.
+        reasons: The reason of each node, by name.
     """
 
     def __init__(self, reasons: dict[str, str]) -> None:
@@ -44,7 +44,7 @@ class NoNode(RuncError):
 
 
 class RecipeRefused(RuncError):
-    """A node doesn't run a recipe: it isn't in the node's list, or its root filesystem isn't there.
+    """A node refuses a recipe: the recipe isn't in the node's list, or the root filesystem isn't there.
 
     Attributes:
         reason: The cause.

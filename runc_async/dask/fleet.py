@@ -41,18 +41,19 @@ class _Request:
 class Fleet:
     """Sandboxes on all machines of a Dask cluster.
 
-    On enter, each worker of the cluster becomes a node, workers that come later too. Any number of fleets share the
-    nodes of a cluster. Sandboxes are spread evenly over the nodes: at most `capacity` on each, and within the memory
-    and CPUs of the node, as the recipes limit them. Callers that wait are served in order, where there is room.
+    On enter, each worker of the cluster becomes a node; later workers do too. Any number of fleets share the nodes of a
+    cluster. Sandboxes are spread evenly over the nodes: at most `capacity` on each, and within the memory and CPUs of
+    the node, according to the recipes' limits. Waiting callers are served in order, where there is room.
 
     On exit of the block all sandboxes of the fleet are ended.
 
-    A program is never run twice, unless `retries` allows it: an order has an id, a node begins it once, and a node that
-    was given up ends it before it takes new ones.
+    No program is run twice, unless `retries` allows it: an order has an id, a node starts the order once, and a node
+    that was given up ends the sandbox before it takes new orders.
 
     Args:
-        client: A client of the cluster, made with ``asynchronous=True``. It has to reach the workers' addresses itself.
-        capacity: The number of sandboxes on each node at most. Of several fleets the lowest counts.
+        client: A client of the cluster, made with ``asynchronous=True``, which must reach the workers' addresses
+            itself.
+        capacity: The maximum number of sandboxes on each node. With several fleets the lowest number counts.
         lease: Seconds after which a node ends the sandboxes of a client that has vanished.
         patience: Seconds without an answer after which a node counts as lost.
 
@@ -84,7 +85,7 @@ class Fleet:
         return f"<Fleet of {len(self._links)} nodes, {len(self._waiting)} waiting>"
 
     async def __aenter__(self) -> Self:
-        """Make nodes of the cluster's workers, and wait until those that are there have answered.
+        """Turn the cluster's workers into nodes, and wait for the nodes' answers, at most `patience` seconds.
 
         Raises:
             OSError: If the scheduler can't be reached.
@@ -132,18 +133,18 @@ class Fleet:
         retries: int = 0,
         **options: Any,
     ) -> NodeResponse:
-        """Run a program in a container on some node, as `Runc.run`, and wait for its end.
+        """Run a program in a container on some node, as `Runc.run`, and wait for the end.
 
-        Cancelled, the container is ended on its node, and deleted, before this returns; a node that can't be reached
-        does so when the fleet's lease is over.
+        Cancelled, the container is ended on the node, and deleted, before the call returns; an unreachable node does so
+        when the fleet's lease is over.
 
         Args:
             recipe: The bundle.
             input: Bytes for the program's stdin.
-            limits: Limits on its time and output.
-            usage: Whether to measure its resource usage.
-            retries: The number of times that the run may be begun anew after its node was lost. A new run begins only
-                after a node of the same machine has confirmed the end of the first.
+            limits: Limits on time and output of the program.
+            usage: Whether to measure the resource usage.
+            retries: The maximum number of new runs after the loss of a node. A new run starts only after a node of the
+                same machine has confirmed the end of the previous run.
             options: Options of `Runc.run`.
 
         Returns:
@@ -152,7 +153,7 @@ class Fleet:
         Raises:
             NodeLost: If the node is lost, and no retry is left, or the end of the run isn't confirmed within the lease.
             NoNode: If no node can ever run the recipe.
-            RecipeRefused: If a node doesn't run this recipe.
+            RecipeRefused: If a node refuses the recipe.
             RuncError: As `Runc.run`.
             ValueError: If `retries` is negative.
         """
@@ -177,18 +178,18 @@ class Fleet:
     ) -> AsyncGenerator[Box]:
         """Open a live container on some node for the time of the block, as `Runc.open_container`.
 
-        On exit of the block the container is ended on its node, and deleted.
+        On exit of the block the container is ended on the node, and deleted.
 
         Args:
             recipe: The bundle.
-            io: `PipedIO()`: streams to stdin, stdout and stderr. No other kind reaches over machines.
-            lease: Not more than the fleet's: the fleet's own lease counts for all of its sandboxes.
+            io: `PipedIO()`: streams to stdin, stdout and stderr. Other kinds don't work across machines.
+            lease: At most the fleet's lease, which counts for all sandboxes of the fleet.
             options: Options of `Runc.open_container`.
 
         Raises:
             NodeLost: If the node is lost before the container is open.
             NoNode: If no node can ever run the recipe.
-            RecipeRefused: If a node doesn't run this recipe.
+            RecipeRefused: If a node refuses the recipe.
             RuncError: As `Runc.open_container`.
             ValueError: If `io` is of another kind, or `lease` is longer than the fleet's.
         """
@@ -207,14 +208,14 @@ class Fleet:
                 box.close()
 
     def nodes(self) -> list[NodeInfo]:
-        """Return the nodes as this fleet sees them, lost ones included until their worker is gone from the cluster."""
+        """Return the nodes as seen by this fleet, including lost nodes until their worker has left the cluster."""
         return [link.info() for link in self._links.values()]
 
     # --- placing
 
     @contextlib.asynccontextmanager
     async def _placed(self, order: Order) -> AsyncGenerator[tuple[Link, str, Any]]:
-        """Have a node begin an order; give its first event. On exit the order is ended there, whatever happened."""
+        """Place an order on a node, and yield the first event. On exit of the block the order has ended on the node."""
         request = _Request(order)
         while True:
             link = await self._place(request)
@@ -251,7 +252,7 @@ class Fleet:
         return answer
 
     async def _place(self, request: _Request) -> Link:
-        """Wait for a node with room. A request that was sent back by a node goes on as the first."""
+        """Wait for a node with room. A request sent back by a node goes to the head of the queue."""
         request.link = asyncio.get_running_loop().create_future()
         if request.was_placed:
             self._waiting.appendleft(request)
@@ -262,6 +263,8 @@ class Fleet:
         try:
             return await request.link
         except asyncio.CancelledError:
+            # The cancel can arrive after `_dispatch` has reserved a place, and before this task runs: give the place
+            # back.
             if request.link.done() and not request.link.cancelled() and request.link.exception() is None:
                 request.link.result().running -= 1
                 self._dispatch()
@@ -283,11 +286,13 @@ class Fleet:
                 return
             link = min(usable, key=lambda link: (link.running, link.runs))
             self._waiting.popleft()
+            # Counted here and not when the task runs: the loop goes on, and the next request must see the place as
+            # taken.
             link.running += 1
             request.link.set_result(link)
 
     def _wait_for_room(self, request: _Request) -> None:
-        """Look again a little later; fail a request that no node will ever take."""
+        """Look again a little later; fail a request that no node can ever take."""
         able = [link for link in self._links.values() if link.lost is None]
         if able and all(link.address in request.excluded for link in able):
             self._waiting.popleft()
@@ -305,7 +310,7 @@ class Fleet:
     # --- nodes
 
     async def _confirmed(self, lost: NodeLost, name: str) -> bool:
-        """Wait until a node on the machine of a lost one has confirmed the end of a run; False if none does."""
+        """Wait until a node on the same machine has confirmed the end of a run; False after lease and `patience`."""
         host = next((link.host for link in self._links.values() if link.name == lost.node), "")
         host = host or (self._gone[lost.node].host if lost.node in self._gone else "")
         with anyio.move_on_after(self._lease + self._patience):
@@ -353,7 +358,7 @@ class Fleet:
 
 
 def _renewed(order: Order) -> Order:
-    """Return an order under another id: the first never began, and its node doesn't begin it any more."""
+    """Return the order under a new id: the order never started, and the node won't start the old id."""
     return Order(id=f"fleet-{os.urandom(12).hex()}", recipe=order.recipe, live=order.live, options=order.options)
 
 

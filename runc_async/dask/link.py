@@ -1,4 +1,4 @@
-"""The client's side of one node: calls, and the events that come back."""
+"""The client's side of one node: calls, and the node's events."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _PAUSE = 0.1  # seconds between two attempts to reach a node
 
 
 class Link:
-    """One node, from the side of a fleet.
+    """One node, as seen by a fleet.
 
     Attributes:
         address: The address of Dask's worker.
-        name: Its name; the address until it has answered.
-        running: The number of sandboxes of this fleet there.
-        runs: The number of orders that it has taken.
+        name: The name of the node; the address until the node has answered.
+        running: The number of sandboxes of this fleet on the node.
+        runs: The number of orders taken by the node.
         lost: The error, if the node is lost.
         answered: Set once the node has answered, or is lost.
-        closed_until: No order is sent before this moment (`time.monotonic()`): the node has had no room.
+        closed_until: No order is sent before this moment (`time.monotonic()`), because the node had no room.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class Link:
         )
 
     async def call(self, method: str, timeout: float | None = None, /, **arguments: Any) -> Any:
-        """Call the node, again and again while it can't be reached: all calls can arrive twice.
+        """Call the node, and repeat the call while the node can't be reached: every call may arrive twice.
 
         Args:
             method: The call.
-            timeout: Seconds for the node's answer besides the fleet's patience.
+            timeout: Seconds for the node's answer, in addition to the fleet's patience.
             arguments: The arguments.
 
         Raises:
@@ -118,7 +118,7 @@ class Link:
             await asyncio.sleep(_PAUSE)
 
     async def follow(self) -> None:
-        """Begin a session, and hand out events until the node is lost: the body of a task."""
+        """Start a session, and distribute events until the node is lost: the body of a task."""
         try:
             hello = await self.call("hello", capacity=self._capacity, lease=self._lease)
             self.name = str(hello["name"])
@@ -133,6 +133,8 @@ class Link:
                     self.lose(NodeLost(self.name, "its lease for this fleet is over"))
                     return
                 events, self._load = answer
+                # `seen` confirms these events with the next call. If the next answer is lost, the node sends the same
+                # events again; events without a queue belong to sandboxes that this fleet has already let go of.
                 for number, name, kind, value in events:
                     seen = number
                     if name in self._queues:
@@ -143,7 +145,7 @@ class Link:
             self.lose(exc)
 
     def lose(self, error: NodeLost) -> None:
-        """Give the node up: all that wait for it fail."""
+        """Give the node up: all calls that wait for events of the node fail."""
         self.lost = error
         self.answered.set()
         for queue in self._queues.values():
@@ -154,7 +156,7 @@ class Link:
         """Send an order; return the node's answer: "taken", "full" or "never".
 
         Raises:
-            NodeLost: If the node is lost; whether it has the order is unknown.
+            NodeLost: If the node is lost; the order may have arrived.
             RecipeRefused: If the node refuses the recipe.
         """
         answer: str = await self.call("begin", order=order)
@@ -165,7 +167,7 @@ class Link:
         return answer
 
     def expect(self, name: str) -> asyncio.Queue[tuple[Kind, Any] | NodeLost]:
-        """Return the queue of a sandbox's or call's events; `forget` ends that."""
+        """Return the queue for events of a sandbox or call; `forget` removes the queue."""
         return self._queues.setdefault(name, asyncio.Queue())
 
     def forget(self, name: str) -> None:
@@ -184,11 +186,11 @@ class Link:
         return item
 
     async def end(self, name: str) -> None:
-        """End a sandbox or a call, and wait for that. A node that doesn't answer ends it when the lease is over."""
+        """End a sandbox or a call, and wait for the end. A silent node ends the sandbox when the lease is over."""
         with contextlib.suppress(NodeLost), anyio.CancelScope(shield=True), anyio.move_on_after(self._patience):
             await self.call("end", self._patience, name=name)
 
     async def leave(self) -> None:
-        """End the session with all of its sandboxes."""
+        """End the session with all sandboxes."""
         with contextlib.suppress(NodeLost), anyio.CancelScope(shield=True), anyio.move_on_after(self._patience):
             await self.call("leave")

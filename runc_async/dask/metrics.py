@@ -10,33 +10,33 @@ if TYPE_CHECKING:
 
 
 class Counting(Protocol):
-    """What a node tells of itself."""
+    """The numbers of a node."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The node's name."""
         ...
 
     @property
     def running(self) -> int:
-        """Sandboxes that run."""
+        """The number of running sandboxes."""
         ...
 
     @property
     def capacity(self) -> int:
-        """Sandboxes that run at most."""
+        """The maximum number of running sandboxes."""
         ...
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Sandboxes that have ended, by how."""
+        """The numbers of ended sandboxes, by kind of end."""
         ...
 
 
 class NodeCollector:
     """Collects a node's numbers for prometheus_client's default registry, which Dask's /metrics shows.
 
-    Without prometheus_client it does nothing; Dask has no /metrics then either.
+    Does nothing without prometheus_client; Dask has no /metrics then either.
     """
 
     def __init__(self, node: Counting) -> None:
@@ -51,7 +51,7 @@ class NodeCollector:
         REGISTRY.register(self)
 
     def unregister(self) -> None:
-        """Take the metrics out of the default registry."""
+        """Remove the metrics from the default registry."""
         try:
             from prometheus_client import REGISTRY  # noqa: PLC0415  (as above)
         except ImportError:
@@ -59,7 +59,7 @@ class NodeCollector:
         REGISTRY.unregister(self)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of now."""
+        """Yield the current metrics."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415  (as above)
 
         for name, help_, value in (

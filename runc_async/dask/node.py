@@ -42,18 +42,18 @@ _LOOK = 0.25  # share of the shortest lease after which leases are looked at
 
 
 class NodePlugin(WorkerPlugin):
-    """Makes each worker of a cluster a node; registered by `Fleet`, once for each cluster.
+    """Turns each worker of a cluster into a node; registered by `Fleet`, once for each cluster.
 
     A worker reads Dask's configuration below ``runc-async``: ``command`` (runc), ``root`` (the runtime's root
     directory), ``directory`` (the cache of archives), ``rootfs`` (directories by name), ``recipes`` (digests of the
-    recipes that it runs; all if it is absent).
+    permitted recipes; all recipes if the setting is absent).
     """
 
     name = "runc_async"
     idempotent = True  # a second fleet finds the nodes there
 
     async def setup(self, worker: Worker) -> None:
-        """Make the node, and remove what a dead worker of this machine has left."""
+        """Create the node, and remove the leftovers of dead workers of this machine."""
         self.node: Node = Node(worker.name, worker.address)
         _handlers(worker)[OP] = self.node.handle
         await self.node.start()
@@ -64,12 +64,12 @@ class NodePlugin(WorkerPlugin):
         await self.node.close()
 
     def __getstate__(self) -> dict[str, object]:
-        """Travel without the node, which belongs to one worker."""
+        """Pickle without the node, which belongs to one worker."""
         return {}
 
 
 def _handlers(worker: Worker) -> dict[str, Any]:
-    """Return the table by which a worker answers calls; Dask doesn't annotate it in full."""
+    """Return the worker's table of handlers by name; Dask doesn't annotate the attribute in full."""
     handlers: dict[str, Any] = vars(worker)["handlers"]
     return handlers
 
@@ -78,7 +78,7 @@ class Node:
     """The sandboxes of one worker.
 
     Attributes:
-        counts: Numbers of sandboxes that have ended, by how.
+        counts: Numbers of ended sandboxes, by kind of end.
     """
 
     def __init__(self, name: object, address: str) -> None:
@@ -108,16 +108,16 @@ class Node:
 
     @property
     def running(self) -> int:
-        """The number of sandboxes now."""
+        """The current number of sandboxes."""
         return len(self._sandboxes)
 
     @property
     def capacity(self) -> int:
-        """The number of sandboxes at most: the lowest that a client has asked for."""
+        """The maximum number of sandboxes: the lowest number requested by a client."""
         return min((session.capacity for session in self._sessions.values()), default=0)
 
     async def start(self) -> None:
-        """Look whether containers can run here, and sweep leftovers of dead workers."""
+        """Check whether containers can run here, and sweep leftovers of dead workers."""
         self._collector.register()
         try:
             await self._runc.version()
@@ -128,7 +128,7 @@ class Node:
         self._leases = asyncio.create_task(self._watch_leases())
 
     async def close(self) -> None:
-        """End all sandboxes, and wait for that."""
+        """Cancel all sandboxes, and wait until they have ended."""
         self._problem = "it is closing"
         self._collector.unregister()
         if self._leases is not None:
@@ -136,9 +136,10 @@ class Node:
         await shielded(self._end(list(self._tasks)))
 
     async def handle(self, method: str, fleet: str, arguments: bytes) -> bytes:
-        """Answer a client; `Link` is its other side.
+        """Answer a call of a client; `Link` is the other side.
 
-        Arguments and results are pickles: who may speak to a worker of Dask can run any code there already.
+        Arguments and results are pickled. Pickle adds no risk: a client of a Dask worker can run any code there
+        already.
         """
         calls: dict[str, Callable[..., Awaitable[Any]]] = {
             "hello": self._hello,
@@ -156,7 +157,7 @@ class Node:
     # --- clients
 
     async def _hello(self, fleet: str, *, capacity: int, lease: float) -> dict[str, Any]:
-        """Begin a client's session anew: what it has had here before, it has given up."""
+        """Start a new session of a client, after ending the client's previous session."""
         await self._leave(fleet)
         self._sessions[fleet] = Session(lease, capacity)
         host = f"{socket.gethostname()}:{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
@@ -168,18 +169,18 @@ class Node:
         return {"running": self.running, "capacity": self.capacity, "problem": self._problem or resting}
 
     async def _events(self, fleet: str, *, seen: int, wait: float) -> tuple[list[Any], dict[str, Any]] | None:
-        """Return a client's new events; None if it has no session, for its lease is over."""
+        """Return a client's new events; None without a session, such as after the end of the lease."""
         session = self._sessions.get(fleet)
         return None if session is None else (await session.events(seen, wait), self._load())
 
     async def _leave(self, fleet: str) -> None:
-        """End a client's session with all of its sandboxes."""
+        """End a client's session with all sandboxes of the session."""
         session = self._sessions.pop(fleet, None)
         if session is not None:
             await self._end(list(session.ids))
 
     async def _watch_leases(self) -> None:
-        """End the sandboxes of clients that have vanished."""
+        """End the sessions of clients whose lease has run out."""
         while True:
             shortest = min((session.lease for session in self._sessions.values()), default=4.0)
             await asyncio.sleep(shortest * _LOOK)
@@ -189,7 +190,7 @@ class Node:
     # --- sandboxes
 
     async def _begin(self, fleet: str, *, order: Order) -> Answer:
-        """Begin a sandbox; an order that has arrived before is answered in the same way, and not begun again.
+        """Start a sandbox. An order that arrives again gets the same answer, and starts nothing.
 
         Raises:
             RecipeRefused: If the recipe isn't in this node's list.
@@ -206,6 +207,7 @@ class Node:
             return "never"
         if self._load()["problem"] or self.running >= self.capacity or not (self._used + demand).fits(self._total):
             return "full"
+        # No await between the look above and here: two orders that arrive together can't both take the last place.
         self._used += demand
         self._sandboxes.add(order.id)
         self._add(session, order.id, self._sandbox(session, order))
@@ -213,7 +215,7 @@ class Node:
         return "taken"
 
     def _add(self, session: Session, name: str, work: Any) -> None:
-        """Start a task under a name, by which the client can end it."""
+        """Start a task under a name; the client ends the task by the name."""
         task = self._tasks[name] = asyncio.create_task(work)
         session.ids.add(name)
 
@@ -227,12 +229,12 @@ class Node:
         task.add_done_callback(forget)
 
     def _free(self, name: str, demand: Demand) -> None:
-        """Give the resources of a sandbox back."""
+        """Release the resources of a sandbox."""
         self._sandboxes.discard(name)
         self._used = Demand(self._used.memory - demand.memory, self._used.cpus - demand.cpus)
 
     async def _sandbox(self, session: Session, order: Order) -> None:
-        """Make a sandbox, and report its end: the body of a task."""
+        """Make a sandbox, and report the end: the body of a task."""
         started = False
         how = "failed"
         try:
@@ -260,11 +262,12 @@ class Node:
             self.counts[how] = self.counts.get(how, 0) + 1
 
     async def _live(self, session: Session, order: Order, bundle: Any) -> None:
-        """Hold a live sandbox until its client lets go of it."""
+        """Hold a live sandbox until the client closes it."""
         async with self._runc.open_container(order.id, bundle, io=PipedIO(), **order.options) as container:
             box = self._boxes[order.id] = LiveBox(container)
             try:
                 async with asyncio.TaskGroup() as group:
+                    # The pipes are read even while the client reads nothing: a full pipe would stop the program.
                     for buffer in box.outputs.values():
                         group.create_task(buffer.fill())
                     session.report(order.id, "open", container.pid)
@@ -275,7 +278,7 @@ class Node:
                 await self._end([name for name in self._tasks if name.startswith(f"{order.id}.")])
 
     async def _end_of(self, fleet: str, *, name: str) -> None:
-        """End a sandbox or a call, and see that an order of it that arrives later isn't begun."""
+        """End a sandbox or a call; an order with the name that arrives later starts nothing."""
         del fleet
         self._ended[name] = None
         await self._end([name])
@@ -289,7 +292,7 @@ class Node:
             await asyncio.wait(tasks)
 
     async def _confirm(self, fleet: str, *, name: str) -> bool:
-        """Return whether a sandbox has certainly ended on this machine, and won't be begun here."""
+        """Return whether a sandbox has certainly ended on this machine, and won't start here."""
         await self._end_of(fleet, name=name)
         await self._runc.sweep()
         return name not in {state.id for state in await self._runc.list()}
@@ -297,13 +300,13 @@ class Node:
     # --- live boxes
 
     async def _read(self, fleet: str, *, name: str, stream: str, offset: int, limit: int, wait: float) -> Any:
-        """Return output of a box; None if there is no such box any more."""
+        """Return output of a box; None if the box has ended."""
         del fleet
         box = self._boxes.get(name)
         return None if box is None else await box.outputs[stream].read(offset, limit, wait)
 
     async def _write(self, fleet: str, *, name: str, offset: int, data: bytes | None) -> bool:
-        """Write to a box's stdin, or close it for None; False if there is no such box any more."""
+        """Write to a box's stdin, or close stdin if `data` is None; False if the box has ended."""
         del fleet
         box = self._boxes.get(name)
         if box is None:
@@ -312,7 +315,7 @@ class Node:
         return True
 
     async def _call(self, fleet: str, *, name: str, call: str, **invocation: Any) -> bool:
-        """Begin an `exec` or `kill` of a box, under a name of its own; its result is an event."""
+        """Start an `exec` or `kill` of a box, under its own name; the result is an event."""
         session = self._sessions.get(fleet)
         box = self._boxes.get(name)
         if session is None or box is None:
@@ -324,7 +327,7 @@ class Node:
     async def _calling(
         self, session: Session, container: Container, call: str, *, method: str, arguments: Any, options: Any
     ) -> None:
-        """Run a call and report its result: the body of a task."""
+        """Run a call and report the result: the body of a task."""
         try:
             session.report(call, "done", await getattr(container, method)(*arguments, **options))
         except asyncio.CancelledError:
@@ -335,7 +338,7 @@ class Node:
 
 
 class LiveBox:
-    """A live container with the streams that its client reads and writes by offsets."""
+    """A live container; the client reads and writes the streams by offset."""
 
     def __init__(self, container: Container) -> None:
         self.container = container
@@ -347,10 +350,10 @@ class LiveBox:
         self._writing = asyncio.Lock()
 
     async def write(self, offset: int, data: bytes | None) -> None:
-        """Write bytes that begin at an offset; bytes that were written before are left out.
+        """Write bytes that begin at an offset, without the bytes that were written before.
 
         Raises:
-            anyio.BrokenResourceError: If the program has closed its stdin.
+            anyio.BrokenResourceError: If the program has closed stdin.
         """
         stdin = self.container.stdin
         if stdin is None:

@@ -1,4 +1,4 @@
-"""What a node keeps for one client: its lease, and the events that the client has not taken yet."""
+"""The state that a node keeps for one client: the lease, and events not yet taken by the client."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Event: TypeAlias = tuple[int, str, Kind, Any]
 
 
 class Session:
-    """The state of one client at a node.
+    """The state of one client on a node.
 
     Attributes:
-        lease: Seconds without a sign of life after which the client's sandboxes are ended.
-        capacity: The capacity that the client asked for.
-        ids: Its sandboxes.
+        lease: Seconds of silence after which the client's sandboxes are ended.
+        capacity: The capacity requested by the client.
+        ids: The client's sandboxes.
     """
 
     def __init__(self, lease: float, capacity: int) -> None:
@@ -39,7 +39,7 @@ class Session:
         return time.monotonic() > self._deadline
 
     def renew(self) -> None:
-        """Note a sign of life."""
+        """Restart the lease."""
         self._deadline = time.monotonic() + self.lease
 
     def report(self, name: str, kind: Kind, value: object = None) -> None:
@@ -49,9 +49,9 @@ class Session:
         self._news.set()
 
     async def events(self, seen: int, wait: float) -> list[Event]:
-        """Return the events after number `seen`; wait for one for `wait` seconds at most.
+        """Return the events after number `seen`; wait at most `wait` seconds for the first.
 
-        Events up to `seen` are forgotten. Cancelling changes nothing: an event is kept until the client has seen it.
+        Events up to `seen` are forgotten. Cancelling changes nothing: an event is kept until the client confirms it.
         """
         self._events = [event for event in self._events if event[0] > seen]
         if not self._events:

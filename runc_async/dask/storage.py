@@ -24,8 +24,8 @@ class Storage:
 
     Args:
         directory: Where archives are unpacked, one directory for each SHA-256.
-        names: Directories by the names that recipes call them.
-        size: The number of unpacked archives that are kept while no sandbox uses them.
+        names: Directories by their names in recipes.
+        size: The number of unused unpacked archives to keep.
     """
 
     def __init__(self, directory: Path, names: Mapping[str, str], size: int = 8) -> None:
@@ -41,7 +41,7 @@ class Storage:
         """Make the bundle of a recipe, for the time of the block.
 
         Raises:
-            RecipeRefused: If its root filesystem isn't here, or its archive has another hash.
+            RecipeRefused: If the node lacks the root filesystem, or the archive has another hash.
             RootfsError: If the archive can't be unpacked.
             OSError: If the bundle can't be made, for example because the disk is full.
         """
@@ -54,7 +54,7 @@ class Storage:
 
     @contextlib.asynccontextmanager
     async def _rootfs(self, recipe: Recipe) -> AsyncGenerator[Rootfs]:
-        """Resolve the root filesystem of a recipe, and keep it while the block runs."""
+        """Resolve the root filesystem of a recipe; not evicted while the block runs."""
         match recipe.rootfs:
             case "host":
                 yield Host()
@@ -73,12 +73,14 @@ class Storage:
                 yield Overlay([path])
 
     async def _unpacked(self, archive: str, sha256: str) -> str:
-        """Return the directory of an unpacked archive; unpack it if it isn't there."""
+        """Return the directory of an unpacked archive, after unpacking it if necessary."""
         target = self._directory / sha256
         async with self._locks.setdefault(sha256, asyncio.Lock()):
             if not await asyncio.to_thread(target.is_dir):
                 await asyncio.to_thread(_check_hash, archive, sha256)
-                # Another worker of this machine may unpack the same. The name appears when it is whole.
+                # Another worker of this machine may unpack the same archive. The final name appears by rename(2), when
+                # the directory is complete; the worker that comes second gets an error there, and uses the first one's
+                # directory.
                 partial = self._directory / f"{sha256}.{os.urandom(8).hex()}"
                 try:
                     await asyncio.to_thread(self._directory.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -93,7 +95,7 @@ class Storage:
         return str(target / "rootfs")
 
     def _evict(self) -> None:
-        """Remove unpacked archives that were not used for longest, beyond the size of the cache."""
+        """Remove the least recently used unpacked archives beyond the size of the cache."""
         idle = [name for name in self._recent if not self._used[name]]
         for name in idle[: max(len(self._recent) - self._size, 0)]:
             del self._recent[name]
@@ -104,7 +106,7 @@ def _check_hash(archive: str, sha256: str) -> None:
     """Compare the SHA-256 of a file.
 
     Raises:
-        RecipeRefused: If it is another one, or the file can't be read.
+        RecipeRefused: If the hash differs, or the file can't be read.
     """
     digest = hashlib.sha256()
     try:

@@ -17,7 +17,7 @@ _GLOBAL_PERIOD = 100_000  # cpu.cfs_period_us without a value in the spec: the k
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a bundle, as a value that travels by pickle and by msgspec; each node makes the bundle itself.
+    """The parts of a bundle, as a value for pickle and msgspec; each node makes the bundle itself.
 
     Attributes:
         spec: The configuration, with the program and its limits. Kept as the bytes of config.json.
@@ -25,8 +25,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
             an absolute path of a directory (shared read-only, with a private layer for writes), an absolute path of a
             tar archive (with `sha256`), or a name in the node's own table, ``runc-async.rootfs`` of Dask's
             configuration.
-        sha256: The SHA-256 of the archive, as 64 hexadecimal digits. It is unpacked once on each node, and kept while
-            there is room in the node's cache.
+        sha256: The SHA-256 of the archive, as 64 hexadecimal digits. Each node unpacks the archive once, and keeps the
+            files while there is room in the node's cache.
         init: Whether a small init is the first process, as for `Bundle.temporary`.
 
     Raises:
@@ -51,7 +51,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"sha256 must be 64 hexadecimal digits: {self.sha256!r}")
 
     def document(self) -> Spec:
-        """Return the configuration, decoded anew: changes of it don't change the recipe.
+        """Return a new copy of the configuration: changes don't affect the recipe.
 
         Raises:
             DecodeError: If the bytes are no configuration.
@@ -60,12 +60,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the whole recipe, for the list of recipes that a node allows."""
+        """The SHA-256 of the whole recipe, for a node's list of permitted recipes."""
         return hashlib.sha256(msgspec.json.encode(msgspec.structs.astuple(self), order="sorted")).hexdigest()
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """Resources that a sandbox may use at most, or that a node has.
+    """The maximum resources of a sandbox, or the resources of a node.
 
     Attributes:
         memory: Bytes.
@@ -79,12 +79,12 @@ class Demand(msgspec.Struct, frozen=True):
         return Demand(self.memory + other.memory, self.cpus + other.cpus)
 
     def fits(self, total: Demand) -> bool:
-        """Return whether a node with these resources has room for it."""
+        """Return whether a node with the resources `total` has room."""
         return self.memory <= total.memory and self.cpus <= total.cpus
 
 
 def demand_of(recipe: Recipe) -> Demand:
-    """Return the memory and CPUs that the configuration limits the container to; 0 where it has no limit."""
+    """Return the container's limits on memory and CPUs; 0 for no limit."""
     linux = recipe.document().linux
     resources = linux.resources if linux else None
     memory = resources.memory.limit if resources and resources.memory else None
@@ -105,17 +105,17 @@ class NodeResponse(Response, frozen=True, kw_only=True):
 
 
 class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A node of the fleet, as this client sees it.
+    """A node of the fleet, as seen by this client.
 
     Attributes:
         name: The name of Dask's worker.
-        address: Its address.
+        address: The address of Dask's worker.
         host: The machine.
         state: "ready", "unusable" or "lost".
-        problem: The reason, unless it is ready.
-        capacity: The number of sandboxes that it holds at most.
-        running: The number of sandboxes on it, of all clients, when it last answered.
-        runs: The runs and boxes that this fleet has placed there so far.
+        problem: The reason, unless the state is "ready".
+        capacity: The maximum number of sandboxes.
+        running: The number of sandboxes of all clients, at the node's last answer.
+        runs: The number of runs and boxes of this fleet on the node so far.
     """
 
     name: str
@@ -129,12 +129,12 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A sandbox that a client wants on a node.
+    """A sandbox ordered by a client from a node.
 
     Attributes:
-        id: Its name, and the id of its container; given once, so that an order that arrives twice is one.
+        id: The name of the order, and the id of the container. Unique, so that a repeated order is recognized.
         recipe: The bundle.
-        live: Whether it is a box with streams, and not a run.
+        live: Whether the order is for a box with streams, and not for a run.
         options: Keyword arguments of `Runc.run`, or of `Runc.open_container`.
     """
 

@@ -1,8 +1,8 @@
 """The OCI runtime-spec, version 1.3.0, as structs with the specification's own names.
 
-`Spec` is config.json, `Process` what ``runc exec`` runs, `LinuxResources` what ``runc update`` sets. Modules follow
-the specification's chapters (`process`, `linux`, `resources`, `seccomp`, `vm` ...); what is left of a document that
-no struct names is in the `extra` of the struct where it stood.
+`Spec` is config.json, `Process` the document of ``runc exec``, `LinuxResources` the document of ``runc update``.
+Modules follow the specification's chapters (`process`, `linux`, `resources`, `seccomp`, `vm` ...); unknown fields of a
+document are in the `extra` of the struct.
 """
 
 from ._base import SpecObject as SpecObject

@@ -1,4 +1,4 @@
-"""What all objects of the runtime-spec have in common: a lossless way from JSON and back."""
+"""The base of all objects of the runtime-spec: lossless conversion from JSON and back."""
 
 from __future__ import annotations
 
@@ -21,42 +21,41 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
 class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_defaults=True, rename=json_name):
-    """An object of the runtime-spec; the base class of all the others.
+    """An object of the runtime-spec; the base class of all other objects.
 
-    Fields carry the specification's names in snake_case. A field that is None is absent from the document; zero,
-    false and the empty array are values and are written. The specification has no null, so that None can't mean
-    anything else.
+    Fields have the specification's names in snake_case. A field that is None is absent from the document; zero, false
+    and the empty array are values, and are written. The specification has no null, so None is unambiguous.
 
     Fields are given by keyword. Objects are mutable because a configuration is a document to edit, several levels deep:
-    ``spec.process.args = ["sh"]``. Nothing is checked on assignment; `runc_async.spec.validate` does on demand.
-    They compare by value, and work with `copy.deepcopy` and `msgspec.structs.replace`.
+    ``spec.process.args = ["sh"]``. Assignments aren't checked; `runc_async.spec.validate` checks on demand. Objects
+    compare by value, and work with `copy.deepcopy` and `msgspec.structs.replace`.
 
     Attributes:
-        extra: Fields that this version of the specification does not name, by their JSON name, as plain values.
-            They are kept from `decode` to `encode`. A field that the specification names wins over one here, and over
-            one whose name a runtime would take for it: `Args` for `args`.
+        extra: Fields unknown to this version of the specification, by JSON name, as plain values, kept from `decode` to
+            `encode`. A known field wins over an extra field with the same name, or with a name that a runtime would
+            take for the known field's: `Args` for `args`.
     """
 
     extra: dict[str, Any] = {}  # msgspec makes a new one for each object
 
     @classmethod
     def decode(cls, data: bytes | str, *, strict: bool = True, max_size: int = MAX_DOCUMENT) -> Self:
-        """Read an object from the text of a JSON document.
+        """Decode an object from the text of a JSON document.
 
-        Keys that a runtime takes for those of the specification though they are spelled otherwise (``Args``) are
-        dropped, strict or not: a runtime would take them instead of what is set. `validate` reports them.
+        Keys with a different spelling that runtimes accept (``Args``) are dropped, strict or not: a runtime would use
+        such a key instead of the field. `validate` reports them.
 
         Args:
             data: The document; bytes are UTF-8.
-            strict: Hold ranges, patterns and enumerations of the specification's JSON schema against the
-                document, and refuse null. False takes such values as they are, for documents that a runtime accepts all
-                the same (such as a ``rootfsPropagation`` of ``rslave``); null is then absent, and written again
-                unless the field is set. JSON types and required fields are checked in any case.
-            max_size: How many bytes the document may have; 16 MiB unless told.
+            strict: Check ranges, patterns and enumerations of the specification's JSON schema, and refuse null. False
+                accepts such values, for documents that runtimes accept (such as a ``rootfsPropagation`` of ``rslave``);
+                null is then absent, and written again unless the field is set. JSON types and required fields are
+                always checked.
+            max_size: Maximum bytes of the document; 16 MiB by default.
 
         Raises:
-            DecodeError: If the bytes are no JSON document (not UTF-8, a repeated key, NaN, too long ...) or not
-                the document of such an object. The message names the first place, and how many more there are.
+            DecodeError: If the bytes are no JSON document (not UTF-8, a repeated key, NaN, too long ...) or not the
+                document of such an object. The message names the first place, and the number of further places.
         """
         found, violations = read_document(cls, parse(data, max_size), strict=strict)
         if violations:
@@ -66,14 +65,14 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_def
         return cast("Self", found)
 
     def encode(self, *, indent: int | None = None) -> bytes:
-        """Give the JSON document of this object, in UTF-8.
+        """Return the JSON document of this object, in UTF-8.
 
         Args:
-            indent: Spaces per level for a document that people read; None gives the shortest.
+            indent: Spaces per level, for human readers; None gives the shortest document.
 
         Raises:
             ValueError: If a value has no JSON form: NaN, Infinity, text that is not Unicode.
-            TypeError: If a field holds an object that JSON has no form for.
+            TypeError: If a field contains an object without a JSON form.
         """
         return dump(self.to_builtins(), indent)
 
@@ -87,7 +86,7 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_def
         return new
 
     def to_builtins(self) -> dict[str, Any]:
-        """Give this object as plain dictionaries, lists and scalars, with the specification's own names."""
+        """Return this object as plain dictionaries, lists and scalars, with the specification's own names."""
         known: dict[str, Any] = {}
         for name, key in _names(type(self)):
             value = getattr(self, name)
@@ -109,7 +108,7 @@ def _names(cls: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
 
 @functools.cache
 def folded_keys(cls: type[msgspec.Struct]) -> FoldedKeys:
-    """Return the keys of a struct, to look others up that a runtime takes for them."""
+    """Return the keys of a struct, for finding keys that a runtime takes for them."""
     return FoldedKeys(key for key in cls.__struct_encode_fields__ if key != EXTRA)
 
 

@@ -1,4 +1,4 @@
-"""The fields of a configuration, and the parts that editing it may find missing."""
+"""The fields of a configuration, and missing parts created for editing."""
 
 from __future__ import annotations
 

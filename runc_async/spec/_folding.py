@@ -1,9 +1,9 @@
-"""Which keys a runtime takes for a key of the specification, though they are spelled otherwise.
+"""Keys that a runtime takes for a key of the specification in spite of another spelling.
 
-runc and other runtimes in Go read JSON with encoding/json. For a field of a struct it takes any key that is equal under
-simple case folding, and the last of several wins. Keys of the specification are ASCII; so what folds to them is ASCII
-in the other case, and the two characters beyond ASCII that fold into it: U+017F (long s) and U+212A (the Kelvin sign).
-`str.casefold` is another folding: it takes `ß` for `ss`, which Go doesn't.
+runc and other runtimes in Go read JSON with encoding/json. A field of a struct takes any key that is equal under simple
+case folding, and the last of several keys wins. Keys of the specification are ASCII; so the keys that fold to them are
+ASCII in the other case, and the two characters beyond ASCII with an ASCII folding: U+017F (long s) and U+212A (the
+Kelvin sign). `str.casefold` is another folding: it equates `ß` and `ss`, which Go doesn't.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class FoldedKeys:
     """The keys of an object, as Go's decoder looks them up."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        """Take the keys as the specification spells them."""
+        """Store the keys in the specification's spelling."""
         self._spelling = {fold(key): key for key in keys}
 
     def known(self, key: str) -> str | None:
-        """Return the key for which a runtime takes one that is spelled otherwise; None if there is none."""
+        """Return the known key that a runtime takes a differently spelled key for; None if there is none."""
         meant = self._spelling.get(fold(key))
         return None if meant == key else meant

@@ -1,4 +1,4 @@
-"""JSON text to plain values and back, where nothing is ambiguous and nothing is dropped."""
+"""JSON text to plain values and back: nothing is ambiguous, and nothing is dropped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KEPT: Final = 4096
 
 
 class _Repeating(dict[str, Any]):
-    """A JSON object in which a key stands more than once."""
+    """A JSON object with a repeated key."""
 
     key: str
 
@@ -61,7 +61,7 @@ _Way: TypeAlias = "tuple[_Way, str | int] | None"
 
 
 def repeated_keys(value: Any, way: _Way = None) -> Iterator[Violation]:
-    """Find the objects in a parsed document that have a key more than once."""
+    """Find the objects with a repeated key in a parsed document."""
     if is_object(value):
         if isinstance(value, _Repeating):
             yield Violation(path=_path(way), expected="each key once", actual=f"{quoted(value.key)} again")
@@ -104,15 +104,15 @@ def _text(data: bytes | str, limit: int) -> tuple[str, bytes]:
 
 
 def parse(data: bytes | str, limit: int = MAX_DOCUMENT) -> Any:
-    """Turn the text of a JSON document into plain values.
+    """Parse the text of a JSON document into plain values.
 
     Args:
         data: The document; bytes are UTF-8.
-        limit: How many bytes it may have.
+        limit: Maximum number of bytes.
 
     Raises:
-        DecodeError: If it is too long, no UTF-8, no JSON (NaN and Infinity are none), or holds half of a surrogate
-            pair or a number beyond a double's range. Keys that stand twice are found by `repeated_keys`.
+        DecodeError: If the document is too long, not UTF-8, not JSON (NaN and Infinity aren't), or contains half of a
+            surrogate pair or a number beyond a double's range. `repeated_keys` finds repeated keys.
     """
     text, raw = _text(data, limit)
     try:
@@ -128,11 +128,11 @@ def parse(data: bytes | str, limit: int = MAX_DOCUMENT) -> Any:
 
 
 def dump(value: Any, indent: int | None = None) -> bytes:
-    """Give the UTF-8 text of a plain value.
+    """Return the UTF-8 text of a plain value.
 
     Raises:
-        ValueError: If it holds NaN, Infinity or half of a surrogate pair.
-        TypeError: If it holds what JSON has no form for.
+        ValueError: If the value contains NaN, Infinity or half of a surrogate pair.
+        TypeError: If the value contains an object without a JSON form.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:

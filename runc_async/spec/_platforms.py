@@ -1,7 +1,7 @@
-"""Constraints on the parts of a configuration that are not about Linux.
+"""Constraints on the parts of a configuration for other platforms than Linux.
 
-Those parts stay plain mappings, as nothing here runs on their platforms; these structs are only what validation
-holds against them. They follow config-freebsd.md, config-solaris.md, config-windows.md and config-zos.md.
+These parts stay plain mappings, because nothing here runs on the other platforms; the structs serve validation only.
+They follow config-freebsd.md, config-solaris.md, config-windows.md and config-zos.md.
 """
 
 from __future__ import annotations

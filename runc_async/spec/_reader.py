@@ -1,10 +1,10 @@
-"""Plain values to structs, with every violation on the way noted and none of the fields lost.
+"""Plain values to structs: every violation is reported, and no field is lost.
 
-A reader is compiled once for each struct from its annotations. msgspec's own decoder is not used: it drops
-fields that it does not know, stops at the first violation and has no bounds beyond an int64.
+A reader is compiled once for each struct from the annotations. msgspec's own decoder drops unknown fields, stops at the
+first violation, and has no bounds beyond an int64.
 
-The one exception to "no field is lost" is a key that folds to a known one (`_folding`): a runtime would take it for the
-known one, so it is dropped. `validate` reports it.
+The one exception to "no field is lost" is a key that folds to a known key (`_folding`): a runtime would use its value
+instead of the known key's, so the reader drops the key. `validate` reports it.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Report:
     """Collects the violations of one reading.
 
     Attributes:
-        strict: Whether ranges, patterns, enumerations and nulls are held against the document.
-        spelling: Whether a key that folds to a known one is held against it, and not only dropped.
-        unknown: Whether keys that the specification doesn't name are held against it too.
-        violations: What was found, in the order of the document.
-        count: How many were found, also of those that are too many to be noted.
+        strict: Whether ranges, patterns, enumerations and nulls are checked.
+        spelling: Whether a key that folds to a known key is a violation, besides being dropped.
+        unknown: Whether keys unknown to the specification are violations too.
+        violations: The violations, in the order of the document.
+        count: The number of violations, including violations beyond the limit of the list.
     """
 
     def __init__(self, *, strict: bool, spelling: bool = False, unknown: bool = False) -> None:
@@ -57,7 +57,7 @@ class Report:
         self.count = 0
 
     def add(self, path: str, expected: str, actual: str) -> None:
-        """Note a violation; of very many only that there are more."""
+        """Add a violation; beyond the limit only the fact that there are more."""
         self.count += 1
         if self.count <= MOST:
             self.violations.append(Violation(path=shorten(path, PATH), expected=expected, actual=actual))
@@ -175,7 +175,7 @@ def _compile(kind: inspect.Type, extra: Mapping[str, Any] = _NOTHING) -> _Reader
 def read_document(
     cls: type[msgspec.Struct], value: Any, *, strict: bool, spelling: bool = False, unknown: bool = False
 ) -> tuple[Any, list[Violation]]:
-    """Give the struct that a parsed document stands for (None if it can't be one), and all that is wrong with it."""
+    """Return the struct of a parsed document (None if impossible), and all violations."""
     report = Report(strict=strict, spelling=spelling, unknown=unknown)
     for violation in itertools.islice(repeated_keys(value), MOST + 1):
         report.add(violation.path, violation.expected, violation.actual)
@@ -183,7 +183,7 @@ def read_document(
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:
-    """Say what a key may have been meant to be."""
+    """Return the known key nearest to a key, as a hint."""
     from difflib import get_close_matches  # noqa: PLC0415 - it takes milliseconds, and few callers need it
 
     # The cost grows with the square of the length, and no key of the specification has a quarter of this.
@@ -193,7 +193,7 @@ def _nearest(key: str, known: Iterable[str]) -> str:
 
 @functools.cache
 def struct_reader(cls: type[msgspec.Struct]) -> _Reader:
-    """Give the reader of a struct: it builds one, or notes in the report why it can't and gives None."""
+    """Return the reader of a struct: builds the struct, or reports the violations and returns None."""
     described = cast("inspect.StructType", inspect.type_info(cls))
     fields = [field for field in described.fields if field.name != EXTRA]
     readers = {field.encode_name: (field, _compile(field.type)) for field in fields}

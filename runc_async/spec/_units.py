@@ -1,4 +1,4 @@
-"""Amounts as people write them."""
+"""Amounts in the usual notation."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def to_limit(size: int | str) -> int:
 
     Args:
         size: Bytes, or a number with a unit such as ``64M``, ``64Mi``, ``1.5GiB`` or ``512 kB``. Units are powers of
-            1024, as runc takes them. -1 is no limit.
+            1024, as in runc. -1 is no limit.
 
     Raises:
-        ValueError: If it is no size: 0, which runtimes and the kernel take for no limit; less than -1; not whole.
+        ValueError: If the size is 0 (no limit for runtimes and the kernel), less than -1, or not whole.
     """
     amount = _parse(size) if isinstance(size, str) else size
     if not is_whole(amount) or (amount < 1 and amount != UNLIMITED):
@@ -33,7 +33,7 @@ def to_limit(size: int | str) -> int:
 
 
 def to_size(size: int | str) -> int:
-    """Return the number of bytes of a size that has to be finite; otherwise as `to_limit`."""
+    """Return the number of bytes of a finite size; otherwise as `to_limit`."""
     amount = to_limit(size)
     if amount == UNLIMITED:
         raise ValueError(f"not a size: {size!r}")
@@ -41,10 +41,10 @@ def to_size(size: int | str) -> int:
 
 
 def to_rlimit(limit: int) -> int:
-    """Return a resource limit as the specification writes it: -1, Python's RLIM_INFINITY, is 2^64-1 there.
+    """Return a resource limit in the specification's form: -1, Python's RLIM_INFINITY, becomes 2^64-1.
 
     Raises:
-        ValueError: If it is none: less than -1, beyond 64 bits, or not whole.
+        ValueError: If the limit is less than -1, beyond 64 bits, or not whole.
     """
     if not is_whole(limit) or not -1 <= limit <= RLIM_INFINITY:
         raise ValueError(f"not a resource limit: {limit!r}")
@@ -52,7 +52,7 @@ def to_rlimit(limit: int) -> int:
 
 
 def is_whole(amount: object) -> bool:
-    """Return whether an amount is a whole number, as runtimes read it: a float isn't one, whatever its value."""
+    """Return whether an amount is a whole number for runtimes: a float never is."""
     return isinstance(amount, int) and not isinstance(amount, bool)
 
 

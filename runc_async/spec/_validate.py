@@ -1,4 +1,4 @@
-"""All that is wrong with a document, at once."""
+"""All violations in a document, at once."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from .config import Spec
 def validate(
     document: bytes | str | Mapping[str, Any] | SpecObject, *, unknown: bool = False, max_size: int = MAX_DOCUMENT
 ) -> list[Violation]:
-    """Hold a document against the runtime-spec's JSON schema.
+    """Check a document against the runtime-spec's JSON schema.
 
-    Types, required fields, ranges, patterns and enumerations are checked, also in the parts that are not about
-    Linux. So are keys in another spelling than the specification's (``Args`` for ``args``), which a runtime takes all
-    the same. Other keys that the specification does not name are left alone: a runtime ignores them, and a newer
-    specification may name them::
+    Types, required fields, ranges, patterns and enumerations are checked, also in the parts for other platforms than
+    Linux. Keys in another spelling than the specification's (``Args`` for ``args``) are violations, because runtimes
+    accept them. Other unknown keys are accepted: runtimes ignore them, and a newer specification may define them::
 
         found = spec.validate({"ociVersion": "1.0.2", "hostnme": "web"}, unknown=True)
         print(found[0].expected)  # the key hostname
 
     Args:
-        document: A configuration as JSON text, as plain values or as a `Spec`; or any other object of this package
-            by itself, such as a `Process`.
-        unknown: Whether those are violations too, each with the known key that is nearest to it.
-        max_size: How many bytes the text may have; 16 MiB unless told.
+        document: A configuration as JSON text, as plain values or as a `Spec`; or any other object of this package,
+            such as a `Process`.
+        unknown: Whether unknown keys are violations too, each with the nearest known key.
+        max_size: Maximum bytes of the text; 16 MiB by default.
 
     Returns:
-        What is wrong, in the order of the document; empty if it is good. Of more than a thousand violations the last
-        says so. Of what stands in the environment or the arguments of a process only the type is told.
+        The violations, in the order of the document; empty for a valid document. With more than a thousand violations
+        the last item says so. Values in the environment or the arguments of a process are left out, except for their
+        type.
     """
     cls = type(document) if isinstance(document, SpecObject) else Spec
     try:

@@ -1,4 +1,4 @@
-"""What a document does wrong, and where."""
+"""A violation of the runtime-spec, with its place in the document."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     """One place where a document breaks the runtime-spec.
 
     Attributes:
-        path: Where, from the document's root, as in ``$.process.rlimits[0].type``.
-        expected: What the specification asks for there.
-        actual: What stands there instead.
+        path: The place, from the document's root, as in ``$.process.rlimits[0].type``.
+        expected: The value demanded by the specification.
+        actual: The value found.
     """
 
     path: str
@@ -35,7 +35,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def join_path(path: str, key: str) -> str:
-    """Give the path of a key in the object at a path; a key that is very long is cut."""
+    """Return the path of a key in the object at a path; a very long key is cut."""
     return f"{path}.{key}" if len(key) <= KEY and _PLAIN_KEY.fullmatch(key) else f"{path}[{quoted(key, KEY)}]"
 
 
@@ -50,7 +50,7 @@ def is_array(value: Any) -> TypeGuard[list[Any]]:
 
 
 def describe(value: Any, path: str) -> str:
-    """Say in a few words what the plain value at a path is."""
+    """Return a few words on the plain value at a path."""
     if is_object(value):
         return "an object"
     if is_array(value):

@@ -27,37 +27,38 @@ _LONGEST_PERIOD: Final = 1_000_000
 class Spec(SpecFields, kw_only=True):
     """The configuration of a container, config.json in its bundle: config.md.
 
-    Fields can be set directly. The methods from `set_args` on do what is asked for most often; they change this
-    object in place, make the parts that are missing, and return it, so that calls can be chained::
+    Fields can be set directly. The methods from `set_args` on make the usual changes: each changes the object in place,
+    creates missing parts, and returns the object, so that calls can be chained::
 
         Spec.default().set_args("sleep", "60").limit_memory("64M").limit_cpu(0.5)
 
     Attributes:
-        oci_version: Version of the runtime-spec that the document follows.
-        process: What to run.
+        oci_version: Version of the runtime-spec used by the document.
+        process: The program to run, with its user, environment and limits.
         root: The root filesystem.
         hostname: Host name inside; needs a ``uts`` namespace.
         domainname: NIS domain name inside; needs a ``uts`` namespace. Since 1.1.0.
         mounts: Mounts besides the root, in order.
         hooks: Programs that run at certain points of the container's life.
-        annotations: Anything else that is to be known of the container; runtimes show it in its state.
-        linux: What only Linux has.
-        solaris: What only Solaris has, as plain values.
-        windows: What only Windows has, as plain values.
-        vm: The virtual machine, for runtimes that make one. Since 1.0.2.
-        zos: What only z/OS has, as plain values. Since 1.1.0.
-        freebsd: What only FreeBSD has, as plain values. Since 1.3.0.
+        annotations: Any other information on the container; runtimes print it with the state.
+        linux: The Linux part.
+        solaris: The Solaris part, as plain values.
+        windows: The Windows part, as plain values.
+        vm: The virtual machine, for runtimes that start one. Since 1.0.2.
+        zos: The z/OS part, as plain values. Since 1.1.0.
+        freebsd: The FreeBSD part, as plain values. Since 1.3.0.
     """
 
     @classmethod
     def default(cls, rootless: bool = False, *, cgroup_namespace: bool | None = None) -> Self:  # noqa: FBT001, FBT002  # runc's own and only flag
-        """Make the configuration that ``runc spec`` writes, without running it.
+        """Make the configuration that ``runc spec`` of runc 1.2 and later writes, without running runc.
 
-        That of runc 1.2 and later; up to 1.1 the process has its capabilities in the ambient set too.
+        Up to runc 1.1 the capabilities are in the ambient set too.
 
         Args:
-            rootless: As ``runc spec --rootless``: for a caller who is not root and maps only itself.
-            cgroup_namespace: Whether the container has one, as runc does on cgroup v2; None looks at this host.
+            rootless: As ``runc spec --rootless``: for a caller without root, with a mapping of the caller's own ids
+                only.
+            cgroup_namespace: Whether to add a cgroup namespace, as runc does on cgroup v2; None checks this host.
         """
         return cls(
             oci_version=OCI_VERSION,
@@ -72,7 +73,7 @@ class Spec(SpecFields, kw_only=True):
         """Set the program and its arguments.
 
         Raises:
-            ValueError: If there is no program.
+            ValueError: If no program is given.
         """
         if not args:
             raise ValueError("a process needs a program to run")
@@ -80,10 +81,10 @@ class Spec(SpecFields, kw_only=True):
         return self
 
     def set_env(self, variables: Mapping[str, str | None]) -> Self:
-        """Set variables of the process's environment; None takes one out.
+        """Set environment variables of the process; None removes a variable.
 
         Raises:
-            ValueError: If a name is empty or has an equals sign in it.
+            ValueError: If a name is empty or contains an equals sign.
         """
         for name in variables:
             if not name or "=" in name:
@@ -96,16 +97,15 @@ class Spec(SpecFields, kw_only=True):
     def set_user(
         self, uid: int, gid: int, *, additional_gids: Iterable[int] | None = None, umask: int | None = None
     ) -> Self:
-        """Set who the process runs as; ids are those inside the container.
+        """Set the user and group of the process, with ids as seen inside the container.
 
-        A user other than root has no capabilities after the program is executed, unless they are ambient (see
-        `add_capabilities`).
+        A user other than root has no capabilities after execve(2), unless they are ambient (see `add_capabilities`).
 
         Args:
             uid: User id.
             gid: Group id.
-            additional_gids: Supplementary groups; None leaves them.
-            umask: File mode creation mask; None leaves it.
+            additional_gids: Supplementary groups; None keeps the current groups.
+            umask: File mode creation mask; None keeps the current mask.
         """
         process = self._need_process()
         user = process.user = process.user or User()
@@ -120,7 +120,7 @@ class Spec(SpecFields, kw_only=True):
         """Set the working directory of the process.
 
         Raises:
-            ValueError: If it is not absolute.
+            ValueError: If the path isn't absolute.
         """
         self._need_process().cwd = _absolute(path)
         return self
@@ -129,8 +129,8 @@ class Spec(SpecFields, kw_only=True):
         """Give the process a terminal, or none.
 
         Args:
-            enabled: Whether it gets one.
-            rows: Height in characters; has to come with `cols`. Without both the size stays as it was.
+            enabled: Whether the process gets a terminal.
+            rows: Height in characters, together with `cols`. Without both the size stays unchanged.
             cols: Width in characters.
 
         Raises:
@@ -148,12 +148,12 @@ class Spec(SpecFields, kw_only=True):
         """Set a resource limit of the process, setrlimit(2).
 
         Args:
-            resource: Such as ``RLIMIT_NOFILE``, or ``NOFILE`` for short.
-            soft: What is enforced; -1, which is `resource.RLIM_INFINITY`, is no limit.
-            hard: Up to what the process may raise it; the same when None.
+            resource: A name such as ``RLIMIT_NOFILE``, or ``NOFILE`` for short.
+            soft: The enforced limit; -1 (`resource.RLIM_INFINITY`) is no limit.
+            hard: The maximum to which the process may raise the soft limit; None: same as `soft`.
 
         Raises:
-            ValueError: If one of them is no limit: less than -1, beyond 64 bits, or a float.
+            ValueError: If a limit is less than -1, beyond 64 bits, or a float.
         """
         soft, hard = to_rlimit(soft), to_rlimit(soft if hard is None else hard)
         resource = resource if resource.startswith("RLIMIT_") else f"RLIMIT_{resource}"
@@ -166,17 +166,17 @@ class Spec(SpecFields, kw_only=True):
         """Give the process capabilities.
 
         Args:
-            names: Such as ``CAP_NET_ADMIN``, or ``NET_ADMIN`` for short.
-            ambient: Give them so that a process that is not root keeps them.
+            names: Names such as ``CAP_NET_ADMIN``, or ``NET_ADMIN`` for short.
+            ambient: Whether a process without root keeps the capabilities.
         """
         self._need_capabilities().add(*names, ambient=ambient)
         return self
 
     def drop_capabilities(self, *names: str) -> Self:
-        """Take capabilities from the process, out of all sets.
+        """Remove capabilities of the process from all sets.
 
         Args:
-            names: Such as ``CAP_KILL``, or ``KILL`` for short; ``ALL`` leaves none.
+            names: Names such as ``CAP_KILL``, or ``KILL`` for short; ``ALL`` leaves none.
         """
         self._need_capabilities().drop(*names)
         return self
@@ -186,7 +186,7 @@ class Spec(SpecFields, kw_only=True):
 
         Args:
             path: Directory on the host, absolute or relative to the bundle.
-            readonly: Whether the container can't write to it; None leaves that as it was.
+            readonly: Whether the container can't write to the root; None keeps the current setting.
         """
         root = self.root or Root(path=path)
         self.root: Root | None = root
@@ -196,7 +196,7 @@ class Spec(SpecFields, kw_only=True):
         return self
 
     def add_mount(self, mount: Mount) -> Self:
-        """Mount something, on top of what is there."""
+        """Add a mount, on top of earlier mounts."""
         self.mounts = [*(self.mounts or []), mount]
         return self
 
@@ -212,15 +212,15 @@ class Spec(SpecFields, kw_only=True):
         """Show a file or directory of the host inside the container.
 
         Args:
-            source: On the host, absolute or relative to the bundle.
-            destination: Inside, absolute.
-            readonly: Whether the container can't write to it. Of a recursive one, mounts further down stay
-                writable; where they should not, give ``rro`` as an option (Linux 5.12, runc 1.1).
+            source: Path on the host, absolute or relative to the bundle.
+            destination: Absolute path inside.
+            readonly: Whether the container can't write there. In a recursive bind, mounts further down stay writable;
+                the option ``rro`` (Linux 5.12, runc 1.1) makes them read-only too.
             recursive: Whether mounts below the directory are shown too.
             options: More options, such as ``nosuid``, ``nodev`` or ``noexec``.
 
         Raises:
-            ValueError: If the destination is not absolute.
+            ValueError: If the destination isn't absolute.
         """
         flags = ["rbind" if recursive else "bind", *(["ro"] if readonly else []), *options]
         return self.add_mount(Mount(destination=_absolute(destination), type="none", source=source, options=flags))
@@ -228,17 +228,18 @@ class Spec(SpecFields, kw_only=True):
     def tmpfs(
         self, destination: str, *, size: int | str | None = None, mode: int = 0o1777, options: Iterable[str] = ()
     ) -> Self:
-        """Mount an empty filesystem in memory, which counts against the container's memory limit.
+        """Mount an empty filesystem in memory; its files count against the container's memory limit.
 
         Args:
-            destination: Inside, absolute.
-            size: Most bytes, or a size such as ``64M`` or ``64Mi``; half of the host's memory when None.
-            mode: Permissions of its root; some versions of runc (1.1.5 is one) keep those of a directory that is there.
-            options: More options, such as ``noexec``. It is nosuid and nodev in any case.
+            destination: Absolute path inside.
+            size: Maximum in bytes, or a size such as ``64M`` or ``64Mi``; None: half of the host's memory.
+            mode: Permissions of the root directory. Some versions of runc (such as 1.1.5) keep the permissions of an
+                existing directory.
+            options: More options, such as ``noexec``. nosuid and nodev are always set.
 
         Raises:
-            ValueError: If the destination is not absolute, or the size is none: 0, which the kernel takes for no limit,
-                negative, or a float.
+            ValueError: If the destination isn't absolute, or the size is 0 (no limit for the kernel), negative, or a
+                float.
         """
         flags = ["nosuid", "nodev", f"mode={mode:o}"]
         flags += [] if size is None else [f"size={to_size(size)}"]
@@ -247,12 +248,12 @@ class Spec(SpecFields, kw_only=True):
         )
 
     def remove_mounts(self, destination: str) -> Self:
-        """Take out all mounts on one place."""
+        """Remove all mounts on one destination."""
         self.mounts: list[Mount] | None = [mount for mount in self.mounts or [] if mount.destination != destination]
         return self
 
     def set_hostname(self, name: str) -> Self:
-        """Set the host name inside, with a ``uts`` namespace if there is none yet."""
+        """Set the host name inside, and add a ``uts`` namespace if there is none yet."""
         self.hostname: str | None = name
         self._need_namespace("uts")
         return self
@@ -264,11 +265,11 @@ class Spec(SpecFields, kw_only=True):
 
         Args:
             limit: Bytes, or a size such as ``64M`` or ``64Mi``; -1 is no limit.
-            swap: Memory and swap together; None leaves it, the same as `limit` allows no swap.
-            reservation: What is left to the container when the host is short of memory; None leaves it.
+            swap: Memory and swap together; the same as `limit` allows no swap, None keeps the current limit.
+            reservation: Memory that stays with the container when the host runs short; None keeps the current value.
 
         Raises:
-            ValueError: If one of them is no size: 0, which runtimes take for no limit, less than -1, or a float.
+            ValueError: If a size is 0 (no limit for the runtimes), less than -1, or a float.
         """
         wanted = {"limit": limit, "swap": swap, "reservation": reservation}
         amounts = {name: to_limit(size) for name, size in wanted.items() if size is not None}
@@ -280,12 +281,12 @@ class Spec(SpecFields, kw_only=True):
         """Limit the container's CPU time.
 
         Args:
-            cpus: How many CPUs' time it gets: 0.5, 2 ...
-            period: Microseconds over which that is measured, from 1000 to 1000000, as the kernel demands.
+            cpus: CPU time as a number of CPUs: 0.5, 2 ...
+            period: Microseconds per period of the measurement, from 1000 to 1000000 (the kernel's limits).
 
         Raises:
-            ValueError: If one is no such number, or the time in each period is less than the millisecond that the
-                kernel demands.
+            ValueError: If the period is out of range, or the CPU time in each period is less than a millisecond, the
+                kernel's minimum.
         """
         if not is_whole(period) or not _LEAST_QUOTA <= period <= _LONGEST_PERIOD:
             raise ValueError(f"not a period from a millisecond to a second: {period!r} microseconds")
@@ -301,10 +302,10 @@ class Spec(SpecFields, kw_only=True):
         """Limit the number of processes and threads.
 
         Args:
-            limit: How many; -1 is no limit.
+            limit: Maximum number; -1 is no limit.
 
         Raises:
-            ValueError: If it is 0, which runtimes take for no limit, less than -1, or a float.
+            ValueError: If the limit is 0 (no limit for the runtimes), less than -1, or a float.
         """
         if not is_whole(limit) or (limit < 1 and limit != UNLIMITED):
             raise ValueError(f"not a limit on processes: {limit!r}")
@@ -312,11 +313,11 @@ class Spec(SpecFields, kw_only=True):
         return self
 
     def set_namespace(self, kind: LinuxNamespaceType, path: str | None = None) -> Self:
-        """Give the container a namespace of its own, or one to join.
+        """Give the container a new namespace, or an existing namespace to join.
 
         Args:
             kind: Kind of namespace.
-            path: Namespace file to join, such as ``/run/netns/a``; a new namespace when None.
+            path: Namespace file to join, such as ``/run/netns/a``; None: a new namespace.
         """
         linux = self._need_linux()
         others = [namespace for namespace in linux.namespaces or [] if namespace.type != kind]
@@ -330,12 +331,12 @@ class Spec(SpecFields, kw_only=True):
         return self
 
     def map_uids(self, container_id: int, host_id: int, size: int = 1) -> Self:
-        """Map user ids of the container to the host's, with a user namespace if there is none yet.
+        """Map user ids of the container to the host's, and add a user namespace if there is none yet.
 
         Args:
             container_id: First id inside.
             host_id: First id on the host.
-            size: How many.
+            size: Number of ids.
         """
         linux = self._need_linux()
         mapping = LinuxIDMapping(container_id=container_id, host_id=host_id, size=size)
@@ -349,7 +350,7 @@ class Spec(SpecFields, kw_only=True):
         Args:
             container_id: First id inside.
             host_id: First id on the host.
-            size: How many.
+            size: Number of ids.
         """
         linux = self._need_linux()
         mapping = LinuxIDMapping(container_id=container_id, host_id=host_id, size=size)
@@ -358,10 +359,10 @@ class Spec(SpecFields, kw_only=True):
         return self
 
     def set_seccomp(self, profile: LinuxSeccomp | None) -> Self:
-        """Filter the container's system calls; None takes the filter away.
+        """Filter the container's system calls; None removes the filter.
 
         Args:
-            profile: The filter. `runc_async.spec.default_seccomp` makes a moderate one.
+            profile: The filter, such as from `runc_async.spec.default_seccomp`.
         """
         self._need_linux().seccomp = profile
         return self

@@ -10,13 +10,13 @@ from ._base import SpecObject
 
 
 class Hook(SpecObject, kw_only=True):
-    """A program to run, with the container's state on its stdin: config.md, "POSIX-platform Hooks".
+    """A program to run, with the container's state on stdin: config.md, "POSIX-platform Hooks".
 
     Attributes:
         path: The program, absolute.
-        args: Its arguments as for execv(3), its name first.
-        env: Its environment, as ``NAME=value``.
-        timeout: Seconds after which it is killed and has failed; at least 1. No limit when absent.
+        args: Arguments as for execv(3), with the name first.
+        env: Environment, as ``NAME=value``.
+        timeout: Seconds after which the hook is killed and has failed; at least 1. No limit when absent.
     """
 
     path: str

@@ -54,9 +54,9 @@ class Box(SpecObject, kw_only=True):
 
 
 class User(SpecObject, kw_only=True):
-    """Who the process runs as: config.md, "User".
+    """User and groups of the process: config.md, "User".
 
-    Ids are those inside the container's user namespace.
+    Ids are as seen inside the container's user namespace.
 
     Attributes:
         uid: User id.
@@ -76,15 +76,14 @@ class User(SpecObject, kw_only=True):
 class LinuxCapabilities(SpecObject, kw_only=True):
     """The capability sets of the process, as names such as ``CAP_KILL``: config.md, "Linux Process".
 
-    What each set does is told by capabilities(7). A set that is absent is empty.
+    capabilities(7) describes the sets. An absent set is empty.
 
     Attributes:
-        bounding: What the process and its children may ever gain.
-        effective: What the kernel checks.
-        inheritable: What is kept across execve(2) of files with inheritable capabilities.
-        permitted: What may be made effective.
-        ambient: What is kept across execve(2) by a process that is not root; has to be in permitted and
-            inheritable too.
+        bounding: Limit on the capabilities that the process and its children can gain.
+        effective: Capabilities checked by the kernel.
+        inheritable: Capabilities kept across execve(2) of files with inheritable capabilities.
+        permitted: Capabilities that the process may make effective.
+        ambient: Capabilities kept across execve(2) without root; have to be in permitted and inheritable too.
     """
 
     bounding: list[str] | None = None
@@ -94,22 +93,21 @@ class LinuxCapabilities(SpecObject, kw_only=True):
     ambient: list[str] | None = None
 
     def add(self, *names: str, ambient: bool = False) -> None:
-        """Put capabilities in the bounding, effective and permitted sets.
+        """Add capabilities to the bounding, effective and permitted sets.
 
         Args:
-            names: Such as ``CAP_NET_ADMIN``, or ``NET_ADMIN`` for short.
-            ambient: Put them in the inheritable and ambient sets too, so that a process that is not root keeps
-                them.
+            names: Names such as ``CAP_NET_ADMIN``, or ``NET_ADMIN`` for short.
+            ambient: Add to the inheritable and ambient sets too, so that a process without root keeps the capabilities.
         """
         for kind in _CAPABILITY_SETS if ambient else _CAPABILITY_SETS[:3]:
             held: list[str] = getattr(self, kind) or []
             setattr(self, kind, list(dict.fromkeys([*held, *map(capability_name, names)])))
 
     def drop(self, *names: str) -> None:
-        """Take capabilities out of all sets.
+        """Remove capabilities from all sets.
 
         Args:
-            names: Such as ``CAP_KILL``, or ``KILL`` for short; ``ALL`` leaves none.
+            names: Names such as ``CAP_KILL``, or ``KILL`` for short; ``ALL`` leaves none.
         """
         dropped = {capability_name(name) for name in names}
         for kind in _CAPABILITY_SETS:
@@ -121,12 +119,13 @@ class LinuxCapabilities(SpecObject, kw_only=True):
 class POSIXRlimit(SpecObject, kw_only=True):
     """A resource limit of the process, setrlimit(2): config.md, "POSIX process".
 
-    Each type may stand in the list once.
+    Each type may be in the list once.
 
     Attributes:
         type: Name of the resource, such as ``RLIMIT_NOFILE``.
-        soft: What the kernel enforces.
-        hard: Up to what the process may raise the soft limit. Units are the resource's own; 2^64-1 is no limit.
+        soft: The limit enforced by the kernel.
+        hard: The maximum to which the process may raise the soft limit. Units are the resource's own; 2^64-1 is no
+            limit.
     """
 
     type: Annotated[str, Meta(pattern="^RLIMIT_[A-Z]+$")]
@@ -169,13 +168,13 @@ class LinuxIOPriority(SpecObject, kw_only=True):
 
 
 class ExecCPUAffinity(SpecObject, kw_only=True):
-    """On which CPUs a process of ``runc exec`` runs: config.md, "Linux Process". Since 1.2.1.
+    """CPUs for a process of ``runc exec``: config.md, "Linux Process". Since 1.2.1.
 
     Lists are like ``0-3,7``. The container's init process is not affected.
 
     Attributes:
-        initial: CPUs of the runtime's own process, before it enters the container's cgroup.
-        final: CPUs of the process once it is in the cgroup; the container's default when absent or empty.
+        initial: CPUs of the runtime's own process, before the container's cgroup is entered.
+        final: CPUs of the process in the cgroup; the container's default when absent or empty.
     """
 
     initial: CPUList | None = None
@@ -183,14 +182,14 @@ class ExecCPUAffinity(SpecObject, kw_only=True):
 
 
 class Process(SpecObject, kw_only=True):
-    """What to run, and as what: config.md, "Process".
+    """The program to run, with user, environment and limits: config.md, "Process".
 
     Also the whole document of ``runc exec --process``.
 
     Attributes:
         cwd: Working directory, absolute, inside the container.
         terminal: Whether the process gets a pseudoterminal.
-        console_size: Size of that terminal.
+        console_size: Size of the terminal.
         user: User and groups of the process.
         args: Program and arguments, as for execvp(3); required by runc to start a container.
         command_line: The whole command line; Windows only. Since 1.0.2.
@@ -199,7 +198,7 @@ class Process(SpecObject, kw_only=True):
         rlimits: Resource limits.
         no_new_privileges: Whether execve(2) can give no more privileges (set-uid programs, file capabilities).
         apparmor_profile: Name of an AppArmor profile.
-        oom_score_adj: Value for /proc/PID/oom_score_adj, from -1000 to 1000; left as it is when absent.
+        oom_score_adj: Value for /proc/PID/oom_score_adj, from -1000 to 1000; unchanged when absent.
         scheduler: Scheduling attributes. Since 1.1.0.
         selinux_label: SELinux label of the process.
         io_priority: I/O priority. Since 1.1.0.

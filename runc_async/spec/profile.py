@@ -1,9 +1,8 @@
-"""A seccomp profile for programs that one would not run outside a container.
+"""A seccomp profile for untrusted programs.
 
-It lets all calls pass but those that an ordinary program does not make and that reach into the kernel beyond the
-container. It is a second fence: what really holds is the namespaces, the missing capabilities and
-``no_new_privileges``, and most of the calls here need a capability as well. It is not an allow-list, so calls of
-future kernels pass.
+The profile denies calls that ordinary programs don't make and that reach into the kernel beyond the container; all
+other calls pass, calls of future kernels too. It is a second fence: the first fence is the namespaces, the missing
+capabilities and ``no_new_privileges``, and most of the calls here need a capability as well.
 
 The names come from the kernel's own tables of system calls (arch/*/entry/syscalls, include/uapi/asm-generic), the
 reasons from their manual pages and capabilities(7).
@@ -76,17 +75,17 @@ _ALSO: Final[Mapping[str, tuple[Arch, ...]]] = {
 
 
 def default_seccomp(*, allow: Iterable[str] = ()) -> LinuxSeccomp:
-    """Make a moderate filter: everything passes but what is in `DENIED_SYSCALLS`, which fails with EPERM.
+    """Make a moderate filter: calls of `DENIED_SYSCALLS` fail with EPERM, and all other calls pass.
 
-    New namespaces can't be made by clone(2) either, and clone3(2), whose flags no filter can read, fails with
-    ENOSYS, upon which C libraries fall back on clone(2). Debuggers, nested containers and the sandboxes of browsers
-    need ``allow=["tracing"]`` or ``allow=["namespaces", "mounts"]``.
+    clone(2) can't make new namespaces either. clone3(2) fails with ENOSYS, because filters can't read its flags; C
+    libraries then fall back on clone(2). Debuggers, nested containers and the sandboxes of browsers need
+    ``allow=["tracing"]`` or ``allow=["namespaces", "mounts"]``.
 
     Args:
         allow: Groups of `DENIED_SYSCALLS` to let pass, or single calls.
 
     Raises:
-        ValueError: If one of these is neither a group nor a call of the list.
+        ValueError: If an item is neither a group nor a call of the list.
     """
     allowed = set(allow)
     groups = {group: [name for name in names if name not in allowed] for group, names in DENIED_SYSCALLS.items()}

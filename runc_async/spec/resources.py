@@ -1,6 +1,6 @@
-"""What a container may use: config-linux.md, section "Control groups".
+"""Limits on the resources of a container: config-linux.md, section "Control groups".
 
-`LinuxResources` is also the whole document of ``runc update --resources``: what is absent stays as it is.
+`LinuxResources` is also the whole document of ``runc update --resources``: absent limits stay unchanged.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class LinuxMemory(SpecObject, kw_only=True):
     Amounts are bytes, -1 is no limit.
 
     Attributes:
-        limit: Most memory.
-        reservation: What is left to the container when the host is short of memory (soft limit).
-        swap: Most memory and swap together; has to be at least `limit`.
-        kernel: Most kernel memory; not recommended, ignored by newer kernels and by runc since 1.1.
-        kernel_tcp: Most memory for TCP buffers; cgroup v1 only, not recommended.
+        limit: Maximum memory.
+        reservation: Memory that stays with the container when the host runs short (soft limit).
+        swap: Maximum of memory and swap together; at least `limit`.
+        kernel: Maximum kernel memory; not recommended, ignored by newer kernels and by runc since 1.1.
+        kernel_tcp: Maximum memory for TCP buffers; cgroup v1 only, not recommended.
         swappiness: How readily the kernel swaps, from 0 to 100; cgroup v1 only.
         disable_oom_killer: Whether a container at its limit waits instead of being killed; cgroup v1 only.
         use_hierarchy: Whether child cgroups count as well; cgroup v1 only. Since 1.0.2.
@@ -90,7 +90,8 @@ class LinuxPids(SpecObject, kw_only=True):
     """Limit on the number of tasks: config-linux.md, "PIDs".
 
     Attributes:
-        limit: Most processes and threads; -1 is no limit. What 0 does depends on the runtime: don't use it.
+        limit: Maximum number of processes and threads; -1 is no limit. The meaning of 0 depends on the runtime: don't
+            use it.
     """
 
     limit: Int64
@@ -132,7 +133,7 @@ class LinuxBlockIO(SpecObject, kw_only=True):
     On cgroup v1 rates hold for direct I/O only.
 
     Attributes:
-        weight: Weight against other cgroups, from 10 to 1000; on all devices without one of their own.
+        weight: Weight against other cgroups, from 10 to 1000; for all devices without a weight of their own.
         leaf_weight: Weight of the cgroup's own tasks against its child cgroups; cgroup v1 only.
         weight_device: Weights per device.
         throttle_read_bps_device: Bytes read per second, per device.
@@ -178,7 +179,7 @@ class LinuxNetwork(SpecObject, kw_only=True):
     """Marks on network traffic; cgroup v1 only: config-linux.md, "Network".
 
     Attributes:
-        class_id: Class that the container's packets are tagged with (net_cls).
+        class_id: Class tag of the container's packets (net_cls).
         priorities: Priorities per interface (net_prio).
     """
 
@@ -192,8 +193,8 @@ class LinuxRdma(SpecObject, kw_only=True):
     At least one of the two is needed.
 
     Attributes:
-        hca_handles: Most handles.
-        hca_objects: Most objects.
+        hca_handles: Maximum number of handles.
+        hca_objects: Maximum number of objects.
     """
 
     hca_handles: UInt32 | None = None
@@ -212,8 +213,8 @@ class LinuxResources(SpecObject, kw_only=True):
         hugepage_limits: Limits on huge pages, one for each size.
         network: Marks on network traffic; cgroup v1 only.
         rdma: Limits on RDMA, by device name. Since 1.0.2.
-        unified: Files of the cgroup and what to write to them, such as ``{"memory.high": "100000000"}``;
-            cgroup v2 only. Since 1.1.0.
+        unified: Files of the cgroup and their values, such as ``{"memory.high": "100000000"}``; cgroup v2 only. Since
+            1.1.0.
     """
 
     devices: list[LinuxDeviceCgroup] | None = None

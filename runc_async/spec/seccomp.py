@@ -73,9 +73,9 @@ class LinuxSeccompArg(SpecObject, kw_only=True):
     """A condition on one argument of a call: config-linux.md, "Seccomp".
 
     Attributes:
-        index: Which argument, from 0 to 5.
-        value: What it is compared with; for SCMP_CMP_MASKED_EQ the mask.
-        value_two: What the masked argument is compared with.
+        index: Number of the argument, from 0 to 5.
+        value: The value to compare with; for SCMP_CMP_MASKED_EQ the mask.
+        value_two: The value to compare the masked argument with.
         op: The comparison.
     """
 
@@ -90,10 +90,10 @@ class LinuxSyscall(SpecObject, kw_only=True):
 
     Attributes:
         names: Names of the calls, at least one.
-        action: What happens to them.
-        errno_ret: The error number for actions that return one; EPERM when absent. Since 1.1.0.
-        args: Conditions on arguments, all of which have to hold; runtimes treat several on the same argument as
-            alternatives.
+        action: The action on these calls.
+        errno_ret: The error number for actions with an error; EPERM when absent. Since 1.1.0.
+        args: Conditions on arguments, all of which have to hold; runtimes treat several conditions on the same argument
+            as alternatives.
     """
 
     names: Annotated[list[str], Meta(min_length=1)]
@@ -106,13 +106,13 @@ class LinuxSeccomp(SpecObject, kw_only=True):
     """The filter on the container's system calls: config-linux.md, "Seccomp".
 
     Attributes:
-        default_action: What happens to calls without a rule.
-        default_errno_ret: The error number if that action returns one; EPERM when absent. Since 1.1.0.
-        architectures: Architectures besides the host's own whose calls are let in to the filter; calls of all
-            others are killed.
+        default_action: The action on calls without a rule.
+        default_errno_ret: The error number if the default action has an error; EPERM when absent. Since 1.1.0.
+        architectures: Architectures besides the host's own whose calls pass through the filter; calls of all other
+            architectures are killed.
         flags: Flags for installing the filter. Since 1.0.2.
         listener_path: AF_UNIX socket that gets the descriptor for SCMP_ACT_NOTIFY. Since 1.1.0.
-        listener_metadata: Text sent along to that socket. Since 1.1.0.
+        listener_metadata: Text sent along to the socket. Since 1.1.0.
         syscalls: The rules.
     """
 

@@ -15,8 +15,8 @@ class VMHypervisor(SpecObject, kw_only=True):
     """The hypervisor: config-vm.md, "Hypervisor Object".
 
     Attributes:
-        path: Its binary, on the host.
-        parameters: Its arguments.
+        path: The binary, on the host.
+        parameters: The arguments.
     """
 
     path: str
@@ -27,9 +27,9 @@ class VMKernel(SpecObject, kw_only=True):
     """The guest's kernel: config-vm.md, "Kernel Object".
 
     Attributes:
-        path: Its image, on the host.
-        parameters: Its command line.
-        initrd: Its initial ramdisk, on the host.
+        path: The image, on the host.
+        parameters: The command line.
+        initrd: The initial ramdisk, on the host.
     """
 
     path: str
@@ -42,7 +42,7 @@ class VMImage(SpecObject, kw_only=True):
 
     Attributes:
         path: The image, on the host.
-        format: Its format.
+        format: The format of the image.
     """
 
     path: str
@@ -50,12 +50,12 @@ class VMImage(SpecObject, kw_only=True):
 
 
 class VMIOMem(SpecObject, kw_only=True):
-    """Pages of I/O memory that the guest gets: config-vm.md, "HWConfig Object". Since 1.3.0.
+    """Pages of I/O memory for the guest: config-vm.md, "HWConfig Object". Since 1.3.0.
 
     Attributes:
         first_gfn: First page inside; the same as outside when absent.
         first_mfn: First page outside.
-        nr_mfns: How many pages.
+        nr_mfns: Number of pages.
     """
 
     first_gfn: UInt64 | None = None
@@ -68,11 +68,11 @@ class VMHWConfig(SpecObject, kw_only=True):
 
     Attributes:
         device_tree: Device tree file, on the host.
-        vcpus: How many CPUs.
+        vcpus: Number of CPUs.
         memory: Memory, in bytes.
-        dtdevs: Device tree nodes that are passed through.
-        iomems: I/O memory that is passed through.
-        irqs: Interrupts that are passed through.
+        dtdevs: Device tree nodes for passthrough.
+        iomems: I/O memory for passthrough.
+        irqs: Interrupts for passthrough.
     """
 
     device_tree: str | None = None
