@@ -246,7 +246,10 @@ class Container(FileAccess):
             CommandError: If runc fails in another way.
         """
         async with self._first_process() as init:
-            status = ExitStatus() if init is None else await init.wait()
+            return self._status_of_program(ExitStatus() if init is None else await init.wait())
+
+    def _status_of_program(self, status: ExitStatus) -> ExitStatus:
+        """Return the exit status of the program, from that of the process on the host."""
         if status.code is None or self._runc._calls.dialect.inside is None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             return status
         # The process that ended is the sandbox, which ends with 128 + n if signal n has ended the program in it.
@@ -293,11 +296,12 @@ class Container(FileAccess):
         """
         check_seconds("grace", grace)
         if self._init is not None and self._init.exited:
-            return await self._init.wait()
+            return self._status_of_program(await self._init.wait())
         with reading_ahead(self.stdout, self.stderr, self.pty):
             state = await self.state()
             async with self._first_process(state) as init:
-                return ExitStatus() if init is None else await self._stop(init, state.status, grace)
+                status = ExitStatus() if init is None else await self._stop(init, state.status, grace)
+                return self._status_of_program(status)
 
     async def _stop(self, init: Init, status: Status, grace: float) -> ExitStatus:
         """Stop a process that has been running just now."""

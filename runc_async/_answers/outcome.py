@@ -70,8 +70,15 @@ def refused_as_existing(invocation: Invocation, completed: Completed) -> bool:
     return isinstance(error, ContainerExists) or error.message.endswith((" already exists", "file exists"))
 
 
-def respond(invocation: Invocation, completed: Completed) -> Response:
-    """Return the result of a successful runc."""
+def respond(invocation: Invocation, completed: Completed, *, sandboxed: bool = False) -> Response:
+    """Return the result of a successful runc.
+
+    Args:
+        invocation: The command.
+        completed: Its end.
+        sandboxed: Whether the process on the host is that of a sandbox, which ends with 128 + n if signal n has ended
+            the program in it.
+    """
     return Response(
         args=invocation.args,
         pid=completed.pid,
@@ -79,17 +86,17 @@ def respond(invocation: Invocation, completed: Completed) -> Response:
         stdout=completed.stdout,
         stderr=completed.stderr,
         truncated=completed.truncated,
-        reason=end_reason(completed) if invocation.stop.waits_for_process else None,
+        reason=end_reason(completed, sandboxed=sandboxed) if invocation.stop.waits_for_process else None,
     )
 
 
-def end_reason(completed: Completed) -> EndReason:
+def end_reason(completed: Completed, *, sandboxed: bool = False) -> EndReason:
     """Return the reason for the end of an attached runc's process."""
     if completed.exceeded is not None:
         return completed.exceeded
     if completed.oom_kills and completed.returncode != 0:
         return EndReason.OOM
-    if completed.wait_status is not None:
+    if completed.wait_status is not None and not sandboxed:
         status = from_wait_status(completed.wait_status)
     elif completed.returncode is not None:
         status = from_exit_code(completed.returncode)

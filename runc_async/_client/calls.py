@@ -325,7 +325,7 @@ class Calls:
             await self.check_ran(invocation, completed)
         else:  # detached: the code is runc's own
             check_finished(invocation, completed)
-        response = respond(invocation, completed)
+        response = respond(invocation, completed, sandboxed=self.dialect.inside is not None)
         return checked(response, invocation.container_id) if check else response
 
     async def check_ran(self, invocation: Invocation, completed: Completed) -> None:

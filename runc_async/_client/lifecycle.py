@@ -16,9 +16,10 @@ from .._commands.argv import Command, Creation
 from .._commands.options import DEFAULT, Timeout
 from .._commands.words import FileDescriptor, StrPath, preserved
 from .._containers.adoption import adopt_processes
-from ..errors import CommandError, ContainerNotRunning, ContainerPaused, DecodeError, RuncTimeout
+from .._linux.pidfd import has_ended
+from ..errors import CommandError, ContainerNotRunning, ContainerPaused, ContainerRunning, DecodeError, RuncTimeout
 from ..response import Response
-from ..state import Status
+from ..state import State, Status
 from ..stdio import NullIO, StdIO
 from .calls import LET_FINISH, Calls
 from .requirements import Requirements
@@ -197,7 +198,20 @@ class Lifecycle:
         """
         command = argv.delete(container_id, force=force)
         with self._undo.ending(container_id):
-            await self._run_quietly(command, timeout)
+            try:
+                await self._run_quietly(command, timeout)
+            except ContainerRunning:
+                # runsc counts a sandbox as running until its process is reaped.
+                if not await self._has_ended(container_id):
+                    raise
+                await self._run_quietly(argv.delete(container_id, force=True), timeout)
+
+    async def _has_ended(self, container_id: str) -> bool:
+        """Return whether the process of a sandbox has ended; False if unknown, and where there is no sandbox."""
+        if self._calls.dialect.inside is None:
+            return False
+        state = await self._state(container_id)
+        return state is not None and (state.pid <= 0 or has_ended(state.pid))
 
     async def pause(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Freeze all processes of a container: runc-pause(8).
@@ -234,11 +248,15 @@ class Lifecycle:
 
     async def _is_paused(self, container_id: str) -> bool:
         """Return whether a container is paused; False if unknown."""
+        state = await self._state(container_id)
+        return state is not None and state.status == Status.PAUSED
+
+    async def _state(self, container_id: str) -> State | None:
+        """Return the state of a container; None if unknown."""
         try:
-            state = decode_state((await self._calls.run_now(self._undo.state_invocation(container_id))).stdout)
+            return decode_state((await self._calls.run_now(self._undo.state_invocation(container_id))).stdout)
         except (CommandError, DecodeError, RuncTimeout):
-            return False
-        return state.status == Status.PAUSED
+            return None
 
     async def resume(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Thaw all processes of a container: runc-resume(8).

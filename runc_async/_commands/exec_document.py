@@ -16,6 +16,7 @@ from .._bundles.check import CONFIG
 from .._linux.files import read_bounded
 from .._runtimes.dialect import UNDECODABLE, Dialect, ProcessChanges
 from .._runtimes.known import DIALECTS, read_record
+from .._text import capability_name
 from .argv import Overrides
 from .words import numeric_user
 
@@ -137,4 +138,5 @@ def _changes(overrides: Overrides) -> ProcessChanges:
     if overrides.user is not None:
         user, _, group = numeric_user(overrides.user).partition(":")
         uid, gid = int(user), int(group) if group else None
-    return ProcessChanges(uid=uid, gid=gid, additional_gids=overrides.additional_gids, caps=overrides.caps)
+    caps = tuple(map(capability_name, overrides.caps))
+    return ProcessChanges(uid=uid, gid=gid, additional_gids=overrides.additional_gids, caps=caps)

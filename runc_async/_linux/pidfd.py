@@ -90,6 +90,18 @@ def pidfd_numbers(pidfd: int) -> list[int]:
     return numbers if numbers[0] > 0 else []
 
 
+def has_ended(pid: int) -> bool:
+    """Return whether a process has ended and waits for its parent to reap it; False if there is no such process."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        return has_exited(pidfd)
+    finally:
+        os.close(pidfd)
+
+
 def has_exited(pidfd: int) -> bool:
     """Return whether all threads of the process have ended; the process may still be a zombie."""
     poll = select.poll()

@@ -76,6 +76,13 @@ def test_capabilities_go_where_the_version_puts_them(
     assert found["bounding"] == ["CAP_KILL", "CAP_CHOWN"]
 
 
+@pytest.mark.parametrize("dialect", [RUNC, CRUN], ids=["runc", "crun"])
+def test_short_names_of_capabilities(dialect: Dialect) -> None:
+    """A document has their full names, as an option has: a runtime knows no others."""
+    found = made(dialect, Overrides(caps=["net_raw"]), capabilities={})["capabilities"]
+    assert {name for names in found.values() for name in names} == {"CAP_NET_RAW"}
+
+
 def test_crun_takes_less_from_the_template() -> None:
     """Of the container's process, crun takes the user and the environment, and no directory, limits or flags."""
     assert made(CRUN, Overrides(env={"A": "new"})) == {
