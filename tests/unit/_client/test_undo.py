@@ -29,13 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+NAME = f"web-{os.getpid()}"
+"""The id of each container: a runtime of any other process that makes one of that id counts as a rival."""
 
 FALSE = '{"level":"error","msg":"%s"}\n'
 
 
 def state(created: str) -> bytes:
     """Return what runc tells of a container."""
-    return json.dumps({"id": "web", "status": "created", "bundle": "/b", "created": created}).encode()
+    return json.dumps({"id": NAME, "status": "created", "bundle": "/b", "created": created}).encode()
 
 
 # --- what a call that is cut short has made
@@ -57,10 +59,10 @@ async def cut_short(
 
 
 MAKERS: dict[str, Callable[[Runc, float | None], Awaitable[object]]] = {
-    "create": lambda client, timeout: client.create("web", BUNDLE, timeout=timeout),
-    "run": lambda client, timeout: client.run("web", BUNDLE, timeout=timeout),
-    "run detached": lambda client, timeout: client.run("web", BUNDLE, timeout=timeout, detach=True),
-    "run detached to keep": lambda client, timeout: client.run("web", BUNDLE, timeout=timeout, detach=True, keep=True),
+    "create": lambda client, timeout: client.create(NAME, BUNDLE, timeout=timeout),
+    "run": lambda client, timeout: client.run(NAME, BUNDLE, timeout=timeout),
+    "run detached": lambda client, timeout: client.run(NAME, BUNDLE, timeout=timeout, detach=True),
+    "run detached to keep": lambda client, timeout: client.run(NAME, BUNDLE, timeout=timeout, detach=True, keep=True),
 }
 each_maker = pytest.mark.parametrize("maker", MAKERS)
 each_cut = pytest.mark.parametrize("how", ["cancel", "timeout"])
@@ -85,7 +87,7 @@ async def test_what_it_has_made_is_deleted(hanging: tuple[FakeRunner, Runc], mak
     runner.reply("state", stdout=state("2999-01-01T00:00:00Z"))
     await cut_short(runner, how, lambda timeout: MAKERS[maker](client, timeout), maker.split(maxsplit=1)[0])
     assert commands(runner)[-2:] == ["state", "delete"]
-    assert runner.invocations[-1].args[-4:] == ("delete", "--force", "--", "web")
+    assert runner.invocations[-1].args[-4:] == ("delete", "--force", "--", NAME)
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}"], ids=["nothing", "no state"])
@@ -93,7 +95,7 @@ async def test_what_is_half_made_is_deleted(hanging: tuple[FakeRunner, Runc], an
     """A container of which runc can't tell the state is half-made."""
     runner, client = hanging
     runner.reply("state", stdout=answer)
-    await cut_short(runner, "cancel", lambda _: client.create("web", BUNDLE), "create")
+    await cut_short(runner, "cancel", lambda _: client.create(NAME, BUNDLE), "create")
     assert commands(runner) == ["create", "state", "delete"]
 
 
@@ -101,7 +103,7 @@ async def test_what_does_not_exist_is_not_deleted(hanging: tuple[FakeRunner, Run
     """Where there is no container nothing is deleted: another call could make one of that id just then."""
     runner, client = hanging
     runner.reply("state", exit_code=1, log=(FALSE % "container does not exist").encode())
-    await cut_short(runner, "cancel", lambda _: client.create("web", BUNDLE), "create")
+    await cut_short(runner, "cancel", lambda _: client.create(NAME, BUNDLE), "create")
     assert commands(runner) == ["create", "state"]
 
 
@@ -110,7 +112,7 @@ async def test_a_call_that_has_started_nothing_deletes_nothing(tmp_path: Path) -
     runner = FakeRunner()
     client = Runc(root=tmp_path, runner=runner, max_concurrency=1)
     async with client._calls.turn():  # pyright: ignore[reportPrivateUsage] - the call has to wait for it
-        task = asyncio.create_task(client.create("web", BUNDLE))
+        task = asyncio.create_task(client.create(NAME, BUNDLE))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -123,7 +125,7 @@ async def test_what_fails_before_a_start_deletes_nothing(tmp_path: Path, error: 
     """A call that fails before it asks its runner to start a runtime process asks nothing and deletes nothing."""
     runner = FakeRunner()
     with pytest.raises(type(error)):
-        async with Runc(root=tmp_path, runner=runner)._undo.creating("web"):  # pyright: ignore[reportPrivateUsage]
+        async with Runc(root=tmp_path, runner=runner)._undo.creating(NAME):  # pyright: ignore[reportPrivateUsage]
             raise error
     assert commands(runner) == []
 
@@ -147,15 +149,15 @@ async def test_whose_container_it_is(tmp_path: Path, whose: str) -> None:
             """,
         )
         verb = "create" if whose == "a rival's" else "look"
-        with subprocess.Popen(["/bin/sh", "-c", "read _", verb, "web"], stdin=subprocess.PIPE) as other:  # noqa: ASYNC220
-            task = asyncio.create_task(Runc(program, root=tmp_path).run("web", BUNDLE, grace=0.1))
+        with subprocess.Popen(["/bin/sh", "-c", "read _", verb, NAME], stdin=subprocess.PIPE) as other:  # noqa: ASYNC220
+            task = asyncio.create_task(Runc(program, root=tmp_path).run(NAME, BUNDLE, grace=0.1))
             started = int(await said.word())
             first = {"its own": started, "another's": other.pid}.get(whose)
-            (tmp_path / "web").mkdir()
+            (tmp_path / NAME).mkdir()
             if first is not None:
                 process = ProcessIdentity.of(first)
                 record = {"init_process_pid": process.pid, "init_process_start": process.start_time}
-                (tmp_path / "web" / "state.json").write_text(json.dumps(record))
+                (tmp_path / NAME / "state.json").write_text(json.dumps(record))
             task.cancel()
             warned = pytest.warns(CleanupWarning, match="may be left behind: another call")
             with warned if whose == "a rival's" else contextlib.nullcontext():
@@ -173,7 +175,7 @@ async def test_a_deletion_that_a_signal_ends(hanging: tuple[FakeRunner, Runc], c
     runner, client = hanging
     runner.reply("delete", exit_code=code)
     runner.reply("delete")
-    await cut_short(runner, "cancel", lambda _: client.create("web", BUNDLE), "create")
+    await cut_short(runner, "cancel", lambda _: client.create(NAME, BUNDLE), "create")
     assert commands(runner)[-2:] == ["state", "delete"]
     assert commands(runner).count("delete") == 2
 
@@ -182,8 +184,8 @@ async def test_a_deletion_that_signals_end_again_and_again(hanging: tuple[FakeRu
     """It is given up after five times, and named in a warning."""
     runner, client = hanging
     runner.reply("delete", exit_code=-signal.SIGINT)
-    with pytest.warns(CleanupWarning, match="container 'web' may be left behind"):
-        await cut_short(runner, "cancel", lambda _: client.create("web", BUNDLE), "create")
+    with pytest.warns(CleanupWarning, match=f"container '{NAME}' may be left behind"):
+        await cut_short(runner, "cancel", lambda _: client.create(NAME, BUNDLE), "create")
     assert commands(runner).count("delete") == 5
 
 
@@ -193,7 +195,7 @@ async def test_leaving_a_block_whose_deletion_a_signal_ends() -> None:
     runner.reply("version", stdout=b"runc version 1.3.0\n")
     runner.reply("delete", exit_code=-signal.SIGTERM)
     runner.reply("delete")
-    async with Runc(runner=runner).open_container("web", BUNDLE):
+    async with Runc(runner=runner).open_container(NAME, BUNDLE):
         pass
     assert commands(runner)[-2:] == ["delete", "delete"]
 
@@ -205,7 +207,7 @@ async def test_what_was_there_before_stays(
 ) -> None:
     """A container that was there before, as the root directory shows, isn't touched."""
     runner, client = hanging
-    (tmp_path / "web").mkdir()
+    (tmp_path / NAME).mkdir()
     await cut_short(runner, how, lambda timeout: MAKERS[maker](client, timeout), maker.split(maxsplit=1)[0])
     assert {"state", "delete"}.isdisjoint(commands(runner))
 
@@ -223,7 +225,7 @@ async def test_what_is_older_than_the_call_stays(hanging: tuple[FakeRunner, Runc
 async def test_what_is_kept_is_not_deleted(hanging: tuple[FakeRunner, Runc], how: str) -> None:
     """With `keep` the container stays."""
     runner, client = hanging
-    await cut_short(runner, how, lambda timeout: client.run("web", BUNDLE, timeout=timeout, keep=True), "run")
+    await cut_short(runner, how, lambda timeout: client.run(NAME, BUNDLE, timeout=timeout, keep=True), "run")
     assert "delete" not in commands(runner)
 
 
@@ -249,7 +251,7 @@ async def test_a_call_that_had_no_turn_deletes_nothing(hanging: tuple[FakeRunner
     client = Runc(runner=runner, root=tmp_path, max_concurrency=1)
     busy = asyncio.create_task(client.pause("other"))
     await invoked(runner, "pause")
-    waiting = asyncio.create_task(client.create("web", BUNDLE))
+    waiting = asyncio.create_task(client.create(NAME, BUNDLE))
     for _ in range(3):
         await asyncio.sleep(0)
     waiting.cancel()
@@ -266,7 +268,7 @@ async def test_the_deletion_waits_for_no_turn(tmp_path: Path) -> None:
     client = Runc(runner=runner, root=tmp_path, max_concurrency=1)
     busy = asyncio.create_task(client.pause("other"))
     await invoked(runner, "pause")
-    await cut_short(runner, "cancel", lambda _: client.run("web", BUNDLE), "run")
+    await cut_short(runner, "cancel", lambda _: client.run(NAME, BUNDLE), "run")
     assert commands(runner)[-1] == "delete"
     busy.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -278,16 +280,16 @@ async def test_a_deletion_that_fails(hanging: tuple[FakeRunner, Runc], how: str)
     """What couldn't be deleted is named in a warning, and the call ends as it would have."""
     runner, client = hanging
     runner.reply("delete", exit_code=1, log=(FALSE % "device or resource busy").encode())
-    with pytest.warns(CleanupWarning, match=r"container 'web' may be left behind: .*device or resource busy"):
-        await cut_short(runner, how, lambda timeout: client.create("web", BUNDLE, timeout=timeout), "create")
+    with pytest.warns(CleanupWarning, match=rf"container '{NAME}' may be left behind: .*device or resource busy"):
+        await cut_short(runner, how, lambda timeout: client.create(NAME, BUNDLE, timeout=timeout), "create")
 
 
 async def test_a_deletion_that_cannot_be_started(hanging: tuple[FakeRunner, Runc]) -> None:
     """The same holds if the deletion can't even be started."""
     runner, client = hanging
     runner.reply("delete", error=OSError(24, "Too many open files"))
-    with pytest.warns(CleanupWarning, match=r"container 'web' may be left behind: .*Too many open files"):
-        await cut_short(runner, "cancel", lambda _: client.create("web", BUNDLE), "create")
+    with pytest.warns(CleanupWarning, match=rf"container '{NAME}' may be left behind: .*Too many open files"):
+        await cut_short(runner, "cancel", lambda _: client.create(NAME, BUNDLE), "create")
 
 
 async def test_a_deletion_that_the_end_of_the_loop_cuts_short(hanging: tuple[FakeRunner, Runc]) -> None:
@@ -296,7 +298,7 @@ async def test_a_deletion_that_the_end_of_the_loop_cuts_short(hanging: tuple[Fak
     runner.reply("delete", hang=True)
     runner.reply("delete")
     before = asyncio.all_tasks()
-    task = asyncio.ensure_future(client.create("web", BUNDLE))
+    task = asyncio.ensure_future(client.create(NAME, BUNDLE))
     await invoked(runner, "create")
     task.cancel()
     await invoked(runner, "delete")
@@ -312,7 +314,7 @@ async def test_other_failures_delete_nothing() -> None:
     runner = FakeRunner()
     runner.reply("create", exit_code=1, log=(FALSE % "container with given ID already exists").encode())
     with pytest.raises(ContainerExists):
-        await Runc(runner=runner).create("web", BUNDLE)
+        await Runc(runner=runner).create(NAME, BUNDLE)
     assert commands(runner) == ["create"]
 
 
@@ -332,13 +334,13 @@ async def test_with_a_scripted_runtime(tmp_path: Path, how: str) -> None:
             """,
         )
         client = Runc(program)
-        task = asyncio.create_task(client.create("web", BUNDLE, timeout=1.0 if how == "timeout" else None))
+        task = asyncio.create_task(client.create(NAME, BUNDLE, timeout=1.0 if how == "timeout" else None))
         assert await said.word() == "create"
         if how == "cancel":
             task.cancel()
         with pytest.raises(RuncTimeout if how == "timeout" else asyncio.CancelledError):
             await task
-        assert [await said.word() for _ in range(3)] == ["created", "state -- web", "delete --force -- web"]
+        assert [await said.word() for _ in range(3)] == ["created", f"state -- {NAME}", f"delete --force -- {NAME}"]
 
 
 PROCESS = "sleep 100 & echo $! > process; echo $! > $5.tmp; mv $5.tmp $5; echo x: file exists >&2;"
@@ -359,8 +361,8 @@ async def test_a_run_whose_runc_breaks_down(tmp_path: Path, done: str) -> None:
             echo '{state("2999-01-01T00:00:00Z").decode()}'
             """,
         )
-        task = asyncio.create_task(Runc(program, root=tmp_path, cwd=tmp_path).run("web", BUNDLE))
-        assert [await said.word() for _ in range(2)] == ["state -- web", "delete --force -- web"]
+        task = asyncio.create_task(Runc(program, root=tmp_path, cwd=tmp_path).run(NAME, BUNDLE))
+        assert [await said.word() for _ in range(2)] == [f"state -- {NAME}", f"delete --force -- {NAME}"]
         with pytest.raises(RuncCrashed):
             await task
     if done:
@@ -369,7 +371,7 @@ async def test_a_run_whose_runc_breaks_down(tmp_path: Path, done: str) -> None:
 
 async def opened(client: Runc, timeout: float | None) -> None:
     """Open a container."""
-    async with client.open_container("web", BUNDLE, timeout=timeout):
+    async with client.open_container(NAME, BUNDLE, timeout=timeout):
         raise AssertionError("there is none")
 
 
@@ -413,4 +415,4 @@ async def test_what_somebody_else_makes_meanwhile_stays(tmp_path: Path, maker: s
             task.cancel()
         with pytest.raises(RuncTimeout if how == "timeout" else asyncio.CancelledError):
             await task
-        assert (await asyncio.gather(client.kill("web"), said.word(), return_exceptions=True))[1] == "kill"
+        assert (await asyncio.gather(client.kill(NAME), said.word(), return_exceptions=True))[1] == "kill"
