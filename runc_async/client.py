@@ -388,6 +388,7 @@ class Runc(Commands, Host):
                 note_start()
                 running = await self._calls.runner.open(invocation)
                 try:
+                    # runc exits when the container is created; only then can the terminal and the pid be complete.
                     check_finished(invocation, with_unread(await running.finish(), running))
                 except BaseException:
                     await running.aclose()

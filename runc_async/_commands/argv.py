@@ -86,6 +86,7 @@ def _pid_file(path: StrPath | None, *, own_pid_file: bool) -> tuple[Argument, ..
     """Return `--pid-file`; in any case if the runner waits for the file."""
     if not own_pid_file:
         return path_option("--pid-file", path)
+    # The runner chooses the path, and copies the pid to the caller's file if there is one.
     return ("--pid-file", PidFile(None if path is None else absolute(path)))
 
 
@@ -186,6 +187,7 @@ def unicode_setting(name: str, value: str) -> Setting:
         ValueError: As in `setting`; or if name or value isn't UTF-8.
         TypeError: If name or value isn't a str.
     """
+    # Go's JSON encoder replaces bytes that aren't UTF-8, so the program would get another value without an error.
     made = setting(name, value)
     if not is_unicode(name) or not is_unicode(value):
         raise ValueError(f"the variable {one_line(name)} must be UTF-8: the runtime passes it on as JSON")

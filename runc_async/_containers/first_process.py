@@ -45,6 +45,7 @@ class Init:
             OSError: If no descriptor is left to read the cgroup.
         """
         self.pid = pid
+        # Before anything can fail: a claimed process isn't reaped by `reap_adopted`, which would lose its status.
         claimed[pid] += 1
         self.status: ExitStatus | None = None
         self._pidfd = HeldPidfd(pidfd)
@@ -52,6 +53,8 @@ class Init:
         self._ended_at: dt.datetime | None = None
         try:
             adopt(pid)
+            # Looked up while the process runs: on cgroup v1, /proc/PID/cgroup of a zombie names the root of the
+            # hierarchy.
             self._memory: Path | None = memory_cgroup(pid)
             self._oom_kills = 0 if self._memory is None else read_oom_kills(self._memory) or 0
         except BaseException:
@@ -68,6 +71,8 @@ class Init:
                     oom_kills_before=lambda: self._oom_kills,
                     reap_timeout=reap_timeout,
                 )
+                # Several waits may end together. Only one of them can have reaped the process: the others add what they
+                # know.
                 self.status = merged(self.status, replace(status, exited_at=status.exited_at or self._ended_at))
         return self.status or ExitStatus()
 
@@ -97,6 +102,7 @@ class Init:
                 ended()
 
         if not self.closed:
+            # Watch first, then look: a process that ends in between is noticed by either.
             self._watch.enter_context(watching(self._pidfd.fd, look))
         look()
 

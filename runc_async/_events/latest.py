@@ -14,7 +14,8 @@ from .reader import STATS, EventReader, Lines
 class Latest(Backlog):
     """Keeps the line with the latest metrics, and all other lines.
 
-    A failure to read metrics counts as metrics: it replaces older ones, and is replaced by newer ones.
+    A failure to read metrics counts as metrics: a failure replaces older metrics, and newer metrics replace the
+    failure.
 
     Args:
         reader: The source of lines.

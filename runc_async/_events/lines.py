@@ -1,7 +1,7 @@
 """Split chunks of bytes into lines, with a limit.
 
 asyncio's StreamReader refuses lines over 64 KiB, and runc's metrics on a large host come near. Here the caller sets the
-limit, and an endless line takes no more memory than this.
+limit, which also bounds the memory for an endless line.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import io
 
 
 class LineFramer:
-    r"""Joins chunks, and cuts them after the last `\n` of each: many lines in one piece, with one copy.
+    r"""Joins chunks, and cuts each chunk after the last `\n`: many lines in one piece, with one copy.
 
     Args:
-        limit: Maximal bytes of a line, without its end. Of a longer line the first `limit + 1` bytes are passed on as
-            soon as they have arrived, and the rest is dropped.
+        limit: Maximal bytes of a line, without the line's end. Of a longer line the first `limit + 1` bytes are passed
+            on as soon as possible, and the rest is dropped.
 
     Raises:
         ValueError: If `limit` isn't positive.

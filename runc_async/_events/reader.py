@@ -131,7 +131,7 @@ class EventReader:
         """Wait for the next lines, and return them; None at the end. Cancelling loses nothing.
 
         Raises:
-            anyio.ClosedResourceError: If the reader is closed, before the call or meanwhile.
+            anyio.ClosedResourceError: If the reader is closed, before or during the call.
         """
         if self._at_end:
             return None
@@ -153,7 +153,7 @@ class EventReader:
         return lines
 
     async def _find_again(self) -> None:
-        """Watch the container that runc has found, if it was being created, or recreated, before."""
+        """Watch the container found by runc, if the container was being created, or recreated, before."""
         self._found = True
         try:
             watch = await self._source.find()
@@ -238,7 +238,7 @@ class EventReader:
             self._process.send_signal(signal.SIGKILL)
 
     def _look_for_silence(self, reads: int) -> None:
-        """Ask for the reason if nothing has arrived for some intervals while we were waiting."""
+        """Ask for the reason if nothing has arrived for some intervals, although a caller was waiting."""
         if self._at_end or self._ended:
             return
         if self._waiting and reads == self._reads and (self._asking is None or self._asking.done()):
@@ -247,7 +247,7 @@ class EventReader:
         self._timer = loop.call_later(self._silence, self._look_for_silence, self._reads)
 
     async def _ask(self) -> None:
-        """Request metrics from runc, and end the stream with runc's error if there is one: the body of a task."""
+        """Request metrics from runc, and end the stream if runc fails: the body of a task."""
         reads = self._reads
         try:
             await self._source.ask()
@@ -264,7 +264,7 @@ class EventReader:
             self._watch.report_oom()
 
     def untold_oom(self) -> bytes | None:
-        """Return the OOM line that runc should have printed before the container's end, if it hasn't."""
+        """Return the missing OOM line, if runc should have printed an OOM line before the container's end."""
         # On cgroup v2 runc ends as soon as the cgroup is empty, often before it has looked at the counter.
         if self._watch is None or not self._watch.unreported_oom:
             return None

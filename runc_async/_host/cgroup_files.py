@@ -47,6 +47,7 @@ class Descriptors:
         """Set a limit; derived from RLIMIT_NOFILE if None."""
         if limit is None:
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            # The program needs descriptors of its own: at the limit, its next open fails too, and not only ours.
             limit = max(0, int((soft - len(os.listdir("/proc/self/fd"))) * _SHARE))
         self.limit = limit
         self.used = 0
@@ -187,6 +188,7 @@ class CgroupFiles:
             if exc.errno in _ABSENT:
                 self._note_absent(directory, name, absent, exc)
                 return None
+            # EMFILE or ENFILE: our kept descriptors are a cache, so give half of them back and try again.
             if exc.errno not in _EXHAUSTED or not self._descriptors.used:
                 raise
             self._descriptors.halve()
@@ -215,6 +217,8 @@ class CgroupFiles:
         Raises:
             CgroupGoneError: If the cgroup itself is missing, but not its hierarchy.
         """
+        # A file that was there vanishes only with its cgroup. For the first file, the parent decides: a missing parent
+        # means that this hierarchy isn't mounted here.
         if name in self._present or (not os.path.isdir(directory) and os.path.isdir(os.path.dirname(directory))):
             raise CgroupGoneError from error
         absent.add(name)

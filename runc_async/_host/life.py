@@ -110,6 +110,8 @@ class Life:
             self._host.soon(self.exit)
         else:
             self._host.hold(self._pidfd, self.exit)
+        # Watch first, then look: a change between the two is reported twice to us, and reported once by us. The other
+        # way round it would be lost.
         self._follow_cgroup(record)
         self._kills = 0 if new else self._read_kills() or 0
         self._look_at_kills()
@@ -145,7 +147,9 @@ class Life:
         """Report once that the first process has ended."""
         if not self.reported or self._ended or not self._is_over:
             return
+        # In the order of time: a start or an OOM kill that isn't reported yet comes before the end.
         self.look()
+        # Not a wait: the parent may never reap, and a change that comes late would hold up the changes behind it.
         status = None if self._pidfd < 0 else status_now(self._pidfd)
         kills = self._read_kills()
         oom_killed = self._kills > 0 or (None if kills is None else kills > 0)
@@ -161,6 +165,7 @@ class Life:
 
     def delete(self) -> None:
         """Report the deletion of the container, preceded by its end if it has ended."""
+        # The removal can be handled before the end of the process: inotify and the pidfd are separate queues.
         if self.record is not None:
             self.exit()
         self._let_go()
@@ -182,6 +187,7 @@ class Life:
     def _follow_cgroup(self, record: Record) -> None:
         """Watch for freezing and OOM kills."""
         if (unified := record.unified) is not None:
+            # kernfs raises a modify event for these two files on each change of their values: cgroup-v2.rst.
             self._watch(f"{unified}/cgroup.events", MODIFY, self._look_at_freezer)
             self._watch(f"{unified}/memory.events", MODIFY, self._look_at_kills)
             return
@@ -200,6 +206,8 @@ class Life:
         events = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             with open(f"{memory}/memory.oom_control", "rb", buffering=0) as control:
+                # The kernel keeps a reference on the eventfd and on the cgroup after the write, so the other two files
+                # are closed.
                 fd = os.open(f"{memory}/cgroup.event_control", os.O_WRONLY | os.O_CLOEXEC)
                 try:
                     os.write(fd, f"{events} {control.fileno()}".encode())
@@ -222,6 +230,7 @@ class Life:
         """Report OOM kills since the last look; without any, look again after the given delays."""
         if self._ended or not self.reported or (kills := self._read_kills()) is None:
             return
+        # One change for several kills between two looks: the counter tells how many, not when.
         if kills > self._kills:
             self._kills = kills
             self._report(ChangeKind.OOM)
@@ -248,6 +257,8 @@ class Life:
             data = _read(f"{self.record.cgroups.get('freezer')}/freezer.state")
             frozen = data == b"FROZEN\n"
             if data == b"FREEZING\n":
+                # The state is computed on reading (v1): the last read completes the transition, and no event tells us
+                # to read.
                 again = iter(FREEZING) if again is None else again
                 if (seconds := next(again, None)) is not None:
                     self._host.later(seconds, lambda: self._look_at_freezer(again))

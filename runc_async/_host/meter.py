@@ -65,10 +65,12 @@ class Meter:
 
     def begin(self) -> None:
         """Count the usage so far as the runtime's own, and reset the peak if the kernel can."""
+        # The cgroup exists since `create`: the runtime's own process has used CPU time and memory in it by now.
         self._before = self._read_counters()
         memory = self._cgroups.get("memory")
         with contextlib.suppress(OSError):
             if memory is not None:
+                # Any write resets the peak to the present usage, for all readers.
                 _write(f"{memory}/memory.max_usage_in_bytes", b"0")
             elif (unified := self._cgroups.get("")) is not None:
                 # The new peak belongs to this descriptor alone, so it stays open: cgroup-v2.rst, memory.peak.
@@ -88,6 +90,7 @@ class Meter:
 
     def read(self) -> Usage:
         """Read the files; missing files leave the last values."""
+        # After the deletion no file is left, and the values of the reading before it stay.
         self._counters = _merged(self._read_counters(), self._counters)
         self._peaks = _merged(self._read_peaks(), self._peaks)
         return self.usage
@@ -111,6 +114,7 @@ class Meter:
 
     def _wall(self) -> float | None:
         """Return the seconds from the start to the end, or until now; None if the end wasn't noticed."""
+        # An end that wasn't noticed has no time: a reading later would count the time since.
         ended = time.monotonic() if self.ended is None and self._is_running() else self.ended
         return None if self.started is None or ended is None else max(0.0, ended - self.started)
 
@@ -199,6 +203,7 @@ def _number(data: bytes | None) -> int | None:
 
 def _merged(now: _Values, before: _Values) -> _Values:
     """Return the new values, and the last values for missing files."""
+    # Value by value: a cgroup is removed hierarchy by hierarchy on v1, so some files may be left.
     return type(now)._make(old if new is None else new for new, old in zip(now, before, strict=True))
 
 

@@ -67,6 +67,7 @@ def _memory(files: CgroupFiles) -> Memory:
     if stat is None:
         return Memory(psi=psi)
     raw = key_values(stat)
+    # Files of v2 count swap alone; runc adds both, so that the numbers of v1 and v2 can be compared.
     limit, used, peak, swap_limit, swap_used = numbers(others)
     usage = MemoryEntry(limit, used, peak)
     swap = MemoryEntry(min(UNLIMITED, swap_limit + limit), swap_used + used)
@@ -96,6 +97,7 @@ def io_tables(data: bytes | None) -> dict[str, list[BlkioEntry]]:
         major, colon, minor = device.partition(b":")
         for counter in counters if colon else ():
             name, _, value = counter.partition(b"=")
+            # Other counters, such as dbytes and dios (discards), have no table on v1.
             if name in _IO:
                 table, operation = _IO[name]
                 tables.setdefault(table, []).append(BlkioEntry(int(major), int(minor), operation, int(value)))
@@ -116,6 +118,7 @@ def _hugetlb(files: CgroupFiles, page_sizes: tuple[str, ...]) -> dict[str, Huget
 def _pressure(files: CgroupFiles, name: str) -> PSIStats | None:
     """Read a pressure file; None if the kernel doesn't measure pressure."""
     (data,) = files.read("", name)
+    # With psi=0 on the kernel's command line the file is missing, or reading fails with EOPNOTSUPP.
     if not data:
         return None
     lines: dict[str, PSIData] = {}

@@ -1,4 +1,4 @@
-"""Files that are passed to runc as paths: documents, the log, the pid file, and sockets."""
+"""Files passed to runc as paths: documents, the log, the pid file, and sockets."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class ArgumentFiles:
         """Start without files.
 
         Args:
-            above: Lowest number for their descriptors.
-            log_to_stderr: Whether runc writes the private log to its stderr, which is read while runc runs.
+            above: Lowest number for the descriptors.
+            log_to_stderr: Whether runc writes the private log to stderr, which is read while runc runs.
         """
         self._above = above
         self._log_to_stderr = log_to_stderr
@@ -93,7 +93,7 @@ class ArgumentFiles:
                 return self._socket_path(self.workload.listen())
 
     def _pid_path(self, argument: PidFile | InsidePidFile) -> str:
-        """Return the path to which runc is to write a pid."""
+        """Return the path for runc's pid file."""
         made: Workload | InsidePid
         if isinstance(argument, PidFile):
             made = self.workload = Workload(argument.path, above=self._above)
@@ -104,7 +104,7 @@ class ArgumentFiles:
         return made.path
 
     def _log_path(self) -> str:
-        """Return the path to which runc is to write the log."""
+        """Return the path for runc's log."""
         if self._log_to_stderr:
             return "/proc/self/fd/2"
         self._log = memory_file("log", above=self._above)
@@ -128,7 +128,7 @@ class ArgumentFiles:
         return f"{self._path(directory)}/{os.path.basename(path)}"
 
     def _path(self, fd: int) -> str:
-        """Let the child inherit `fd`, and return the path with which the child can open it."""
+        """Let the child inherit `fd`, and return the path of `fd` in the child."""
         self._files.append(fd)
         self.inherited.append(fd)
         return f"/proc/self/fd/{fd}"

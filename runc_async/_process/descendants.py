@@ -84,7 +84,7 @@ def kill_descendants(pid: int) -> None:
 
 
 def drops_sigterm(pid: int) -> bool:
-    """Return whether the first process of the container that runc waits for ignores SIGTERM.
+    """Return whether the first process of runc's container ignores SIGTERM.
 
     Args:
         pid: runc, or the process that started runc.

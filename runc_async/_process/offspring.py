@@ -75,7 +75,7 @@ class Offspring:
 
     @property
     def _has_helpers(self) -> bool:
-        """Whether runc may have started processes that aren't the container's, and have to end with runc."""
+        """Whether runc may have started processes outside the container that have to end with runc."""
         return self._stop.hooks or self._stop.helpers
 
     @property

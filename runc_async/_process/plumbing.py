@@ -64,7 +64,7 @@ class Plumbing:
     """
 
     def __init__(self, streams: Streams, *, data: bytes | None, live: bool, receives: bool = False) -> None:
-        """Open all streams; close them again if one can't be opened.
+        """Open all streams; after a failure, close all of them again.
 
         Args:
             streams: The streams to open.
@@ -202,7 +202,7 @@ class Plumbing:
             self.child[2] = self._target(streams.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def _target(self, target: Redirection | Target, flags: int) -> int:
-        """Open one target of a redirection; `/dev/null` without a target, or where a pipe follows later.
+        """Open one target of a redirection; `/dev/null` without a target, or before a pipe takes the place.
 
         Raises:
             OSError: If the file can't be opened, or the descriptor isn't open.
@@ -221,7 +221,7 @@ class Plumbing:
         return fd
 
     def _terminal(self, streams: PtyIO) -> None:
-        """Give the child a terminal as all three streams. runc makes a second one inside the container."""
+        """Give the child a terminal as all three streams. runc creates a second terminal inside the container."""
         if self._receives:
             self._size = streams
             self._memory(1, OwnOutput().limit)  # runc's own: the process has the terminal
@@ -242,7 +242,7 @@ class Plumbing:
         self._drains.append(drain)
 
     def receive(self, console: FDSocket, runc_pid: int) -> None:
-        """Take the terminal that runc has handed over. `check` raises the error if that fails.
+        """Take the terminal handed over by runc. `check` raises the error after a failure.
 
         Args:
             console: The socket to which the terminal was sent.
@@ -262,7 +262,7 @@ class Plumbing:
         """Raise the error of a failed `receive`.
 
         Raises:
-            TerminalError: If runc has sent something else.
+            TerminalError: If runc has sent anything else.
             OSError: If no descriptor was left.
         """
         if self._problem is not None:
@@ -317,13 +317,13 @@ class Plumbing:
         return False
 
     def drained(self) -> bool:
-        """Read the captured pipes for the last time; return whether another process still holds one of them."""
+        """Read the captured pipes for the last time; return whether another process still holds a pipe."""
         complete = [drain.close() for drain in self._drains]
         return not all(complete)
 
     @property
     def quiet(self) -> bool:
-        """Whether no unread data is left in the streams that were handed out: ioctl_tty(2), FIONREAD."""
+        """Whether all data in the streams that were handed out has been read: ioctl_tty(2), FIONREAD."""
         waiting = bytearray(4)
         for stream in (self.stdout, self.stderr, self.pty):
             if stream is not None and not stream.closed:

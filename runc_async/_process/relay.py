@@ -1,4 +1,4 @@
-"""Unfinished copies of an attached runc, which puts pipes of its own between an exec's process and our pipes."""
+"""Unfinished copies of an attached runc, which puts its own pipes between an exec's process and our pipes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Relay(NamedTuple):
     """The pipes from which runc copies.
 
     Attributes:
-        held: Whether a process holds the other end of one, so that runc waits for more.
-        idle: Whether no data is in the pipes or on the way from there to us.
+        held: Whether another process holds the other end of a pipe, so that runc waits for more.
+        idle: Whether no data is in the pipes or on the way from runc to us.
     """
 
     held: bool
@@ -39,7 +39,7 @@ def look_at_relay(pid: int) -> Relay | None:
         pid: runc, an unreaped child of ours.
 
     Returns:
-        None if there are no such pipes, or they can't be seen, as where another command stands in front of runc.
+        None if there are no such pipes, or none visible, as with another command in front of runc.
     """
     held, idle, found = False, True, False
     try:
@@ -58,7 +58,7 @@ def look_at_relay(pid: int) -> Relay | None:
 def _sources(pid: int) -> Iterator[int]:
     """Yield the descriptors of pipes that a process only reads.
 
-    Go's runtime has a pipe to itself, which it writes too.
+    The pipe of Go's runtime is excluded: the process writes to it too.
     """
     readable: dict[int, str] = {}
     written: set[str] = set()

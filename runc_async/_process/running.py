@@ -126,10 +126,10 @@ class ProcessRunner:
 
 
 class RunningProcess:
-    """A runc process that is our child: see `Process` for the contract.
+    """A runc process, a child of this process: see `Process` for the contract.
 
     Attributes:
-        inside: The process in a sandbox, for an `exec` in one.
+        inside: The process in a sandbox, for an `exec` in a sandbox.
     """
 
     inside: Inside | None = None
@@ -219,7 +219,7 @@ class RunningProcess:
             self.inside.send_soon(signum)
 
     def signal_tree(self, signum: int) -> None:
-        """Send a signal to the container's process and to every process started by it: see `Process.signal_tree`."""
+        """Send a signal to the container's process and to all processes started by it: see `Process.signal_tree`."""
         if self.inside is not None:
             self.inside.send_soon(signum, tree=True)
             return
@@ -228,7 +228,7 @@ class RunningProcess:
         self._tree.signal(signum)
 
     async def started(self) -> Completed | None:
-        """Wait until the container's process runs. Return runc's result if runc has ended without starting one."""
+        """Wait until the container's process runs. Return runc's result if runc has ended before."""
         workload = self.workload
         if workload is None:
             return await self.wait()
@@ -285,7 +285,7 @@ class RunningProcess:
         return self._collect()
 
     async def _ended(self) -> None:
-        """Wait for runc's exit. End runc if only an inherited pipe keeps it alive after the end of its process."""
+        """Wait for runc's exit. End runc if only an inherited pipe keeps it alive after its process has ended."""
         executed = self._executed
         if executed is None or await self.child.wait(or_for=executed.exited) is not None:
             await self.child.wait()
@@ -295,7 +295,7 @@ class RunningProcess:
                 await self._abandon(executed, lost=lost)
 
     async def _abandon(self, workload: Workload, *, lost: bool) -> None:
-        """End runc after its process has ended: the kernel reports the wait status once runc has reaped the process."""
+        """End runc after its process has ended: the kernel reports the wait status once runc has reaped it."""
         await workload.reaped(KILL_GRACE)  # a busy runc has yet to do that, and nobody else would soon
         self._abandoned = self.child.returncode is None
         self._lost = self._abandoned and lost

@@ -1,13 +1,13 @@
 """The terminal of an `exec`: runc hands the terminal over, and a small program waits for the process in place of runc.
 
 Why not `runc exec --tty`: an attached runc copies between two terminals, the container's and ours. runc turns off the
-carriage return of the inner one, because ours adds it; so a program that turns it off too still gets it. And the first
-lines can have two, since runc does so when the program may be running already.
+carriage return of the inner terminal, because ours adds it; so a program that turns off carriage returns still gets
+them. And the first lines can have two, because the program may be running before runc changes the setting.
 
 `--detach --console-socket` gives the terminal itself, as for a container. But then runc ends first, and the process
-goes to process 1, which may reap it before its exit code can be read (Linux before 6.15). So another process starts
-runc and adopts the orphan: prctl(2), PR_SET_CHILD_SUBREAPER. The program ends like an attached runc: with runc's own
-code if runc fails, else with the code of the process, or 128 + n for signal n. Signals are passed on. Starting the
+goes to process 1, which may reap the process before its exit code can be read (Linux before 6.15). So another process
+starts runc and adopts the orphan: prctl(2), PR_SET_CHILD_SUBREAPER. The program ends like an attached runc: with runc's
+own code if runc fails, else with the code of the process, or 128 + n for signal n. Signals are passed on. Starting the
 program takes 15 ms, and about as much memory as runc.
 """
 
@@ -101,7 +101,7 @@ def waiting_for(pid_file: str) -> list[str]:
 
 
 def receive_terminal(console: FDSocket, runc_pid: int, io: PtyIO) -> int:
-    """Return the terminal that runc has sent, non-blocking and of the size of `io`.
+    """Return the terminal sent by runc, non-blocking and of the size of `io`.
 
     Args:
         console: The socket for the terminal.

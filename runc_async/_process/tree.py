@@ -28,10 +28,10 @@ GLANCE = 0.05
 
 
 class Tree:
-    """All processes that an `exec` has started; empty for other commands.
+    """All processes started by an `exec`; empty for other commands.
 
-    The processes are found by a leaf cgroup, which a process leaves only with the right to change cgroups. Without a
-    leaf cgroup they are found by an inherited mark. A process that removes the mark is missed.
+    The processes are found by a leaf cgroup; leaving the cgroup takes the right to change cgroups. Without a leaf
+    cgroup the processes are found by an inherited mark. A process that removes the mark is missed.
 
     Args:
         invocation: The invocation.
@@ -51,7 +51,7 @@ class Tree:
         self._is_cut_short = False
 
     def spawned(self) -> None:
-        """Mark the runtime process before its first fork, and also the reported process in case it was faster."""
+        """Mark the runtime process before the first fork, and also the reported process in case it was faster."""
         if isinstance(mark := self._known, InheritedMark) and self._is_exec:
             mark.put(self._child.pid)
             if (workload := self._workload) is not None:
@@ -60,7 +60,7 @@ class Tree:
     def cut_short(self, *, lost: bool = False) -> None:
         """Record that we end the first process: from now on `kill` and `end` end all of the other processes.
 
-        If the first process ends by itself, the others are left alone.
+        Without a call, the other processes are left alone: the first process has ended by itself.
 
         Args:
             lost: Whether the runtime had ended before the process.
@@ -143,7 +143,7 @@ class Tree:
 
 
 async def _ended(pid: int) -> None:
-    """Wait for the end of the process that has this pid now, at most `GLANCE` (0.05 seconds)."""
+    """Wait for the end of the process with this pid, at most `GLANCE` (0.05 seconds)."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:

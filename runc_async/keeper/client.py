@@ -195,6 +195,8 @@ class Keeper:
             streams=streams_of(io, pipe_size, pass_on),
             options=options_of(options, timeout, pass_on),
         )
+        # Recorded before the request: if this process is killed, `sweep` must not remove a bundle that a container
+        # uses.
         note_use(os.path.abspath(bundle), runc._calls.state_directory())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if len(fds) > DESCRIPTOR_LIMIT:
             raise ValueError(f"a keeper takes at most {DESCRIPTOR_LIMIT} descriptors at once, not {len(fds)}")
@@ -255,6 +257,7 @@ class Keeper:
                 stream.when_closed = lambda name: _close_there(channel, name)
             yield container
         finally:
+            # The pidfd first: a task in `wait` holds its own reference, and goes on.
             container.release()
             await shielded(_give_back(channel, container_id, loans))
 
@@ -401,6 +404,7 @@ async def _give_back(channel: Channel, container_id: str, loans: list[LentStream
     ahead: dict[StreamName, bytes] = {}
     for stream in loans:
         closed = stream.closed
+        # Before `Detach`, which lets the next service read: two readers of one pipe would share its bytes at random.
         data = stream.give_back()
         if data and not closed:
             ahead[stream.name] = data
@@ -410,6 +414,7 @@ async def _give_back(channel: Channel, container_id: str, loans: list[LentStream
             files.append(memory_of(data))  # noqa: PERF401 - those that were made are closed
         if loans:
             await channel.send(encode(Detach(ahead=tuple(ahead))), files)
+            # The answer, not the end of the connection, shows that the keeper has the bytes.
             async with asyncio.timeout(GIVE_BACK_TIME):
                 await answer_to(channel, Done)
     except (KeeperError, OSError) as exc:

@@ -233,7 +233,10 @@ AnyAnswer: TypeAlias = Welcome | Done | Attached | Listing | Ended | Failed
 
 REQUESTS = tuple(str(kind.__struct_config__.tag) for kind in (Hello, Start, Attach, Close, Detach, List, Wait, Delete))
 
+# msgspec lets errors of Python pass, such as RecursionError for deep nesting. Messages can come from another release,
+# so none of them is trusted to be well formed.
 _UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+# msgspec has no attribute for the kind of a violation, only these texts. Names are bounded, since they are printed.
 _NEWER = re.compile(r"(?:Invalid value '([^']{1,80})' - at `\$\.type`|Object contains unknown field `([^`]{1,80})`)")
 
 _encoder = msgspec.msgpack.Encoder()
@@ -289,6 +292,7 @@ def decode_request(data: bytes) -> AnyRequest:
     try:
         return _requests.decode(data)
     except msgspec.ValidationError as exc:
+        # A separate error: the caller can do without the option, or restart the keeper with a newer release.
         if match := _NEWER.match(str(exc)):
             what = f"request {match[1]}" if match[1] else f"field {match[2]} in a request"
             raise UnsupportedError(what, f"the keeper (runc_async {__version__})") from None

@@ -180,8 +180,10 @@ class Server:
                 holding.end(await holding.wait())
                 break
             except OSError as exc:
+                # No descriptor is free. The process stays our zombie, so its status isn't lost meanwhile.
                 log.warning("container %s: no wait for its end: %s", holding.record.id, exc)
                 await asyncio.sleep(RETRY_TIME)
+        # The status is in memory already: clients are answered even if the disk is full.
         self._unsaved.add(holding.record.id)
         self._save()
 
@@ -200,6 +202,7 @@ class Server:
     def _forget(self, holding: Holding) -> None:
         """Release a deleted container."""
         record = holding.record
+        # The id may belong to a new container by now: then only the old holding is released.
         if self.holdings.get(record.id) is holding:
             del self.holdings[record.id]
             self._unsaved.discard(record.id)
@@ -233,6 +236,7 @@ class Server:
             return
         except asyncio.CancelledError:
             if self.handing_over:
+                # Nothing was read from the socket: the successor inherits it, and reads the request.
                 self.unread.append(channel)
             else:
                 channel.close()
@@ -286,8 +290,7 @@ class Server:
             self._changes.add(task)
             task.add_done_callback(self._changes.discard)
         try:
-            # A client that hangs up has been cancelled or killed: its start is undone.
-            # A client that hangs up was cancelled or killed.
+            # A client that hangs up was cancelled or killed: `work` is cancelled too, and a start undoes itself.
             await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             task.cancel()
@@ -316,6 +319,7 @@ class Server:
 
     async def _start(self, request: Start, passed: Passed) -> None:
         """Create a container and start it, or leave nothing behind."""
+        # All values are checked before the id is taken, so that a refused request leaves no record.
         runc = client_like(request.client)
         io = to_io(request.streams, passed.get)
         options, timeout = to_create_options(request.options, passed.get)
@@ -323,15 +327,19 @@ class Server:
             raise ContainerExists(
                 (), None, container_id=request.id, message="the keeper has a container of that id already"
             )
+        # No await between the look above and the entry below: of two starts with one id, the second is refused.
         holding = Holding(Record(id=request.id, client=request.client, begun=now()))
         self.holdings[request.id] = holding
         try:
             await runc.check_free(request.id)
             self._place.write(holding.record)
+            # The record without a pid is written before the runtime starts. If the keeper is killed in between, its
+            # successor finds the record, and deletes whatever the runtime has made: see `adopt`.
             holding.container = await runc.begin(
                 request.id, os.fsdecode(request.bundle), io, timeout=timeout, options=options
             )
             try:
+                # The second record has the pid and the start time; from here on a successor adopts the container.
                 holding.set_pipe_size(request.streams.pipe_size)
                 holding.identify()
                 self._place.write(holding.record)
@@ -371,6 +379,7 @@ class Server:
         holding = self._find(container_id)
         with contextlib.suppress(ContainerNotFound):
             await client_like(holding.record.client).delete(container_id, force=force)
+        # The runtime may have found no container although the process runs, such as after a lost record.
         if force and not holding.ended.is_set():
             holding.handle().kill_process()
         try:
@@ -379,6 +388,7 @@ class Server:
         except TimeoutError:
             if not force:
                 raise KeeperError(f"container {container_id!r} is gone, and its process runs on") from None
+            # Even SIGKILL does not end a process that is stuck in the kernel (state D): no caller waits for ever.
             holding.end(UNKNOWN)
         self._forget(holding)
 
@@ -386,9 +396,11 @@ class Server:
         """Hand out a container; return it if the streams are handed out too."""
         holding = self._find(request.id)
         if request.streams:
+            # A service that was killed and restarted may be quicker than our task for its old connection.
             await _freed(holding)
             if holding.owner is not None:
                 raise StreamsInUse(request.id)
+            # No await between the look and this line: a second connection that asks meanwhile gets StreamsInUse.
             holding.owner = channel
         try:
             await self._hand_out(channel, holding, streams=request.streams)
@@ -403,6 +415,7 @@ class Server:
         lent: dict[str, int] = {}
         if streams:
             lent.update(holding.handle().streams().items())
+            # Bytes that the last service had read and not consumed come first.
             lent |= {f"{name}.ahead": fd for name, fd in holding.ahead.items()}
         record = holding.record
         pidfd = holding.open_pidfd()
@@ -422,6 +435,8 @@ class Server:
             with passed:
                 match decode_request(data):
                     case Close(stream=name):
+                        # The service has closed its copy of the end. A program reads end of file only after the last
+                        # copy is closed.
                         holding.handle().close_stream(name)
                         holding.drop_ahead(name)
                         self._store.remove(holding.record.id, (name,))
