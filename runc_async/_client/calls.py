@@ -28,7 +28,7 @@ from ..features import Version
 from ..limits import Limits
 from ..response import Response
 from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, Sandbox, StopPolicy, Streams
-from ..stdio import CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, StdIO
+from ..stdio import JOINED, CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, StdIO
 from .identity import Identity
 
 DRAIN_TIMEOUT = 1.0
@@ -191,13 +191,19 @@ class Calls:
             **settings,
         )
 
+    def _detach_at(self, command: Command, streams: Streams | None) -> int | None:
+        """Return the place for the words with which an `exec` hands its streams over; None if it doesn't."""
+        joined = isinstance(streams, CapturedIO | PipedIO) and streams.stderr == JOINED and command.name == "exec"
+        hands_over = isinstance(streams, PtyIO) or (joined and self.dialect.copies_streams)
+        return len(self._prefix) + 1 if hands_over else None
+
     def reworded(self, invocation: Invocation, command: Command) -> Invocation:
         """Return an invocation with another command's words, or in the spelling of a runtime detected since."""
         return structs.replace(
             invocation,
             argv=(*self._prefix, *self._words(command)),
             sandbox=self._sandbox(command, invocation.stop),
-            terminal_at=None if invocation.terminal_at is None else len(self._prefix) + 1,
+            detach_at=None if invocation.detach_at is None else self._detach_at(command, invocation.streams),
         )
 
     def with_option(self, invocation: Invocation, option: Argument) -> Invocation:
@@ -380,7 +386,7 @@ class Calls:
             stop=stop or (LET_FINISH if detach else StopPolicy(grace=grace, waits_for_process=True, tree=tree)),
             preserve_fds=preserve_fds,
             limits=limits,
-            terminal_at=len(self._prefix) + 1 if terminal and isinstance(io, PtyIO) and not detach else None,
+            detach_at=None if detach or terminal != isinstance(io, PtyIO) else self._detach_at(command, io),
         )
 
     def __str__(self) -> str:

@@ -51,12 +51,15 @@ class ArgumentFiles:
         self.console: FDSocket | None = None
         self.inherited: list[int] = []
 
-    def argv(self, arguments: tuple[Argument, ...], *, terminal_at: int | None = None) -> list[str]:
+    def argv(
+        self, arguments: tuple[Argument, ...], detach_at: int | None = None, *, terminal: bool = False
+    ) -> list[str]:
         """Create the files, and put their paths into the argument vector.
 
         Args:
             arguments: The argument vector.
-            terminal_at: The place for the words that make runc hand a terminal over; None for no terminal.
+            detach_at: The place for the words that make runc hand the streams over; None for none.
+            terminal: Whether the streams are a terminal.
         """
         words: list[str] = []
         for argument in arguments:
@@ -64,10 +67,13 @@ class ArgumentFiles:
                 words += self._own_cgroup(argument)
             else:
                 words.append(argument if isinstance(argument, str) else self._word(argument))
-        if terminal_at is not None:
-            self.console = FDSocket()
-            self.console.open()
-            words[terminal_at:terminal_at] = ["--detach", "--console-socket", self._socket_path(self.console.path)]
+        if detach_at is not None:
+            handing_over = ["--detach"]
+            if terminal:
+                self.console = FDSocket()
+                self.console.open()
+                handing_over += ["--console-socket", self._socket_path(self.console.path)]
+            words[detach_at:detach_at] = handing_over
         return words
 
     def _own_cgroup(self, wanted: OwnCgroup) -> list[str]:

@@ -304,6 +304,6 @@ def asking(like: Invocation, sandbox: Sandbox, words: tuple[str, ...]) -> Invoca
         pass_fds=(),
         reported=None,
         restore_signals=False,
-        terminal_at=None,
+        detach_at=None,
         sandbox=None,
     )

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from .._containers.workload import Workload
 from .._linux.cgroup import cgroup_of
 from .._linux.cpu_time import read_cpu_seconds
 from ..endreason import EndReason
 from ..errors import UnsupportedError
 from ..limits import Limits
 from .argument_files import ArgumentFiles
+from .child import Child
 from .plumbing import Plumbing
+from .tree import Tree
 
 CPUS = os.cpu_count() or 1
 
 EARLIEST = 0.01
 """Least seconds between two looks at the CPU time: a program on one CPU can exceed its limit by this much."""
+
+REPORT_TIME = 0.5
+"""Seconds, at most, for the runtime to report that a process has been started, and how it has ended."""
 
 TRIES = 100
 """Number of looks for the cgroup of a process before it counts as missing."""
@@ -50,6 +58,15 @@ async def within_limits(
         watch.close()
         ending.cancel()
         await asyncio.wait((ending,))
+
+
+async def kill_first(child: Child, process: Workload, tree: Tree) -> None:
+    """Kill the process of an `exec` and what it has started; the runtime isn't killed, and reports the end."""
+    await child.wait(REPORT_TIME, or_for=process.started)  # its output can come before the runtime has reported it
+    with contextlib.suppress(PermissionError):
+        process.send_signal(signal.SIGKILL)
+    tree.kill()
+    await child.wait(REPORT_TIME)
 
 
 class LimitWatch:

@@ -11,7 +11,7 @@ from .._linux.procfs import ProcessIdentity, descendants
 from .._linux.subreaper import adopt, adopt_stray, adopting
 from ..runner import Invocation
 from .child import Child
-from .descendants import Descendants
+from .descendants import Descendants, kill_descendants
 
 STRAYS = 64
 """Maximal number of adopted strays per runc process: each takes a descriptor.
@@ -60,6 +60,19 @@ class Offspring:
                     adopt_stray(pid, again)
                 else:
                     adopt(pid)
+
+    async def stop(self) -> None:
+        """Stop runc by the policy, and end its helpers: before runc, or afterwards."""
+        try:
+            # criu first: runc then notices the failure and undoes its own part.
+            if self._stop.helpers_first and self._child.returncode is None:
+                self.note()
+                kill_descendants(self._child.pid)
+                await self._child.wait(self._stop.grace)
+            await self._child.stop(self._stop.grace)
+        finally:
+            if self.helpers is not None:
+                await self.helpers.end(self._stop.grace if self._stop.helpers else 0)
 
     def adopt_left(self) -> None:
         """Reap orphans of runc: a process from which runc has detached, or copies of runc if it failed."""

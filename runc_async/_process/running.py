@@ -18,13 +18,14 @@ from .._streams.pump import discarding
 from ..console import Pty
 from ..endreason import EndReason
 from ..runner import Completed, Fate, Invocation, StreamedOutput
+from ..stdio import PtyIO
 from .argument_files import FIRST_INHERITED, ArgumentFiles
 from .child import Child
 from .debug_log import log_end, log_start
 from .descendants import drops_sigterm, kill_descendants
 from .inside import Inside
 from .launch import helped
-from .limiting import within_limits
+from .limiting import kill_first, within_limits
 from .offspring import Offspring
 from .oom_kills import OOMKills
 from .outcome import read_outcome
@@ -81,8 +82,8 @@ class ProcessRunner:
         inside = None if invocation.sandbox is None else Inside(invocation, invocation.sandbox, self.run)
         if inside is not None:
             await inside.follow()
-        terminal_at = invocation.terminal_at if hands_over(invocation) else None
-        plumbing = Plumbing(invocation.streams, data=invocation.input, live=live, receives=terminal_at is not None)
+        detach_at = invocation.detach_at if hands_over(invocation) else None
+        plumbing = Plumbing(invocation.streams, data=invocation.input, live=live, receives=detach_at is not None)
         # A stream of events reports failures while it runs, so runc's log goes to stderr and isn't read from a file at
         # the end.
         streamed = live and isinstance(invocation.streams, StreamedOutput)
@@ -93,8 +94,8 @@ class ProcessRunner:
                 if current_attempt(invocation) is not None:
                     check_descriptors()
                 lent = files.lent(invocation.preserve_fds)
-                words = files.argv(invocation.argv, terminal_at=terminal_at)
-                waiter = [] if files.workload is None or terminal_at is None else waiting_for(files.workload.path)
+                words = files.argv(invocation.argv, detach_at, terminal=isinstance(invocation.streams, PtyIO))
+                waiter = [] if files.workload is None or detach_at is None else waiting_for(files.workload.path)
                 inherited = [*files.inherited, *invocation.pass_fds]
                 argv, options = helped(invocation, words, inherited, lent, waiter=waiter)
                 tree = Tree(invocation, child, files.workload, files.leaf)
@@ -169,7 +170,6 @@ class RunningProcess:
         log_start(invocation, child.pid)
 
     def __repr__(self) -> str:
-        """Show the command and the child."""
         return f"<RunningProcess {self.invocation.command!r} {self.child!r}>"
 
     @property
@@ -351,9 +351,11 @@ class RunningProcess:
         elif policy.waits_for_process and self.child.returncode is None:
             executed, deaf = self._executed, drops_sigterm(self.pid)
             self._tree.cut_short()
-            if not at_once:
+            if at_once and executed is not None:
+                await kill_first(self.child, executed, self._tree)
+            elif not at_once:
                 await self.child.end(signal.SIGTERM)
-            if at_once or deaf or not await self._gone(policy.grace):
+            if self.child.returncode is None and (at_once or deaf or not await self._gone(policy.grace)):
                 # runc stays alive so that it can report the killed process and, for `run`, delete the container.
                 self._kill_workload()
                 if executed is None or not executed.exited.done():
@@ -363,16 +365,7 @@ class RunningProcess:
             await self.child.stop()
             await self._tree.end()
         else:
-            try:
-                # criu first: runc then notices the failure and undoes its own part.
-                if policy.helpers_first and self.child.returncode is None:
-                    self._offspring.note()
-                    kill_descendants(self.pid)
-                    await self.child.wait(policy.grace)
-                await self.child.stop(policy.grace)
-            finally:
-                if (helpers := self._offspring.helpers) is not None:
-                    await helpers.end(policy.grace if policy.helpers else 0)
+            await self._offspring.stop()
 
     def _fate(self) -> Fate | None:
         """Return the fate of the container's process, now that runc has ended. Kill a process that still runs."""

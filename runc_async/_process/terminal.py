@@ -91,7 +91,7 @@ def hands_over(invocation: Invocation) -> bool:
     """Return whether runc is to hand over the terminal of the process."""
     # Not behind another command such as sudo or nsenter: the process may be out of reach there, or have another pid
     # here.
-    place = invocation.terminal_at
+    place = invocation.detach_at
     return place is not None and invocation.argv[place - 1 : place] == (invocation.command,)
 
 

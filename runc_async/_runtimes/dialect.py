@@ -205,6 +205,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         leaves: Name of runtime processes left behind by a detached `run`, or at a container's end; empty for none.
         enters_own_cgroups: Whether `exec --cgroup` accepts hierarchies by name; in the other hierarchies the process
             enters the container's cgroup.
+        copies_streams: Whether an attached `run` or `exec` copies stdout and stderr separately, without their order.
         refuses_hybrid: Whether the runtime refuses hosts with both cgroup v1 and v2 mounted.
     """
 
@@ -237,6 +238,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     copies: bytes = b""
     leaves: bytes = b""
     enters_own_cgroups: bool = False
+    copies_streams: bool = False
     refuses_hybrid: bool = False
 
 

@@ -390,4 +390,5 @@ RUNC: Final = Dialect(
     copies=b"runc:[",
     forks="read-only root",
     enters_own_cgroups=True,
+    copies_streams=True,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import os
 import signal
@@ -15,6 +16,8 @@ import anyio
 import pytest
 from containers import ended, heard
 
+from runc_async.errors import ExecutableNotFound
+from runc_async.limits import Limits
 from runc_async.stdio import CapturedIO, PipedIO, RedirectIO
 
 if TYPE_CHECKING:
@@ -310,6 +313,31 @@ async def test_both_streams_of_a_container_in_one(
         assert container.stdout is not None
         assert container.stderr is None
         assert b"".join([chunk async for chunk in container.stdout]) == b"out\nerr\n" * LINES
+
+
+@pytest.mark.any_loop
+async def test_both_streams_of_an_exec_in_one(client: Runc, make_container: MakeContainer) -> None:
+    """So does what an exec writes, captured or live, though runc would copy each stream by itself."""
+    container = client.container(await make_container())
+    captured = await container.exec(ALTERNATING, io=CapturedIO(stderr="stdout"))
+    assert (captured.stdout, captured.stderr) == (b"out\nerr\n" * LINES, b"")
+    async with container.open_exec(ALTERNATING, io=PipedIO(stderr="stdout"), grace=0) as process:
+        assert process.stdout is not None
+        assert b"".join([chunk async for chunk in process.stdout]) == b"out\nerr\n" * LINES
+        assert (await process.wait()).code == 0
+
+
+async def test_an_exec_with_both_streams_in_one_ends_as_any(client: Runc, make_container: MakeContainer) -> None:
+    """Input, exit codes, signals, limits, and a program that isn't there: all is as with separate streams."""
+    container = client.container(await make_container())
+    run = functools.partial(container.exec, io=CapturedIO(stderr="stdout"))
+    assert (await run(["cat"], input=b"fed")).stdout == b"fed"
+    left = await run(["sh", "-c", "echo a; sleep 60 & echo b >&2; exit 3"])
+    assert (left.stdout, left.exit_code, left.reason) == (b"a\nb\n", 3, "exited")
+    assert (await run(["sh", "-c", "kill -9 $$"])).reason == "signaled"
+    assert (await run(["yes"], limits=Limits(output=10))).stdout == b"y\n" * 5
+    with pytest.raises(ExecutableNotFound, match="absent"):
+        await run(["absent"])
 
 
 @WAYS

@@ -258,6 +258,11 @@ async def exec_on_a_terminal(stage: Stage) -> None:
     await stage.client.exec(stage.name, ["true"], io=PtyIO(), tty=True, grace=GRACE)
 
 
+async def exec_joined(stage: Stage) -> None:
+    """Run a process with both streams in one pipe."""
+    await stage.client.exec(stage.name, ["true"], io=CapturedIO(stderr="stdout"), grace=GRACE)
+
+
 async def exec_with_descriptors(stage: Stage) -> None:
     """Run a process that gets a descriptor."""
     await stage.client.exec(stage.name, ["true"], preserve_fds=[0], grace=GRACE)
@@ -737,6 +742,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("exec a document", exec_document),
     Operation("exec detached", exec_detached),
     Operation("exec on a terminal", exec_on_a_terminal),
+    Operation("exec with joined streams", exec_joined),
     Operation("exec with descriptors", exec_with_descriptors),
     Operation("exec too long", exec_too_long),
     Operation("exec limited", exec_limited),

@@ -27,7 +27,7 @@ ARGV = ("runc", "--log", PrivateLog(), "exec", "--tty", "--", "web", "exec")
 
 
 @pytest.mark.parametrize(
-    ("argv", "terminal_at", "expected"),
+    ("argv", "detach_at", "expected"),
     [
         (ARGV, 4, True),
         (ARGV, None, False),
@@ -37,10 +37,10 @@ ARGV = ("runc", "--log", PrivateLog(), "exec", "--tty", "--", "web", "exec")
     ids=["runc", "no terminal", "sudo", "nsenter"],
 )
 def test_behind_another_command_runc_stays(
-    argv: tuple[str | PrivateLog, ...], terminal_at: int | None, *, expected: bool
+    argv: tuple[str | PrivateLog, ...], detach_at: int | None, *, expected: bool
 ) -> None:
     """Runc hands the terminal over only where it is started by this process itself."""
-    assert hands_over(Invocation(command="exec", argv=argv, terminal_at=terminal_at)) is expected
+    assert hands_over(Invocation(command="exec", argv=argv, detach_at=detach_at)) is expected
 
 
 # Starts a process as a runc that detaches does, and never reaps it: a shell would. Then it does what is asked for.

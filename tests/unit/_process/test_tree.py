@@ -19,7 +19,7 @@ from runc_async.runner import Invocation, StopPolicy
 @pytest.fixture
 async def tree() -> AsyncIterator[tuple[Tree, asyncio.subprocess.Process]]:
     """Return a marked shell with two processes that have left it, and whose numbers it has printed."""
-    away = "setsid sh -c 'echo $$; sleep 100; true' &"
+    away = "setsid sh -c 'echo $$; exec sleep 100' &"  # no fork: in vfork(2) a shell doesn't stop if its child has
     script = f"read -r _; {away} ({away}); wait; exec sleep 100"
     shell = await asyncio.create_subprocess_exec(
         "/bin/sh", "-c", script, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
