@@ -260,7 +260,8 @@ async def exec_on_a_terminal(stage: Stage) -> None:
 
 async def exec_joined(stage: Stage) -> None:
     """Run a process with both streams in one pipe."""
-    await stage.client.exec(stage.name, ["true"], io=CapturedIO(stderr="stdout"), grace=GRACE)
+    # It outlives its runtime: a runtime that is a shell would reap it, and runc doesn't.
+    await stage.client.exec(stage.name, ["sleep", "0.2"], io=CapturedIO(stderr="stdout"), grace=GRACE)
 
 
 async def exec_with_descriptors(stage: Stage) -> None:
