@@ -26,6 +26,7 @@ from .values import NodeInfo, NodeResponse, Order, Recipe
 _LOOK = 0.5  # seconds between two looks at the workers of the cluster
 _AGAIN = 0.05  # seconds after which a full node is asked once more, if no sandbox of this fleet ends before
 _CONNECTIONS = 4096
+_TRIES = 10  # how often the workers are told once more, when one of them has ended meanwhile
 
 
 class _Request:
@@ -94,8 +95,12 @@ class Fleet:
         arguments: dict[str, object] = client.connection_args
         self._pool = ConnectionPool(limit=_CONNECTIONS, deserialize=True, connection_args=arguments)
         await self._pool.start()
-        await client.register_plugin(NodePlugin())
-        await self._look()
+        try:
+            await _register(client)
+            await self._look()
+        except BaseException:
+            await shielded(self._pool.close())
+            raise
         self._start(self._look_often())
         with anyio.move_on_after(self._patience):
             for link in list(self._links.values()):
@@ -367,3 +372,21 @@ def _result(kind: str, value: Any) -> Any:
     if kind in {"done", "open"}:
         return value
     raise value if isinstance(value, Exception) else NodeLost("", "the sandbox was ended")
+
+
+async def _register(client: Any) -> None:
+    """Turn the workers into nodes: those that are there, and by the scheduler those that come later.
+
+    Raises:
+        OSError: If the scheduler can't be reached.
+    """
+    for tries in range(_TRIES, -1, -1):
+        try:
+            await client.register_plugin(NodePlugin())
+        except OSError:
+            # A worker that ends meanwhile breaks the call off for all of them, until the scheduler has noticed its end.
+            if not tries:
+                raise
+            await asyncio.sleep(_LOOK)
+        else:
+            return
