@@ -211,6 +211,7 @@ async def probe(command: str = "runc") -> Host:
 
 async def try_container(client: Runc) -> str | None:
     """Run a container that does nothing; return the reason for a failure, or None."""
+    # Unique, because several reports may be made at once.
     container_id = f"runc_async-doctor-{os.getpid()}-{os.urandom(4).hex()}"
     try:
         async with Bundle.busybox(["true"]) as bundle:
@@ -268,6 +269,7 @@ def cgroups(mounts: str = "/proc/self/mounts", own: str = "/proc/self/cgroup") -
             v1 |= known & set(options.split(","))
         elif kind == "cgroup2":
             v2 = set(words(f"{directory}/cgroup.controllers"))
+    # `name=systemd` and the like are hierarchies without a controller.
     names = {name for name in v1 | (v2 or set()) if "=" not in name}
     modes = {(True, False): "v1", (True, True): "hybrid", (False, True): "v2", (False, False): "none"}
     return Cgroups(mode=modes[bool(v1), v2 is not None], controllers=tuple(sorted(names)))
@@ -278,6 +280,7 @@ def privileges(status: str = "/proc/self/status") -> Privileges:
     lines = dict(line.split(":", 1) for line in Path(status).read_text().splitlines() if ":" in line)
     effective = int(lines["CapEff"], 16)
     missing = tuple(name for name, bit in CAPABILITIES.items() if not effective >> bit & 1)
+    # The line has the real, effective, saved and filesystem ids, in this order.
     return Privileges(uid=int(lines["Uid"].split()[1]), missing_capabilities=missing)
 
 
@@ -294,10 +297,12 @@ def rootless(sysctl: str = "/proc/sys", subuid: str = "/etc/subuid") -> Rootless
 
 def kernel_keeps_exit_status() -> bool:
     """Return whether the kernel keeps the exit status of a reaped process, by a test with a child."""
+    # posix_spawn and not fork: the program may have threads, and a fork copies locks held by them.
     pid = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", ""], os.environ)
     try:
         pidfd = os.pidfd_open(pid)
     finally:
+        # SIGKILL in any case: the child ends at once, and the test takes milliseconds however slow Python starts.
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     try:

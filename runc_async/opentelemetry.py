@@ -101,6 +101,7 @@ class TracingRunner:
         """
         span = self._span(invocation)
         try:
+            # The span isn't current after this block: it ends with the process, possibly in another task.
             with trace.use_span(span):
                 process = await self._runner.open(invocation)
         except BaseException as exc:
@@ -125,6 +126,7 @@ class TracingRunner:
             "process.command_args": invocation.args,
             "container.runtime.name": name,
         }
+        # A name is looked up in $PATH by the system call, and the path found isn't known here.
         if os.path.isabs(program):
             attributes["process.executable.path"] = program
         if invocation.container_id is not None:
@@ -216,6 +218,7 @@ class _TracedProcess:
 
     def _noted(self, completed: Completed | None) -> Completed | None:
         """Record the result in the span."""
+        # Several waits may return the same result; the first ends the span.
         if completed is not None and not self._closing and self._span.is_recording():
             _finish(self._span, self._invocation, completed)
             self._span.end()

@@ -264,6 +264,7 @@ class Pool:
         """Return a container, and whether it was ready; wait for a new one if necessary."""
         while self._ready:
             warm = self._ready.popleft()
+            # The program may have ended since, and the event loop may not have noticed yet: look at the process itself.
             if not self._has_died(warm):
                 self._fill()
                 return warm, True
@@ -333,6 +334,8 @@ class Pool:
                     with warm.watched(lambda: self._look(warm)):
                         is_made = True
                         self._put(warm)
+                        # The task stays in the block: its container, its bundle and its watch are left in reverse order
+                        # by one task.
                         await warm.over
                 finally:
                     self._kept.discard(warm)
@@ -394,6 +397,7 @@ class Pool:
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
+                # One failure goes to one caller. The others wait for further attempts.
                 future.set_exception(exc)
                 break
         for filling in self._filling:
@@ -403,6 +407,7 @@ class Pool:
     def _note_failure(self, problem: Exception | str) -> None:
         """Pause the creation in advance, longer after each failure."""
         if self._is_open:
+            # Otherwise a broken bundle would start runtimes in a tight loop.
             self._delay.failed()
             reason = str(problem) or type(problem).__name__
             logger.warning("pool %s: no container is made for %.1f s: %s", self._name, self._delay.seconds, reason)

@@ -116,13 +116,16 @@ class ContainerCollector(Collector):
             OSError: If the root directory can't be read, or no descriptor is left.
         """
         families = _families()
+        # One time for all containers: a scrape is one moment for Prometheus.
         now = time.time()
         for record, stats in self._usage.read():
             common = _labels(record)
             for name, labels, value in self._samples(record, stats, now):
                 family = families[name]
+                # `Metric` has the name without the suffix that the exposition format demands for counters.
                 suffix = "_total" if family.type == "counter" else ""
                 family.add_sample(name + suffix, common | labels, value)
+        # A family without samples would show up as a metric without a value.
         yield from (family for family in families.values() if family.samples)
 
     def close(self) -> None:
@@ -171,6 +174,7 @@ class ContainerCollector(Collector):
         number = entry.major, entry.minor
         if number not in self._devices:
             name = os.path.basename(os.path.realpath(f"/sys/dev/block/{entry.major}:{entry.minor}"))
+            # Without the symbolic link, realpath returns the name itself: MAJOR:MINOR.
             self._devices[number] = "" if ":" in name else f"/dev/{name}"
         return self._devices[number]
 
@@ -224,6 +228,7 @@ def _families() -> dict[str, Metric]:
 def _labels(record: Record) -> dict[str, str]:
     """Return the labels common to all metrics of a container."""
     directory = record.unified or record.cgroups.get("cpu") or next(iter(record.cgroups.values()), "")
+    # cAdvisor's `id` has no mount point, and on v1 no hierarchy, so that it is the same for all controllers.
     hierarchy = r"^/sys/fs/cgroup" if record.unified else r"^/sys/fs/cgroup/[^/]+"
     image = next((record.annotations[name] for name in _IMAGES if name in record.annotations), record.bundle)
     return {"id": re.sub(hierarchy, "", directory), "name": record.id, "image": image}
@@ -237,6 +242,7 @@ def _cpu(stats: Stats) -> Iterator[_Sample]:
         yield "container_cpu_usage_seconds", {"cpu": "total"}, usage.total / _NANOSECONDS
         yield "container_cpu_user_seconds", {}, usage.user / _NANOSECONDS
         yield "container_cpu_system_seconds", {}, usage.kernel / _NANOSECONDS
+    # Without a quota the kernel counts no periods; zeros would read as a quota that is never used up.
     if throttling.periods:
         yield "container_cpu_cfs_periods", {}, throttling.periods
         yield "container_cpu_cfs_throttled_periods", {}, throttling.throttled_periods
@@ -263,6 +269,7 @@ def _memory(stats: Stats) -> Iterator[_Sample]:
     ):
         if (value := raw.get(v1, raw.get(v2))) is not None:
             yield metric, {}, value
+    # Only v1 has memory.failcnt, and only v1 has the keys that begin with total_.
     if "total_rss" in raw:
         yield "container_memory_failcnt", {}, memory.usage.failcnt
     if memory.swap.known:

@@ -103,6 +103,7 @@ class FakeRunner:
         # The last reply stays, so that a test needs one reply for any number of calls.
         reply = (replies.popleft() if len(replies) > 1 else replies[0]) if replies else FakeReply()
         await anyio.lowlevel.checkpoint()
+        # After the checkpoint: as with a real runtime, a cancelled call raises its cancellation and no error.
         if reply.error is not None:
             raise reply.error
         return FakeProcess(next(self._pids), reply, invocation.timeout)
@@ -159,6 +160,7 @@ class FakeProcess:
         """Return the result."""
         return Completed(
             pid=self.pid,
+            # As for a real process: -n is the end by signal n.
             returncode=-self.signals[-1] if self.signals else self._reply.exit_code,
             stdout=b"".join(self._reply.stdout),
             stderr=self._reply.stderr,

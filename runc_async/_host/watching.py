@@ -125,6 +125,7 @@ class HostWatch:
     def release(self, fd: int) -> None:
         """Stop the callbacks, and close the descriptor."""
         del self._descriptors[fd]
+        # Before the close: a descriptor that another process inherited stays in the epoll set, epoll(7).
         self._epoll.unregister(fd)
         os.close(fd)
 
@@ -248,6 +249,7 @@ class HostWatch:
             return
         directory = os.path.join(self._root, name)
         try:
+            # Watch first, then read: a record written in between is found by the read, one written later by an event.
             number = self._inotify.add(directory, _IN_CONTAINER | inotify.ONLYDIR)
             touched = bool(os.listdir(directory))
         except NotADirectoryError:
@@ -301,6 +303,7 @@ class HostWatch:
         """Report that a container is gone; its directory may stay or go."""
         if life.reported:
             life.delete()
+        # The record goes before the directory. If the directory stays, a new container may use it.
         successor = Life(self, life.id, life.number, touched=True)
         self._lives[life.id] = self._directories[life.number] = successor
 
@@ -318,6 +321,7 @@ class HostWatch:
             try:
                 number = self._inotify.add(self._root, _IN_ROOT | inotify.ONLYDIR)
             except (FileNotFoundError, NotADirectoryError):
+                # mkdir between the two calls sent no event: the ancestor wasn't watched yet.
                 if below != self._root and os.path.isdir(below):  # it was made meanwhile
                     above, below = os.path.dirname(self._root), self._root
                     continue

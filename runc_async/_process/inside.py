@@ -80,10 +80,12 @@ class Forks:
         forks = cls._known.get(key)
         if forks is None:
             forks = cls._known[key] = cls(sandbox, commands)
+        # Counted before the first await: a release by another call can't close what this call is about to use.
         forks._users += 1
         try:
             if forks._starting is None:
                 forks._starting = start(forks._start(run, like))
+            # The start is shared with other calls: a cancelled caller doesn't cancel it.
             await shielded(forks._starting)
         except BaseException:
             forks.release()
@@ -96,6 +98,7 @@ class Forks:
         directory = self._undo.enter_context(scratch_directory("socket", "follow.json"))
         listener = self._undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
         listener.bind(os.path.join(directory, "socket"))
+        # Before the command: the sandbox connects while it runs.
         listener.listen(1)
         loop.add_reader(listener, self._accept, listener)
         self._undo.callback(loop.remove_reader, listener)

@@ -143,6 +143,7 @@ class Descriptor:
         try:
             await wait
         finally:
+            # `close` may have emptied the waits, and the number of the descriptor may belong to another file by now.
             if self._waits.pop(wait, None) is not None:
                 forget(self._fd)
 
@@ -285,8 +286,10 @@ class ReadingMixin(Descriptor):
             end = self._ahead.find(b"\n", seen, limit + 1)
             if end >= 0:
                 return self._take(end + 1)
+            # A line of exactly `limit` bytes is whole: its end is looked for one byte further.
             if len(self._ahead) > limit:
                 return self._take(limit)
+            # Bytes without an end aren't searched again: a long line would take quadratic time otherwise.
             seen = len(self._ahead)
             try:
                 self._ahead += await self._receive(LARGE_CHUNK)
@@ -351,6 +354,7 @@ class WritingMixin(Descriptor):
                 try:
                     rest = rest[os.write(self._open_fd(), rest) :]
                 except BlockingIOError:
+                    # EAGAIN for ever: see `_is_hung_up`.
                     if self._is_hung_up():
                         raise anyio.BrokenResourceError from None
                     await self._writable()

@@ -35,6 +35,10 @@ CLIENTS = 32
 """Number of cached clients, with the detected runtime; a service has one or two."""
 
 
+RELEASE_TIME = 1.0
+"""Seconds to detect the end of the connection with the streams, when another one requests them."""
+
+
 class Handle(Container):
     """The keeper's own handle, whose end doesn't end the container."""
 
@@ -181,6 +185,13 @@ class Holding:
             raise not_kept(self.record.id)
         return self.container
 
+    async def released(self) -> None:
+        """Give the task of the connection with the streams a chance to notice the connection's end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_TIME):
+                while self.owner is not None and self.owner.has_news:  # noqa: ASYNC110 - by the task that reads them
+                    await asyncio.sleep(0)
+
     def identify(self) -> None:
         """Add the process and the streams to the record.
 
@@ -211,6 +222,7 @@ class Holding:
         Raises:
             OSError: If no descriptor is left.
         """
+        # The process has ended, and its pid may belong to another one.
         if self.record.status is not None:
             return None
         with contextlib.suppress(ProcessLookupError):

@@ -37,6 +37,7 @@ def found(path: str) -> list[int]:
         ):  # it has ended, or is another user's
             with open(f"/proc/{name}/environ", "rb", buffering=0) as file:
                 marked = variable in file.read().split(b"\0")
+            # After an upgrade, execve(2) of the new program in this process, the keeper has the variable itself.
             if marked and int(name) != os.getpid():
                 pidfds.append(os.pidfd_open(int(name)))
     return pidfds

@@ -60,6 +60,7 @@ async def _launch(path: str, seconds: float) -> bool:
         KeeperError: If the start fails.
     """
     argv = (sys.executable, "-m", "runc_async.keeper", "--detach", path)
+    # The keeper outlives this service: variables that describe this process, such as of systemd, aren't passed on.
     env = {name: value for name, value in os.environ.items() if name not in STRIPPED}
     completed = await ProcessRunner().run(
         Invocation(command="keeper", argv=argv, streams=OwnOutput(), env=env, timeout=seconds, stop=StopPolicy())

@@ -54,9 +54,6 @@ T = TypeVar("T")
 REQUEST_TIME = 10.0
 """Seconds for a connected client to send its request."""
 
-RELEASE_TIME = 1.0
-"""Seconds to detect the end of the connection with the streams, when another one requests them."""
-
 END_TIME = 15.0
 """Seconds for the process of a deleted container to end."""
 
@@ -379,7 +376,6 @@ class Server:
         holding = self._find(container_id)
         with contextlib.suppress(ContainerNotFound):
             await client_like(holding.record.client).delete(container_id, force=force)
-        # The runtime may have found no container although the process runs, such as after a lost record.
         if force and not holding.ended.is_set():
             holding.handle().kill_process()
         try:
@@ -397,7 +393,7 @@ class Server:
         holding = self._find(request.id)
         if request.streams:
             # A service that was killed and restarted may be quicker than our task for its old connection.
-            await _freed(holding)
+            await holding.released()
             if holding.owner is not None:
                 raise StreamsInUse(request.id)
             # No await between the look and this line: a second connection that asks meanwhile gets StreamsInUse.
@@ -415,7 +411,6 @@ class Server:
         lent: dict[str, int] = {}
         if streams:
             lent.update(holding.handle().streams().items())
-            # Bytes that the last service had read and not consumed come first.
             lent |= {f"{name}.ahead": fd for name, fd in holding.ahead.items()}
         record = holding.record
         pidfd = holding.open_pidfd()
@@ -435,8 +430,7 @@ class Server:
             with passed:
                 match decode_request(data):
                     case Close(stream=name):
-                        # The service has closed its copy of the end. A program reads end of file only after the last
-                        # copy is closed.
+                        # A program reads end of file only after the last copy of the other end is closed.
                         holding.handle().close_stream(name)
                         holding.drop_ahead(name)
                         self._store.remove(holding.record.id, (name,))
@@ -454,11 +448,3 @@ class Server:
         if lent is not None and lent.owner is channel:
             lent.owner = None
         channel.close()
-
-
-async def _freed(holding: Holding) -> None:
-    """Give the task of the connection with the streams a chance to notice the connection's end."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(RELEASE_TIME):
-            while holding.owner is not None and holding.owner.has_news:  # noqa: ASYNC110 - by the task that reads them
-                await asyncio.sleep(0)
