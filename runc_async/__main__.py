@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     host = asyncio.run(_doctor_module.probe(options.runtime))
+    # Names of files and errors of runtimes are foreign text, and may have control characters.
     shown = as_json(host) if options.json else "\n".join(map(one_line, lines(host)))
     print(shown)  # noqa: T201 - what this program is for
     return 0 if host.ready else 1

@@ -45,6 +45,7 @@ async def survey(asked: str, attempt: Callable[[Runc], Awaitable[str | None]]) -
         asked: The requested program.
         attempt: Runs a container; returns the reason for a failure, or None.
     """
+    # By the file and not by the name: `runc` may be a link to another runtime.
     known = os.path.realpath(shutil.which(asked) or asked)
     found: list[Surveyed] = []
     for name in DIALECTS:
@@ -57,6 +58,7 @@ async def survey(asked: str, attempt: Callable[[Runc], Awaitable[str | None]]) -
         except (RuncError, OSError) as error:
             found.append(Surveyed(name=name, path=path, failure=str(error)))
             continue
+        # Names with a space are single options of a command.
         commands = [feature for feature in FEATURES if " " not in feature]
         lacks = tuple(command for command in commands if not supported(command, version))
         failure = await attempt(client)

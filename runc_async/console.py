@@ -44,6 +44,7 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
             ValueError: If `fd` is no terminal. The caller keeps it then.
             OSError: If `fd` is no open descriptor.
         """
+        # isatty(3) alone would report a closed descriptor as no terminal.
         os.fstat(fd)
         if not os.isatty(fd):
             raise ValueError(f"descriptor {fd} is no terminal")
@@ -87,6 +88,7 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
             anyio.ClosedResourceError: If this end is closed, before the call or during the wait.
             anyio.BusyResourceError: If another task is sending.
         """
+        # The master takes bytes even if no process holds the terminal any more, without an error: ask poll(2) first.
         if self._is_hung_up():
             raise anyio.BrokenResourceError
         await super().send(item)
@@ -158,6 +160,7 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
                 group.start_soon(self._type, typed, keys, group.cancel_scope)
                 async for chunk in self:
                     await shown.write(chunk)
+                # The output has ended; the other task would wait for a key for ever.
                 group.cancel_scope.cancel()
         except ExceptionGroup as failures:
             failure = failures.exceptions[0]
@@ -198,6 +201,7 @@ def open_pty(rows: int, cols: int) -> tuple[int, int]:
     ours, childs = os.openpty()
     try:
         os.set_blocking(ours, False)
+        # Before the program starts: it asks for the size at once, and SIGWINCH tells only of later changes.
         termios.tcsetwinsize(ours, (rows, cols))
     except BaseException:
         os.close(ours)

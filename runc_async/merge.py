@@ -207,6 +207,7 @@ async def _forward(stream: EventStream, queue: _Queue) -> None:
         with contextlib.suppress(StopAsyncIteration):
             while True:
                 await stream.wait()
+                # Before the entry is queued: the consumer may set it at once.
                 turn.over.clear()
                 queue.put_nowait(turn)
                 await turn.over.wait()
@@ -214,4 +215,5 @@ async def _forward(stream: EventStream, queue: _Queue) -> None:
         queue.put_nowait(StreamFailed(stream.container_id, error, stream.root))
     finally:
         await stream.aclose()
+    # After the close: a consumer that has seen the end finds no runc process left.
     queue.put_nowait(StreamEnded(stream.container_id, stream.root))

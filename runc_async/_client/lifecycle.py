@@ -92,6 +92,7 @@ class Lifecycle:
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
+        # Resolved first, before any await: a file object could be closed meanwhile, and its number used again.
         fds = preserved(preserve_fds)
         source = self._calls.bundle(container_id, bundle, strict=strict)
         command = argv.create(

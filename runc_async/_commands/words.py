@@ -106,6 +106,7 @@ def signal_number(signal: int | str) -> int:
         InvalidSignal: If there is no such signal.
         TypeError: If `signal` is neither a number nor a name.
     """
+    # bool is a subclass of int: kill(True) would send SIGHUP.
     if isinstance(signal, bool) or not isinstance(signal, int | str):
         raise TypeError(f"signal must be a number or a name: {signal!r}")
     non_negative = signal if isinstance(signal, int) else _signal_by_name(signal)
@@ -121,6 +122,7 @@ def _signal_by_name(name: str) -> int:
     upper = name.upper().removeprefix("SIG")
     if real_time := _REAL_TIME.fullmatch(upper):
         non_negative = signals.Signals[f"SIG{real_time[1]}"] + int(real_time[2])
+        # The C library keeps 32 and 33 for itself, so SIGRTMIN is 34.
         return non_negative if signals.SIGRTMIN <= non_negative <= signals.SIGRTMAX else -1
     return signals.Signals.__members__.get(f"SIG{upper}", -1)
 

@@ -145,6 +145,7 @@ def remove_bundle(held: HeldBundle) -> bool:
         mounted = False
         if held.mounted:
             with opened(path, _STEP) as fd:  # it may be a link by now
+                # The overlay first: its upper directory is on the tmpfs.
                 mounted = _unmounted(fd, name, ROOTFS, "overlay")
                 _unmounted(fd, name, _WRITES, "tmpfs")
                 with contextlib.suppress(OSError):  # it is gone, or isn't empty since it was never a mount
@@ -192,6 +193,7 @@ def _open(path: str) -> int | None:
     if fd < 0:
         return None
     found = os.fstat(fd)
+    # The directory may be open to other users: a link or a file of theirs must not direct our removals.
     if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
         return fd
     os.close(fd)
@@ -207,6 +209,7 @@ def _looked_at(path: str) -> Generator[tuple[int, bool]]:
         return
     try:
         try:
+            # A shared lock: two processes that look at the same time don't take each other for the owner.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             yield fd, True
@@ -246,6 +249,7 @@ def _unmounted(folder: int, directory: str, name: str, kind: str) -> bool:
     target = os.path.join(directory, name)
     if _mounts_in(target) != [(target, kind)]:
         return False
+    # Through the open directory: a path could lead elsewhere by now.
     detach(f"/proc/self/fd/{folder}/{name}")
     return True
 
@@ -267,6 +271,7 @@ def _remove_own(path: str, name: str) -> None:
         return
     if found.st_uid != os.geteuid():
         raise PermissionError(errno.EPERM, "it is another user's", name)
+    # Removing through a mount would delete files of another filesystem.
     if mounts := _mounts_in(name):
         raise OSError(errno.EBUSY, "something is mounted in it", mounts[0][0])
     remove_tree(path)

@@ -65,6 +65,7 @@ class HostUsage:
         except FileNotFoundError:  # the runtime makes it with the first container
             names = []
         with self._lock:
+            # Otherwise their descriptors would stay open: nothing else reports a deletion here.
             for container_id in self._known.keys() - set(names):
                 self._forget(container_id)
         return names
@@ -96,6 +97,7 @@ class HostUsage:
         """Read the files of the container's version of cgroups."""
         record, files = known
         stats = (read_v1 if record.unified is None else read_v2)(files, self._page_sizes)
+        # With no file at all, every value would be 0.
         if not files.found:
             raise CgroupGoneError
         return stats

@@ -104,6 +104,7 @@ class Kind(msgspec.Struct, frozen=True):
             if self.state != "created":
                 await container.start(timeout=self.timeout)
                 await self._wait_ready(warm)
+            # Asked as late as possible: a caller may have begun to wait during the test.
             if self.state == "paused" and pause():
                 await container.pause(timeout=self.timeout)
                 warm.paused = True

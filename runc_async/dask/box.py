@@ -63,6 +63,7 @@ class Box:
         Raises:
             NodeLost: If the node is lost.
         """
+        # Shielded: several callers may wait, and a cancelled one must not cancel the status of the others.
         return await asyncio.shield(self._status)
 
     async def exec(self, process: Process | Sequence[str], **options: Any) -> Response:
@@ -88,6 +89,7 @@ class Box:
     async def _remote(self, method: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Call a method of the container on the node."""
         call = f"{self.id}.{next(self._numbers)}"
+        # Before the call: its event may arrive before the answer to the call.
         self._link.expect(call)
         try:
             if not await self._link.call(
@@ -180,6 +182,7 @@ class _Output(_Remote, PipeReader):
                 if answer is None:
                     raise anyio.EndOfStream
                 data, ended = answer
+                # The next call confirms these bytes, and the node drops them: see `OutputBuffer`.
                 self._offset += len(data)
                 if data:
                     return bytes(data)
@@ -209,6 +212,8 @@ class _Input(_Remote, PipeWriter):
             for start in range(0, len(item), _PIECE):
                 self._open_fd()
                 data = bytes(item[start : start + _PIECE])
+                # The offset moves on before the call. A cancelled call may have written a part, and the node skips the
+                # rest.
                 offset, self._offset = self._offset, self._offset + len(data)
                 if not await self._ask("write", offset=offset, data=data):
                     raise anyio.BrokenResourceError

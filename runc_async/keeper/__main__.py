@@ -92,6 +92,7 @@ def run(path: str, handover: Handover | None = None, ready: int = -1) -> int:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
     logging.captureWarnings(True)
+    # Before any child starts: the variables would make a runtime take the descriptors for its own.
     inherited = Inherited(os.environ)
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(Place.make(path))
@@ -142,8 +143,10 @@ async def _keep(setup: Setup) -> None:
             server.adopt(record, setup.inherited.take(record.id))
     else:
         take_over(setup.handover, server)
+    # Streams in systemd's store whose container has no record any more.
     setup.inherited.close()
     orphans.mark(setup.place.path)  # after the search for those of the keeper before
+    # Only now: a client that connects early waits in the backlog, and finds all containers.
     server.resume()
     store.ready()
     log.info("keeps %d containers at %s", len(server.holdings), setup.place.path)
@@ -170,6 +173,7 @@ async def _replace(wanted: asyncio.Event, server: Server, path: str, lock: int) 
     """Replace the keeper on each request. A failure is logged, and the keeper continues."""
     while True:
         await wanted.wait()
+        # Cleared before the work: a SIGHUP that arrives meanwhile asks for one more replacement.
         wanted.clear()
         try:
             await replace(server, path, lock)
@@ -184,13 +188,17 @@ def detach(path: str) -> int:
     if child:
         os.close(ready)
         with open(ours, "rb") as answer:
+            # Until the end of file: if the keeper ends before it listens, the kernel closes the pipe, and nothing is
+            # said.
             said = answer.read()
+        # The first child, which has exited after the second fork.
         os.waitpid(child, 0)
         if said == b"\n":
             return 0
         print(said.decode(errors="replace") or "it has ended", file=sys.stderr)  # noqa: T201 - as above
         return BUSY if said == BUSY_TEXT else 1
     os.close(ours)
+    # A session of its own: the keeper isn't ended with the service's terminal or process group.
     os.setsid()
     # Fork twice: the keeper isn't a session leader, so that it never gets a controlling terminal, and its parent is
     # process 1.
@@ -210,6 +218,7 @@ def _background(path: str, ready: int) -> int:
             os.dup2(source, target)
         os.close(nothing)
         os.close(log_file)
+        # The working directory of the service could keep a filesystem from being unmounted.
         os.chdir("/")
         code = run(path, None, ready)
     except (KeeperError, OSError) as exc:

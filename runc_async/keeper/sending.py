@@ -78,6 +78,7 @@ def streams_of(io: StdIO | None, pipe_size: int | None, pass_on: Callable[[int],
         case PtyIO():
             return Streams(kind="pty", rows=io.rows, cols=io.cols)
         case InheritedIO():
+            # The keeper's own streams are its log and /dev/null, so the descriptors travel.
             first = pass_on(0) if io.stdin else None
             return Streams(kind="redirect", stdin=first, stdout=pass_on(1), stderr=pass_on(2))
         case PipedIO():
@@ -127,6 +128,7 @@ def to_io(streams: Streams, fd: Callable[[int], int]) -> StdIO:
         target = getattr(streams, name)
         if isinstance(target, bytes):
             target = os.fsdecode(target)
+        # bool is a subclass of int, and here it stands for a pipe, or none.
         elif isinstance(target, int) and not isinstance(target, bool):
             target = fd(target)
         targets[name] = target
