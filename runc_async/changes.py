@@ -83,6 +83,7 @@ class ChangeStream(AsyncIterator[Change]):
         with self._iterating:
             self._open()
             while not self._waiting and not self._closed:
+                # No await between the look at the queue and the clear: a change in between can't be missed.
                 self._arrived.clear()
                 await self._arrived.wait()
             if self._closed:
@@ -187,6 +188,7 @@ class _Latest:
     def put(self, change: Change) -> int:
         """Add a change; return the number of replaced or dropped changes."""
         skipped = self._changes.pop(change.id, None) is not None
+        # The consumer doesn't know the container, so its end would be news of nothing.
         if change.kind == ChangeKind.DELETED and change.id not in self._taken:
             return skipped + 1
         self._changes[change.id] = change

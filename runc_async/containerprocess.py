@@ -54,6 +54,7 @@ class ContainerProcess:
         """
         status = await self._process.ended()
         if status is None:
+            # Linux before 6.15 keeps no wait status for other processes than the parent, which is runc.
             completed = await self._process.wait()
             status = completed.wait_status
             if status is None:

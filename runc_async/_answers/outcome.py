@@ -94,6 +94,7 @@ def end_reason(completed: Completed, *, sandboxed: bool = False) -> EndReason:
     """Return the reason for the end of an attached runc's process."""
     if completed.exceeded is not None:
         return completed.exceeded
+    # A program that exits with 0 has survived the kill of one of its children.
     if completed.oom_kills and completed.returncode != 0:
         return EndReason.OOM
     if completed.wait_status is not None and not sandboxed:

@@ -74,6 +74,7 @@ class Made:
             parent = tempfile.gettempdir()
         self.path, self._claim = make_directory("runc-async-", parent, lambda path: HeldBundle(path, temporary=True))
         self.closing.callback(self._release)
+        # Called before `_release`, in reverse order: the record stays as long as a part of the bundle does.
         self.closing.callback(remove_tree, self.path)
         self._is_temporary = True
 
@@ -85,6 +86,7 @@ class Made:
 
             writes = self._make_inside("overlay", 0o700)
             target = os.path.join(self.path, "rootfs")
+            # Before the mount: a kill in between leaves a record without a mount, which a sweep copes with.
             self._record_mount()
             self.closing.callback(mount_overlay(rootfs, target, writes, keep=not self._is_temporary))
         elif isinstance(rootfs, Tar):
@@ -127,6 +129,7 @@ class Made:
         path = os.path.join(self.path, name)
         os.mkdir(path)
         self._on_undo(remove_tree, path)
+        # mkdir(2) applies the umask; chmod(2) doesn't.
         os.chmod(path, mode)
         return path
 

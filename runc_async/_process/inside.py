@@ -219,6 +219,7 @@ class Inside:
 
     async def _send_after(self, before: asyncio.Task[None] | None, signum: int, *, tree: bool) -> None:
         """Send a signal after the previous one."""
+        # Each signal is a process of its own: without the wait, SIGTERM could overtake an earlier signal.
         if before is not None:
             await asyncio.wait([before])
         await (self.send_tree(signum) if tree else self.send(signum))
@@ -242,6 +243,7 @@ class Inside:
         if not self._invocation.stop.tree:
             return
         deadline = asyncio.get_running_loop().time() + TREE_TIME
+        # Until a listing is empty: a process may have forked between the listing and its end.
         while left := await self._left(pid):
             for place in range(0, len(left), AT_ONCE):
                 await asyncio.gather(*map(self._kill_one, left[place : place + AT_ONCE]))
