@@ -238,7 +238,8 @@ async def test_it_is_faster_than_tar(client: Runc, container_id: Callable[[], st
             tars.append(time.perf_counter() - began)
         assert await container.read_file("/tmp/file") == await container.read_file("/ours") == data
     tried("times as fast as tar by exec", round(min(tars) / min(ours)))
-    assert min(ours) * 2 < min(tars)  # five times and more on a machine that does nothing else
+    if proof.WHOLE:  # five times and more on a machine that does nothing else
+        assert min(ours) * 2 < min(tars)
 
 
 def make_tar(data: bytes) -> bytes:
