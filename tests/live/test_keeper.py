@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import keepers
+import proof
 import pytest
 from waiting import until
 
@@ -167,12 +168,13 @@ async def test_an_id_that_is_taken_is_refused(
     await client.delete(other, force=True)
 
 
+@pytest.mark.timeout(120)
 async def test_a_cancelled_start_leaves_nothing(
     keeper: Keeper, place: Path, client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
     """At whatever moment the cancel comes, there is neither a container nor a record when the call returns."""
     bundle = make_bundle(["sleep", "60"])
-    for step in range(12):
+    for step in proof.chosen(range(12), 4):
         task = asyncio.create_task(keeper.start(client, container_id(), bundle, io=PipedIO()))
         await asyncio.sleep(0.02 * step)
         if task.cancel():
@@ -262,12 +264,12 @@ async def test_two_that_start_a_keeper_at_once_get_the_same(place: Path) -> None
 
 async def test_a_cancelled_connect_leaves_no_keeper_that_does_not_listen(place: Path) -> None:
     """Whenever the cancel comes, the keeper that was being started ends by itself, or listens."""
-    for step in range(6):
+    for step in proof.chosen(range(6), 3):
         task = asyncio.create_task(keepers.begin(place))
         await asyncio.sleep(0.06 * step)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(30):
             while list(keepers.pids(place)):
                 with contextlib.suppress(KeeperError):
                     async with Keeper.connect(place):
@@ -308,7 +310,7 @@ async def test_a_killed_keeper_is_followed_by_one_that_adopts(
     await keeper.start(client, logs, bundle, io=RedirectIO(stdin=gate, stdout=out))
     assert (await keeper.wait(done)).code == 42
     waiting = asyncio.create_task(keeper.wait(runs))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(30):
         async with contextlib.AsyncExitStack() as block:
             container = await block.enter_async_context(keeper.attach(runs))
             await keepers.end(place, signal.SIGKILL)
@@ -338,13 +340,14 @@ async def test_a_killed_keeper_is_followed_by_one_that_adopts(
         assert await client.list() == []
 
 
+@pytest.mark.timeout(120)
 async def test_a_start_that_a_keeper_was_killed_in_is_undone_by_the_next(
     place: Path, client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
     """Whenever it is killed, the call fails and a partially created container is gone, or the container is whole."""
     bundle = make_bundle(["sleep", "60"])
     lost = 0
-    for step in range(12):
+    for step in proof.chosen(range(12), 4):
         async with Keeper.connect(place, start=True, timeout=60) as keeper:
             name = container_id()
             task = asyncio.create_task(keeper.start(client, name, bundle, io=PipedIO()))
@@ -354,7 +357,7 @@ async def test_a_start_that_a_keeper_was_killed_in_is_undone_by_the_next(
                 await task
             except KeeperError:
                 lost += 1
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(30):
                 while (kept := await keeper.list()) != [] or await client.list():
                     if kept:
                         assert [each.id for each in kept] == [state.id for state in await client.list()] == [name]
