@@ -79,7 +79,9 @@ class Runsc(Runc):
         platform: The interception of system calls: "systrap", "ptrace" or "kvm"; runsc's default if None.
         ignore_cgroups: Create no cgroups, so that there are no limits.
         overlay2: The place for changes of files, such as "root:memory" or "none"; runsc's default, "root:self", if
-        None. host_uds: Sockets of the host that containers may use: "none", "open", "create" or "all".
+            None.
+        host_uds: Sockets of the host that containers may use: "none", "open", "create" or "all"; runsc's default if
+            None.
         rootless: Run without root.
         options: The options of `Runc`.
 

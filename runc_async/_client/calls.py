@@ -247,6 +247,7 @@ class Calls:
         # os.environ is read for each call, since a program may change it at any time.
         if not self._env and not any(name in os.environ for name in STRIPPED):
             return None
+        # The client's own variables come last, so a caller can pass a stripped one on purpose.
         return {name: value for name, value in os.environ.items() if name not in STRIPPED} | self._env
 
     def seconds(self, timeout: Timeout) -> float | None:

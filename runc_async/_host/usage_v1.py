@@ -94,6 +94,7 @@ def _cpu(files: CgroupFiles) -> CPU:
     quota = key_values(*files.read("cpu", "cpu.stat"))
     total, modes, by_mode, by_cpu = files.read("cpuacct", *_CPUACCT)
     mode = key_values(modes)
+    # The first line is the heading: cpu user system.
     table = [line.split() for line in (by_mode or b"").splitlines()[1:]]
     return CPU(
         usage=CPUUsage(
@@ -131,6 +132,7 @@ def _memory(files: CgroupFiles) -> Memory:
 def _blkio(files: CgroupFiles) -> Blkio:
     """Read the controller `blkio`."""
     for group in _BLKIO:
+        # Known to be missing: the names depend on the I/O scheduler, and each try would cost a system call.
         if files.lacks("blkio", group[0][0]):
             continue
         tables: dict[str, Any] = {}
@@ -149,6 +151,7 @@ def blkio_entries(data: bytes | None) -> list[BlkioEntry]:
     for line in (data or b"").decode().splitlines():
         device, *operation, value = line.split()
         major, colon, minor = device.partition(":")
+        # The total of all devices begins with a word instead of MAJOR:MINOR.
         if colon:
             entries.append(BlkioEntry(int(major), int(minor), "".join(operation), int(value)))
     return entries

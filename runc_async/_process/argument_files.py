@@ -71,6 +71,7 @@ class ArgumentFiles:
             handing_over = ["--detach"]
             if terminal:
                 self.console = FDSocket()
+                # Open before the spawn: runc connects as soon as it has the terminal.
                 self.console.open()
                 handing_over += ["--console-socket", self._socket_path(self.console.path)]
             words[detach_at:detach_at] = handing_over
@@ -105,6 +106,7 @@ class ArgumentFiles:
             made = self.workload = Workload(argument.path, above=self._above)
         else:
             made = self.inside_pid = InsidePid(above=self._above)
+        # runc writes the pid file through the inherited directory, whatever mount namespace it is in.
         if made.directory_fd >= 0:
             self.inherited.append(made.directory_fd)
         return made.path

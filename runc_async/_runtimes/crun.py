@@ -215,6 +215,7 @@ def _cgroups(path: str) -> dict[str, str]:
     # The file exists only in the root of a v2 hierarchy. crun refuses hybrid hosts.
     if os.path.exists(os.path.join(_CGROUPS, "cgroup.controllers")):
         return {"": os.path.join(_CGROUPS, path)}
+    # On v1 crun uses the same path in each hierarchy; its record names it once.
     return {name: os.path.join(_CGROUPS, name, path) for name in _CONTROLLERS}
 
 

@@ -289,6 +289,7 @@ def _unescape(escape: re.Match[str]) -> str:
     if len(code) == 1:
         return _GO_LETTERS.get(code, code)
     number = int(code[1:], 16)
+    # \U in Go's quoting has eight digits, more than Unicode has characters; the log may be damaged or forged.
     return chr(number) if number < _UNICODE_END else escape[0]
 
 
@@ -318,6 +319,7 @@ def decode_record(file: RecordFile) -> Record:
     found = _RECORD.decode(file.data)
     config = found.config or _Config()
     labels = dict(label.split("=", 1) for label in config.labels or () if "=" in label)
+    # runc keeps the annotations and the path of the bundle in one list of labels, as NAME=VALUE.
     bundle = labels.pop("bundle", "")
     return Record(
         id=file.container_id,
@@ -330,6 +332,7 @@ def decode_record(file: RecordFile) -> Record:
         oci_version=config.version,
         owner=_user(file.owner),
         annotations=labels,
+        # The paths are absolute. On a host with v2 alone the name is empty.
         cgroups={name: path for name, path in (found.cgroup_paths or {}).items() if path},
     )
 
@@ -345,6 +348,7 @@ def _user(uid: int) -> str:
 
 def make_process(own: Mapping[str, Any], changes: ProcessChanges, version: Numbers) -> dict[str, Any]:
     """Return the process for an `exec` with changed user and capabilities: `getProcess` in runc's exec.go."""
+    # A copy: `own` belongs to the caller.
     process = dict(own)
     user: dict[str, Any] = dict(process.get("user") or {})
     if changes.uid is not None:

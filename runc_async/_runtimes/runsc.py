@@ -240,6 +240,7 @@ def numbers(version: str) -> Numbers:
 def spell(command: str, words: tuple[Argument, ...]) -> tuple[Argument, ...]:
     """Return a command in runsc's spelling: whole seconds, single descriptors, and the pid in the sandbox."""
     if "--" in words:
+        # Words behind `--` belong to the program, whatever they look like.
         end = words.index("--")
         return (*_spelled(command, words[:end]), *words[end:])
     return tuple(_spelled(command, words))
@@ -251,6 +252,7 @@ def _spelled(command: str, words: tuple[Argument, ...]) -> Iterator[Argument]:
     for word in rest:
         if word == "--preserve-fds":
             for fd in range(3, 3 + int(str(next(rest)))):
+                # HOST:GUEST, one option for each descriptor, whereas runc takes their number.
                 yield from ("--pass-fd", f"{fd}:{fd}")
         elif word == "--interval":
             milliseconds = int(str(next(rest)).removesuffix("ms"))
@@ -346,6 +348,7 @@ def decode_fork(message: bytes) -> tuple[int, int] | None:
     """Decode a message of the trace: a header of 8 bytes, with its own length and the type, and a protobuf."""
     if len(message) < 8:  # noqa: PLR2004 - as above
         return None
+    # The header may grow in later versions, so its own length tells where the protobuf begins.
     length, kind = (int.from_bytes(message[place : place + 2], "little") for place in (0, 2))
     if kind not in {_CLONE, _EXIT}:
         return None
@@ -358,6 +361,7 @@ def decode_fork(message: bytes) -> tuple[int, int] | None:
     if kind == _EXIT:
         return (parent, 0) if thread in {0, parent} else None  # a thread's end is no process's
     child = _number(fields.get(4))
+    # For a new thread, the number is that of the process itself.
     return (parent, child) if child and child != parent else None
 
 
@@ -389,6 +393,7 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
     while True:
         byte = data[place]
         place += 1
+        # Seven bits in each byte, the lowest first.
         value |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:  # noqa: PLR2004 - the highest bit says that there is more

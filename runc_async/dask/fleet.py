@@ -122,6 +122,7 @@ class Fleet:
         if self._again is not None:
             self._again.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # After the tasks: a task that is cancelled ends its own sandbox first.
         await asyncio.gather(*(link.leave() for link in self._links.values()))
         for link in self._links.values():
             link.lose(NodeLost(link.name, "the fleet is closed"))
@@ -224,7 +225,9 @@ class Fleet:
         request = _Request(order)
         while True:
             link = await self._place(request)
+            # Before the order is sent: its first event may arrive before the answer.
             link.expect(order.id)
+            # Not over until the node says so: it may have the order, however the call below ends.
             over = False
             try:
                 answer = await self._begin(link, request)
@@ -259,6 +262,7 @@ class Fleet:
     async def _place(self, request: _Request) -> Link:
         """Wait for a node with room. A request sent back by a node goes to the head of the queue."""
         request.link = asyncio.get_running_loop().create_future()
+        # It has waited its turn already.
         if request.was_placed:
             self._waiting.appendleft(request)
         else:
@@ -289,6 +293,7 @@ class Fleet:
             if not usable:
                 self._wait_for_room(request)
                 return
+            # The emptiest node; of several, the one that this fleet has used least.
             link = min(usable, key=lambda link: (link.running, link.runs))
             self._waiting.popleft()
             # Counted here and not when the task runs: the loop goes on, and the next request must see the place as
@@ -382,6 +387,7 @@ async def _register(client: Any) -> None:
     """
     for tries in range(_TRIES, -1, -1):
         try:
+            # The scheduler keeps the plugin, and passes it to workers that come later.
             await client.register_plugin(NodePlugin())
         except OSError:
             # A worker that ends meanwhile breaks the call off for all of them, until the scheduler has noticed its end.

@@ -100,6 +100,7 @@ class Link:
             NodeLost: If the node isn't reached within the fleet's patience, or is lost.
             Exception: The node's own.
         """
+        # The node answers a long call late on purpose: only the time beyond that counts as silence.
         deadline = time.monotonic() + self._patience + (timeout or 0.0)
         data = pickle.dumps(arguments)
         while True:
@@ -149,6 +150,7 @@ class Link:
         self.lost = error
         self.answered.set()
         for queue in self._queues.values():
+            # As the last item: events that arrived before the loss are still read first.
             queue.put_nowait(error)
         self._changed()
 

@@ -58,5 +58,6 @@ class Session:
             self._news.clear()
             with anyio.move_on_after(wait):
                 await self._news.wait()
+        # At the end: the client was connected during the wait.
         self.renew()
         return list(self._events)

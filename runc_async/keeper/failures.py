@@ -32,11 +32,14 @@ def failure_of(exc: BaseException) -> Failed:
             data = {"container_id": exc.container_id}
         case KeeperError():
             data = {"text": _text(exc.reason)}
+        # One class for all: `OSError(errno, ...)` makes the subclass of the number by itself, such as
+        # FileNotFoundError.
         case OSError():
             name = "OSError"
             data = {"text": _text(exc.strerror or str(exc)), "errno": exc.errno}
             if exc.filename is not None:
                 data["filename"] = _text(os.fsdecode(exc.filename))
+        # Subclasses such as UnicodeError need other arguments than a text.
         case ValueError() | TypeError():
             name = "ValueError" if isinstance(exc, ValueError) else "TypeError"
         case _:
@@ -49,6 +52,7 @@ def _output(exc: errors.CommandError | errors.RuncTimeout) -> dict[str, Any]:
     return {
         "container_id": exc.container_id and _text(exc.container_id),
         "args": _arguments(exc.args),
+        # The end: the reason of a failure is in the last lines.
         "stdout": exc.stdout[-EXCERPT:],
         "stderr": exc.stderr[-EXCERPT:],
     }
@@ -100,6 +104,7 @@ def to_error(failed: Failed) -> Exception:
 
 def _text(text: str) -> str:
     """Return a sendable excerpt of any text."""
+    # Half of a surrogate pair, as in a path that isn't UTF-8, has no form in MessagePack.
     return text[:EXCERPT].encode(errors="backslashreplace").decode()
 
 
