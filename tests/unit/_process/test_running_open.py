@@ -142,9 +142,8 @@ async def test_a_runc_that_reports_in_time() -> None:
 
 
 @any_loop
-async def test_a_runc_that_waits_for_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_runc_that_waits_for_others(tmp_path: Path) -> None:
     """A runc that waits for others than the process, which has ended, is ended, and nothing was lost by that."""
-    monkeypatch.setattr("runc_async._process.running.REPORT_TIME", 0.05)
     with post(tmp_path) as said:
         process = f"sh -c 'read word < {said.path}; exit 5'"
         script = f"{process} & tell $! $1; echo up > {said.path}.up; wait $!; echo out; exec sleep 100"
