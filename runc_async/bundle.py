@@ -288,6 +288,7 @@ class Bundle:
         chosen = chosen_init(init)
         memory = _place_in_memory(rootfs) if path is None and parent is None else None
         if memory is not None:
+            # In memory: some files in microseconds, less than the start of a thread takes.
             made = _make(None, memory, rootfs, own, threading.Event(), init=chosen)
         else:
             made = await _made_by_thread(path, parent, rootfs, own, init=chosen)
@@ -314,6 +315,7 @@ async def _made_by_thread(
     directory = None if parent is None else os.path.abspath(parent)
     work = begin(lambda: _make(path, directory, rootfs, spec, given_up, init=init))
     try:
+        # asyncio.wait doesn't cancel the thread's future: the thread can't be stopped from outside.
         await asyncio.wait((work,))
     except asyncio.CancelledError:
         given_up.set()

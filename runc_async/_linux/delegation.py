@@ -67,4 +67,6 @@ def _hierarchies(mounts: str, own: str) -> Iterator[tuple[str, str]]:
             names = Path(mounted, "cgroup.controllers").read_text().split()
         for name in names:
             cgroup = mounted + paths[name if kind == "cgroup" else ""]
+            # In a container without a cgroup namespace, the path is the host's and isn't there: the mount shows our own
+            # cgroup.
             yield (cgroup if os.path.isdir(cgroup) else mounted), name

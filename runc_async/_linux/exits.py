@@ -66,7 +66,9 @@ async def wait_pidfd(
     with watching(pidfd, changed.set):
         while not has_exited(pidfd):
             await _next(changed)
+            # Noted only here: for a process that had ended before the wait, the time is unknown.
             exited_at = dt.datetime.now(dt.UTC)
+        # At once: the deletion of the container removes the cgroup, and may be under way already.
         kills = None if memory_cgroup is None else read_oom_kills(memory_cgroup)
         with anyio.move_on_after(reap_timeout):
             status = await _status(pidfd, changed, reap=reap)
@@ -101,6 +103,7 @@ async def _status(pidfd: int, changed: asyncio.Event, *, reap: bool) -> int | No
         status = child_status(os.P_PIDFD, pidfd, reap=reap)
         if status is not None:
             return status
+        # Read, but not reaped. A zombie that is about to become our child is left for waitid(2), which reaps it too.
         if not (reap and _may_become_ours(pidfd)):
             status = zombie_status(pidfd)
             if status is not None:
@@ -127,6 +130,7 @@ def child_status(kind: int, number: int, *, reap: bool) -> int | None:
         return None
     if result is None:
         return None
+    # In the form of wait(2): the exit code in the second byte, or the signal in the first.
     return result.si_status << 8 if result.si_code == os.CLD_EXITED else result.si_status
 
 
@@ -180,6 +184,7 @@ class _Watch:
     def _report(self) -> None:
         """Notify all waits for the processes that have changed."""
         for pidfd, _ in self._epoll.poll(0):
+            # A copy: a call may end a wait, and so change the list.
             for changed in tuple(self.waits.get(pidfd, ())):
                 changed()
 

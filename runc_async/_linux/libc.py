@@ -35,6 +35,7 @@ def prctl(option: int, argument: int) -> None:
     import ctypes  # noqa: PLC0415  (as above)
 
     libc = ctypes.CDLL(None, use_errno=True)
+    # c_ulong: the argument may be an address, and ctypes passes a plain int as 32 bits.
     if libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

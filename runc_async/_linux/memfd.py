@@ -22,6 +22,7 @@ def memory_file(name: str, data: bytes = b"", *, above: int = 0) -> int:
     fd = lifted(fd, above)
     try:
         while data:
+            # pwrite leaves the file offset at 0, where the child starts to read.
             data = data[os.pwrite(fd, data, os.fstat(fd).st_size) :]
     except BaseException:
         os.close(fd)
@@ -38,6 +39,7 @@ def lifted(fd: int, above: int) -> int:
     if fd >= above:
         return fd
     try:
+        # The numbers below are those of `preserve_fds` in the child, which runc counts from 3.
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above)
     finally:
         os.close(fd)
@@ -63,6 +65,7 @@ class MemoryOutput:
         self.fd = memory_file(name)
         try:
             os.ftruncate(self.fd, limit)
+            # The child inherits the descriptor and could otherwise change the size.
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
         except BaseException:
             os.close(self.fd)

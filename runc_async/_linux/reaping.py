@@ -62,6 +62,7 @@ async def measure_reaping(limit: float = LIMIT) -> Reaping | None:
             pidfd = os.pidfd_open(pid)
             try:
                 reaper = parent_of(pid)
+                # The descriptor is opened before the end, so that it can't belong to a later process with this pid.
                 end()
                 await wait_exited(pidfd)
                 if reaper == os.getpid():
@@ -98,10 +99,12 @@ def _orphan() -> Generator[tuple[int, Callable[[], None]]]:
         argv = [sys.executable, "-ISc", _ORPHAN]
         redirected = [(os.POSIX_SPAWN_DUP2, reading.fileno(), 0), (os.POSIX_SPAWN_DUP2, writing.fileno(), 1)]
         parent = os.posix_spawn(sys.executable, argv, os.environ, file_actions=redirected)
+        # Our copy: otherwise the read below would never see the end of the file.
         writing.close()
         try:
             told = answer.read()
         finally:
+            # The parent has exited after its answer; from here on the process is an orphan.
             os.waitpid(parent, 0)
         if not told:
             raise ChildProcessError("there is no process to be had")

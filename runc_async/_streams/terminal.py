@@ -153,6 +153,7 @@ def raw_mode(fd: int) -> Generator[None]:
         with contextlib.suppress(termios.error):  # it was hung up
             termios.tcsetattr(fd, termios.TCSANOW, before)
 
+    # Only signals that would end this process: handlers of the application can use `finally` and the like.
     deadly = [number for number in _ENDINGS if signal.getsignal(number) is signal.SIG_DFL]
     with on_signals(deadly, restore):
         try:
@@ -168,6 +169,7 @@ def window_size(fd: int) -> tuple[int, int] | None:
         rows, cols = termios.tcgetwinsize(fd)
     except termios.error:
         return None
+    # A serial line or a fresh pty has the size (0, 0), which would shrink the container's terminal to nothing.
     return (rows, cols) if rows and cols else None
 
 
@@ -187,6 +189,7 @@ def on_signals(numbers: Iterable[int], act: Callable[[], object]) -> Generator[N
         if callable(previous):
             previous(number, frame)
         elif previous == signal.SIG_DFL and number in _ENDINGS:
+            # The process ends by the signal itself, so that its parent sees the true exit status.
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
@@ -225,6 +228,8 @@ class DetachKeys:
         passed = bytearray()
         for byte in typed:
             self._held += bytes([byte])
+            # Typed keys that begin the sequence are held back. If the next key breaks it, they are passed on one by
+            # one.
             while not self._sequence.startswith(self._held):
                 passed.append(self._held[0])
                 self._held = self._held[1:]

@@ -30,6 +30,7 @@ class OutputBuffer:
         """Read the stream to the end, as far as there is room."""
         try:
             while True:
+                # Back-pressure: the pipe fills, and the program waits, as with a local pipe.
                 while len(self._data) >= LIMIT:
                     await self._next()
                 self._data += await self._stream.receive(LIMIT - len(self._data))

@@ -160,6 +160,8 @@ class Node:
         """Start a new session of a client, after ending the client's previous session."""
         await self._leave(fleet)
         self._sessions[fleet] = Session(lease, capacity)
+        # The same for all workers of a machine until it is booted again: another worker there can confirm that the
+        # sandboxes of a lost one have ended.
         host = f"{socket.gethostname()}:{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
         return {"name": self.name, "host": host, "boot": self._boot, **self._load()}
 
@@ -289,12 +291,14 @@ class Node:
         for task in tasks:
             task.cancel()
         if tasks:
+            # Only the ends count: results and errors are reported as events.
             await asyncio.wait(tasks)
 
     async def _confirm(self, fleet: str, *, name: str) -> bool:
         """Return whether a sandbox has certainly ended on this machine, and won't start here."""
         await self._end_of(fleet, name=name)
         await self._runc.sweep()
+        # After the sweep a container of a killed worker is gone, or still listed.
         return name not in {state.id for state in await self._runc.list()}
 
     # --- live boxes

@@ -89,6 +89,7 @@ class Storage:
                         await asyncio.to_thread(os.rename, partial, target)
                 finally:
                     await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
+        # Moved to the end: the order of the dict is the order of use.
         self._recent.pop(sha256, None)
         self._recent[sha256] = None
         await asyncio.to_thread(self._evict)
@@ -97,6 +98,7 @@ class Storage:
     def _evict(self) -> None:
         """Remove the least recently used unpacked archives beyond the size of the cache."""
         idle = [name for name in self._recent if not self._used[name]]
+        # The cache may be larger while sandboxes use its archives.
         for name in idle[: max(len(self._recent) - self._size, 0)]:
             del self._recent[name]
             shutil.rmtree(self._directory / name, ignore_errors=True)

@@ -124,6 +124,7 @@ class Channel:
         """
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
+            # MSG_NOSIGNAL: a peer that is gone is an error here, and no SIGPIPE for the whole process.
             self._sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
         except (ConnectionError, TimeoutError) as exc:
             raise KeeperLost("the connection has ended") from exc

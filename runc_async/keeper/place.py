@@ -100,6 +100,7 @@ class Place:
         """
         fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self._fd)
         try:
+            # Held until the process ends, in any way: a killed keeper leaves no lock behind.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
             os.close(fd)
@@ -184,6 +185,7 @@ class Place:
                 with contextlib.suppress(KeeperError, IsADirectoryError):
                     with open(name, "rb", opener=functools.partial(_open_in, directory)) as file:
                         record = decode_record(file.read())
+                    # A copied or renamed file isn't the record of another container.
                     if record.id == name:
                         yield record
 
