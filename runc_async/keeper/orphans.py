@@ -31,16 +31,41 @@ def found(path: str) -> list[int]:
     """
     variable = f"{VARIABLE}={path}".encode(errors="surrogateescape")
     pidfds: list[int] = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(
-            FileNotFoundError, PermissionError, ProcessLookupError
-        ):  # it has ended, or is another user's
-            with open(f"/proc/{name}/environ", "rb", buffering=0) as file:
-                marked = variable in file.read().split(b"\0")
+    try:
+        for name in filter(str.isdecimal, os.listdir("/proc")):
             # After an upgrade, execve(2) of the new program in this process, the keeper has the variable itself.
-            if marked and int(name) != os.getpid():
-                pidfds.append(os.pidfd_open(int(name)))
+            if int(name) != os.getpid() and (pidfd := _open_marked(name, variable)) is not None:
+                pidfds.append(pidfd)  # noqa: PERF401 - each is closed if a later one fails
+    except BaseException:
+        for pidfd in pidfds:
+            os.close(pidfd)
+        raise
     return pidfds
+
+
+def _open_marked(pid: str, variable: bytes) -> int | None:
+    """Return a pidfd of a process if it has the variable."""
+    if not _is_marked(pid, variable):
+        return None
+    try:
+        pidfd = os.pidfd_open(int(pid))
+    except ProcessLookupError:
+        return None
+    # Another process may have got the pid between the look and the opening. The second look is at the process behind
+    # the pidfd, unless that one has ended, and then no signal reaches anything.
+    if _is_marked(pid, variable):
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def _is_marked(pid: str, variable: bytes) -> bool:
+    """Return whether a process has the variable; False if it has ended, or belongs to another user."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            return variable in file.read().split(b"\0")
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        return False
 
 
 async def ended(pidfds: list[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from pathlib import Path
@@ -26,3 +27,41 @@ async def test_runtimes_of_a_killed_keeper_are_waited_for(tmp_path: Path, monkey
     assert (started[1].returncode, orphans.found(str(tmp_path))) == (None, [])
     started[1].kill()
     await started[1].wait()
+
+
+async def test_a_pid_that_changes_hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has got the pid of a runtime between the look and the opening of the pidfd is let alone."""
+    other = await asyncio.create_subprocess_exec("sleep", "60")
+    looks = iter([True, False])
+
+    def is_marked(pid: str, _variable: bytes) -> bool:
+        return pid == str(other.pid) and next(looks)
+
+    monkeypatch.setattr(orphans, "_is_marked", is_marked)
+    assert orphans.found(str(tmp_path)) == []
+    other.kill()
+    await other.wait()
+
+
+async def test_no_descriptor_for_the_second_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pidfds opened so far are closed."""
+    mine = {**os.environ, orphans.VARIABLE: str(tmp_path)}
+    started = [await asyncio.create_subprocess_exec("sleep", "60", env=mine) for _ in range(2)]
+    opened: list[int] = []
+    pidfd_open = os.pidfd_open
+
+    def once(pid: int) -> int:
+        if opened:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        opened.append(pidfd_open(pid))
+        return opened[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pidfd_open", once)
+        with pytest.raises(OSError, match="Too many open files"):
+            orphans.found(str(tmp_path))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
+    for process in started:
+        process.kill()
+        await process.wait()
