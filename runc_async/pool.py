@@ -342,6 +342,9 @@ class Pool:
                     await shielded(self._kind.delete(warm, self._deletions))
         except Exception as exc:  # noqa: BLE001 - it is a caller's, or is logged
             if not is_made:
+                # The caller that gets the error may ask again before this task has ended, and needs its place.
+                if task := asyncio.current_task():
+                    self._making.discard(task)
                 self._fail(exc)
             else:
                 logger.warning("pool %s: a bundle could not be removed: %s", self._name, exc)

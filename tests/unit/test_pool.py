@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -311,6 +312,7 @@ async def test_a_bundle_that_fails(client: Runc, caplog: pytest.LogCaptureFixtur
         return no_bundle()
 
     caplog.set_level(logging.WARNING, "runc_async")
+    begun = time.monotonic()
     async with Pool(client, bundle, size=3, at_once=1) as pool:
         with pytest.raises(ZeroDivisionError):
             await pool.filled()
@@ -320,6 +322,7 @@ async def test_a_bundle_that_fails(client: Runc, caplog: pytest.LogCaptureFixtur
                     pass
         assert pool._delay.seconds > 10  # nine failures
         assert attempts == pool.stats().failed == 9
+        assert time.monotonic() - begun < pool._delay.seconds / 2  # all delays together would be as long as this one
     assert "no container is made for 0.1 s" in caplog.text
 
 
