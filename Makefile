@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -n 2
+PYTEST := $(BIN)/python -m pytest -n 3
 
 # As root on Linux every test can run: one that can't is a failure, not a skip.
 REQUIRE := $(shell [ "$$(id -u)" = 0 ] && echo --require-runc)

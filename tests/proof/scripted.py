@@ -84,7 +84,7 @@ container() {
     mkdir "$box" || exit 1
     trap : TERM
     begin /bin/sh "$bundle/program"
-    start=$(cut -d ' ' -f 22 /proc/$pid/stat)
+    start=$(cut -d ' ' -f 22 /proc/$pid/stat) || start=0 # it may have ended already
     printf '{"init_process_start":%%s,"init_process_pid":%%s}' $start $pid >"$box/state.json"
 }
 

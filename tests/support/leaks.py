@@ -156,7 +156,8 @@ def note_kept_records() -> None:
 
     def noting(self: ContainerClaim) -> None:
         end(self)
-        if self._exists():
+        # The container may be gone since that look: the record is what counts.
+        if self._claim is not None and self._claim._number in owner._owner._held:
             _kept.append(self)
 
     ContainerClaim.end = noting  # type: ignore[method-assign]
