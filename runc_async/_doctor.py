@@ -19,12 +19,13 @@ import msgspec
 from ._bundles.init import find_init
 from ._host.owners import count_dead
 from ._linux.delegation import Limits, limits
+from ._linux.files import read_words
 from ._linux.inotify import has_instance
 from ._linux.pidfd import kept_status
 from ._linux.prerequisites import check_process
 from ._linux.reaping import Reaping, measure_reaping
 from ._linux.runtime_directory import can_write
-from ._linux.user_namespaces import forbidding, subordinate_ids, words
+from ._linux.user_namespaces import forbidding, subordinate_ids
 from ._runtimes.known import DIALECTS
 from ._runtimes.runc import RUNC
 from ._survey import Surveyed, survey
@@ -261,14 +262,14 @@ def root_directory(runtime: str, uid: int, runtime_directory: str | None) -> str
 def cgroups(mounts: str = "/proc/self/mounts", own: str = "/proc/self/cgroup") -> Cgroups:
     """Return mode and controllers, from the mount table."""
     # A v1 mount has its controllers among other options; the process's own list has only controllers and names.
-    known = {name for line in words(own) for name in line.split(":")[1].split(",")}
+    known = {name for line in read_words(own) for name in line.split(":")[1].split(",")}
     v1: set[str] = set()
     v2: set[str] | None = None
     for _, directory, kind, options, *_ in map(str.split, Path(mounts).read_text().splitlines()):
         if kind == "cgroup":
             v1 |= known & set(options.split(","))
         elif kind == "cgroup2":
-            v2 = set(words(f"{directory}/cgroup.controllers"))
+            v2 = set(read_words(f"{directory}/cgroup.controllers"))
     # `name=systemd` and the like are hierarchies without a controller.
     names = {name for name in v1 | (v2 or set()) if "=" not in name}
     modes = {(True, False): "v1", (True, True): "hybrid", (False, True): "v2", (False, False): "none"}

@@ -293,8 +293,8 @@ class CommandError(RuncError):
         container_id: str | None = None,
         message: str | None = None,
     ) -> None:
-        # The next class in the order may be UnsupportedError (of UnsupportedUsage), with other arguments.
-        RuncError.__init__(self)  # not the next in line, which is UnsupportedError for one class below
+        # Not super(): for UnsupportedUsage, the next class in the order is UnsupportedError, with other arguments.
+        RuncError.__init__(self)
         self.args = tuple(args)
         self.exit_code = exit_code
         self.stderr = stderr

@@ -275,10 +275,10 @@ class Pool:
         try:
             return await future, False
         except asyncio.CancelledError:
-            # In the order of time: a container is assigned to the future; the caller is cancelled before it runs again.
-            # The container is untouched, and goes to the next caller.
+            # The caller was cancelled after a container was assigned to it, and before it ran again. The container is
+            # untouched, and goes to the next caller.
             if not future.cancelled() and future.exception() is None:
-                self._put(future.result())  # it was given a container in the turn of the loop in which it was cancelled
+                self._put(future.result())
             raise
 
     async def _let_run(self, warm: Warm) -> None:

@@ -18,6 +18,7 @@ from .._commands.options import DEFAULT, Timeout, check_seconds, check_timeout
 from .._commands.words import StrPath
 from .._containers.ownership import note_start
 from .._linux.owner import note_use
+from .._linux.pidfd import has_ended
 from .._linux.runtime_directory import check_runtime_directory
 from .._process.launch import signal_name
 from .._process.running import ProcessRunner
@@ -28,6 +29,7 @@ from ..features import Version
 from ..limits import Limits
 from ..response import Response
 from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, Sandbox, StopPolicy, Streams
+from ..state import State, Status
 from ..stdio import JOINED, CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, StdIO
 from .identity import Identity
 
@@ -287,6 +289,13 @@ class Calls:
         async with self.turn(), guard:
             return await self.run_now(invocation)
 
+    def as_it_is(self, state: State) -> State:
+        """Return a state, which is "stopped" once the process of a sandbox has ended."""
+        # runsc counts a sandbox as running until its process is reaped, and process 1 may take seconds for that.
+        if self.dialect.inside is None or state.pid <= 0 or not has_ended(state.pid):
+            return state
+        return structs.replace(state, status=Status.STOPPED, pid=0)
+
     async def run_now(self, invocation: Invocation) -> Response:
         """Run a request/response command without waiting for a turn, and raise if runc fails."""
         note_start()
@@ -303,7 +312,7 @@ class Calls:
         if turns is None:
             # Closed loops are removed here. Weak references wouldn't help, since a semaphore refers to its loop.
             for other in [known for known in list(self._turns) if known.is_closed()]:
-                self._turns.pop(other, None)  # not by weak references: a semaphore holds its loop
+                self._turns.pop(other, None)
             turns = self._turns[loop] = asyncio.Semaphore(self._max_concurrency)
         return turns
 

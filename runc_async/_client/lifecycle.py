@@ -16,10 +16,9 @@ from .._commands.argv import Command, Creation
 from .._commands.options import DEFAULT, Timeout
 from .._commands.words import FileDescriptor, StrPath, preserved
 from .._containers.adoption import adopt_processes
-from .._linux.pidfd import has_ended
 from ..errors import CommandError, ContainerNotRunning, ContainerPaused, ContainerRunning, DecodeError, RuncTimeout
 from ..response import Response
-from ..state import State, Status
+from ..state import Status
 from ..stdio import NullIO, StdIO
 from .calls import LET_FINISH, Calls
 from .requirements import Requirements
@@ -202,17 +201,10 @@ class Lifecycle:
             try:
                 await self._run_quietly(command, timeout)
             except ContainerRunning:
-                # runsc counts a sandbox as running until its process is reaped.
-                if not await self._has_ended(container_id):
+                # A sandbox that has ended counts as running for the runtime: see `Calls.as_it_is`.
+                if self._calls.dialect.inside is None or not await self._is(Status.STOPPED, container_id):
                     raise
                 await self._run_quietly(argv.delete(container_id, force=True), timeout)
-
-    async def _has_ended(self, container_id: str) -> bool:
-        """Return whether the process of a sandbox has ended; False if unknown, and where there is no sandbox."""
-        if self._calls.dialect.inside is None:
-            return False
-        state = await self._state(container_id)
-        return state is not None and (state.pid <= 0 or has_ended(state.pid))
 
     async def pause(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Freeze all processes of a container: runc-pause(8).
@@ -235,7 +227,7 @@ class Lifecycle:
         try:
             await self._run_quietly(argv.pause(container_id), timeout)
         except ContainerNotRunning as error:  # runc says so of a paused one, too
-            if not await self._is_paused(container_id):
+            if not await self._is(Status.PAUSED, container_id):
                 raise
             raise ContainerPaused(
                 error.args,
@@ -247,17 +239,13 @@ class Lifecycle:
                 message="it is paused already",
             ) from None
 
-    async def _is_paused(self, container_id: str) -> bool:
-        """Return whether a container is paused; False if unknown."""
-        state = await self._state(container_id)
-        return state is not None and state.status == Status.PAUSED
-
-    async def _state(self, container_id: str) -> State | None:
-        """Return the state of a container; None if unknown."""
+    async def _is(self, status: Status, container_id: str) -> bool:
+        """Return whether a container has this status; False if unknown."""
         try:
-            return decode_state((await self._calls.run_now(self._undo.state_invocation(container_id))).stdout)
+            data = (await self._calls.run_now(self._undo.state_invocation(container_id))).stdout
+            return self._calls.as_it_is(decode_state(data)).status == status
         except (CommandError, DecodeError, RuncTimeout):
-            return None
+            return False
 
     async def resume(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Thaw all processes of a container: runc-resume(8).

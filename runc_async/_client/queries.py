@@ -8,21 +8,18 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from .._answers import decode
 from .._commands import argv
 from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout
 from .._containers.record import has_no_cgroup
 from .._linux.files import open_itself
-from .._linux.pidfd import has_ended
 from .._linux.scratch import scratch_directory
 from ..errors import CommandError, DecodeError, ResourceError
 from ..features import Features, Version
 from ..ignored import Ignored
 from ..runner import StopPolicy
-from ..state import State, Status
+from ..state import State
 from ..stats import Stats
 from ..top import Top
 from .calls import KILL, LET_HELPER_FINISH, OWN_OUTPUT, Calls
@@ -61,14 +58,7 @@ class Queries:
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        return self._as_it_is(decode.decode_state(await self._read(argv.state(container_id), timeout)))
-
-    def _as_it_is(self, state: State) -> State:
-        """Return a state, which is "stopped" once the container's process has ended."""
-        # runsc counts a sandbox as running until its process is reaped, and process 1 may take seconds for that.
-        if self._calls.dialect.inside is None or state.pid <= 0 or not has_ended(state.pid):
-            return state
-        return msgspec.structs.replace(state, status=Status.STOPPED, pid=0)
+        return self._calls.as_it_is(decode.decode_state(await self._read(argv.state(container_id), timeout)))
 
     async def list(self, *, timeout: Timeout = DEFAULT) -> list[State]:
         """Return the states of all containers below the root directory, sorted by name: runc-list(8).
@@ -91,7 +81,9 @@ class Queries:
         while True:
             tries += 1
             try:
-                return [self._as_it_is(state) for state in decode.decode_list(await self._read(argv.list_(), timeout))]
+                return [
+                    self._calls.as_it_is(state) for state in decode.decode_list(await self._read(argv.list_(), timeout))
+                ]
             except CommandError as exc:
                 # runc 1.2 and later fail if the root directory is missing. Its own message decides, and not a look at
                 # the file system, which may be another one for runc.

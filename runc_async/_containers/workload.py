@@ -22,7 +22,7 @@ import anyio
 
 from .._linux.exits import wait_reaped
 from .._linux.fdsocket import FDSocket
-from .._linux.files import open_itself
+from .._linux.files import SCARCE, open_itself
 from .._linux.inotify import news
 from .._linux.memfd import lifted
 from .._linux.pidfd import HeldPidfd, has_exited, kept_status, open_child, pidfd_numbers, pidfd_pid, told_status
@@ -37,7 +37,6 @@ _PID_BYTES = 16
 _LAST_PID = (1 << 31) - 1
 
 
-_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 KILL_ROUNDS = 10
 """Maximal number of listings of a tree that is killed: each listing has the forks during the last one."""
 
@@ -264,7 +263,7 @@ class Workload:
             except (FileNotFoundError, NotADirectoryError, _NotOursError):
                 return
             except OSError as exc:
-                if not name and exc.errno not in _SCARCE:
+                if not name and exc.errno not in SCARCE:
                     return  # there may be no such file yet, and it is for runc to say why it can't make one
                 self._problem = exc
             else:

@@ -321,8 +321,8 @@ class HostWatch:
             try:
                 number = self._inotify.add(self._root, _IN_ROOT | inotify.ONLYDIR)
             except (FileNotFoundError, NotADirectoryError):
-                # mkdir between the two calls sent no event: the ancestor wasn't watched yet.
-                if below != self._root and os.path.isdir(below):  # it was made meanwhile
+                # A directory made between the two calls sent no event: its parent wasn't watched yet.
+                if below != self._root and os.path.isdir(below):
                     above, below = os.path.dirname(self._root), self._root
                     continue
             break

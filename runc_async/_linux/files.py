@@ -17,7 +17,8 @@ REMOVAL_DESCRIPTORS = 3
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 """Flags to open a file that must not exist yet."""
 
-_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors of a call for want of descriptors or memory, which say nothing of the file."""
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def ignoring_absence() -> Generator[None]:
     try:
         yield
     except OSError as exc:
-        if exc.errno in _SCARCE:
+        if exc.errno in SCARCE:
             raise
 
 
@@ -54,6 +55,15 @@ def reserved(count: int) -> contextlib.ExitStack:
         for _ in range(count):
             opening.enter_context(opened(os.devnull, os.O_RDONLY))
         return opening.pop_all()
+
+
+def read_words(path: str) -> list[str]:
+    """Return the words of a small file, or none if it can't be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().split()
+    except OSError:
+        return []
 
 
 def write_private(directory: str, name: str, data: bytes, *, replace: bool, durable: bool = True) -> None:

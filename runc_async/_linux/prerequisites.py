@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterable, Mapping
 
 from ..errors import ArgumentsTooLong, SpawnError
+from .files import reserved
 
 LONGEST_ARGUMENT = 32 * os.sysconf("SC_PAGESIZE") - 1
 """Bytes of one argument, or of one variable as `NAME=value`: execve(2), MAX_ARG_STRLEN, less its final NUL."""
@@ -70,13 +71,7 @@ def check_descriptors() -> None:
     Raises:
         OSError: If this process, or the system, has too few.
     """
-    pipes: list[int] = []
-    try:
-        while len(pipes) < DELETION_DESCRIPTORS:
-            pipes += os.pipe()
-    finally:
-        for fd in pipes:
-            os.close(fd)
+    reserved(DELETION_DESCRIPTORS).close()
 
 
 def check_file_size(size: int, what: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import pwd
 from collections.abc import Callable, Iterator
-from pathlib import Path
+
+from .files import read_words
 
 SETTINGS: tuple[tuple[str, Callable[[int], bool]], ...] = (
     ("user.max_user_namespaces", lambda number: number == 0),
@@ -18,7 +19,7 @@ SETTINGS: tuple[tuple[str, Callable[[int], bool]], ...] = (
 def forbidding(sysctl: str) -> Iterator[str]:
     """Yield each setting that keeps users from creating user namespaces, as `name = value`."""
     for name, forbids in SETTINGS:
-        for value in words(f"{sysctl}/{name.replace('.', '/')}"):
+        for value in read_words(f"{sysctl}/{name.replace('.', '/')}"):
             if forbids(int(value)):
                 yield f"{name} = {value}"
 
@@ -28,13 +29,5 @@ def subordinate_ids(subuid: str, uid: int) -> int:
     names = {str(uid)}
     with contextlib.suppress(KeyError):
         names.add(pwd.getpwuid(uid).pw_name)
-    entries = (word.split(":") for word in words(subuid))
+    entries = (word.split(":") for word in read_words(subuid))
     return sum(int(entry[2]) for entry in entries if len(entry) == 3 and entry[0] in names)  # noqa: PLR2004 - owner:first:count
-
-
-def words(path: str) -> list[str]:
-    """Return the words of a small file, or none if it can't be read."""
-    try:
-        return Path(path).read_text().split()
-    except OSError:
-        return []

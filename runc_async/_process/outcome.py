@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._answers.log import parse_log
 from ..endreason import EndReason
 from ..exitstatus import from_wait_status
 from ..runner import Completed, Fate, Invocation
@@ -75,8 +76,6 @@ def _reported(returncode: int | None, log: bytes) -> bool:
     A limit of output can be reached before there is a pidfd. A killed runc has a negative code, and a runc that fails
     logs an error.
     """
-    from .._answers.log import parse_log  # noqa: PLC0415  (it takes milliseconds to load, and few calls need it)
-
     return returncode is not None and returncode >= 0 and not any(record.is_error for record in parse_log(log))
 
 

@@ -277,8 +277,9 @@ class RunningProcess:
             await self._ended()
             # A client of a sandbox that was killed leaves its process running in the sandbox.
             if self.inside is not None and (self.child.returncode or 0) < 0:
-                await shielded(self.inside.kill())  # without its client, the process goes on
-            self._fate()  # now, for a process ends when it finds its runc gone; and one that goes on holds the pipes
+                await shielded(self.inside.kill())
+            # Before the drain: a process that outlives its runc holds the pipes, and is killed here.
+            self._fate()
             self._receive()
             self._plumbing.check()
             self._lost |= await self._plumbing.drain(self.invocation.drain_timeout, QUIET)

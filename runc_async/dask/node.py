@@ -103,7 +103,6 @@ class Node:
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._leases: asyncio.Task[None] | None = None
         self._collector = NodeCollector(self)
-        self._boot = os.urandom(8).hex()
         self._address = address
 
     @property
@@ -163,7 +162,7 @@ class Node:
         # The same for all workers of a machine until it is booted again: another worker there can confirm that the
         # sandboxes of a lost one have ended.
         host = f"{socket.gethostname()}:{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
-        return {"name": self.name, "host": host, "boot": self._boot, **self._load()}
+        return {"name": self.name, "host": host, **self._load()}
 
     def _load(self) -> dict[str, Any]:
         """Return the state of the node."""

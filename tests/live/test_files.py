@@ -219,6 +219,7 @@ async def test_many_small_files(client: Runc, container_id: Callable[[], str]) -
         assert (await container.exec(["diff", "-r", "/t", "/copy/t"])).exit_code == 0
 
 
+@pytest.mark.proof  # it compares times, which a busy machine makes alike
 async def test_it_is_faster_than_tar(client: Runc, container_id: Callable[[], str], tried: Tried) -> None:
     """Eight mebibytes are written in a fraction of the time that tar in the container takes."""
     data = os.urandom(8 << 20)
@@ -238,8 +239,7 @@ async def test_it_is_faster_than_tar(client: Runc, container_id: Callable[[], st
             tars.append(time.perf_counter() - began)
         assert await container.read_file("/tmp/file") == await container.read_file("/ours") == data
     tried("times as fast as tar by exec", round(min(tars) / min(ours)))
-    if proof.WHOLE:  # five times and more on a machine that does nothing else
-        assert min(ours) * 2 < min(tars)
+    assert min(ours) * 2 < min(tars)  # five times and more on a machine that does nothing else
 
 
 def make_tar(data: bytes) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import proof
 import pytest
+import sandboxes
 
 from runc_async import (
     Bundle,
@@ -32,7 +32,6 @@ from runc_async import (
     subreaper,
 )
 from runc_async._linux.procfs import children, name_of
-from runc_async._runtimes.runsc import decode_processes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from runc_async import Container
 
 pytestmark = [pytest.mark.runc, pytest.mark.timeout(300)]
-
-FOUND = sorted((Path(__file__).parents[2] / "runtimes").glob("runsc-*/runsc"))
-SANDBOX = ("--network=none", "--ignore-cgroups")
 
 WAYS = {
     "plain": "sleep 1000",
@@ -69,17 +65,9 @@ WAYS = {
 
 
 @pytest.fixture
-def program() -> str:
-    """Return runsc, where it was brought."""
-    if not FOUND:
-        pytest.skip("no runsc here: make runtimes")
-    return str(FOUND[-1])
-
-
-@pytest.fixture
-def runsc(program: str, tmp_path: Path) -> Runsc:
+def runsc(tmp_path: Path) -> Runsc:
     """Return a client with a root directory of its own."""
-    return Runsc(program, root=tmp_path / "root", network="none", ignore_cgroups=True)
+    return sandboxes.client(tmp_path / "root")
 
 
 @pytest.fixture
@@ -88,13 +76,6 @@ async def box(runsc: Runsc) -> AsyncIterator[Container]:
     name = f"box-{os.urandom(4).hex()}"
     async with Bundle.busybox(["sleep", "100000"]) as bundle, runsc.open_container(name, bundle) as container:
         yield container
-
-
-def inside(program: str, container: Container, root: Path) -> set[int]:
-    """Return the processes in a sandbox, without zombies."""
-    words = [program, "--root", str(root), *SANDBOX, "trace", "procfs", container.id]
-    printed = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
-    return {process.pid for process in decode_processes(printed)}
 
 
 def outside(root: Path) -> list[str]:
@@ -110,11 +91,11 @@ def outside(root: Path) -> list[str]:
     return found
 
 
-async def test_no_way_out_of_an_execs_tree(program: str, runsc: Runsc, box: Container, tmp_path: Path) -> None:
+async def test_no_way_out_of_an_execs_tree(runsc: Runsc, box: Container, tmp_path: Path) -> None:
     """What an exec has started ends with it when its time is up, in each of 20 ways to get away; nothing else does."""
     own = await runsc.exec(box.id, ["sh", "-c", "(setsid sleep 1000 &)"])
     assert own.exit_code == 0
-    before = inside(program, box, tmp_path / "root")
+    before = sandboxes.processes(box.id, tmp_path / "root")
     assert len(before) == 2
 
     async def cut_short(script: str) -> None:
@@ -125,12 +106,10 @@ async def test_no_way_out_of_an_execs_tree(program: str, runsc: Runsc, box: Cont
         for script in WAYS.values():
             tasks.create_task(cut_short(script))
     assert len(WAYS) == 20
-    assert inside(program, box, tmp_path / "root") == before
+    assert sandboxes.processes(box.id, tmp_path / "root") == before
 
 
-async def test_an_exec_cancelled_at_any_moment_leaves_nothing(
-    program: str, runsc: Runsc, box: Container, tmp_path: Path
-) -> None:
+async def test_an_exec_cancelled_at_any_moment_leaves_nothing(runsc: Runsc, box: Container, tmp_path: Path) -> None:
     """Execs that are cancelled at random moments leave no process, inside or outside of the sandbox."""
     chance = random.Random(7)  # noqa: S311 - moments, and no secrets
     around = outside(tmp_path / "root")
@@ -143,7 +122,7 @@ async def test_an_exec_cancelled_at_any_moment_leaves_nothing(
         async with asyncio.TaskGroup() as tasks:
             for _ in range(5):
                 tasks.create_task(cut_short(chance.uniform(0, 2)))
-    assert inside(program, box, tmp_path / "root") == {1}
+    assert sandboxes.processes(box.id, tmp_path / "root") == {1}
     assert len(outside(tmp_path / "root")) == len(around)
     assert (await runsc.exec(box.id, ["true"])).exit_code == 0
 
@@ -171,19 +150,20 @@ async def test_a_create_of_a_taken_id_does_no_harm(runsc: Runsc, box: Container)
     assert (await box.exec(["echo", "alive"])).stdout == b"alive\n"
 
 
-async def test_runc_finds_out_that_it_is_runsc(program: str, box: Container, tmp_path: Path) -> None:
+async def test_runc_finds_out_that_it_is_runsc(box: Container, tmp_path: Path) -> None:
     """By whatever name: a link, and a script in front of it."""
     link, script = tmp_path / "runc", tmp_path / "crun"
+    program = sandboxes.program()
     link.symlink_to(program)
     script.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
     script.chmod(0o755)
     for command in (link, script):
-        client = Runc(command, root=tmp_path / "root", extra_args=SANDBOX)
+        client = Runc(command, root=tmp_path / "root", extra_args=sandboxes.OPTIONS)
         with pytest.raises(UnsupportedError, match=r"runsc .* has no exec --ignore-paused"):
             await client.exec(box.id, ["true"], ignore_paused=True)
         with pytest.raises(RuncTimeout):
             await client.exec(box.id, ["sleep", "1000"], timeout=1, grace=0)
-    assert inside(program, box, tmp_path / "root") == {1}
+    assert sandboxes.processes(box.id, tmp_path / "root") == {1}
 
 
 SIZED = 'until [ "$(stty size 2>/dev/null)" = "30 100" ]; do sleep 0.01; done; echo sized; exit 7'

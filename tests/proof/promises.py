@@ -71,7 +71,7 @@ LIMIT = 0.4
 LONGER = 10
 """How many times as long a call waits that has to do something before the runtime hangs."""
 
-BOUND = 30.0
+BOUND = 15.0
 """Seconds within which a call has to end, whatever the runtime does; most take milliseconds."""
 
 PATIENCE = 0.5

@@ -150,7 +150,7 @@ async def test_no_descriptor(host: Host, operation: Operation, runtime: Runtime,
         pytest.fail(f"{descriptors.ATTEMPTS} descriptors aren't enough: {trials.failures[-1]!r}")
     tried("descriptor limits", trials.tried)
     assert trials.found == []
-    assert trials.failures
+    assert len(trials.failures) > (operation.name != "reading the host")  # one descriptor is all that it needs
 
 
 # no room

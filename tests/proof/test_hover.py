@@ -77,7 +77,7 @@ def program(names: list[tuple[str, str]]) -> str:
     return f"from runc_async import {imports}\n\ndef f({arguments}) -> None:\n{lines}"
 
 
-@pytest.mark.skipif(not proof.WHOLE, reason="with --proof alone: the server takes ten seconds to start")
+@pytest.mark.proof  # the server takes ten seconds to start
 @pytest.mark.timeout(300)
 def test_hovering_shows_a_readable_signature(tmp_path: Path, tried: proof.Tried) -> None:
     """For each method it shows the parameters and the result by short names, and the docstring."""

@@ -112,7 +112,7 @@ async def test_each_call_of_a_runtime_that_prints_without_end(table: Table, trie
     """Each call takes so much of it as it may, and no more memory than for that."""
     with memory(4 * 3 * OwnOutput().limit):
         await table.fill(
-            [behaviour], list({cell.documents: cell for cell in reversed(CELLS)}.values()), limit=0.5, at_once=4
+            [behaviour], list({cell.documents: cell for cell in reversed(CELLS)}.values()), limit=0.5, at_once=2
         )
     check(table, tried)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sandboxes
 
 from runc_async import (
     Bundle,
@@ -32,19 +31,17 @@ from runc_async import (
     StatsEvent,
     UnsupportedError,
 )
-from runc_async._runtimes.runsc import decode_processes
 from runc_async.spec import LinuxPids, LinuxResources, Process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from proof import Tried
 
     from runc_async import Container
 
 pytestmark = [pytest.mark.runc, pytest.mark.timeout(300)]
-
-FOUND = sorted((Path(__file__).parents[2] / "runtimes").glob("runsc-*/runsc"))
 
 
 class Stage:
@@ -196,9 +193,7 @@ async def bounded(stage: Stage, call: Awaitable[Any]) -> Any:
     """Wait for a call that is out of time, and return how many processes there are in the sandbox then."""
     with pytest.raises(RuncTimeout):
         await call
-    words = [str(FOUND[-1]), "--root", str(stage.place / "root"), "--network=none", "--ignore-cgroups"]
-    printed = subprocess.run([*words, "trace", "procfs", stage.box.id], stdout=subprocess.PIPE, check=True).stdout  # noqa: ASYNC221 - it is short
-    return len(decode_processes(printed))
+    return len(sandboxes.processes(stage.box.id, stage.place / "root"))
 
 
 ECHO = ("sh", "-c", "echo out; echo err >&2; exit 3")
@@ -308,9 +303,7 @@ REFUSED: dict[str, Callable[[Stage], Awaitable[Any]]] = {
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     """Return what a call works on."""
-    if not FOUND:
-        pytest.skip("no runsc here: make runtimes")
-    runsc = Runsc(str(FOUND[-1]), root=tmp_path / "root", network="none", ignore_cgroups=True)
+    runsc = sandboxes.client(tmp_path / "root")
     async with (
         Bundle.busybox(["sleep", "100000"]) as bundle,
         runsc.open_container(f"box-{os.urandom(4).hex()}", bundle) as box,
