@@ -8,9 +8,11 @@ mark.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
 import secrets
+import shutil
 from collections.abc import Iterator
 
 from .pidfd import has_exited
@@ -27,6 +29,18 @@ class InheritedMark:
         # Bit 56 is always set, so no usual limit is taken for a mark: a small number, or RLIM_INFINITY (all bits set).
         mark = secrets.randbits(_BITS) | 1 << _BITS
         self._limits = mark, mark
+
+    def words(self) -> list[str]:
+        """Return the words of a program to put in front of another one, which then has the mark from its first step.
+
+        Returns:
+            The words; empty without such a program, or if this process may not set the limit.
+        """
+        program = _prlimit()
+        # Without CAP_SYS_RESOURCE a limit can't be raised: setrlimit(2).
+        if program is None or resource.getrlimit(_RLIMIT_LOCKS)[1] != resource.RLIM_INFINITY:
+            return []
+        return [program, f"--locks={self._limits[0]}:{self._limits[1]}"]
 
     def put(self, pid: int) -> None:
         """Mark a process. Nothing happens if the process is gone, or belongs to another user."""
@@ -79,6 +93,12 @@ class InheritedMark:
             return resource.prlimit(pid, _RLIMIT_LOCKS) == self._limits
         except OSError:
             return False
+
+
+@functools.cache
+def _prlimit() -> str | None:
+    """Return the path of prlimit(1) of util-linux; None if not installed."""
+    return shutil.which("prlimit")
 
 
 def _family(pid: int) -> Iterator[int]:

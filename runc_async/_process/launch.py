@@ -1,6 +1,6 @@
 """Set-up between fork and exec, done by a small helper program that then executes runc.
 
-Most calls need no helper. A helper costs an additional exec: about 1 ms for `setpriv`, 15 ms for Python.
+Most calls need no helper. A helper costs an additional exec: about 1 ms for `prlimit` or `setpriv`, 15 ms for Python.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def helped(
     inherited: Sequence[int],
     lent: Sequence[int],
     *,
+    launcher: Sequence[str] = (),
     waiter: Sequence[str] = (),
 ) -> tuple[list[str], dict[str, Any]]:
     """Return the argument vector to spawn, and the options for `asyncio.create_subprocess_exec`.
@@ -67,6 +68,7 @@ def helped(
         argv: The argument vector, in words.
         inherited: Descriptors that runc needs under their own numbers, all above the ones for `preserve_fds`.
         lent: Descriptors for `preserve_fds`; none is a standard stream.
+        launcher: Words of a program that executes the rest after a first step; all that is started inherits that step.
         waiter: Words of a program to put in front, which starts runc and waits for the container's process.
 
     Raises:
@@ -83,7 +85,7 @@ def helped(
     if group is not None and on_asyncio:
         options["process_group"] = group  # uvloop hasn't this option
         group = None
-    prefix: list[str] = []
+    prefix = [*launcher]
     if invocation.pdeathsig is not None:
         prefix += ["setpriv", "--pdeathsig", signal_name(invocation.pdeathsig) or "", "--"]
     forgets = invocation.restore_signals and _has_signals_to_restore(on_asyncio=on_asyncio)

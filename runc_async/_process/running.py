@@ -97,8 +97,8 @@ class ProcessRunner:
                 words = files.argv(invocation.argv, detach_at, terminal=isinstance(invocation.streams, PtyIO))
                 waiter = [] if files.workload is None or detach_at is None else waiting_for(files.workload.path)
                 inherited = [*files.inherited, *invocation.pass_fds]
-                argv, options = helped(invocation, words, inherited, lent, waiter=waiter)
                 tree = Tree(invocation, child, files.workload, files.leaf)
+                argv, options = helped(invocation, words, inherited, lent, launcher=tree.launcher, waiter=waiter)
                 stdin, stdout, stderr = plumbing.child
                 cancelled = await child.start(argv, stdin=stdin, stdout=stdout, stderr=stderr, **options)
                 plumbing.spawned(child.send_signal)

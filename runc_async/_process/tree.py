@@ -38,21 +38,28 @@ class Tree:
         child: The runtime process.
         workload: The container's process; None if unknown.
         leaf: The cgroup; None if there is none.
+
+    Attributes:
+        launcher: Words of a program to put in front of the runtime, so that its first fork has the mark already.
     """
 
     def __init__(
         self, invocation: Invocation, child: Child, workload: Workload | None, leaf: LeafCgroup | None
     ) -> None:
-        self._known: LeafCgroup | InheritedMark = InheritedMark() if leaf is None else leaf
+        mark = InheritedMark()
+        self._known: LeafCgroup | InheritedMark = mark if leaf is None else leaf
         self._child = child
         self._workload = workload
         self._is_exec = invocation.stop.waits_for_process and invocation.command == "exec"
         self._ends_whole = self._is_exec and invocation.stop.tree
         self._is_cut_short = False
+        # The processes of a sandbox such as gVisor's don't descend from the runtime.
+        self._mark = mark if leaf is None and self._is_exec and invocation.sandbox is None else None
+        self.launcher = [] if self._mark is None else self._mark.words()
 
     def spawned(self) -> None:
-        """Mark the runtime process before the first fork, and also the reported process in case it was faster."""
-        if isinstance(mark := self._known, InheritedMark) and self._is_exec:
+        """Mark the runtime process, and the reported process in case it was faster: there may be no launcher."""
+        if (mark := self._mark) is not None:
             mark.put(self._child.pid)
             if (workload := self._workload) is not None:
                 workload.started.add_done_callback(lambda _: mark.put_late(workload.pid) if workload.pid else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -46,6 +47,9 @@ UP = b"up\n"
 
 REAPER = "while :; do sleep 3600; done"
 """The first process: a shell that waits reaps all that comes to it."""
+
+FIRST = 2
+"""Processes of the container before any `exec`: the shell, and what it waits for."""
 
 ORPHAN = "until read -r _ _ _ parent _ </proc/$$/stat; [ $parent = 1 ]; do :; done; echo up; sleep 3600; true"
 """A process that says so when it has lost its parent."""
@@ -137,10 +141,12 @@ async def test_nothing_is_left(  # noqa: PLR0917 - the fixtures
     name = container_id()
     limits = {"resources": {"pids": {"limit": LIMIT}}}
     bundle = make_bundle(["sh", "-c", REAPER], linux=limits)
-    async with (
-        client.open_container(name, bundle, grace=0),
-        client.open_exec(name, ["sh", "-c", "sleep 3600 & cat"], io=PipedIO(), grace=0) as other,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(client.open_container(name, bundle, grace=0))
+        await until(lambda: len(members(name)) == FIRST)
+        other = await stack.enter_async_context(
+            client.open_exec(name, ["sh", "-c", "sleep 3600 & cat"], io=PipedIO(), grace=0)
+        )
         assert other.stdin is not None
         assert other.stdout is not None
         await other.stdin.send(b"hello\n")

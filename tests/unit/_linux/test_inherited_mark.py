@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -39,6 +40,23 @@ def test_it_is_inherited(shell: subprocess.Popen[bytes]) -> None:
     assert set(mark.members()) == {shell.pid, *pids}
     assert not mark.is_member(os.getpid())
     assert InheritedMark().members() == []
+
+
+def test_the_first_step() -> None:
+    """What is started behind the words of a mark has it before its own first step, and so has what it starts."""
+    mark = InheritedMark()
+    script = "grep 'file locks' /proc/self/limits"
+    said = subprocess.run([*mark.words(), "sh", "-c", f"{script}; true"], capture_output=True, text=True, check=True)
+    limit, other = said.stdout.split()[3:5]
+    assert limit == other
+    assert int(limit) > 1 << 56
+
+
+def test_a_limit_that_cannot_be_raised() -> None:
+    """A mark has no words where this process is marked itself: only CAP_SYS_RESOURCE would let it raise the limit."""
+    program = "from runc_async._linux.inherited_mark import InheritedMark; print(InheritedMark().words())"
+    said = subprocess.run([*InheritedMark().words(), sys.executable, "-c", program], capture_output=True, check=True)
+    assert said.stdout == b"[]\n"
 
 
 def test_a_late_mark(shell: subprocess.Popen[bytes]) -> None:
