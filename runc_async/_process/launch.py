@@ -45,6 +45,10 @@ except OSError as error:
 """
 
 
+_SCRIPT_HEAD = 256
+"""Bytes of a script in which the kernel looks for its interpreter."""
+
+
 def signal_name(signum: int) -> str | None:
     """Return a signal's name as setpriv(1) takes it, or None if the signal has no name."""
     if signal.SIGRTMIN < signum < signal.SIGRTMAX:
@@ -161,8 +165,20 @@ def _look_up(argv: Sequence[str], options: Mapping[str, Any]) -> None:
     program = argv[0]
     path = os.pathsep.join(os.get_exec_path(options["env"]))
     place = os.path.join(options["cwd"] or "", program) if os.sep in program else program
-    if shutil.which(place, path=path) is not None:
+    found = shutil.which(place, path=path)
+    if found is not None and _has_interpreter(found):
         return
-    if shutil.which(place, mode=os.F_OK, path=path) is not None:
+    if found is None and shutil.which(place, mode=os.F_OK, path=path) is not None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
     raise spawn_error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program), argv, options)
+
+
+def _has_interpreter(path: str) -> bool:
+    """Return whether the interpreter of a script exists; True for a binary, and for an unreadable file: execve(2)."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            line = file.read(_SCRIPT_HEAD).partition(b"\n")[0]
+        words = line[2:].split() if line.startswith(b"#!") else []
+        return not words or os.path.exists(words[0])
+    except OSError:
+        return True

@@ -311,6 +311,14 @@ async def test_a_program_that_does_not_exist(name: str, helper: str) -> None:
     assert caught.value.path == (None if "/" in name else "/usr/bin:/bin")
 
 
+async def test_a_script_without_its_interpreter(tmp_path: Path) -> None:
+    """So is a script whose interpreter is missing, which the helper alone would find out."""
+    program = write_program(tmp_path / "program", "#!/no/such/interpreter -x\nexit 0\n")
+    with pytest.raises(RuncNotFound) as caught:
+        await run(Invocation(command="x", argv=(program,), pdeathsig=9))
+    assert caught.value.command == program
+
+
 async def test_a_program_that_is_not_executable(tmp_path: Path) -> None:
     """A file without the right to be executed is a PermissionError from behind a helper too."""
     (tmp_path / "program").touch()
