@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from runc_async import Bundle, Limits, Response, Runc, rootfs, spec
 
 from .problem import Allowance, Case, Submission
+
+Run: TypeAlias = Callable[[Submission, Case, Allowance], Awaitable[Response]]
+"""Runs a submission on a test, here (`run`) or on another machine (`fleet.run`)."""
 
 SPARE = 10.0
 """Seconds that the runtime itself may take beside the submission."""
@@ -31,6 +36,11 @@ def confined(submission: Submission, allowance: Allowance) -> spec.Spec:
     )
 
 
+def limits_of(allowance: Allowance) -> Limits:
+    """Return the limits that are held from outside the container."""
+    return Limits(wall=allowance.wall, cpu=allowance.cpu, output=allowance.output)
+
+
 async def run(runc: Runc, submission: Submission, case: Case, allowance: Allowance) -> Response:
     """Run a submission on a test; how it ends is a result, and only a runtime that fails is an exception.
 
@@ -53,7 +63,7 @@ async def run(runc: Runc, submission: Submission, case: Case, allowance: Allowan
             f"judge-{uuid.uuid4().hex}",
             bundle,
             input=case.input,
-            limits=Limits(wall=allowance.wall, cpu=allowance.cpu, output=allowance.output),
+            limits=limits_of(allowance),
             usage=True,
             timeout=allowance.wall + SPARE,
         )

@@ -9,9 +9,9 @@ from typing import TypeVar
 import anyio
 import msgspec
 
-from runc_async import EndReason, Response, Runc
+from runc_async import EndReason, Response
 
-from .machine import run
+from .machine import Run
 from .problem import Case, Problem, Submission
 
 _Number = TypeVar("_Number", int, float)
@@ -78,7 +78,7 @@ def _lines(text: bytes) -> list[bytes]:
     return [line.rstrip() for line in text.rstrip().split(b"\n")]
 
 
-async def judge(runc: Runc, problem: Problem, submission: Submission) -> Result:
+async def judge(run: Run, problem: Problem, submission: Submission) -> Result:
     """Run a submission on each test up to the first that it doesn't pass.
 
     Raises:
@@ -87,7 +87,7 @@ async def judge(runc: Runc, problem: Problem, submission: Submission) -> Result:
     """
     result = Result(submission.name, Verdict.AC)
     for case in problem.cases:
-        response = await run(runc, submission, case, problem.allowance)
+        response = await run(submission, case, problem.allowance)
         verdict, usage = judge_response(response, case), response.usage
         assert usage is not None
         result = msgspec.structs.replace(
@@ -112,7 +112,7 @@ def _larger(before: _Number | None, now: _Number | None) -> _Number | None:
 
 
 async def judge_all(
-    runc: Runc,
+    run: Run,
     problem: Problem,
     submissions: Iterable[Submission],
     *,
@@ -124,7 +124,7 @@ async def judge_all(
     Cancelled, or if the runtime fails, it ends all that run, and leaves nothing.
 
     Args:
-        runc: The client.
+        run: What runs a submission on a test.
         problem: The problem.
         submissions: The submissions.
         at_once: How many are judged at a time.
@@ -138,7 +138,7 @@ async def judge_all(
 
     async def work() -> None:
         for number, submission in waiting:
-            results[number] = await judge(runc, problem, submission)
+            results[number] = await judge(run, problem, submission)
             report(results[number])
 
     async with anyio.create_task_group() as group:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+import re
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 import leaks
+import msgspec
 import proof
 import pytest
 
+from examples.judge import fleet
+from examples.judge.machine import run
 from examples.judge.page import page
 from examples.judge.problem import MIB, Case, load_problem, load_submissions
 from examples.judge.verdict import Result, Verdict, judge_all, judge_response
-from runc_async import EndReason, Response, Usage
+from runc_async import Bundle, EndReason, Response, Usage
+from runc_async.rootfs import Host
 
 if TYPE_CHECKING:
+    from runtime import Runtime
+
     from runc_async.client import Runc
+    from runc_async.dask import Fleet, Recipe
 
 PROJECT = Path(__file__).parents[2]
 
@@ -24,6 +35,9 @@ SUBMISSIONS = load_submissions(PROJECT / "examples" / "judge" / "submissions")
 
 EITHER = {"re_fork_bomb.py": {Verdict.RE, Verdict.TLE}}
 """A bomb whose first process may get its time used up by the others before it fails itself."""
+
+SHORT = {"ac_writes_files.py", "mle_child.sh", "ole_stdout.sh", "re_killed.sh", "wa_modulo.py"}
+"""Submissions that end soon, with different verdicts."""
 
 
 def expected(name: str) -> set[Verdict]:
@@ -86,7 +100,7 @@ async def test_all_verdicts_are_right(client: Runc, prefix: str, tried: proof.Tr
     """
     submissions = SUBMISSIONS * proof.amount(12, 1)
     for _ in range(proof.amount(10, 1)):
-        results = await judge_all(client, PROBLEM, submissions, at_once=4)
+        results = await judge_all(functools.partial(run, client), PROBLEM, submissions, at_once=4)
         tried("submissions judged", len(results))
         assert [result.submission for result in results] == [submission.name for submission in submissions]
         assert [result for result in results if result.verdict not in expected(result.submission)] == []
@@ -94,3 +108,53 @@ async def test_all_verdicts_are_right(client: Runc, prefix: str, tried: proof.Tr
         assert await client.list() == []
         assert leaks.left_on_host(prefix) == []
         assert page(PROBLEM, results).count("<rect") == 2 * len(submissions)
+
+
+@pytest.mark.runc
+@pytest.mark.root
+@pytest.mark.needs("run --keep")
+@pytest.mark.needs("memory controller")
+@pytest.mark.needs("pids controller")
+async def test_what_a_fleet_runs(client: Runc) -> None:
+    """The recipe is the same for each source of a name, and its container takes the source from the input."""
+
+    class OneNode:
+        async def run(self, recipe: Recipe, **options: Any) -> Response:
+            recipes.add(recipe.digest)
+            async with Bundle.temporary(rootfs=Host(), spec=recipe.document(), init=recipe.init) as bundle:
+                return await client.run("judge-of-a-fleet", bundle, **options)
+
+    recipes: set[str] = set()
+    run_there = functools.partial(fleet.run, cast("Fleet", OneNode()))
+    (good,) = [each for each in SUBMISSIONS if each.name == "ac_writes_files.py"]
+    bad = msgspec.structs.replace(good, source=b"print(sum(map(int, input().split())) % 1000)")
+    results = await judge_all(run_there, PROBLEM, [good, bad], at_once=1)
+    assert [result.verdict for result in results] == [Verdict.AC, Verdict.WA]
+    assert len(recipes) == 1
+
+
+@pytest.mark.proof
+@pytest.mark.runc
+@pytest.mark.root
+@pytest.mark.needs("run --keep")
+@pytest.mark.needs("memory controller")
+@pytest.mark.needs("pids controller")
+@pytest.mark.timeout(120)
+async def test_the_same_on_a_fleet(runtime: Runtime, root: Path, prefix: str, tmp_path: Path) -> None:
+    """With one flag the submissions run on two workers, and get the same verdicts, in the same order on the page."""
+    path = tmp_path / "page.html"
+    submissions = SUBMISSIONS if proof.WHOLE else [each for each in SUBMISSIONS if each.name in SHORT]
+    directory = tmp_path / "submissions"
+    directory.mkdir()
+    for submission in submissions:
+        (directory / submission.name).write_bytes(submission.source)
+    words = ["--fleet", "--page", str(path), "--runtime", runtime.command, "--root", str(root)]
+    ended = await anyio.run_process(
+        [sys.executable, "-m", "examples.judge", *words, "--submissions", str(directory)], cwd=PROJECT
+    )
+    assert ended.stdout.splitlines()[-1] == bytes(path)
+    rows = re.findall(r"<td>([\w.]+)</td><td[^>]*>([A-Z]+)", path.read_text())
+    assert [name for name, _ in rows] == [submission.name for submission in submissions]
+    assert [row for row in rows if Verdict[row[1]] not in expected(row[0])] == []
+    assert list(root.iterdir()) == []
+    assert leaks.left_on_host(prefix) == []
