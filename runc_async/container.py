@@ -209,8 +209,9 @@ class Container(FileAccess):
         The container is checkpointed, runs on, and is restored `n` times from the same image. The block gets a list of
         the copies, each a container with its own id and streams.
 
-        runsc can copy any container, including all changes of files. runc needs criu, and a read-only root filesystem,
-        because the copies share the files of the bundle.
+        runsc can copy any container, including all changes of files. runc needs criu in $PATH, and a container with a
+        read-only root filesystem, without a `cgroupsPath`, and with a pid namespace of its own, since the copies would
+        share these with it. Other containers, and crun, are refused before anything starts.
 
         Cancelled or failed, the call leaves no copy behind.
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
@@ -12,9 +13,12 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from .._commands import argv
 from .._commands.options import DEFAULT
+from .._process.running import ProcessRunner
 from ..errors import UnsupportedError
 from ..stdio import StdIO
+from .calls import KILL, OWN_OUTPUT
 from .live import check_live
 
 if TYPE_CHECKING:
@@ -65,12 +69,11 @@ async def open_forks(
     calls = runc._calls  # noqa: SLF001 - of the client's own package
     version = await calls.identify(DEFAULT)
     bundle = (await container.state()).bundle
-    # The images have no contents of files. Copies share the bundle's root filesystem, so a container that writes there
-    # would get the other copies' changes.
-    forks = calls.dialect.forks
-    if forks is None or (forks == "read-only root" and not await _has_read_only_root(bundle)):
-        missing = "fork" if forks is None else "fork of a container with a writable root filesystem"
-        raise UnsupportedError(missing, f"{version.runtime} {version.version}")
+    obstacle: str | None = None if calls.dialect.forks else "fork"
+    if calls.dialect.forks == "read-only root":
+        obstacle = _without_criu(calls) or await _obstacle(bundle)
+    if obstacle is not None:
+        raise UnsupportedError(obstacle, f"{version.runtime} {version.version}")
     token = secrets.token_hex(4)
     image = tempfile.mkdtemp(prefix="runc_async-fork-")
     try:
@@ -83,9 +86,30 @@ async def open_forks(
         shutil.rmtree(image, ignore_errors=True)
 
 
-async def _has_read_only_root(bundle: str) -> bool:
-    """Return whether the root filesystem of a bundle's container can't have changed."""
+def _without_criu(calls: Calls) -> str | None:
+    """Return "fork without criu" if the runtime would find none; None if it would, or if that can't be seen."""
+    invocation = calls.invocation(argv.version(), OWN_OUTPUT, stop=KILL)
+    if not isinstance(calls.runner, ProcessRunner) or "--criu" in invocation.argv:
+        return None
+    environment = os.environ if invocation.env is None else invocation.env
+    found = shutil.which("criu", path=environment.get("PATH", os.defpath))
+    return None if found else "fork without criu in $PATH"
+
+
+async def _obstacle(bundle: str) -> str | None:
+    """Return why the container of a bundle can't be copied by criu; None if it can be.
+
+    The images have no contents of files, and no cgroup or namespace of a copy's own: copies with the same root
+    filesystem would get each other's changes, with the same cgroup each other's limits and signals, and two processes
+    can't have the same pid in one namespace.
+    """
     from ..bundle import Bundle  # noqa: PLC0415 - it loads the whole of `spec`, which takes milliseconds
 
-    root = (await Bundle.open(bundle, strict=False)).spec.root
-    return root is not None and bool(root.readonly)
+    spec = (await Bundle.open(bundle, strict=False)).spec
+    linux = spec.linux
+    if spec.root is None or not spec.root.readonly:
+        return "fork of a container with a writable root filesystem"
+    if linux is not None and linux.cgroups_path:
+        return "fork of a container with a cgroupsPath"
+    own = any(space.type == "pid" and not space.path for space in (linux and linux.namespaces) or ())
+    return None if own else "fork of a container without a pid namespace of its own"

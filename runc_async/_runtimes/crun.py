@@ -80,6 +80,8 @@ WORDINGS: Final[Wordings] = {
         r"(?:the )?(?:empty|invalid) container ID",
         rf"invalid character {_NAME} in the container ID",
         rf"{_TRY}(?:access|mkdir|create|open(?:ing|at2?)?) {_OF}(?:directory )?{_NAME}[^:]*(?i:: file name too long)$",
+        # 1.8.1 leaves out the error. A name of a file has at most 255 bytes.
+        rf"cannot create state directory for {_QUOTE}[^`'\"]{{256,}}{_QUOTE}$",
     ),
     errors.ContainerPaused: (rf"(?:the )?container {_NAME} is paused$",),
     errors.ContainerNotRunning: (
@@ -131,11 +133,13 @@ WORDINGS: Final[Wordings] = {
         rf"chdir (?:to )?{_NAME} failed{_MISSING}",
         rf"{_TRY}load(?:ing)? {_QUOTE}?config\.json{_QUOTE}?.*(?:cannot read the file|(?i:no such file))",
         rf"readlink ``{_MISSING}",
+        rf"make {_NAME} private{_MISSING}",  # 1.8.1, of the root filesystem
     ),
     errors.InvalidSpec: (
         rf"the sysctl {_QUOTE}",
         rf"{_TRY}load(?:ing)? {_QUOTE}?config\.json",
         r"invalid config file",
+        r"unknown version specified$",  # 1.8.1, of a runtime-spec after 1.1
         r"cannot parse process file: ",
         r"cannot find `` in \$PATH",
         rf"{_TRY}open(?:ing)? executable: (?i:invalid argument)$",

@@ -18,10 +18,11 @@ import runtime as runtimes
 
 from runc_async._linux import owner
 from runc_async.client import Runc
+from runc_async.errors import UnsupportedError
 from runc_async.state import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from containers import MakeBundle, MakeContainer
     from runtime import Runtime
@@ -38,6 +39,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         commands: list[str] = metafunc.config.getoption("--runtime") or ["runc"]
         found = [runtimes.describe(command) for command in commands]
         metafunc.parametrize("runtime", found, ids=str, indirect=True, scope="session")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Skip a test that uses what the runtime lacks, as the library's table has it and docs/topics/runtimes.md tells.
+
+    The library has refused that before it started anything. An `UnsupportedError` for anything else fails the test, and
+    so does one that is the runtime's own answer.
+    """
+    try:
+        return (yield)
+    except (UnsupportedError, BaseExceptionGroup) as exc:
+        runtime = pyfuncitem.funcargs.get("runtime")
+        refused = {error.what for error in leaves(exc) if type(error) is UnsupportedError}
+        only = all(type(error) is UnsupportedError for error in leaves(exc))
+        if isinstance(runtime, runtimes.Runtime) and only and not any(map(runtime.has, refused)):
+            pytest.skip(f"{runtime} has no {', '.join(sorted(refused))}")
+        raise
+
+
+def leaves(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, or those of a group at any depth."""
+    if isinstance(exc, BaseExceptionGroup):
+        for each in exc.exceptions:
+            yield from leaves(each)
+    else:
+        yield exc
 
 
 def names_of(mark: pytest.Mark) -> list[str]:

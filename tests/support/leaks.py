@@ -140,9 +140,13 @@ def cgroups(prefix: str, top: Path = CGROUPS, own: Path = PROC / "self" / "cgrou
 
 
 def containers(root: Path) -> Iterator[str]:
-    """Yield the ids that a runtime keeps under its root directory; crun has directories of its own there too."""
+    """Yield the ids that a runtime keeps under its root directory.
+
+    crun has directories of its own there too, and runsc has a file for each container instead of a directory.
+    """
     if root.is_dir():
         names = {entry.name for entry in root.iterdir() if entry.is_dir()}
+        names |= {entry.name.partition("_sandbox:")[0] for entry in root.glob("*_sandbox:*.state")}
         yield from sorted(names - {".cache", ".empty-directory"})
 
 

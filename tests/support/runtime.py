@@ -10,6 +10,15 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from runc_async._runtimes.known import DIALECTS
+from runc_async._runtimes.runsc import RUNSC
+
+FORKS = {"fork": {"any", "read-only root"}, "fork by criu": {"read-only root"}}
+"""Features that say whether containers can be copied, and of which kind they are: see `Dialect.forks`."""
+
+NOT_IN_SANDBOX = {"files"}
+"""Features that only a runtime has whose containers are processes of this host: see `Runtime.has`."""
+
 CGROUPS = Path("/sys/fs/cgroup")
 HYBRID = CGROUPS / "unified"
 KERNEL_KEEPS = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
@@ -21,14 +30,20 @@ WITHOUT_HYBRID = f"""\
 exec unshare -m sh -c 'umount {HYBRID}; exec "$0" "$@"' {{command}} "$@"
 """
 
+# runsc by itself refuses to give a container the network of the host's namespace.
+WITHOUT_NETWORK = """\
+#!/bin/sh
+exec {command} {options} "$@"
+"""
+
 
 class Runtime(NamedTuple):
     """A runtime on this machine.
 
     Attributes:
         command: What starts it: what `Runc(command=...)` takes.
-        name: Its name, `runc` or `crun`.
-        version: Its version's numbers, such as `1.1.5`.
+        name: Its name, `runc`, `crun` or `runsc`.
+        version: Its version's numbers, such as `1.1.5`; of runsc its date.
     """
 
     command: str
@@ -43,6 +58,11 @@ class Runtime(NamedTuple):
     def is_crun(self) -> bool:
         """Whether it is crun, which words its errors otherwise, and takes some for none."""
         return self.name == "crun"
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether a container is a kernel of its own, whose processes the host doesn't have."""
+        return self.name == "runsc"
 
     @property
     def removes_cgroups(self) -> bool:
@@ -67,7 +87,13 @@ class Runtime(NamedTuple):
         """
         if feature == "cgroup removal":
             return self.removes_cgroups
-        if feature == "files":
+        if feature in FORKS:
+            dialect = DIALECTS.get(self.name)
+            return dialect is not None and dialect.forks in FORKS[feature]
+        if self.is_sandbox:
+            # Its options aren't those that the library names; tests/proof/test_runsc_calls.py holds the table.
+            return feature not in NOT_IN_SANDBOX and RUNSC.features.get(feature, ()) == ()
+        if feature in NOT_IN_SANDBOX:
             return True
         if feature in {"rootfs errors", "clean failures"}:
             return not self.is_crun
@@ -82,7 +108,7 @@ def describe(command: str) -> Runtime:
     path = os.path.abspath(command) if os.sep in command else command
     try:
         said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
-        name, number = re.findall(r"^(\S+) version ([\d.]+)", said)[0]
+        name, number = re.findall(r"^(\S+) version (?:0\.0~)?([\d.]+)", said)[0]
     except (OSError, subprocess.CalledProcessError, IndexError):
         return Runtime(path, os.path.basename(path), "unknown")
     return Runtime(path, name, number)
@@ -90,10 +116,14 @@ def describe(command: str) -> Runtime:
 
 def suited(runtime: Runtime, directory: Path) -> Runtime:
     """Return the runtime such as it runs on this machine, with a script of `directory` before it if need be."""
-    if not (runtime.is_crun and os.path.ismount(HYBRID)):
+    if runtime.is_sandbox:
+        template = WITHOUT_NETWORK
+    elif runtime.is_crun and os.path.ismount(HYBRID):
+        template = WITHOUT_HYBRID
+    else:
         return runtime
     script = directory / str(runtime)
-    script.write_text(WITHOUT_HYBRID.format(command=shlex.quote(runtime.command)))
+    script.write_text(template.format(command=shlex.quote(runtime.command), options=" ".join(RUNSC.trial_options)))
     script.chmod(0o755)
     return runtime._replace(command=str(script))
 

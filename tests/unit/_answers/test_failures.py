@@ -95,6 +95,8 @@ FAMILIES: tuple[tuple[str, type[CommandError], str], ...] = (
     ("crun-1.8.1-*", errors.ContainerNotFound, "invalid-id-dd-state invalid-id-unicode-* invalid-id-colon-*"),
     ("crun-1.8.1-*", errors.ContainerNotFound, "bad-rootless state-after-run-keep"),
     ("crun-1.8.1-*", errors.ExecutableNotFound, "exec-env-bad"),
+    ("crun-1.8.1-*", errors.InvalidContainerID, "invalid-id-long-create"),
+    ("crun-1.8.1-*", errors.BundleNotFound, "rootfs-missing-create rootfs-missing-run"),
     ("crun-1.8.1-*", errors.InvalidSpec, "config-missing apparmor-missing-create"),
     ("crun-1.8.1-*", errors.TerminalError, "console-socket-noterm"),
     ("crun-1.8.1-*", errors.UnsupportedUsage, "features *checkpoint* restore-nocriu update-rdt update-mbw"),
@@ -115,10 +117,11 @@ PLAIN: tuple[tuple[str, str], ...] = (
     ("runc-*", "ps-table ps-default ps-table-stopped ps-table-opt-ef ps-table-opt-aux ps-table-opt-no-pid-col"),
     ("runc-*", "ps-table-dashdash ps-table-bad-opt"),
     ("runc-1.2.9-v2full", "perm-default-root-list"),
-    ("crun-*", "rootfs-missing-create rootfs-missing-run root-empty-string"),
+    ("crun-1.28-*", "rootfs-missing-create rootfs-missing-run"),
+    ("crun-*", "root-empty-string"),
     ("crun-*", "list-stray-file"),
     # it doesn't say why
-    ("crun-1.8.1-*", "invalid-id-slash-create invalid-id-long-create perm-create perm-ownroot-run-rootless"),
+    ("crun-1.8.1-*", "invalid-id-slash-create perm-create perm-ownroot-run-rootless"),
     # its standard input could not be opened in the recording
     ("crun-*-v2full", "update-ok-stdin update-ok-stdin-mem update-ok-stdin-unified update-unknown-key update-empty"),
     ("crun-*-v2full", "update-res-wrongtype"),
@@ -355,6 +358,15 @@ def test_runc_1_0_is_understood(text: str, expected: type[CommandError]) -> None
         ("kill container: No such process", errors.ContainerNotRunning),
         ("connect socket to `/x`: No such file or directory", errors.TerminalError),
         ("readlink ``: No such file or directory", errors.BundleNotFound),
+        ("unknown version specified", errors.InvalidSpec),
+        (
+            "runc create failed: intelRdt is specified in config, but Intel RDT is not enabled",
+            errors.ResourceError,
+        ),
+        (
+            "exec failed: can't open cgroup: open /sys/fs/cgroup/pids/web: no such file or directory",
+            errors.ResourceError,
+        ),
     ],
 )
 def test_what_was_met_beside_the_recorded_cases_is_understood(text: str, expected: type[CommandError]) -> None:
