@@ -226,9 +226,9 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
             the function.
         sandbox: For an `exec` whose process has no pid on the host: the sandbox, reached by commands of the runtime.
         restore_signals: Whether runc starts with no signal blocked or ignored, whatever this process blocks or ignores.
-        detach_at: For an `exec` with the terminal of `PtyIO`, or with stderr in the same pipe as stdout: the index in
-            `argv` after the command's name. A runner may insert words there with which runc hands the streams over
-            and ends, and then waits for the process instead of runc. None for other commands.
+        detach_at: For an `exec` with the terminal of `PtyIO`, or an `exec` or `run` with stderr in the same pipe as
+            stdout: the index in `argv` after the command's name. A runner may insert words there with which runc hands
+            the streams over and ends, and then waits for the process instead of runc. None for other commands.
         limits: Limits for the container's process, or None: see `Completed.exceeded`. A runner without support ignores
             the limits.
     """

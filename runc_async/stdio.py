@@ -69,9 +69,10 @@ class CapturedIO(msgspec.Struct, frozen=True):
     Attributes:
         limit: Maximal bytes to keep of each stream: 1 MiB (1048576) if left out.
         stderr: "stdout" joins both streams in one pipe: `Response.stdout` then has both, in the order of writing, and
-            `Response.stderr` is empty. In a foreground `run`, runc copies each stream separately, so output written to
-            both within milliseconds may be reordered. In an `exec` with runc, a small program waits for the process in
-            place of runc; its start takes about 0.015 seconds.
+            `Response.stderr` is empty. With runc, a small program waits for the process in place of runc; its start
+            takes about 0.015 seconds. In a `run` with runc 1.0, in a user namespace, with `pid_file` or with
+            `no_subreaper`, runc copies each stream separately: output written to both within milliseconds may be
+            reordered.
         keep: The bytes to keep of a longer stream: its "last", or its "first".
     """
 

@@ -8,6 +8,8 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+import msgspec
+
 from ..errors import BundleNotFound
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 """The name of the configuration in a bundle: runtime-spec bundle.md."""
+
+_CONFIG_LIMIT = 16 << 20
 
 
 @runtime_checkable
@@ -65,6 +69,46 @@ def check_bundle(bundle: str | os.PathLike[str]) -> str:
     _check(path, stat.S_IFDIR, path)
     _check(os.path.join(path, CONFIG), stat.S_IFREG, path)
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)  # the working directory may be gone
+
+
+class _Process(msgspec.Struct):
+    terminal: bool = False
+
+
+class _Namespace(msgspec.Struct):
+    type: str = ""
+
+
+class _Linux(msgspec.Struct):
+    namespaces: list[_Namespace] | None = None
+
+
+class _Config(msgspec.Struct):
+    process: _Process | None = None
+    linux: _Linux | None = None
+
+
+def takes_pipes(bundle: str | os.PathLike[str]) -> bool:
+    """Return whether the process of a bundle can use pipes of ours as if runc had made them; False if unknown.
+
+    A terminal takes their place. In a user namespace the program couldn't open `/dev/stderr` again: our pipe belongs to
+    a user from outside, whereas those of runc belong to the container's root.
+
+    Args:
+        bundle: The directory, or a `Bundle`, whose spec counts before it is saved.
+    """
+    config: Spec | _Config
+    if isinstance(bundle, SavesItself):
+        config = bundle.spec
+    else:
+        try:
+            with open(os.path.join(bundle, CONFIG), "rb") as file:
+                config = msgspec.json.decode(file.read(_CONFIG_LIMIT), type=_Config)
+        except (OSError, msgspec.MsgspecError, ValueError):
+            return False
+    namespaces = (config.linux.namespaces if config.linux else None) or []
+    has_terminal = config.process is not None and config.process.terminal
+    return not has_terminal and "user" not in {namespace.type for namespace in namespaces}
 
 
 def find_rootfs(bundle: str, path: str | None) -> str:

@@ -194,8 +194,9 @@ class Calls:
         )
 
     def _detach_at(self, command: Command, streams: Streams | None) -> int | None:
-        """Return the place for the words with which an `exec` hands its streams over; None if it doesn't."""
-        joined = isinstance(streams, CapturedIO | PipedIO) and streams.stderr == JOINED and command.name == "exec"
+        """Return the place for the words with which an `exec` or `run` hands its streams over; None if it doesn't."""
+        of_programs = command.name in {"exec", "run"}
+        joined = isinstance(streams, CapturedIO | PipedIO) and streams.stderr == JOINED and of_programs
         hands_over = isinstance(streams, PtyIO) or (joined and self.dialect.copies_streams)
         return len(self._prefix) + 1 if hands_over else None
 

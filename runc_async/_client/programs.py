@@ -10,16 +10,19 @@ from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 from msgspec import structs
 
+from .._bundles.check import takes_pipes
 from .._commands import argv
-from .._commands.argv import Creation
+from .._commands.argv import Command, Creation
 from .._commands.options import DEFAULT
 from .._commands.words import FileDescriptor, StrPath, preserved
 from .._host.metering import read_usage
+from .._process.running import ProcessRunner
 from .._shield import shielded
 from ..limits import Limits
 from ..response import Response
+from ..runner import Invocation
 from ..stdio import StdIO
-from .calls import DRAIN_TIMEOUT, GRACE, Calls, checked
+from .calls import DRAIN_TIMEOUT, GRACE, LET_FINISH, Calls, checked
 from .requirements import Requirements
 from .undo import Undo
 
@@ -145,9 +148,16 @@ class Programs:
             limits=limits,
         )
         await self._requirements.require(command, timeout or DEFAULT)
-        # With `--keep` the cgroup and the OOM counter outlive the process until they have been read.
-        held = usage or (limits is not None and await self._requirements.supports("run --keep"))
+        hands_over = pid_file is None and not no_subreaper and await self._hands_over(invocation, command, bundle)
+        # With `--keep` the cgroup and the OOM counter outlive the process until they have been read. A runc that hands
+        # the streams over has ended by then, and deletes nothing.
+        held = usage or hands_over or (limits is not None and await self._requirements.supports("run --keep"))
         invocation = self._calls.reworded(invocation, build(keep=keep or held))
+        if not hands_over:
+            invocation = structs.replace(invocation, detach_at=None)
+        else:  # runc may finish first, or what it has made by then would be left to be searched for
+            stop = structs.replace(invocation.stop, patience=LET_FINISH.patience)
+            invocation = structs.replace(invocation, stop=stop)
         if strict:
             await self._requirements.require_all_of(source, timeout or DEFAULT)
         passing = None if detach or keep else source.path
@@ -167,3 +177,17 @@ class Programs:
             if not keep:
                 await shielded(self._undo.remove(container_id))
         return checked(response, container_id) if check else response
+
+    async def _hands_over(self, invocation: Invocation, command: Command, bundle: StrPath) -> bool:
+        """Return whether runc hands over one pipe for both streams, which it would copy without their order.
+
+        The process with the pipe is then the child of a small program that waits in place of runc: see `exec`. Without
+        `--keep`, a runner that puts a command in front of runc would delete the container, and then another one of the
+        same id could be taken for it.
+        """
+        if invocation.detach_at is None or not isinstance(self._calls.runner, ProcessRunner):
+            return False
+        if not await self._requirements.supports("run --keep"):
+            return False
+        # The runtime is known by now, and some copy nothing.
+        return self._calls.reworded(invocation, command).detach_at is not None and takes_pipes(bundle)

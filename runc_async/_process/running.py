@@ -352,8 +352,9 @@ class RunningProcess:
         elif policy.waits_for_process and self.child.returncode is None:
             executed, deaf = self._executed, drops_sigterm(self.pid)
             self._tree.cut_short()
-            if at_once and executed is not None:
-                await kill_first(self.child, executed, self._tree)
+            handed_over = hands_over(self.invocation)
+            if at_once and self.workload is not None and (executed is not None or handed_over):
+                await kill_first(self.child, self.workload, self._tree)
             elif not at_once:
                 await self.child.end(signal.SIGTERM)
             if self.child.returncode is None and (at_once or deaf or not await self._gone(policy.grace)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runc_async import Limits, RuncTimeout, UnsupportedError
+from runc_async import CapturedIO, Limits, RuncTimeout, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,11 +63,14 @@ async def test_exec(client: Runc, make_container: MakeContainer, runtime: Runtim
     assert ends_all(name) == before
 
 
+@pytest.mark.parametrize("io", [CapturedIO(), CapturedIO(stderr="stdout")], ids=["separate", "joined"])
 @pytest.mark.parametrize("case", [case for case in CASES if case != "signaled"])  # the first process ignores that
-async def test_run(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], case: str) -> None:
-    """A `run` ends by its limits, and its container is deleted."""
+async def test_run(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], case: str, io: CapturedIO
+) -> None:
+    """A `run` ends by its limits, and its container is deleted; also where runc hands its streams over."""
     args, limits = CASES[case]
-    check(case, await client.run(container_id(), make_bundle(args), limits=limits))
+    check(case, await client.run(container_id(), make_bundle(args), limits=limits, io=io))
     assert await client.list() == []
 
 
@@ -100,6 +103,18 @@ async def test_a_timeout_raises(client: Runc, make_container: MakeContainer) -> 
     name = await make_container()
     with pytest.raises(RuncTimeout):
         await client.exec(name, ["sleep", "60"], timeout=0.3, grace=0, limits=Limits(wall=60, output=10))
+
+
+@pytest.mark.needs("memory controller")
+@pytest.mark.parametrize("io", [CapturedIO(), CapturedIO(stderr="stdout")], ids=["separate", "joined"])
+async def test_run_out_of_memory(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], io: CapturedIO
+) -> None:
+    """A `run` that the kernel has killed for want of memory ended for that."""
+    args = ["dd", "if=/dev/zero", "of=/dev/null", "bs=512M"]
+    limit = {"limit": 32 << 20, "swap": 32 << 20}
+    bundle = make_bundle(args, linux={"resources": {"memory": limit}})
+    assert (await client.run(container_id(), bundle, io=io)).reason == "oom"
 
 
 @pytest.mark.needs("memory controller")

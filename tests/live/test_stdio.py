@@ -16,19 +16,22 @@ import anyio
 import pytest
 from containers import ended, heard
 
-from runc_async.errors import ExecutableNotFound
+from runc_async.errors import ExecutableNotFound, RuncCrashed, RuncTimeout
 from runc_async.limits import Limits
+from runc_async.state import Status
 from runc_async.stdio import CapturedIO, PipedIO, RedirectIO
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
+    from anyio.abc import TaskStatus
     from containers import MakeBundle, MakeContainer
 
     from runc_async._streams.pipes import PipeReader, PipeWriter
     from runc_async.client import Runc
     from runc_async.container import Container
     from runc_async.containerprocess import ContainerProcess
+    from runc_async.response import Response
 
 pytestmark = pytest.mark.runc
 
@@ -338,6 +341,64 @@ async def test_an_exec_with_both_streams_in_one_ends_as_any(client: Runc, make_c
     assert (await run(["yes"], limits=Limits(output=10))).stdout == b"y\n" * 5
     with pytest.raises(ExecutableNotFound, match="absent"):
         await run(["absent"])
+
+
+async def test_both_streams_of_a_run_in_one(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
+) -> None:
+    """So does what a run writes; and nothing is left of the container."""
+    name = container_id()
+    response = await client.run(name, make_bundle(ALTERNATING), io=CapturedIO(stderr="stdout"))
+    assert (response.stdout, response.stderr) == (b"out\nerr\n" * LINES, b"")
+    assert name not in {listed.id for listed in await client.list()}
+
+
+async def test_a_run_with_both_streams_in_one_ends_as_any(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
+) -> None:
+    """Input, exit codes, usage, limits, `keep`, a timeout, a program that isn't there: as with separate streams."""
+
+    async def run(*args: str, **options: Any) -> Response:
+        return await client.run(container_id(), make_bundle(args), io=CapturedIO(stderr="stdout"), **options)
+
+    assert (await run("cat", input=b"fed")).stdout == b"fed"
+    left = await run("sh", "-c", "echo a; sleep 60 & echo b >&2; exit 3", usage=True)
+    assert (left.stdout, left.exit_code, left.reason) == (b"a\nb\n", 3, "exited")
+    assert left.usage is not None
+    assert (await run("yes", limits=Limits(output=10))).stdout == b"y\n" * 5
+    with pytest.raises(RuncTimeout) as caught:
+        await run("sh", "-c", "echo up; sleep 60", timeout=1, grace=0)
+    assert caught.value.stdout in {b"", b"up\n"}
+    with pytest.raises(ExecutableNotFound, match="absent"):
+        await run("absent")
+    kept = container_id()
+    await client.run(kept, make_bundle(["true"]), io=CapturedIO(stderr="stdout"), keep=True)
+    assert (await client.state(kept)).status == Status.STOPPED
+
+
+async def test_a_run_that_loses_what_waits_for_its_process(
+    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
+) -> None:
+    """If the program in place of runc is killed, the call fails, and the container is gone."""
+    name = container_id()
+    bundle = make_bundle(["sh", "-c", "echo up >&3; exec sleep 600"])
+    reading, writing = os.pipe()
+    try:
+        async with anyio.create_task_group() as group:
+
+            async def run(*, task_status: TaskStatus[int]) -> None:
+                with pytest.raises(RuncCrashed):
+                    await client.run(
+                        name, bundle, io=CapturedIO(stderr="stdout"), preserve_fds=(writing,), task_status=task_status
+                    )
+
+            pid = await group.start(run)
+            await heard(reading, b"up\n")
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert name not in {listed.id for listed in await client.list()}
 
 
 @WAYS

@@ -288,6 +288,14 @@ async def run_limited(stage: Stage) -> None:
     assert response.reason == "wall"
 
 
+async def run_joined(stage: Stage) -> None:
+    """Run a container with both streams in one pipe, until its process reaches a limit."""
+    # It outlives its runtime, as in `exec_joined`.
+    io = CapturedIO(stderr="stdout")
+    response = await stage.client.run(stage.name, stage.long, io=io, limits=Limits(wall=0.2), grace=0.05)
+    assert response.reason == "wall"
+
+
 async def kill(stage: Stage) -> None:
     """Send a signal that does nothing."""
     await stage.client.kill(stage.name, "CONT")
@@ -738,6 +746,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _makes("run and keep", run_kept, leaves="anything", needs="run --keep"),
     _makes("run too long", run_too_long),
     _makes("run limited", run_limited),
+    _makes("run with joined streams", run_joined),
     _makes("run in a group", run_in_a_group),
     Operation("exec", exec_captured, weight=2),
     Operation("exec a document", exec_document),
