@@ -118,10 +118,11 @@ soak: $(VENV)/.ready-bench host ## ten minutes of random operations on real cont
 	@mkdir -p build
 	@PYTHONPATH=tests/support $(BIN)/python tests/proof/soak.py --plot build/soak.png --json build/soak.json $(SOAK)
 
-sweep: $(VENV)/.ready-dev test-host ## every call cut short at every step, in every way, and every death of a runtime: half an hour
+sweep: $(VENV)/.ready-dev test-host ## every call cut short at every step, in every way, and every death of a runtime, 100,000 files of a hostile container: an hour
 	-@$(BIN)/python tools/runtimes.py
 	SWEEP_ALL=1 $(PYTEST) --proof --require-runc --timeout 1200 \
 		tests/proof/test_cancel_sweep.py tests/proof/test_live_cancel_sweep.py tests/proof/test_misbehaving.py
+	RUNC_ASYNC_ATTEMPTS=50000 $(PYTEST) --require-runc --timeout 3600 tests/live/test_files.py -k hostile
 
 $(VENV)/.ready-fuzz: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
 	@PYTHON="$(PYTHON)" tools/setup-venv.sh $(VENV) fuzz

@@ -18,6 +18,7 @@ from .._commands.words import FileDescriptor, StrPath, preserved
 from .._host.metering import read_usage
 from .._process.running import ProcessRunner
 from .._shield import shielded
+from ..endreason import EndReason
 from ..limits import Limits
 from ..response import Response
 from ..runner import Invocation
@@ -171,8 +172,12 @@ class Programs:
             )
             if not held:
                 return response
+            used = read_usage(self._calls.state_directory(), container_id, started=begun, ended=time.monotonic())
+            # A program may be killed before the look at its process that finds the cgroup and so the counter.
+            by_itself = response.reason in {EndReason.SIGNALED, EndReason.EXITED}
+            if used.oom_kills and response.exit_code != 0 and by_itself:
+                response = structs.replace(response, reason=EndReason.OOM)
             if usage:
-                used = read_usage(self._calls.state_directory(), container_id, started=begun, ended=time.monotonic())
                 response = structs.replace(response, usage=used)
             if not keep:
                 await shielded(self._undo.remove(container_id))

@@ -106,15 +106,16 @@ async def test_a_timeout_raises(client: Runc, make_container: MakeContainer) -> 
 
 
 @pytest.mark.needs("memory controller")
+@pytest.mark.needs("run --keep")
 @pytest.mark.parametrize("io", [CapturedIO(), CapturedIO(stderr="stdout")], ids=["separate", "joined"])
 async def test_run_out_of_memory(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], io: CapturedIO
 ) -> None:
-    """A `run` that the kernel has killed for want of memory ended for that."""
+    """A `run` that the kernel has killed for want of memory ended for that, if its container is kept for a moment."""
     args = ["dd", "if=/dev/zero", "of=/dev/null", "bs=512M"]
     limit = {"limit": 32 << 20, "swap": 32 << 20}
     bundle = make_bundle(args, linux={"resources": {"memory": limit}})
-    assert (await client.run(container_id(), bundle, io=io)).reason == "oom"
+    assert (await client.run(container_id(), bundle, io=io, usage=True)).reason == "oom"
 
 
 @pytest.mark.needs("memory controller")
