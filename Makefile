@@ -20,6 +20,9 @@ RUNTIMES ?= runc $(wildcard $(CURDIR)/runtimes/runc-*/runc $(CURDIR)/runtimes/cr
 help: ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The tests start Python some hundred times; a module that has to be compiled for each costs more than what they try.
+export PYTHONDONTWRITEBYTECODE :=
+
 # What is made is remembered in stamp files, so that a second run is quick.
 $(VENV)/.ready: pyproject.toml tools/setup-venv.sh tools/setup-common.sh
 	@PYTHON="$(PYTHON)" tools/setup-venv.sh $(VENV)

@@ -233,9 +233,9 @@ def scratch(prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         pytest.fail("left behind by the run:\n" + "\n".join(left), pytrace=False)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def long_lived_objects() -> Iterator[None]:
-    """Keep what lives on out of the garbage collector's sight while the tests of a module run.
+    """Keep what was loaded with the tests out of the garbage collector's sight while they run.
 
     The proofs collect garbage after every point; that takes a fifth of a second where all tests are loaded.
     """

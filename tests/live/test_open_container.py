@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import anyio
 import descriptors
 import leaks
+import proof
 import pytest
 from containers import ended
 from interruptions import INTERRUPTIONS
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.runc
 MOMENTS = [0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08]
 """Seconds after which the way in is cut short; it takes about 0.06."""
 
-MANY = 200
+MANY = proof.amount(200, 50)
 WAITS = 5
 
 OBEDIENT = ["sh", "-c", "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done"]
@@ -408,7 +409,7 @@ def test_the_end_of_the_loop(
 
 @pytest.mark.timeout(120)
 async def test_many_at_once(client: Runc, root: Path, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
-    """200 containers are open at once, each waited for by five tasks: no thread for that, and nothing left."""
+    """Many containers are open at once, each waited for by five tasks: no thread for that, and nothing left."""
     names = [container_id() for _ in range(MANY)]
     bundle = make_bundle(["sh", "-c", "echo up; exec sleep 600"])
     before, threads = leaks.footprint(), threading.active_count()

@@ -15,6 +15,7 @@ import browser as browsers
 import httpx
 import leaks
 import pages
+import proof
 import pytest
 import sandbox_server
 from PIL import Image
@@ -39,6 +40,9 @@ pytestmark = [
 ]
 
 Message: TypeAlias = "dict[str, Any]"
+
+MANY = proof.amount(50, 15)
+"""How many clients come at once."""
 
 FOREVER = "echo up; while :; do sleep 1; done"
 
@@ -153,11 +157,11 @@ async def counted(client: httpx.AsyncClient, outcome: str, number: int) -> dict[
     return figures
 
 
-async def test_fifty_at_once(serve: Callable[..., sandbox_server.Server], tried: Tried) -> None:
-    """Each of fifty clients gets its own output and exit code, and all are counted."""
+async def test_many_at_once(serve: Callable[..., sandbox_server.Server], tried: Tried) -> None:
+    """Each of many clients gets its own output and exit code, and all are counted."""
     server = serve("--at-once", "6")
     async with connect(server) as client, asyncio.TaskGroup() as group:
-        scripts = [f"echo run {number}; echo error {number} >&2; exit {number % 5}" for number in range(50)]
+        scripts = [f"echo run {number}; echo error {number} >&2; exit {number % 5}" for number in range(MANY)]
         runs = [group.create_task(finish(client, script)) for script in scripts]
         answers = await asyncio.gather(*runs)
         figures = await metrics(client)
@@ -167,10 +171,10 @@ async def test_fifty_at_once(serve: Callable[..., sandbox_server.Server], tried:
         assert messages[-1]["outcome"] == "exited"
         assert messages[-1]["code"] == number % 5
     assert any(messages[0]["ahead"] for messages in answers)
-    assert figures["sandbox_runs_ended_total exited"] == figures["sandbox_run_seconds_count"] == 50
-    assert figures["sandbox_output_bytes_total"] == sum(2 * len(f"run {n}\n") + 2 for n in range(50))
+    assert figures["sandbox_runs_ended_total exited"] == figures["sandbox_run_seconds_count"] == MANY
+    assert figures["sandbox_output_bytes_total"] == sum(2 * len(f"run {n}\n") + 2 for n in range(MANY))
     assert figures["sandbox_runs_running"] == figures["sandbox_runs_waiting"] == 0
-    tried("requests to the sandbox service", 50)
+    tried("requests to the sandbox service", MANY)
 
 
 async def test_the_request_of_the_readme(serve: Callable[..., sandbox_server.Server]) -> None:
@@ -387,6 +391,7 @@ def test_a_script_on_the_page(page: Chrome) -> None:
     assert browsers.complaints(page) == []
 
 
+@pytest.mark.proof
 @needs_browser
 def test_stop_on_the_page(page: Chrome) -> None:
     """The button ends the script, and another one can be run."""

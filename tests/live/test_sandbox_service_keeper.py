@@ -106,6 +106,7 @@ class Client:
                         self.messages.append(json.loads(text))
 
 
+@pytest.mark.proof(every=2)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_the_rest_after_an_end(serve: Callable[..., sandbox_server.Server], number: signal.Signals) -> None:
     """A service that ends in the middle of runs, and is started again: no line is lost, and the code is right."""
@@ -143,6 +144,7 @@ async def test_an_end_in_between(serve: Callable[..., sandbox_server.Server]) ->
     assert client.messages[-1]["code"] == 7
 
 
+@pytest.mark.proof
 async def test_the_whole_run_again(serve: Callable[..., sandbox_server.Server]) -> None:
     """A run can be followed from its beginning, also after its end; one that isn't known is a 404."""
     server = serve()
@@ -155,6 +157,7 @@ async def test_the_whole_run_again(serve: Callable[..., sandbox_server.Server]) 
         assert (await asking.get("/runs/other")).status_code == 404
 
 
+@pytest.mark.proof
 async def test_what_waited(serve: Callable[..., sandbox_server.Server], tmp_path: Path) -> None:
     """A run that waited for its place when the service was killed is over; its place is free."""
     server = serve("--at-once", "1")
@@ -174,6 +177,7 @@ async def test_what_waited(serve: Callable[..., sandbox_server.Server], tmp_path
     assert sorted(path.name for path in (tmp_path / "bundles").iterdir()) == ["shared"]
 
 
+@pytest.mark.proof
 @pytest.mark.skipif(browsers.missing() is not None, reason=str(browsers.missing()))
 def test_the_rest_on_the_page(serve: Callable[..., sandbox_server.Server]) -> None:
     """The page shows the rest of the output, and the end, when the service is there again."""

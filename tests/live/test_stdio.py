@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import proof
 import pytest
 from containers import ended, heard
 
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.runc
 WAYS = pytest.mark.parametrize("way", ["container", "exec"])
 
 BLOCK = os.urandom(1 << 20)
-BLOCKS = 256
+BLOCKS = proof.amount(256, 64)
 GROWTH = 24 << 20
 """Bytes by which our memory may grow: far less than what goes through."""
 
@@ -100,7 +101,7 @@ async def empty(stdout: PipeReader, peaks: list[int]) -> bytes:
 @pytest.mark.any_loop
 @WAYS
 async def test_echo(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str) -> None:
-    """256 MiB go in and come back at the same time, unharmed, and our memory doesn't grow."""
+    """Hundreds of MiB go in and come back at the same time, unharmed, and our memory doesn't grow."""
     async with opened(way, client, make_bundle, container_id(), ["cat"], io=PipedIO(stderr=False)) as process:
         assert process.stdin is not None
         assert process.stdout is not None

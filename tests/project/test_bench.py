@@ -86,7 +86,7 @@ def test_the_table_shows_figures_with_units() -> None:
     assert figure(2048.0, "memory") == "2.0 KiB"
 
 
-@pytest.mark.proof(every=4)
+@pytest.mark.proof(every=12)
 @pytest.mark.parametrize(
     "suite",
     [pytest.param(suite, marks=pytest.mark.runc if suite in LIVE else ()) for suite in SUITES],

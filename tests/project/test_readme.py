@@ -238,6 +238,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.proof(every=4)
 @pytest.mark.runc
 @pytest.mark.parametrize(
     "page",

@@ -271,6 +271,7 @@ BOMBS: dict[str, Callable[[int], bytes]] = {
 }
 
 
+@pytest.mark.proof(every=3)
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_time_is_bounded(bomb: str, tried: Tried) -> None:
     """An input that costs more than its length would say costs no target more than a bounded time."""

@@ -134,7 +134,7 @@ Said = Callable[[str, int], None]
 # no descriptor
 
 
-@pytest.mark.proof(every=4)
+@pytest.mark.proof(every=8)
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("operation", LIMITED, ids=str)
 async def test_no_descriptor(host: Host, operation: Operation, runtime: Runtime, tried: Said) -> None:
@@ -279,6 +279,7 @@ async def test_root_directory_deleted(host: Host, tried: Said) -> None:
 # the checks
 
 
+@pytest.mark.proof
 async def test_what_is_planted_is_found(host: Host) -> None:
     """An undocumented exception, a descriptor, a file, and a container that nobody names are found."""
 

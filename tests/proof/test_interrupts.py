@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import leaks
+import proof
 import pytest
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.runc, pytest.mark.needs("cgroup removal")]
 
-ROUNDS = int(os.environ.get("INTERRUPTS", "12"))
+ROUNDS = int(os.environ.get("INTERRUPTS", proof.amount(12, 4)))
 """How often Ctrl-C is pressed."""
 
 LONGEST = 1.0

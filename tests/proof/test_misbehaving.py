@@ -107,7 +107,8 @@ async def test_each_call_of_a_runtime_that_hangs(table: Table, tried: Tried) -> 
     check(table, tried)
 
 
-@pytest.mark.parametrize("behaviour", proof.chosen(LOUD, 1), ids=lambda behaviour: behaviour.name)
+@pytest.mark.proof
+@pytest.mark.parametrize("behaviour", LOUD, ids=lambda behaviour: behaviour.name)
 async def test_each_call_of_a_runtime_that_prints_without_end(table: Table, tried: Tried, behaviour: Behaviour) -> None:
     """Each call takes so much of it as it may, and no more memory than for that."""
     with memory(4 * 3 * OwnOutput().limit):

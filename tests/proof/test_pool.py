@@ -134,6 +134,7 @@ def calm() -> Iterator[None]:
 
 @pytest.mark.timeout(170 if not sweep.ALL else 1200)
 @pytest.mark.usefixtures("calm")
+@pytest.mark.proof(every=3)
 @pytest.mark.parametrize("state", get_args(WarmState))
 async def test_chaos(  # noqa: PLR0917 - the fixtures
     state: WarmState,

@@ -43,7 +43,7 @@ def soaked(runtime: Runtime, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(words, running.returncode, said)
 
 
-@pytest.mark.proof(every=2)
+@pytest.mark.proof
 @model
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("options", [[], ["--subreaper"]], ids=["alone", "as a subreaper"])
@@ -59,7 +59,7 @@ def test_short_form(runtime: Runtime, options: list[str], tmp_path: Path, tried:
     assert told["cut_short"] > 5
 
 
-@pytest.mark.proof(every=6)
+@pytest.mark.proof
 @model
 @pytest.mark.parametrize(
     ("plant", "found"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import doomed
 import leaks
+import proof
 import pytest
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.runc
 
-KILLS = int(os.environ.get("SWEEP_KILLS", "4"))
+KILLS = int(os.environ.get("SWEEP_KILLS", proof.amount(4, 2)))
 """How often a service is killed; 100 for the whole proof."""
 
 EACH = 10

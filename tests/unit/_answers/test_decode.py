@@ -7,6 +7,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,10 @@ RECORDED = {"version": 24, "features": 10, "state": 177, "list": 222, "ps": 63, 
 WITH_VALUE = {"--root", "--log", "--log-format", "--rootless", "--criu"}
 
 
-def words(case: Case) -> list[str]:
+@cache
+def words(line: str) -> list[str]:
     """Return the command of a recorded command line and what follows it, without the global options."""
-    rest = iter(shlex.split(case.cmd)[1:])
+    rest = iter(shlex.split(line)[1:])
     for word in rest:
         if word in WITH_VALUE:
             next(rest)
@@ -51,7 +53,7 @@ def words(case: Case) -> list[str]:
 
 def kind(case: Case) -> str | None:
     """Say which decoder a recorded answer is for, if any."""
-    command, *rest = words(case)
+    command, *rest = words(case.cmd)
     as_json = re.search(r"(-f|--format)[ =]json", " ".join(rest)) is not None
     if case.rc != 0 or not case.stdout:
         return None
@@ -71,7 +73,7 @@ def kind(case: Case) -> str | None:
 def answers() -> Iterator[tuple[str, str, bytes]]:
     """Give all recorded answers: kind, where it was recorded, bytes."""
     for case in cases():
-        if words(case)[0] == "events":
+        if words(case.cmd)[0] == "events":
             for line in case.stdout.splitlines(keepends=True):
                 if line.startswith('{"type":"stats"'):
                     yield "stats", case.id, line.encode()

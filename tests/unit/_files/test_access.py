@@ -16,6 +16,7 @@ from pathlib import Path
 
 import anyio
 import archives
+import proof
 import pytest
 from tampering import PATHS, SCRIPT
 
@@ -26,7 +27,7 @@ from runc_async._files.root import IdMap, Root
 from runc_async.errors import ArchiveError, ContainerNotRunning, UnsupportedError
 
 ALL = IdMap(((0, 0, 2**32 - 1),))
-ATTEMPTS = 500
+ATTEMPTS = proof.amount(500, 100)
 
 
 class Folder(FileAccess):

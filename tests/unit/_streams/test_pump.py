@@ -76,6 +76,7 @@ async def test_much_more_than_the_limit() -> None:
     assert drain.dropped
 
 
+@pytest.mark.proof
 async def test_bytes_that_come_one_by_one() -> None:
     """A child that writes single bytes makes a drain hold no more memory than one that writes many."""
     read, write = pipe()
