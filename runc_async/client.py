@@ -250,7 +250,8 @@ class Runc(Commands, Host):
         rest = options.copy()
         strict = rest.pop("strict", False)
         source = self._calls.bundle(container_id, bundle, strict=strict)
-        await self._requirements.require(argv.create(container_id, source.path, _creation(rest)), timeout)
+        fds = preserved(rest.get("preserve_fds", ()))
+        await self._requirements.require(argv.create(container_id, source.path, _creation(rest, len(fds))), timeout)
         if strict:
             await self._requirements.require_all_of(source, timeout)
         pidfd_socket = await self._requirements.pidfd_socket_for_create(rest.pop("pidfd_socket", None), timeout)

@@ -11,7 +11,6 @@ from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Unpack, cast
 
 import anyio
-import msgspec
 
 from ._client.calls import GRACE
 from ._client.claim import ContainerClaim
@@ -34,10 +33,11 @@ from .errors import (
     ContainerNotFound,
     ContainerNotPaused,
     ContainerNotRunning,
+    ContainerPaused,
     RuncError,
     UnsupportedError,
 )
-from .exitstatus import ExitStatus, from_exit_code
+from .exitstatus import ExitStatus, from_sandbox
 from .state import Status
 
 if TYPE_CHECKING:
@@ -251,11 +251,7 @@ class Container(FileAccess):
 
     def _status_of_program(self, status: ExitStatus) -> ExitStatus:
         """Return the exit status of the program, from that of the process on the host."""
-        if status.code is None or self._runc._calls.dialect.inside is None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            return status
-        # The process that ended is the sandbox, which ends with 128 + n if signal n has ended the program in it.
-        found = from_exit_code(status.code)
-        return msgspec.structs.replace(status, code=found.code, signal=found.signal)
+        return from_sandbox(status) if self._runc._calls.dialect.inside else status  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     async def ended(self) -> None:
         """Wait until the first process ends, without its exit status.
@@ -318,18 +314,22 @@ class Container(FileAccess):
         return await init.wait()
 
     async def _send(self, init: Init, signum: int, *, thaw: bool) -> None:
-        """Send a signal, and thaw a frozen process that would get the signal only then.
-
-        An ended process is no error.
-        """
+        """Send a signal, and thaw a frozen process, which gets the signal only then. An ended process is no error."""
         try:
-            await self.kill(signum)
+            try:
+                await self.kill(signum)
+            except ContainerPaused:  # runsc signals no frozen process
+                await self.resume()
+                await self.kill(signum)
             if thaw:
                 with contextlib.suppress(ContainerNotPaused):  # the runtime does it itself for SIGKILL
                     await self.resume()
-        except (ContainerNotRunning, ContainerNotFound):
-            if not init.exited:
+        except (ContainerNotRunning, ContainerNotFound) as exc:
+            if init.exited:
+                return
+            if signum != SIGKILL or isinstance(exc, ContainerNotFound):
                 raise
+            init.send_signal(signum)  # runsc signals no container that wasn't started
 
     @contextlib.asynccontextmanager
     async def _first_process(self, state: State | None = None) -> AsyncGenerator[Init | None]:

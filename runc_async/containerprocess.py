@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING
 
 from ._answers.outcome import raise_failure
 from ._commands.words import signal_number
-from .exitstatus import ExitStatus, from_exit_code, from_wait_status
+from .exitstatus import ExitStatus, from_exit_code, from_sandbox, from_wait_status
 
 if TYPE_CHECKING:
     from ._streams.pipes import PipeReader, PipeWriter
     from .console import Pty
     from .runner import Invocation, Process as Running
+
+_FAILURE_IN_SANDBOX = 128
+"""The exit code of an `exec` in a sandbox that has failed itself; a program may end with it, too."""
 
 
 class ContainerProcess:
@@ -53,6 +57,10 @@ class ContainerProcess:
             CommandError: If runc fails.
         """
         status = await self._process.ended()
+        if status is not None and self._invocation.sandbox is not None:
+            if os.waitstatus_to_exitcode(status) == _FAILURE_IN_SANDBOX:
+                raise_failure(self._invocation, await self._process.wait())
+            return from_sandbox(from_wait_status(status, exited_at=self._exited_at))
         if status is None:
             # Linux before 6.15 keeps no wait status for other processes than the parent, which is runc.
             completed = await self._process.wait()
@@ -83,8 +91,9 @@ class ContainerProcess:
         number = signal_number(signal)
         if tree:
             self._process.signal_tree(number)
-        elif self._process.workload is None:
-            self._process.send_signal(number)  # which runc forwards, but for SIGKILL and SIGSTOP
+        elif self._process.workload is None or self._invocation.sandbox is not None:
+            # runc forwards it, but for SIGKILL and SIGSTOP; a process in a sandbox has no pid on the host.
+            self._process.send_signal(number)
         else:
             self._process.workload.send_signal(number)
 

@@ -68,6 +68,12 @@ def from_exit_code(code: int | None) -> ExitStatus:
     return ExitStatus(code=code)
 
 
+def from_sandbox(status: ExitStatus) -> ExitStatus:
+    """Return the status of a program, from that of a process that ends with its code, or 128 + n after signal n."""
+    found = from_exit_code(status.code) if status.code is not None else status
+    return msgspec.structs.replace(status, code=found.code, signal=found.signal)
+
+
 def _signal_name(number: int) -> str:
     """Return the name of a signal; in Python, only the first and last real-time signals have names."""
     try:

@@ -23,6 +23,7 @@ from .._linux.runtime_directory import check_runtime_directory
 from .._process.launch import signal_name
 from .._process.running import ProcessRunner
 from .._runtimes.dialect import Dialect
+from .._runtimes.known import read_record
 from .._unicode import require_unicode
 from ..errors import BundleNotFound, CommandError, ExitError
 from ..features import Version
@@ -291,7 +292,11 @@ class Calls:
             return await self.run_now(invocation)
 
     def as_it_is(self, state: State) -> State:
-        """Return a state, which is "stopped" once the process of a sandbox has ended."""
+        """Return a complete state, which is "stopped" once the process of a sandbox has ended."""
+        if self.dialect.bare_states:
+            with contextlib.suppress(OSError):
+                record = read_record(self.state_directory(), state.id)
+                state = state if record is None else record.complete(state)
         # runsc counts a sandbox as running until its process is reaped, and process 1 may take seconds for that.
         if self.dialect.inside is None or state.pid <= 0 or not has_ended(state.pid):
             return state

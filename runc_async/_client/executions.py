@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from .._commands.execution import exec_command, has_terminal, overrides_of, size
 from .._commands.options import DEFAULT, ProcessOptions, Timeout
 from .._commands.words import FileDescriptor, StrPath, User, preserved
 from .._process.running import ProcessRunner
+from .._runtimes.known import DIALECTS, read_record
 from ..containerprocess import ContainerProcess
 from ..errors import CommandError, DecodeError, UnsupportedError
 from ..limits import Limits
@@ -238,6 +240,9 @@ class Executions:
         # program sees on start. Options remain where this process can't read the container's own process definition, as
         # under a runner that starts the runtime in another mount namespace, and for runtimes other than runc and crun.
         overrides = overrides_of(options)
+        if self._lacks_group(invocation.container_id, overrides.user):
+            options = {**options, "user": (int(str(overrides.user)), 0)}
+            overrides, invocation = overrides_of(options), self._calls.reworded(invocation, build(process, options))
         if invocation.container_id is None or not (
             overrides.env or (size and overrides.tty) or self._calls.dialect.document_always
         ):
@@ -257,6 +262,16 @@ class Executions:
         document = exec_document(template.dialect, own, process, overrides, version, size if overrides.tty else None)
         others = {name: value for name, value in options.items() if name not in Overrides.__struct_fields__}
         return self._calls.reworded(invocation, build(document, cast("ProcessOptions", others)))
+
+    def _lacks_group(self, container_id: str | None, user: object) -> bool:
+        """Return whether the user of an `exec` has no group, and the container's runtime would run it as root."""
+        if container_id is None or user is None or not str(user).isdecimal():
+            return False
+        record = None
+        with contextlib.suppress(OSError):
+            record = read_record(self._calls.state_directory(), container_id)
+        dialect = None if record is None else DIALECTS.get(record.runtime)
+        return (dialect or self._calls.dialect).user_needs_group
 
     async def _template(self, container_id: str) -> Template | None:
         """Return the definition of the container's own process; None if its place is unknown.

@@ -15,11 +15,11 @@ from .._commands.options import DEFAULT, Timeout
 from .._containers.record import has_no_cgroup
 from .._linux.files import open_itself
 from .._linux.scratch import scratch_directory
-from ..errors import CommandError, DecodeError, ResourceError
+from ..errors import CommandError, ContainerNotRunning, DecodeError, ResourceError, RuncCrashed
 from ..features import Features, Version
 from ..ignored import Ignored
 from ..runner import StopPolicy
-from ..state import State
+from ..state import State, Status
 from ..stats import Stats
 from ..top import Top
 from .calls import KILL, LET_HELPER_FINISH, OWN_OUTPUT, Calls
@@ -111,7 +111,13 @@ class Queries:
             RuncNotFound: If there is no runc.
             CommandError: If runc fails in another way.
         """
-        return decode.decode_ps(await self._read(argv.ps(container_id), timeout))
+        try:
+            return decode.decode_ps(await self._read(argv.ps(container_id), timeout))
+        except (ContainerNotRunning, RuncCrashed):
+            # In runsc this is an error, and crun 1.8.1 crashes.
+            if (await self.state(container_id, timeout=timeout)).status != Status.STOPPED:
+                raise
+            return []
 
     async def top(self, container_id: str, *ps_options: str, timeout: Timeout = DEFAULT) -> Top:
         """Return a table of the processes in a container, printed by the host's ps(1): runc-ps(8).
@@ -185,7 +191,9 @@ class Queries:
         from ..spec import Spec  # noqa: PLC0415 - most programs never ask for it
 
         with scratch_directory("config.json") as directory:
-            await self._read(argv.spec(directory, rootless=rootless), timeout)
+            command = argv.spec(directory, rootless=rootless)
+            await self._requirements.require(command, timeout)
+            await self._read(command, timeout)
             return Spec.decode(_written(os.path.join(directory, "config.json")))
 
     async def features(self, *, timeout: Timeout = DEFAULT) -> Features:

@@ -11,7 +11,6 @@ from typing import Final
 import anyio
 
 from .._bundles.config import begin, finished
-from .._containers.leftovers import remove_cgroups
 from .._containers.ownership import is_being_made, recorded_process, retried
 from .._host.owners import ROOTFS, DeadOwner, files, held_by_living, is_open, remove_bundle, remove_scratch
 from .._linux.files import ignoring_absence
@@ -103,7 +102,7 @@ class Sweeper:
             return
         try:
             if not is_being_made(held.id, ""):
-                await remove_cgroups(held.id)
+                await self._undo.remove_leftovers(held.id)
         except OSError as error:
             warn(f"cgroups of container {held.id!r} may be left behind: {error}")
             return

@@ -7,7 +7,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import AsyncGenerator, Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._answers.decode import decode_state
 from .._answers.outcome import refused_as_existing
@@ -106,8 +106,6 @@ class Undo:
         )
 
         async def undo() -> None:
-            from .._containers.leftovers import remove_cgroups  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
-
             try:
                 owned = await attempt.judge(self.ask)
             except ContainerNotFound:
@@ -120,7 +118,7 @@ class Undo:
                 with self.ending(container_id):
                     await self._calls.run_now(delete)
             if not attempt.has_rivals(""):  # an empty cgroup may be what another one has just made
-                left.extend(await remove_cgroups(container_id, may_hold=attempt.may_hold))
+                left.extend(await self.remove_leftovers(container_id, may_hold=attempt.may_hold))
 
         # The deletion doesn't wait for a turn, which could take any time; and a signal to the process group may end
         # runc, so the deletion is retried.
@@ -131,6 +129,20 @@ class Undo:
             warn(f"container {container_id!r} may be left behind: {str(exc) or type(exc).__name__}")
         if left:
             warn(f"cgroups of container {container_id!r} are left behind: {', '.join(map(str, left))}")
+
+    async def remove_leftovers(self, container_id: str, **options: Any) -> list[Path]:
+        """Remove what no command removes after a deletion, or without a record; return the cgroups that are busy.
+
+        Args:
+            container_id: The container.
+            options: The options of `remove_cgroups`.
+        """
+        from .._containers.leftovers import remove_cgroups, remove_files  # noqa: PLC0415  (it loads pathlib, which takes milliseconds)
+
+        dialect = self._calls.dialect
+        if dialect.leftovers and not await self.exists(container_id):
+            remove_files(self._calls.state_directory(), container_id, dialect.leftovers)
+        return await remove_cgroups(container_id, at_root=dialect.cgroups_at_root, **options)
 
     async def remove(self, container_id: str) -> None:
         """Delete a container whose process has ended, without waiting for a turn; warn if that fails."""

@@ -255,4 +255,5 @@ CRUN: Final = Dialect(
     make_process=make_process,
     leaves=b"crun",
     refuses_hybrid=True,
+    user_needs_group=True,  # 1.21 runs `exec --user 7` as root, and 7:0 as user 7
 )

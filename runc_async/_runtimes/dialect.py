@@ -88,6 +88,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             systemd_scope=self.systemd_scope,
         )
 
+    def complete(self, state: State) -> State:
+        """Return a state with what the runtime has left out of it."""
+        return msgspec.structs.replace(
+            state,
+            rootfs=state.rootfs or self.rootfs,
+            created=state.created or self.created,
+            owner=state.owner or self.owner,
+            annotations=state.annotations or dict(self.annotations),
+        )
+
     @property
     def unified(self) -> str | None:
         """The directory of the cgroup on cgroup v2; None on v1, where runc also records the hybrid hierarchy."""
@@ -201,6 +211,11 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
             files aren't in a checkpoint; None for none.
         trial_options: Global options for a test container on any host.
         spoils_taken: Whether a `create` with an id in use deletes the record of the existing container.
+        bare_states: Whether `state` and `list` leave out the root filesystem, the time of the creation, the owner and
+            the annotations, which are in the record.
+        user_needs_group: Whether an `exec` with a user and no group runs as root in some versions.
+        leftovers: Files of a container that a killed runtime leaves without a record, as `record`.
+        cgroups_at_root: Whether cgroups are by default at the root of each hierarchy, not below the runtime's own.
         copies: Prefix of the names of runtime copies that become a container's process; empty for none.
         leaves: Name of runtime processes left behind by a detached `run`, or at a container's end; empty for none.
         enters_own_cgroups: Whether `exec --cgroup` accepts hierarchies by name; in the other hierarchies the process
@@ -234,6 +249,10 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     inside: Inside | None = None
     forks: Literal["any", "read-only root"] | None = None
     spoils_taken: bool = False
+    bare_states: bool = False
+    leftovers: tuple[str, ...] = ()
+    cgroups_at_root: bool = False
+    user_needs_group: bool = False
     trial_options: tuple[str, ...] = ()
     copies: bytes = b""
     leaves: bytes = b""

@@ -330,7 +330,7 @@ def decode_record(file: RecordFile) -> Record:
         config=os.path.join(bundle, CONFIG) if bundle else "",  # read anew for each `exec`
         rootfs=config.rootfs,
         oci_version=config.version,
-        owner=_user(file.owner),
+        owner=user_name(file.owner),
         annotations=labels,
         # The paths are absolute. On a host with v2 alone the name is empty.
         cgroups={name: path for name, path in (found.cgroup_paths or {}).items() if path},
@@ -338,7 +338,7 @@ def decode_record(file: RecordFile) -> Record:
 
 
 @functools.lru_cache
-def _user(uid: int) -> str:
+def user_name(uid: int) -> str:
     """Return the name of a user; for a user without a name, the number in runc's form."""
     try:
         return pwd.getpwuid(uid).pw_name

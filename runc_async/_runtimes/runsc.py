@@ -102,6 +102,7 @@ PARTS: Final[Mapping[str, Part]] = {
 PREFIXES: Final = (
     r"(?:running|creating|starting) (?:root )?(?:container|sandbox): ",
     r"executing processes for container: ",
+    r"getting processes for container: ",
     r"cannot create sandbox: ",
     r"(?:pause|resume) failed: ",
     r"creating process: ",
@@ -122,6 +123,7 @@ WORDINGS: Final[Wordings] = {
         r"(?:[\w ]+: )*sandbox (?:\"[^\"]*\" )?is not running",
         r"(?:[^:]+: )*connecting to control server at PID \d+: ",
         r"(?:[^:]+: )*no such process with PID \d+$",
+        r"(?:[^:]+: )*urpc method \"[^\"]*\" failed: EOF$",  # the sandbox has ended meanwhile
     ),
     errors.ContainerRunning: (
         r"cannot start container \"[^\"]*\" in state running$",
@@ -129,7 +131,10 @@ WORDINGS: Final[Wordings] = {
     ),
     errors.InvalidSignal: (r"unknown signal \"",),
     errors.CheckpointError: (r"(?:checkpoint|restore) failed: ", r"restoring (?:container|sandbox)[^:]*: "),
-    errors.ExecutableNotFound: (r"failed to load [^\n]*: no such file or directory$",),
+    errors.ExecutableNotFound: (
+        r"failed to load [^\n]*: no such file or directory$",
+        r"error finding executable \"[^\"]*\" in PATH [^\n]*: no such file or directory$",
+    ),
     errors.ExecutableDenied: (r"failed to load [^\n]*: (?:permission denied|is a directory|operation not permitted)$",),
     errors.ExecFormatError: (r"failed to load [^\n]*: exec format error$",),
     errors.ExecutableError: (r"failed to load ",),
@@ -157,12 +162,19 @@ class _Spec(msgspec.Struct, rename="camel"):
     oci_version: str = ""
     annotations: dict[str, str] | None = None
     linux: _Linux | None = None
+    root: _Root | None = None
 
 
 class _Linux(msgspec.Struct, rename="camel"):
     """The place of the cgroup."""
 
     cgroups_path: str = ""
+
+
+class _Root(msgspec.Struct):
+    """The root filesystem."""
+
+    path: str = ""
 
 
 class _Sandbox(msgspec.Struct):
@@ -200,8 +212,9 @@ def decode_record(file: RecordFile) -> Record:
         created=found.created_at,
         bundle=found.bundle_dir,
         config=os.path.join(file.root, RECORD.format(id=file.container_id)),
+        rootfs=os.path.join(found.bundle_dir, spec.root.path) if spec.root and spec.root.path else "",
         oci_version=spec.oci_version,
-        owner=found.owner,
+        owner=found.owner or runc.user_name(file.owner),
         annotations=spec.annotations or {},
         cgroups=_cgroups(path),
         helpers=(found.gofer_pid,) if found.gofer_pid else (),
@@ -430,4 +443,7 @@ RUNSC: Final = Dialect(
     forks="any",
     trial_options=("--network=none",),
     spoils_taken=True,
+    bare_states=True,
+    leftovers=("{id}_sandbox:{id}.lock", "runsc-{id}.sock"),
+    cgroups_at_root=True,
 )

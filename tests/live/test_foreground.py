@@ -179,6 +179,7 @@ async def test_output_of_a_program_that_floods(client: Runc, make_container: Mak
     assert (response.exit_code, response.stdout) == (4, b"")
 
 
+@pytest.mark.needs("process details")
 async def test_a_terminal(
     client: Runc, runtime: Runtime, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
@@ -218,10 +219,12 @@ EXEC_OPTIONS: list[tuple[str, dict[str, Any], str, str]] = [
     ("no-new-privs", {"no_new_privs": True}, "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1"),
     ("privileges-as-they-are", {}, "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t0"),
 ]
+NEEDED = {"privileges-as-they-are": pytest.mark.needs("process details")}
 
 
 @pytest.mark.parametrize(
-    ("options", "script", "expected"), [row[1:] for row in EXEC_OPTIONS], ids=[row[0] for row in EXEC_OPTIONS]
+    ("options", "script", "expected"),
+    [pytest.param(*row[1:], id=row[0], marks=NEEDED.get(row[0], ())) for row in EXEC_OPTIONS],
 )
 async def test_exec_changes_the_containers_process(
     client: Runc, make_container: MakeContainer, options: dict[str, Any], script: str, expected: str
@@ -239,6 +242,7 @@ async def test_exec_with_more_groups(client: Runc, make_container: MakeContainer
     assert response.stdout.split() == [b"0", b"20", b"30"]
 
 
+@pytest.mark.needs("process details")
 async def test_exec_with_capabilities(client: Runc, runtime: Runtime, make_container: MakeContainer) -> None:
     """A capability is there beside those of the container's process."""
     if runtime.is_crun:
@@ -265,6 +269,7 @@ async def test_exec_with_a_terminal(client: Runc, make_container: MakeContainer)
     assert (response.exit_code, response.stdout) == (0, b"7 80\r\n")
 
 
+@pytest.mark.needs("process details")
 async def test_exec_of_a_document(client: Runc, make_container: MakeContainer) -> None:
     """A whole process document says everything about the process.
 
@@ -297,6 +302,7 @@ async def test_exec_of_a_large_document(client: Runc, make_container: MakeContai
     assert int(response.stdout) > 1_500_000
 
 
+@pytest.mark.needs("host pids")
 async def test_exec_detached(client: Runc, make_container: MakeContainer, folder: Path) -> None:
     """With `detach` the process runs on in the container; the pid file names it."""
     name = await make_container()
@@ -374,6 +380,7 @@ async def test_exec_in_parallel(client: Runc, make_container: MakeContainer) -> 
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("restored", [True, False])
+@pytest.mark.needs("process details")
 async def test_the_signals_of_a_service_are_its_own(
     runtime: Runtime,
     root: Path,

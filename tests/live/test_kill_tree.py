@@ -44,6 +44,7 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(write)
 
 
+@pytest.mark.needs("host pids")
 async def test_what_ends_by_itself_leaves_its_children(client: Runc, make_container: MakeContainer) -> None:
     """A process that ends by itself leaves a background child alone, in the container's own cgroup."""
     name = await make_container()
@@ -54,6 +55,7 @@ async def test_what_ends_by_itself_leaves_its_children(client: Runc, make_contai
     assert set(after.values()) == {Path("/sys/fs/cgroup/pids", name)}
 
 
+@pytest.mark.needs("host pids")
 async def test_what_ends_before_its_block(client: Runc, make_container: MakeContainer) -> None:
     """A first process that ends by itself before the block leaves its children alone, unless `kill` is asked to."""
     name = await make_container()
@@ -83,6 +85,7 @@ async def test_signals_to_the_tree(client: Runc, make_container: MakeContainer) 
 
 
 @pytest.mark.parametrize("how", ["exec", "open_exec"])
+@pytest.mark.needs("host pids")
 async def test_not_asked_for(client: Runc, make_container: MakeContainer, how: str, pipe: tuple[int, int]) -> None:
     """Without `kill_tree` the first process alone ends."""
     name = await make_container()

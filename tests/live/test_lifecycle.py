@@ -144,6 +144,7 @@ async def test_no_pivot(client: Runc, make_bundle: MakeBundle, container_id: Cal
     assert response.stdout.split() == b"bin dev etc proc root sys tmp".split()
 
 
+@pytest.mark.needs("create --no-new-keyring")
 @pytest.mark.parametrize("kept", [False, True])
 async def test_no_new_keyring(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], *, kept: bool
@@ -290,6 +291,7 @@ def own_cgroup(pid: int, controller: str, file: str) -> str:
     pytest.skip(f"this host has no cgroup v1 controller {controller}")
 
 
+@pytest.mark.needs("user namespaces")
 async def test_a_user_namespace(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], rootfs: Path, prefix: str
 ) -> None:

@@ -87,6 +87,7 @@ async def test_list_beside_a_broken_one(client: Runc, make_container: MakeContai
         (root / "broken").rmdir()
 
 
+@pytest.mark.needs("host pids")
 async def test_ps(client: Runc, make_container: MakeContainer) -> None:
     """Process ids are the host's, of all processes and not only the first."""
     name = await make_container()
@@ -98,6 +99,7 @@ async def test_ps(client: Runc, make_container: MakeContainer) -> None:
     assert await client.ps(await make_container(Status.STOPPED)) == []
 
 
+@pytest.mark.needs("host pids")
 async def test_top(client: Runc, runtime: Runtime, make_container: MakeContainer) -> None:
     """The table has a row for each process; its columns are those that ps(1) was asked for."""
     name = await make_container()
@@ -155,7 +157,7 @@ async def test_version(client: Runc, runtime: Runtime) -> None:
     """Which runtime this is."""
     version = await client.version()
     assert version.runtime == runtime.name
-    assert ".".join(map(str, version.number)) == runtime.version
+    assert runtime.version in version.version
     assert version.spec
 
 

@@ -181,6 +181,15 @@ async def test_streams_of_an_exec(box: Container) -> None:
         assert await process.stdout.receive() == b"hello"
         process.terminate()
         assert (await process.wait()).signal == 15
+    trap = "trap 'echo heard; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+    async with box.open_exec(["sh", "-c", trap], io=PipedIO()) as process:
+        assert process.stdout
+        lines = process.stdout.lines()
+        assert await anext(lines) == "ready"
+        process.terminate()  # the program's process in the sandbox, and not that of runsc on the host
+        assert await anext(lines) == "heard"
+        assert (await process.wait()).code == 5
+    assert await box.ps() == [1]
     async with box.open_exec(["sh", "-c", SIZED], io=PtyIO(rows=30, cols=100)) as process:
         assert process.pty
         assert await anext(process.pty.lines()) == "sized"

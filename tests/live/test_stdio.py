@@ -134,6 +134,7 @@ def in_write(pid: int) -> bool:
 
 @pytest.mark.any_loop
 @WAYS
+@pytest.mark.needs("host pids")
 async def test_a_reader_that_stops_reading(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str
 ) -> None:
@@ -155,6 +156,7 @@ async def test_a_reader_that_stops_reading(
 
 
 @WAYS
+@pytest.mark.needs("host pids")
 async def test_a_program_that_does_not_read(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str
 ) -> None:
@@ -495,6 +497,7 @@ MOUNTS = [
 
 
 @pytest.mark.parametrize("owned", [True, False])
+@pytest.mark.needs("user namespaces")
 async def test_the_owner_of_the_pipes(
     *,
     client: Runc,

@@ -16,7 +16,7 @@ from runc_async._runtimes.runsc import RUNSC
 FORKS = {"fork": {"any", "read-only root"}, "fork by criu": {"read-only root"}}
 """Features that say whether containers can be copied, and of which kind they are: see `Dialect.forks`."""
 
-NOT_IN_SANDBOX = {"files"}
+NOT_IN_SANDBOX = {"files", "host pids", "user namespaces", "process details"}
 """Features that only a runtime has whose containers are processes of this host: see `Runtime.has`."""
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -80,6 +80,11 @@ class Runtime(NamedTuple):
 
         - `cgroup removal`: see there.
         - `files`: that the library can reach a container's files, for which it needs no command.
+        - `fork`, `fork by criu`: that a running container can be copied.
+        - `host pids`: that processes of a container are processes of the host. Those of a sandbox aren't.
+        - `user namespaces`: that ids of a container are other ids on the host.
+        - `process details`: the state of signals and NoNewPrivs in /proc/PID/status, names of terminals in tty(1), raw
+          sockets and limits of an `exec`, which gVisor's kernel doesn't have.
         - `rootfs errors`: crun 1.28 says of a missing root filesystem no more than `open X: No such file or directory`,
           as of any other file.
         - `clean failures`: crun keeps `.empty-directory` in its root; one that is killed, or has no room, leaves the

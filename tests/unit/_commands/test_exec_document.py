@@ -11,12 +11,14 @@ import pytest
 
 from runc_async._commands.argv import Overrides
 from runc_async._commands.exec_document import Template, exec_document, find_template
+from runc_async._commands.words import User
 from runc_async._runtimes.crun import CRUN
 from runc_async._runtimes.dialect import Dialect
 from runc_async._runtimes.runc import RUNC
 from runc_async.client import Runc
 from runc_async.errors import ContainerNotFound
 from runc_async.runner import Document
+from runc_async.runtimes import Crun
 from runc_async.testing import FakeRunner
 
 OWN: dict[str, Any] = {
@@ -154,3 +156,22 @@ async def test_no_value_is_shown_to_find_that_there_is_no_container(tmp_path: Pa
     with pytest.raises(ContainerNotFound) as caught:
         await Runc(root=tmp_path).exec("web", ["id"], env={"A": "s"})
     assert "exec" not in caught.value.args
+
+
+@pytest.mark.parametrize("client", [Crun, Runc])
+@pytest.mark.parametrize(("user", "given"), [(7, "7:0"), ("7", "7:0"), ((7, 8), "7:8")])
+async def test_a_user_has_a_group_in_crun(tmp_path: Path, client: type[Runc], user: User, given: str) -> None:
+    """Crun 1.21 runs `--user 7` as root, so the group is always given; for runc it would be another than it takes."""
+    runner = FakeRunner()
+    await client(root=tmp_path, runner=runner).exec("web", ["id"], user=user, detach=True)
+    words = runner.invocations[-1].args
+    expected = given if client is Crun else given.removesuffix(":0")
+    assert words[words.index("--user") + 1] == expected
+
+
+async def test_a_container_of_crun_has_a_client_of_any_name(tmp_path: Path) -> None:
+    """The record of a container tells that crun has made it."""
+    write(tmp_path / "web" / "status", {"pid": 7, "process-start-time": 9, "bundle": str(tmp_path)})
+    runner = FakeRunner()
+    await Runc(root=tmp_path, runner=runner).exec("web", ["id"], user=7, detach=True)
+    assert "7:0" in runner.invocations[-1].args

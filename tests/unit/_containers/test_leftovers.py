@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runc_async._containers import leftovers
-from runc_async._containers.leftovers import mounted_in, remove_cgroups
+from runc_async._containers.leftovers import mounted_in, remove_cgroups, remove_files
 from runc_async._containers.state_mounts import forget_copy, spare_root
 
 LAYOUTS = {
@@ -108,3 +108,20 @@ def test_a_root_filesystem_that_is_still_mounted(tmp_path: Path, monkeypatch: py
     with pytest.raises(PermissionError):
         spare_root(str(place))
     forget_copy(str(place))
+
+
+async def test_at_the_root_of_each_hierarchy(tmp_path: Path) -> None:
+    """A runtime that doesn't look at its own cgroup has the container's at the root."""
+    (tmp_path / "own").write_text("4:memory:/ours\n2:cpu:/\n")
+    for place in ("memory/box", "memory/ours/box", "cpu/box"):
+        (tmp_path / place).mkdir(parents=True)
+    assert await remove_cgroups("box", tmp_path, tmp_path / "own", at_root=True) == []
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("box")] == ["memory/ours/box"]
+
+
+def test_files_without_a_record(tmp_path: Path) -> None:
+    """Those of the container go, by their patterns; others stay, and one that isn't there is no error."""
+    for name in ("box.lock", "other.lock", "box.sock"):
+        (tmp_path / name).touch()
+    remove_files(str(tmp_path), "box", ["{id}.lock", "{id}.none"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["box.sock", "other.lock"]
