@@ -201,6 +201,7 @@ async def test_a_cancelled_turn(client: Runc, make_container: MakeContainer) -> 
 # run and exec
 
 
+@pytest.mark.needs("forwarded signals")
 @pytest.mark.parametrize("way", ["cancelled", "timed-out"])
 async def test_run_is_stopped(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], way: str) -> None:
     """The container's process gets SIGTERM and ends in its own way; then the container is gone."""
@@ -226,6 +227,7 @@ async def test_run_is_stopped(client: Runc, make_bundle: MakeBundle, container_i
 
 
 @pytest.mark.parametrize("way", ["cancelled", "timed-out"])
+@pytest.mark.needs("host pids")
 async def test_exec_is_stopped(client: Runc, make_container: MakeContainer, way: str) -> None:
     """The process gets SIGTERM and ends in its own way; the container goes on without it."""
     name = await make_container()
@@ -295,6 +297,7 @@ async def test_run_cancelled_at_any_moment(
 
 @pytest.mark.proof(every=4)
 @pytest.mark.parametrize("seconds", MOMENTS)
+@pytest.mark.needs("host pids")
 async def test_exec_cancelled_at_any_moment(client: Runc, make_container: MakeContainer, seconds: float) -> None:
     """Cancelled while the runtime still starts the process, `exec` leaves the container's own one alone."""
     name = await make_container()
@@ -306,6 +309,7 @@ async def test_exec_cancelled_at_any_moment(client: Runc, make_container: MakeCo
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.2])
+@pytest.mark.needs("host pids")
 async def test_an_exec_that_has_started_others(client: Runc, make_container: MakeContainer, grace: float) -> None:
     """A process that has to be killed goes with all that it has started, try after try; the container stays."""
     name = await make_container()

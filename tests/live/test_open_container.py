@@ -86,6 +86,7 @@ async def line(container: Container) -> str:
 
 
 @pytest.mark.any_loop
+@pytest.mark.needs("host pids")
 async def test_a_life(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
     """In its block the container runs, with its streams; afterwards it is gone, and how it ended is known."""
     name = container_id()

@@ -61,6 +61,7 @@ async def only_the_first(client: Runc, name: str) -> None:
 
 
 @pytest.mark.any_loop
+@pytest.mark.needs("host pids")
 async def test_a_life(client: Runc, make_container: MakeContainer) -> None:
     """The process runs in its block, can be signalled, and tells how it ended as often as it is asked."""
     name = await make_container()

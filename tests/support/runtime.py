@@ -16,7 +16,7 @@ from runc_async._runtimes.runsc import RUNSC
 FORKS = {"fork": {"any", "read-only root"}, "fork by criu": {"read-only root"}}
 """Features that say whether containers can be copied, and of which kind they are: see `Dialect.forks`."""
 
-NOT_IN_SANDBOX = {"files", "host pids", "user namespaces", "process details"}
+NOT_IN_SANDBOX = {"files", "host pids", "user namespaces", "process details", "forwarded signals"}
 """Features that only a runtime has whose containers are processes of this host: see `Runtime.has`."""
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -82,6 +82,7 @@ class Runtime(NamedTuple):
         - `files`: that the library can reach a container's files, for which it needs no command.
         - `fork`, `fork by criu`: that a running container can be copied.
         - `host pids`: that processes of a container are processes of the host. Those of a sandbox aren't.
+        - `forwarded signals`: that a `run` in the foreground passes signals on to the container. runsc just ends.
         - `user namespaces`: that ids of a container are other ids on the host.
         - `process details`: the state of signals and NoNewPrivs in /proc/PID/status, names of terminals in tty(1), raw
           sockets and limits of an `exec`, which gVisor's kernel doesn't have.
