@@ -80,6 +80,7 @@ class Fleet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool: ConnectionPool | None = None
         self._again: asyncio.TimerHandle | None = None
+        self._scheduler: str | None = None
 
     def __repr__(self) -> str:
         """Show the number of nodes and of waiting callers."""
@@ -96,7 +97,6 @@ class Fleet:
         self._pool = ConnectionPool(limit=_CONNECTIONS, deserialize=True, connection_args=arguments)
         await self._pool.start()
         try:
-            await _register(client)
             await self._look()
         except BaseException:
             await shielded(self._pool.close())
@@ -343,6 +343,10 @@ class Fleet:
         """Make links to new workers, and drop those of workers that are gone."""
         scheduler: Any = self._client.scheduler
         identity = await scheduler.identity(n_workers=-1)
+        if identity["id"] != self._scheduler:
+            # A scheduler that was restarted knows no plugin, and its workers are no nodes yet.
+            await _register(self._client)
+            self._scheduler = identity["id"]
         workers = set(identity["workers"])
         for address, link in list(self._links.items()):
             if link.lost is not None:  # it may be back: a new link is a new session, which ends what the old one had

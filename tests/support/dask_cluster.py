@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ class DaskCluster:
         scheduler_file: The file by which clients and workers find the scheduler.
     """
 
-    def __init__(self, place: Path, root: Path) -> None:
+    def __init__(self, place: Path, root: Path, address: str = "127.0.0.1") -> None:
+        self._address = address
+        self._port = "0"
         self.scheduler_file = place / "scheduler.json"
         self._place = place
         self._env = os.environ | {
@@ -36,20 +39,45 @@ class DaskCluster:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     async def start_scheduler(self) -> None:
-        """Start the scheduler, and wait until it can be found."""
+        """Start the scheduler, the second time at the same address, and wait until it can be found."""
         self.scheduler_file.unlink(missing_ok=True)
-        await self._start("scheduler", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0")
+        await self._start("scheduler", "distributed.cli.dask_scheduler", "--host", self._address, "--port", self._port)
         await until(lambda: self.scheduler_file.exists() and self.scheduler_file.read_text().endswith("}"), _START)
+        self._port = json.loads(self.scheduler_file.read_text())["address"].rpartition(":")[2]
 
-    async def start_worker(self, name: str, **settings: str) -> None:
-        """Start a worker with a nanny; settings are those of Dask's configuration below `runc-async`."""
+    def pid(self, name: str) -> int:
+        """Return the pid of a process: of a worker that of its nanny."""
+        return self._processes[name].pid
+
+    def ended(self, name: str) -> bool:
+        """Return whether a process has ended."""
+        return self._processes[name].returncode is not None
+
+    async def start_worker(self, name: str, *, host: tuple[str, str] | None = None, **settings: str) -> None:
+        """Start a worker with a nanny.
+
+        Args:
+            name: The worker's name.
+            host: The path of a network namespace, and an address in it.
+            settings: Settings of Dask's configuration below `runc-async`.
+        """
         self._env |= {f"DASK_RUNC_ASYNC__{key.upper()}": value for key, value in settings.items()}
         options = ["--nthreads", "1", "--name", name, "--local-directory", str(self._place / name)]
-        await self._start(name, "distributed.cli.dask_worker", "--host", "127.0.0.1", *options)
+        prefix = [] if host is None else ["nsenter", f"--net={host[0]}"]
+        address = self._address if host is None else host[1]
+        await self._start(name, "distributed.cli.dask_worker", "--host", address, *options, prefix=prefix)
 
-    async def _start(self, name: str, module: str, *options: str) -> None:
+    async def _start(self, name: str, module: str, *options: str, prefix: Sequence[str] = ()) -> None:
         """Start one process."""
-        command = [sys.executable, "-m", module, "--scheduler-file", str(self.scheduler_file), "--no-dashboard"]
+        command = [
+            *prefix,
+            sys.executable,
+            "-m",
+            module,
+            "--scheduler-file",
+            str(self.scheduler_file),
+            "--no-dashboard",
+        ]
         with (self._place / f"{name}.log").open("ab") as log:
             self._processes[name] = await asyncio.create_subprocess_exec(
                 *command, *options, env=self._env, cwd=self._place, stdout=log, stderr=log, start_new_session=True
