@@ -106,7 +106,13 @@ NOT_IN_CRUN = {
 
 
 @pytest.mark.proof(every=3)
-@pytest.mark.parametrize("case", BAD_CONFIGURATIONS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.needs("rootfs errors") if case == "rootfs-missing" else ())
+        for case in BAD_CONFIGURATIONS
+    ],
+)
 @pytest.mark.parametrize("command", ["create", "run"])
 async def test_a_bundle_that_cannot_run(
     *,
@@ -164,7 +170,10 @@ PROGRAMS: dict[str, tuple[type[errors.CommandError], bytes, int]] = {
 }
 
 
-@pytest.mark.parametrize("case", PROGRAMS)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=() if "not" in case else pytest.mark.needs("exec errors")) for case in PROGRAMS],
+)
 async def test_a_program_that_cannot_be_executed(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], folder: Path, case: str
 ) -> None:

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import containers
 import leaks
@@ -62,7 +62,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 def leaves(exc: BaseException) -> Iterator[BaseException]:
     """Yield an exception, or those of a group at any depth."""
     if isinstance(exc, BaseExceptionGroup):
-        for each in exc.exceptions:
+        for each in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
             yield from leaves(each)
     else:
         yield exc

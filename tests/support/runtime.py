@@ -16,7 +16,15 @@ from runc_async._runtimes.runsc import RUNSC
 FORKS = {"fork": {"any", "read-only root"}, "fork by criu": {"read-only root"}}
 """Features that say whether containers can be copied, and of which kind they are: see `Dialect.forks`."""
 
-NOT_IN_SANDBOX = {"files", "host pids", "user namespaces", "process details", "forwarded signals"}
+NOT_IN_SANDBOX = {
+    "files",
+    "host pids",
+    "user namespaces",
+    "process details",
+    "forwarded signals",
+    "watch",
+    "stats_reader",
+}
 """Features that only a runtime has whose containers are processes of this host: see `Runtime.has`."""
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -88,6 +96,7 @@ class Runtime(NamedTuple):
           sockets and limits of an `exec`, which gVisor's kernel doesn't have.
         - `rootfs errors`: crun 1.28 says of a missing root filesystem no more than `open X: No such file or directory`,
           as of any other file.
+        - `exec errors`: crun 1.21 prints `exec: Exec format error` of an `exec`, and ends with 1, as a program may.
         - `clean failures`: crun keeps `.empty-directory` in its root; one that is killed, or has no room, leaves the
           process that makes the container, or half of its record.
         """
@@ -101,8 +110,8 @@ class Runtime(NamedTuple):
             return feature not in NOT_IN_SANDBOX and RUNSC.features.get(feature, ()) == ()
         if feature in NOT_IN_SANDBOX:
             return True
-        if feature in {"rootfs errors", "clean failures"}:
-            return not self.is_crun
+        if feature in {"rootfs errors", "clean failures", "exec errors"}:
+            return not self.is_crun or (feature == "exec errors" and self.version != "1.21")
         command, _, option = feature.partition(" ")
         found = re.search(rf"^\s+{re.escape(command)}\s", _help(self.command), re.MULTILINE)
         return found is not None and (not option or re.search(rf"{option}\b", _help(self.command, command)) is not None)
