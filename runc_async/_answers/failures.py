@@ -58,6 +58,7 @@ _PANIC_CODE = 2
 _NO_THREAD = re.compile(
     r"^runtime/cgo: pthread_create failed: .*|^runtime: failed to create new OS thread .*", re.MULTILINE
 )
+_NO_PS = re.compile(r'exec: "ps": executable file not found in \$PATH:?')  # `runc ps` without ps(1) on the host
 _GO_RUNTIME = re.compile(r"\A(?:runtime: [^\n]*\n)+")  # "failed to create new OS thread", in front of "fatal error"
 _TRACE = re.compile(
     f"^(?:{'|'.join(re.escape(dialect.trace) for dialect in DIALECTS.values() if dialect.trace)})", re.MULTILINE
@@ -134,6 +135,8 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
         found = _Finding(errors.ResourceError, f"{found.text}: {no_thread[0]}")
     if found.cls is errors.ExecutableError and found.text.lower().rstrip().endswith(_TOO_LONG):
         found = found._replace(text=f"{found.text.rstrip()} (E2BIG): {INSTEAD_OF_ARGUMENTS}")
+    if _NO_PS.fullmatch(found.text.rstrip()):
+        found = _Finding(errors.CommandError, "this host has no ps(1) (Debian's package procps); `Runc.ps` needs none")
     if (process == "lost" and not logged) or _crashed(exit_code, found, stderr, process=process):
         found = _Finding(errors.RuncCrashed, _panic(stderr) or found.text)
     text = explained(found.text) if found.cls is errors.ResourceError else found.text

@@ -295,6 +295,18 @@ def test_the_log_counts_before_stderr() -> None:
     assert (type(error), error.message, error.stderr) == (CommandError, "odd", b"container does not exist")
 
 
+def test_a_host_without_ps_is_named() -> None:
+    """A missing ps(1) of the host is no missing program of the container."""
+    own = LogRecord("error", 'exec: "ps": executable file not found in $PATH: ')
+    error = failure(("runc", "ps", "web"), 1, log=(own,), container_id="web")
+    assert (type(error), "no ps(1)" in str(error)) == (CommandError, True)
+    inside = LogRecord(
+        "error", 'exec failed: unable to start container process: exec: "ps": executable file not found in $PATH'
+    )
+    error = failure(("runc", "exec", "web", "ps"), 1, log=(inside,), container_id="web")
+    assert type(error) is errors.ExecutableNotFound
+
+
 def test_a_warning_is_no_reason() -> None:
     """Records below error neither choose the class nor become the message."""
     error = failure((), 1, log=(LogRecord("warning", "container does not exist"),))
