@@ -30,10 +30,16 @@ _TRIES = 10  # how often the workers are told once more, when one of them has en
 
 
 class _Request:
-    """A caller that waits for a node."""
+    """A caller that waits for a node.
+
+    Attributes:
+        order: The order: one with another id after a node that couldn't begin it.
+        node: The node that it was last sent to.
+    """
 
     def __init__(self, order: Order) -> None:
         self.order = order
+        self.node: Link | None = None
         self.link: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
         self.excluded: dict[str, str] = {}
         self.was_placed = False
@@ -75,7 +81,6 @@ class Fleet:
         self._lease = lease
         self._patience = patience
         self._links: dict[str, Link] = {}
-        self._gone: dict[str, NodeInfo] = {}
         self._waiting: deque[_Request] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool: ConnectionPool | None = None
@@ -168,13 +173,13 @@ class Fleet:
         named = {"input": input, "limits": limits, "usage": usage or None}
         options |= {name: value for name, value in named.items() if value is not None}
         while True:
-            order = Order(id=f"fleet-{os.urandom(12).hex()}", recipe=recipe, live=False, options=options)
+            request = _Request(Order(id=f"fleet-{os.urandom(12).hex()}", recipe=recipe, live=False, options=options))
             try:
-                async with self._placed(order) as (link, kind, value):
+                async with self._placed(request) as (link, kind, value):
                     del link
                     return cast("NodeResponse", _result(kind, value))
-            except NodeLost as exc:
-                if retries == 0 or not await self._confirmed(exc, order.id):
+            except NodeLost:
+                if retries == 0 or request.node is None or not await self._confirmed(request.node, request.order.id):
                     raise
                 retries -= 1
 
@@ -203,9 +208,9 @@ class Fleet:
             raise ValueError("a box has PipedIO() and no other streams")
         if lease is not None and not 0 < lease <= self._lease:
             raise ValueError(f"lease must be above 0 and at most the fleet's own {self._lease:g} seconds: {lease!r}")
-        order = Order(id=f"fleet-{os.urandom(12).hex()}", recipe=recipe, live=True, options=dict(options))
-        async with self._placed(order) as (link, kind, value):
-            box = Box(link, order.id, _result(kind, value))
+        request = _Request(Order(id=f"fleet-{os.urandom(12).hex()}", recipe=recipe, live=True, options=dict(options)))
+        async with self._placed(request) as (link, kind, value):
+            box = Box(link, request.order.id, _result(kind, value))
             task = asyncio.create_task(follow(box))
             try:
                 yield box
@@ -220,11 +225,11 @@ class Fleet:
     # --- placing
 
     @contextlib.asynccontextmanager
-    async def _placed(self, order: Order) -> AsyncGenerator[tuple[Link, str, Any]]:
+    async def _placed(self, request: _Request) -> AsyncGenerator[tuple[Link, str, Any]]:
         """Place an order on a node, and yield the first event. On exit of the block the order has ended on the node."""
-        request = _Request(order)
         while True:
-            link = await self._place(request)
+            order = request.order
+            link = request.node = await self._place(request)
             # Before the order is sent: its first event may arrive before the answer.
             link.expect(order.id)
             # Not over until the node says so: it may have the order, however the call below ends.
@@ -239,7 +244,7 @@ class Fleet:
                         yield link, kind, value
                         return
                     request.excluded[link.address] = str(value)
-                    order = request.order = _renewed(order)
+                    request.order = _renewed(order)
             finally:
                 if not over and link.lost is None:
                     await link.end(order.id)
@@ -319,15 +324,16 @@ class Fleet:
 
     # --- nodes
 
-    async def _confirmed(self, lost: NodeLost, name: str) -> bool:
-        """Wait until a node on the same machine has confirmed the end of a run; False after lease and `patience`."""
-        host = next((link.host for link in self._links.values() if link.name == lost.node), "")
-        host = host or (self._gone[lost.node].host if lost.node in self._gone else "")
+    async def _confirmed(self, lost: Link, name: str) -> bool:
+        """Wait until a node beside a lost one has confirmed the end of a run; False after lease and `patience`.
+
+        The lost worker itself can do so when it is back, which is another link to the same process.
+        """
         with anyio.move_on_after(self._lease + self._patience):
-            while True:
-                for link in [link for link in self._links.values() if link.host == host and link.lost is None]:
+            while lost.place:
+                for link in [link for link in self._links.values() if link.place == lost.place and link.lost is None]:
                     with contextlib.suppress(NodeLost):
-                        if await link.call("confirm", self._patience, name=name):
+                        if await link.call("confirm", self._patience, name=name, worker=lost.worker):
                             return True
                 await asyncio.sleep(_LOOK)
         return False
@@ -351,7 +357,6 @@ class Fleet:
         for address, link in list(self._links.items()):
             if link.lost is not None:  # it may be back: a new link is a new session, which ends what the old one had
                 del self._links[address]
-                self._gone[link.name] = link.info()
         for address in workers - self._links.keys():
             link = Link(
                 cast("ConnectionPool", self._pool),

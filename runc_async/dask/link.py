@@ -30,6 +30,9 @@ class Link:
     Attributes:
         address: The address of Dask's worker.
         name: The name of the node; the address until the node has answered.
+        host: The node's machine.
+        place: The same for nodes that see each other's processes and containers; empty until the node has answered.
+        worker: The address of the node's worker, its pid, and its start in clock ticks.
         running: The number of sandboxes of this fleet on the node.
         runs: The number of orders taken by the node.
         lost: The error, if the node is lost.
@@ -50,6 +53,8 @@ class Link:
         self.address = address
         self.name: str = address
         self.host: str = ""
+        self.place: str = ""
+        self.worker: tuple[str, int, int] = "", 0, 0
         self.running: int = 0
         self.runs: int = 0
         self.closed_until: float = 0.0
@@ -124,6 +129,8 @@ class Link:
             hello = await self.call("hello", capacity=self._capacity, lease=self._lease)
             self.name = str(hello["name"])
             self.host = str(hello["host"])
+            self.place = hello["place"]
+            self.worker = hello["worker"]
             self._load = hello
             self.answered.set()
             self._changed()

@@ -18,6 +18,7 @@ from dask import config as dask_config
 from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from .._linux.procfs import ProcessIdentity
 from .._shield import shielded
 from ..client import Runc
 from ..container import Container
@@ -74,6 +75,11 @@ def _handlers(worker: Worker) -> dict[str, Any]:
     return handlers
 
 
+def _host() -> str:
+    """Return a name of this machine that is the same until it is booted again."""
+    return f"{socket.gethostname()}:{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+
+
 class Node:
     """The sandboxes of one worker.
 
@@ -86,7 +92,8 @@ class Node:
         default = "/run/runc_async-fleet" if os.geteuid() == 0 else None
         self.name: str = str(name)
         self.counts: dict[str, int] = {}
-        self._runc = Runc(setting("runc-async.command", "runc"), root=setting("runc-async.root", default))
+        root: str | None = setting("runc-async.root", default)
+        self._runc = Runc(setting("runc-async.command", "runc"), root=root)
         directory = setting("runc-async.directory", "/var/cache/runc_async")
         self._storage = Storage(Path(directory), setting("runc-async.rootfs", {}))
         self._allowed: list[str] | None = setting("runc-async.recipes", None)
@@ -102,6 +109,10 @@ class Node:
         self._sandboxes: set[str] = set()
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._leases: asyncio.Task[None] | None = None
+        self._process = ProcessIdentity.of(os.getpid())
+        # The same for workers that see each other's processes, and list the same containers: each of them can confirm
+        # that the sandboxes of a lost one have ended.
+        self._place = f"{_host()}:{os.readlink('/proc/self/ns/pid')}:{os.geteuid()}:{root}"
         self._collector = NodeCollector(self)
         self._address = address
 
@@ -159,10 +170,8 @@ class Node:
         """Start a new session of a client, after ending the client's previous session."""
         await self._leave(fleet)
         self._sessions[fleet] = Session(lease, capacity)
-        # The same for all workers of a machine until it is booted again: another worker there can confirm that the
-        # sandboxes of a lost one have ended.
-        host = f"{socket.gethostname()}:{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
-        return {"name": self.name, "host": host, **self._load()}
+        worker = (self._address, *self._process)
+        return {"name": self.name, "host": _host(), "place": self._place, "worker": worker, **self._load()}
 
     def _load(self) -> dict[str, Any]:
         """Return the state of the node."""
@@ -293,8 +302,12 @@ class Node:
             # Only the ends count: results and errors are reported as events.
             await asyncio.wait(tasks)
 
-    async def _confirm(self, fleet: str, *, name: str) -> bool:
-        """Return whether a sandbox has certainly ended on this machine, and won't start here."""
+    async def _confirm(self, fleet: str, *, name: str, worker: tuple[str, int, int]) -> bool:
+        """Return whether a sandbox of a worker of this machine has certainly ended, and won't start."""
+        address, *process = worker
+        # A stopped or slow worker may have taken the order, and not have begun it yet.
+        if address != self._address and ProcessIdentity(*process).exists():
+            return False
         await self._end_of(fleet, name=name)
         await self._runc.sweep()
         # After the sweep a container of a killed worker is gone, or still listed.
