@@ -150,7 +150,8 @@ async def test_no_descriptor(host: Host, operation: Operation, runtime: Runtime,
         pytest.fail(f"{descriptors.ATTEMPTS} descriptors aren't enough: {trials.failures[-1]!r}")
     tried("descriptor limits", trials.tried)
     assert trials.found == []
-    assert len(trials.failures) > (operation.name != "reading the host")  # one descriptor is all that it needs
+    # One descriptor is all that the host's figures need. `sweep` needs one to raise nothing, and warns of what is left.
+    assert len(trials.failures) > (operation.name not in {"reading the host", "sweep"})
 
 
 # no room
