@@ -156,7 +156,8 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     except msgspec.ValidationError:
         if b"null" not in data:
             raise
-    return msgspec.convert(_without_nulls(msgspec.json.decode(data)), decoder.type)
+    converted: T = msgspec.convert(_without_nulls(msgspec.json.decode(data)), decoder.type)
+    return converted
 
 
 def _without_nulls(value: Json) -> Json:
