@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from bench.harness import OURS, Bar, Comparison, Measure, Peer, Sample
-from bench.stage import ASYNCIO, FLOOR, GO_RUNC, SHELL, SUBPROCESS, Stage
+from bench.stage import ASYNCIO, BY_HAND, FLOOR, GO_RUNC, SHELL, SUBPROCESS, Stage
 
 
 class Size(NamedTuple):
@@ -163,6 +163,28 @@ def cycles(stage: Stage, size: Size) -> Generator[Comparison]:
     )
 
 
+def by_hand(stage: Stage, size: Size) -> Generator[Comparison]:
+    """Whole operations beside the same commands written by hand with asyncio."""
+    (name,) = stage.containers(1)
+    root, bundle = str(stage.root), stage.bundle("true")
+    state = ("runc", "--root", root, "state", name)
+    execute = ("runc", "--root", root, "exec", name, "/bin/true")
+    for at_once in (1, 4):
+        for what, count, ours, theirs, limit in (
+            ("open_container", size.cycles, ("cycle", root, bundle), ("cycle", root, bundle), 1.4),
+            ("run", size.cycles, ("foreground", root, bundle), ("foreground", root, bundle), 1.4),
+            ("exec", size.calls // 8, ("output", root, name), ("spawn", *execute), 1.5),
+            ("state", size.calls // 4, ("state", root, name), ("state", root, name), None),
+            ("state, spawned alone", size.calls // 4, ("state", root, name), ("alone", *state), 1.3),
+        ):
+            enough = max(count, 2 * at_once)
+            peers = {
+                OURS: _times(stage.ours, at_once, enough, *ours),
+                BY_HAND: _times(stage.plain, at_once, enough, *theirs),
+            }
+            yield _comparison(stage, f"{what}, {at_once} at once", peers, [Bar(BY_HAND, limit, "cpu")] if limit else [])
+
+
 def events(stage: Stage, size: Size) -> Generator[Comparison]:
     """Lines of events: from memory, and from a process that prints them."""
     path = stage.events(size.events)
@@ -254,5 +276,5 @@ def _footprint(*argv: str) -> Sample:
     return Sample(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
-LIVE = {"state": states, "list": lists, "exec": execs, "cycle": cycles, "bytes": transfers}
+LIVE = {"hand": by_hand, "state": states, "list": lists, "exec": execs, "cycle": cycles, "bytes": transfers}
 SUITES = {"calls": calls, **LIVE, "events": events, "memory": memory, "import": imports}

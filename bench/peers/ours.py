@@ -52,6 +52,26 @@ def execute(root: str, container_id: str) -> Operation:
     return once
 
 
+def output(root: str, container_id: str) -> Operation:
+    """Run a process in a container, and take its output."""
+    runc = Runc(root=root)
+
+    async def once() -> None:
+        await runc.exec(container_id, ["/bin/true"], check=True)
+
+    return once
+
+
+def foreground(root: str, bundle: str) -> Operation:
+    """Run a container, and take its output."""
+    runc = Runc(root=root)
+
+    async def once() -> None:
+        await runc.run(next(NAMES), bundle, check=True)
+
+    return once
+
+
 def cycle(root: str, bundle: str) -> Operation:
     """Create, start, wait for and delete a container."""
     runc = Runc(root=root)
@@ -127,6 +147,8 @@ if __name__ == "__main__":
                     "state": state,
                     "list": list_,
                     "exec": execute,
+                    "output": output,
+                    "foreground": foreground,
                     "cycle": cycle,
                     "events": events,
                     "decode": decode,

@@ -13,12 +13,14 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import anyio
 import msgspec
 
-from bench.peers.serve import Operation, serve
+from bench.peers.serve import Operation, numbers, serve
 from runc_async import OOMEvent, StatsEvent
 
 POOL = ThreadPoolExecutor(64)
+NAMES = numbers(f"plain{os.getpid()}-")
 
 
 def spawn(*argv: str) -> Operation:
@@ -28,6 +30,62 @@ def spawn(*argv: str) -> Operation:
         process = await asyncio.create_subprocess_exec(*argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
         await process.communicate()
         assert process.returncode == 0
+
+    return once
+
+
+def alone(*argv: str) -> Operation:
+    """Start a program without a pipe, and wait for its end: what no way around asyncio's spawning is without."""
+    return lambda: call_alone(*argv)
+
+
+async def call_alone(*argv: str) -> None:
+    """Start a program without a pipe, and wait for its end."""
+    process = await asyncio.create_subprocess_exec(*argv, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+    assert await process.wait() == 0
+
+
+async def call_with_output(*argv: str) -> bytes:
+    """Start a program, and return what it has written to stdout."""
+    process = await asyncio.create_subprocess_exec(*argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output
+
+
+def state(root: str, container_id: str) -> Operation:
+    """Ask for the state of a container."""
+
+    async def once() -> None:
+        json.loads(await call_with_output("runc", "--root", root, "state", container_id))
+
+    return once
+
+
+def cycle(root: str, bundle: str) -> Operation:
+    """Create, start, wait for and delete a container."""
+    runc = ("runc", "--root", root)
+
+    async def once() -> None:
+        container_id = next(NAMES)
+        pid_file = f"{bundle}/{container_id}"
+        await call_alone(*runc, "create", "--bundle", bundle, "--pid-file", pid_file, container_id)
+        with open(pid_file) as file:
+            pidfd = os.pidfd_open(int(file.read()))
+        os.remove(pid_file)
+        await call_alone(*runc, "start", container_id)
+        await anyio.wait_readable(pidfd)
+        os.close(pidfd)
+        await call_alone(*runc, "delete", container_id)
+
+    return once
+
+
+def foreground(root: str, bundle: str) -> Operation:
+    """Run a container, and take its output."""
+
+    async def once() -> None:
+        await call_with_output("runc", "--root", root, "run", "--bundle", bundle, next(NAMES))
 
     return once
 
@@ -97,7 +155,11 @@ if __name__ == "__main__":
     asyncio.run(
         serve(
             {
+                "alone": alone,
                 "spawn": spawn,
+                "state": state,
+                "cycle": cycle,
+                "foreground": foreground,
                 "run": run,
                 "threads": threads,
                 "json": functools.partial(lines, json.loads),

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from msgspec import structs
 
 from .._answers.outcome import check_finished, check_time, command_error, raise_failure, respond
-from .._bundles.check import SavesItself, Source, check_bundle
+from .._bundles.check import Source, check_bundle, saves_itself
 from .._commands import argv, words
 from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout, check_seconds, check_timeout
@@ -242,7 +242,7 @@ class Calls:
         except BundleNotFound as error:
             raise BundleNotFound((), None, container_id=container_id, message=error.message) from None
         note_use(path, self.state_directory())
-        if not isinstance(bundle, SavesItself):
+        if not saves_itself(bundle):
             return Source(path, None, None)
         return Source(path, bundle.saved(), bundle.spec.to_builtins() if strict else None)
 

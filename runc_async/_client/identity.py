@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from .._answers.decode import decode_version
 from .._commands.support import UNKNOWN
+from .._linux.search_path import find_executable
 from .._process.running import ProcessRunner
 from .._runtimes.dialect import Dialect
 from .._runtimes.known import DIALECTS
@@ -157,7 +158,8 @@ class Identity:
     def _look(self) -> Binary | None:
         """Look the program up as execvp(3) does; None if not found."""
         path = self._env.get("PATH", os.environ.get("PATH", os.defpath))  # os.get_exec_path takes 0.1 ms and more
-        for place in _places(self._command, self._cwd or "", path):
+        known = None if os.sep in self._command else find_executable(self._command, path)
+        for place in [known] if known is not None else _places(self._command, self._cwd or "", path):
             try:
                 found = os.stat(place)
             except OSError:

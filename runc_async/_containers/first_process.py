@@ -132,10 +132,11 @@ class Init:
     async def end(self, grace: float) -> None:
         """End the process: SIGTERM, `grace` seconds, SIGKILL; SIGKILL at once if the kernel would drop SIGTERM."""
         for signum, seconds in ((signals.SIGTERM, grace), (signals.SIGKILL, KILL_WAIT)):
-            if seconds > 0 and not (signum == signals.SIGTERM and await self.drops(signum)) and not self.exited:
-                self.send_signal(signum)
-                with anyio.move_on_after(seconds):
-                    await self.wait(reap_timeout=0)
+            if seconds <= 0 or self.exited or (signum == signals.SIGTERM and await self.drops(signum)):
+                continue
+            self.send_signal(signum)
+            with anyio.move_on_after(seconds):
+                await self.wait(reap_timeout=0)
 
     async def drops(self, signum: int) -> bool:
         """Return whether a signal, other than SIGKILL, is never delivered: see `SignalView.drops`."""

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import errno
-import io
 import os
 import re
 import signal
@@ -49,7 +48,7 @@ class _NotOursError(OSError):
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Generator[io.FileIO]:
+def _opened(path: str) -> Generator[tuple[int, os.stat_result]]:
     """Open a pid file that runc has created, or is writing.
 
     Raises:
@@ -59,15 +58,18 @@ def _opened(path: str) -> Generator[io.FileIO]:
     # Other users may be able to create files in the directory of the caller's pid file. Their files aren't trusted,
     # since the process named inside may be killed; and a FIFO must not block.
     try:
-        with open(path, "rb", buffering=0, opener=open_itself) as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_uid not in {0, os.geteuid()}:
-                raise _NotOursError(errno.EPERM, os.strerror(errno.EPERM), path)
-            yield file
+        fd = open_itself(path, os.O_RDONLY)
     except OSError as exc:
-        if exc.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a symbolic link, a socket, a directory
+        if exc.errno in {errno.ELOOP, errno.ENXIO}:  # a symbolic link, a socket
             raise _NotOursError(exc.errno, exc.strerror, path) from None
         raise
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in {0, os.geteuid()}:
+            raise _NotOursError(errno.EPERM, os.strerror(errno.EPERM), path)
+        yield fd, found
+    finally:
+        os.close(fd)
 
 
 def _version(found: os.stat_result) -> tuple[int, int]:
@@ -257,9 +259,8 @@ class Workload:
             self._hold(self.candidates(name))
         if complete and name in {"", os.path.basename(self.path)}:
             try:
-                with _opened(self.path) as file:
-                    stale = _version(os.fstat(file.fileno())) == self._stale
-                    pid = None if stale else pid_in(file.read(_PID_BYTES))
+                with _opened(self.path) as (fd, found):
+                    pid = None if _version(found) == self._stale else pid_in(os.read(fd, _PID_BYTES))
             except (FileNotFoundError, NotADirectoryError, _NotOursError):
                 return
             except OSError as exc:
@@ -281,9 +282,9 @@ class Workload:
         directory, final = os.path.split(self.path)
         if name == f".{final}":
             try:
-                with _opened(os.path.join(directory, name)) as file:
+                with _opened(os.path.join(directory, name)) as (fd, _):
                     for _ in range(GLANCES):
-                        if pid := pid_in(file.read(_PID_BYTES)):
+                        if pid := pid_in(os.read(fd, _PID_BYTES)):
                             return [pid]
                         os.sched_yield()  # our waking up may have taken the processor from runc
             except FileNotFoundError:

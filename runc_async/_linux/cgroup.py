@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from .files import read_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +16,9 @@ _USUAL = "/sys/fs/cgroup"
 # Blanks and line feeds in a name are escaped, and nothing else that Python takes for one. Optional fields, as many as
 # there are, end with a lone hyphen.
 _MOUNT = re.compile(r"[^ ]+ [^ ]+ [^ ]+ (/[^ ]*) (/[^ ]*) .*? - ([^ ]+) [^ ]* ([^ ]*)$", re.DOTALL)
+_known_mounts: dict[tuple[int, str], list[tuple[str, str]]] = {}
+"""Where hierarchies were mounted when that was last looked for, by version and controller."""
+
 _EVENTS = 1 << 12
 """Bytes of a file of counters, at most: the kernel writes some 100."""
 
@@ -50,7 +54,16 @@ def cgroup_of(pid: int, controller: str, proc: str | Path = _PROC) -> Path | Non
     if theirs is None or theirs == _cgroup_path(f"{proc}/self", controller):
         return None
     version, path = theirs
-    return next(_mounted(path, _mounts(f"{proc}/self", version, controller)), None)
+    if proc != _PROC:
+        return _mounted(path, _mounts(f"{proc}/self", version, controller))
+    # Mounts hardly ever change, and the kernel takes long to list them: the last list is right if the place is there.
+    for fresh in (False, True):
+        if fresh or (version, controller) not in _known_mounts:
+            _known_mounts[version, controller] = _mounts(f"{proc}/self", version, controller)
+        found = _mounted(path, _known_mounts[version, controller])
+        if found is not None and (fresh or os.path.isdir(found)):
+            return found
+    return None
 
 
 def read_oom_kills(directory: str | Path) -> int | None:
@@ -94,36 +107,35 @@ def _cgroup_path(process: str, controller: str) -> tuple[int, str] | None:
     return found
 
 
-def _mounted(path: str, mounts: list[tuple[str, Path]]) -> Iterator[Path]:
-    """Yield the directories of a cgroup path, as mounted here."""
+def _mounted(path: str, mounts: list[tuple[str, str]]) -> Path | None:
+    """Return the directory of a cgroup path, as mounted here; None if it isn't."""
     from pathlib import Path  # noqa: PLC0415  (it takes milliseconds to load, and a mere query doesn't need it)
 
     for root, mount_point in mounts:
-        if Path(path).is_relative_to(root):
-            yield mount_point / Path(path).relative_to(root)
+        above = root.rstrip("/")
+        if path == root or path.startswith(f"{above}/"):
+            return Path(mount_point + path[len(above) :])
+    return None
 
 
-def _mounts(process: str, version: int, controller: str) -> list[tuple[str, Path]]:
+def _mounts(process: str, version: int, controller: str) -> list[tuple[str, str]]:
     """List the mounts of a controller's hierarchy as pairs of root and mount point: proc_pid_mountinfo(5).
 
     The usual mount point comes first.
     """
-    from pathlib import Path  # noqa: PLC0415  (as above)
-
-    mounts: list[tuple[str, Path]] = []
+    mounts: list[tuple[str, str]] = []
     for line in _read(f"{process}/mountinfo").split("\n"):
         if match := _MOUNT.match(line):
             root, mount_point, file_system, options = match.groups()
             if file_system == "cgroup2" if version == 2 else controller in options.split(","):  # noqa: PLR2004
-                mounts.append((unescape(root), Path(unescape(mount_point))))
+                mounts.append((unescape(root), unescape(mount_point)))
     # criu mounts the hierarchies once more while it restores, in a place that is gone soon.
-    return sorted(mounts, key=lambda mount: not mount[1].is_relative_to(_USUAL))
+    return sorted(mounts, key=lambda mount: not f"{mount[1]}/".startswith(f"{_USUAL}/"))
 
 
 def _read(path: str) -> str:
     """Read a file of names."""
-    with open(path, "rb") as file:
-        return os.fsdecode(file.read())
+    return os.fsdecode(read_whole(path))
 
 
 def unescape(field: str) -> str:

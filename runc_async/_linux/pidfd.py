@@ -10,7 +10,8 @@ import select
 import struct
 from collections.abc import Generator
 
-from .procfs import PROC, ProcessIdentity, stat_field
+from .files import read_whole
+from .procfs import PROC, ProcessIdentity, stat_field, status_field
 
 # ioctl_pidfd(2): struct pidfd_info in its first published size of 64 bytes. The kernel takes any larger one too.
 _INFO = struct.Struct("=QQ11Ii")
@@ -82,11 +83,11 @@ def pidfd_numbers(pidfd: int) -> list[int]:
     Raises:
         ValueError: If `pidfd` is no pidfd.
     """
-    with open(f"{PROC}/self/fdinfo/{pidfd}", encoding="ascii") as file:
-        fields = {name: value for name, _, value in (line.partition(":") for line in file)}
-    if "Pid" not in fields:
+    fields = read_whole(f"{PROC}/self/fdinfo/{pidfd}")
+    pid = status_field(fields, b"Pid")
+    if not pid:
         raise ValueError(f"descriptor {pidfd} is no pidfd")
-    numbers = [int(number) for number in fields.get("NSpid", fields["Pid"]).split()]
+    numbers = [int(number) for number in (status_field(fields, b"NSpid") or pid).split()]
     return numbers if numbers[0] > 0 else []
 
 

@@ -9,7 +9,6 @@ import signal
 from collections.abc import Iterable, Mapping
 
 from ..errors import ArgumentsTooLong, SpawnError
-from .files import reserved
 
 LONGEST_ARGUMENT = 32 * os.sysconf("SC_PAGESIZE") - 1
 """Bytes of one argument, or of one variable as `NAME=value`: execve(2), MAX_ARG_STRLEN, less its final NUL."""
@@ -71,7 +70,14 @@ def check_descriptors() -> None:
     Raises:
         OSError: If this process, or the system, has too few.
     """
-    reserved(DELETION_DESCRIPTORS).close()
+    fds: list[int] = []
+    try:
+        fds.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        while len(fds) < DELETION_DESCRIPTORS:
+            fds.append(os.dup(fds[0]))  # a third of the time of open(2)
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def check_file_size(size: int, what: str) -> None:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from .files import read_whole
+
 PROC = "/proc"
 
 
@@ -75,12 +77,11 @@ class SignalView(NamedTuple):
             ProcessLookupError: If there is no such process.
         """
         try:
-            with open(f"{PROC}/{pid}/status", "rb", buffering=0) as file:
-                fields = dict(line.split(b":", 1) for line in file.read().splitlines())
+            status = read_whole(f"{PROC}/{pid}/status")
         except (FileNotFoundError, ProcessLookupError):
             raise ProcessLookupError(f"process {pid} is gone") from None
-        numbers = fields.get(b"NSpid", b"").split()  # in our own pid namespace first
-        blocked, ignored, caught = (int(fields[name], 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt"))
+        numbers = status_field(status, b"NSpid").split()  # in our own pid namespace first
+        blocked, ignored, caught = (int(status_field(status, name), 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt"))
         namespace_init = len(numbers) > 1 and numbers[-1] == b"1"
         return cls(namespace_init, blocked | ignored | caught, namespace_init and _fetches_signals(pid))
 
@@ -94,9 +95,20 @@ class SignalView(NamedTuple):
 
 def _fetches_signals(pid: int) -> bool:
     """Return whether a process waits in sigtimedwait(2): proc_pid_wchan(5); False if unknown."""
-    with contextlib.suppress(OSError), open(f"{PROC}/{pid}/wchan", "rb", buffering=0) as file:
-        return b"sigtimedwait" in file.read()
-    return False
+    try:
+        return b"sigtimedwait" in read_whole(f"{PROC}/{pid}/wchan")
+    except OSError:
+        return False
+
+
+def status_field(status: bytes, name: bytes) -> bytes:
+    """Return a field of proc_pid_status(5), or of another file of that form; empty without such a field.
+
+    Args:
+        status: The contents of the file.
+        name: The name of the field, which isn't the first one.
+    """
+    return status.partition(b"\n%s:" % name)[2].partition(b"\n")[0].strip()
 
 
 def descends_from(pid: int, ancestor: int) -> bool | None:
@@ -129,8 +141,7 @@ def began_since(pid: int, moment: float) -> bool:
 def name_of(pid: int) -> bytes:
     """Return the name of a process, at most 15 bytes: proc_pid_comm(5); empty if the process is gone."""
     try:
-        with open(f"{PROC}/{pid}/comm", "rb", buffering=0) as file:
-            return file.read().rstrip(b"\n")
+        return read_whole(f"{PROC}/{pid}/comm").rstrip(b"\n")
     except (FileNotFoundError, ProcessLookupError):
         return b""
 
@@ -155,9 +166,7 @@ def stat_field(pid: int, field: int) -> int:
         ProcessLookupError: If there is no such process.
     """
     try:
-        with open(f"{PROC}/{pid}/stat", "rb", buffering=0) as file:
-            content = file.read()
-        return int(content.rpartition(b")")[2].split()[field])
+        return int(read_whole(f"{PROC}/{pid}/stat").rpartition(b")")[2].split(None, field + 1)[field])
     except (OSError, ValueError, IndexError) as exc:  # an impossible pid makes an impossible path
         if isinstance(exc, OSError) and exc.errno not in {errno.ENOENT, errno.ESRCH, errno.ENAMETOOLONG}:
             raise
@@ -184,8 +193,7 @@ def children(pid: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:  # a runc has ten threads
-                found += map(int, file.read().split())
+            found += map(int, read_whole(f"/proc/{pid}/task/{thread}/children").split())  # a runc has ten threads
     return found
 
 
@@ -228,6 +236,5 @@ def _has_halted(pid: int) -> bool:
     states: set[bytes] = set()
     with contextlib.suppress(OSError):  # it is gone, or there is no descriptor to look with
         for thread in os.listdir(f"{PROC}/{pid}/task"):
-            with open(f"{PROC}/{pid}/task/{thread}/stat", "rb", buffering=0) as file:
-                states.add(file.read().rpartition(b") ")[2][:1])
+            states.add(read_whole(f"{PROC}/{pid}/task/{thread}/stat").rpartition(b") ")[2][:1])
     return states <= {b"T", b"t", b"Z", b"X"}

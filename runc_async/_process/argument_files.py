@@ -63,10 +63,12 @@ class ArgumentFiles:
         """
         words: list[str] = []
         for argument in arguments:
-            if isinstance(argument, OwnCgroup):
+            if isinstance(argument, str):
+                words.append(argument)
+            elif isinstance(argument, OwnCgroup):
                 words += self._own_cgroup(argument)
             else:
-                words.append(argument if isinstance(argument, str) else self._word(argument))
+                words.append(self._word(argument))
         if detach_at is not None:
             handing_over = ["--detach"]
             if terminal:

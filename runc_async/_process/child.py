@@ -46,12 +46,12 @@ class Child:
         "_pidfd",
         "_problem",
         "_spawned",
-        "_watchers",
         "before_kill",
         "halts_first",
         "note_descendants",
         "pid",
         "since",
+        "watchers",
     )
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Child:
         self.halts_first: Callable[[], bool] = adopting  # whether it is stopped while they are noted
         self._pidfd = -1
         self._halts = 0
-        self._watchers = 0
+        self.watchers = 0
         self._life: asyncio.Task[int] | None = None
         # Events and not futures: a wait that is cancelled leaves them alone.
         self._spawned = asyncio.Event()
@@ -108,14 +108,9 @@ class Child:
         """The exit code, -n if signal n ended the process, None while the process runs."""
         return self._life.result() if self._life is not None and self._life.done() else None
 
-    @contextlib.contextmanager
-    def watched(self) -> Generator[None]:
+    def watched(self) -> Watch:
         """Mark the child as owned while the block runs: the end of the event loop then doesn't kill the child."""
-        self._watchers += 1
-        try:
-            yield
-        finally:
-            self._watchers -= 1
+        return Watch(self)
 
     async def wait(self, seconds: float | None = None, *, or_for: asyncio.Future[None] | None = None) -> int | None:
         """Wait for the exit and return the exit code; None if the process still runs.
@@ -127,7 +122,7 @@ class Child:
             or_for: A future that ends the wait too.
         """
         if self._life is not None and not self._life.done():
-            self._watchers += 1
+            self.watchers += 1
             try:
                 if seconds is None and or_for is None:
                     await self._ended.wait()
@@ -135,7 +130,7 @@ class Child:
                     ends = (self._life,) if or_for is None else (self._life, or_for)
                     await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                self._watchers -= 1
+                self.watchers -= 1
         return self.returncode
 
     def when_ended(self, act: Callable[[], object]) -> None:
@@ -271,13 +266,13 @@ class Child:
             except asyncio.CancelledError:
                 self._abandon()
             except TimeoutError:
-                if not self._watchers:
+                if not self.watchers:
                     self._warn()
                     return -signal.SIGKILL
 
     def _abandon(self) -> None:
         """Kill a child without an owner, because the event loop ends."""
-        if self._watchers:
+        if self.watchers:
             return
         if self.before_kill is not None:
             self.before_kill()
@@ -298,6 +293,21 @@ class Child:
             process.kill()
             return exc
         return None
+
+
+class Watch:
+    """The block of `Child.watched`."""
+
+    __slots__ = ("_child",)
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+
+    def __enter__(self) -> None:
+        self._child.watchers += 1
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._child.watchers -= 1
 
 
 def _cancel_again(life: asyncio.Task[int]) -> None:

@@ -340,7 +340,8 @@ class Plumbing:
     @property
     def dropped(self) -> bool:
         """Whether output beyond the limit was dropped."""
-        return any(output is not None and output.dropped for output in self._outputs)
+        out, err = self._outputs
+        return (out is not None and out.dropped) or (err is not None and err.dropped)
 
     def captured(self, index: int) -> bytes:
         """Return the captured bytes of stdout (0) or stderr (1)."""

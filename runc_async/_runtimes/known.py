@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+from .._linux.files import opened
 from ..features import Version
 from .crun import CRUN
 from .dialect import UNDECODABLE, Dialect, Numbers, Record, RecordFile
@@ -68,12 +69,15 @@ def read_record(root: str, container_id: str) -> Record | None:
     """
     for dialect in DIALECTS.values():
         try:
-            with open(os.path.join(root, dialect.record.format(id=container_id)), "rb", buffering=0) as file:
-                found = RecordFile(root, container_id, os.fstat(file.fileno()).st_uid, file.read())
+            with opened(f"{root}/{dialect.record.format(id=container_id)}", os.O_RDONLY) as fd:
+                state = os.fstat(fd)
+                content = os.read(fd, state.st_size + 1)
+                while piece := os.read(fd, state.st_size + 1):
+                    content += piece
         except (FileNotFoundError, NotADirectoryError):
             continue
         try:
-            record = dialect.decode_record(found)
+            record = dialect.decode_record(RecordFile(root, container_id, state.st_uid, content))
         except UNDECODABLE:
             return None
         # A record without a pid belongs to a container that is still being created.

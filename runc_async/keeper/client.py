@@ -15,7 +15,7 @@ from runc_async.errors import CleanupWarning, ContainerNotFound, UnsupportedErro
 from runc_async.exitstatus import ExitStatus
 from runc_async.stdio import StdIO
 
-from .._bundles.check import SavesItself
+from .._bundles.check import saves_itself
 from .._commands.options import DEFAULT, CreateOptions, Timeout, check_timeout
 from .._commands.words import StrPath, absolute, check_container_id
 from .._containers.first_process import Init
@@ -200,7 +200,7 @@ class Keeper:
         note_use(os.path.abspath(bundle), runc._calls.state_directory())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if len(fds) > DESCRIPTOR_LIMIT:
             raise ValueError(f"a keeper takes at most {DESCRIPTOR_LIMIT} descriptors at once, not {len(fds)}")
-        async with bundle.saved() if isinstance(bundle, SavesItself) else contextlib.nullcontext():
+        async with bundle.saved() if saves_itself(bundle) else contextlib.nullcontext():
             channel = await self._send(request, fds)
             try:
                 try:

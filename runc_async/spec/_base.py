@@ -123,10 +123,11 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    # The question for a mapping is the dearest: all that is usual comes before.
     if isinstance(value, SpecObject):
         return value.to_builtins()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in cast("Mapping[str, Any]", value).items()}
     if isinstance(value, (list, tuple)):
         return [item if type(item) in _SCALARS else _plain(item) for item in cast("list[Any]", value)]
+    if type(value) not in _SCALARS and isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in cast("Mapping[str, Any]", value).items()}
     return value

@@ -88,6 +88,16 @@ async def test_changes_count_once_they_are_saved(place: Path) -> None:
     assert list(bundle.path.iterdir()) == [bundle.path / "config.json"]
 
 
+@pytest.mark.parametrize(("before", "after"), [(True, 1), (1, True), (0, False), (1, 1.0)])
+async def test_a_change_of_the_type_alone_is_a_change(before: object, after: object, place: Path) -> None:
+    """Values that are equal in Python and aren't in JSON are told apart."""
+    bundle = await Bundle.create(place / "b", rootfs=place / "base")
+    for value in (before, after):
+        bundle.spec.extra["mark"] = value
+        async with bundle.saved():
+            assert f'"mark": {json.dumps(value)}' in (bundle.path / "config.json").read_text()
+
+
 async def test_a_directory_that_is_there_can_become_a_bundle(place: Path) -> None:
     """A directory without config.json becomes a bundle; a root filesystem inside of it has a relative path."""
     (place / "b" / "rootfs").mkdir(parents=True)

@@ -450,7 +450,7 @@ async def test_no_descriptor_for_the_pid_file(monkeypatch: pytest.MonkeyPatch, t
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr("builtins.open", fail)
+        patch.setattr("os.open", fail)
         (tmp_path / "new").rename(tmp_path / "pid")
         await workload.started
     with pytest.raises(OSError, match="Too many open files"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runc_async._linux import cgroup
 from runc_async._linux.cgroup import memory_cgroup, read_oom_kills
 
 V1 = "35 31 0:32 / {top}/memory rw,relatime - cgroup cgroup rw,memory"
@@ -129,3 +130,18 @@ def test_a_real_cgroup_is_read() -> None:
     count = read_oom_kills(Path("/sys/fs/cgroup/memory"))
     assert count is not None
     assert count >= 0
+
+
+def test_a_mount_that_has_moved_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mounts are remembered, and listed again when the cgroup isn't where they say."""
+    proc = Proc(tmp_path, [V2.format(top=tmp_path / "old")], "0::/\n", "0::/c\n")
+    monkeypatch.setattr(cgroup, "_PROC", tmp_path)
+    monkeypatch.setattr(cgroup, "_known_mounts", {})
+    (tmp_path / "old" / "c").mkdir(parents=True)
+    assert proc.found() == tmp_path / "old" / "c"
+    (tmp_path / "old").rename(tmp_path / "new")
+    mounts = V2.format(top=tmp_path / "new")
+    (tmp_path / "self" / "mountinfo").write_text(f"{mounts}\n")
+    assert proc.found() == tmp_path / "new" / "c"
+    (tmp_path / "self" / "mountinfo").unlink()
+    assert proc.found() == tmp_path / "new" / "c"  # as it was remembered
