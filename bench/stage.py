@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib.util
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from bench.harness import Peer, peer
-from runc_async import Bundle
+from runc_async import Bundle, spec
 
 HERE = Path(__file__).parent
 RECORDED = HERE.parent / "tests" / "data" / "recorded" / "runc-1.1.5-v1.jsonl"
@@ -23,6 +24,7 @@ RUNC = "runc"
 GO_RUNC = "go-runc"
 ASYNCIO = "bare asyncio"
 BY_HAND = "by hand"
+UVLOOP = "on uvloop"
 SUBPROCESS = "subprocess.run"
 FLOOR = "the floor (C)"
 SHELL = "shell script"
@@ -56,6 +58,14 @@ class Stage:
     def ours(self) -> Peer:
         """runc_async."""
         return self._start(sys.executable, "-m", "bench.peers.ours")
+
+    @functools.cached_property
+    def on_uvloop(self) -> Peer | None:
+        """The same on uvloop; None without it."""
+        if importlib.util.find_spec("uvloop") is None:
+            self.missing[UVLOOP] = "needs uvloop"
+            return None
+        return self._start(sys.executable, "-m", "bench.peers.ours", "uvloop")
 
     @functools.cached_property
     def plain(self) -> Peer:
@@ -127,6 +137,17 @@ class Stage:
         """A bundle whose container waits."""
         return self.bundle("sleep", "3600")
 
+    @functools.cached_property
+    def rootfs(self) -> str:
+        """A root filesystem."""
+        return os.path.join(self.sleeper, "rootfs")
+
+    def document(self) -> Path:
+        """Write a configuration of 10 kB into a file; return its path."""
+        path = self.directory / "document.json"
+        path.write_bytes(confined().encode(indent=2))
+        return path
+
     def events(self, count: int) -> Path:
         """Write so many lines of recorded events into a file; return its path."""
         with RECORDED.open() as file:
@@ -148,6 +169,14 @@ class Stage:
         """Delete all containers under the root directory."""
         for name in os.listdir(self.root) if self.root.exists() else []:
             self.runc("delete", "--force", name)
+
+
+def confined() -> spec.Spec:
+    """Configure a container as for a program that nobody trusts."""
+    own = spec.Spec.default().set_args("true").set_seccomp(spec.default_seccomp()).drop_capabilities("ALL")
+    for number in range(20):
+        own.bind(f"/srv/data/{number}", f"/data/{number}", readonly=True)
+    return own.set_env({f"VARIABLE_{number}": "value" * 4 for number in range(40)})
 
 
 async def _bundle(directory: Path, args: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from bench.harness import OURS, Bar, Comparison, Measure, Peer, Sample
-from bench.stage import ASYNCIO, BY_HAND, FLOOR, GO_RUNC, SHELL, SUBPROCESS, Stage
+from bench.stage import ASYNCIO, BY_HAND, FLOOR, GO_RUNC, SHELL, SUBPROCESS, UVLOOP, Stage
 
 
 class Size(NamedTuple):
@@ -50,6 +50,14 @@ SPAWN = (
     " call from losing its child, and three files in memory"
 )
 OWN_CPU = Bar(ASYNCIO, 0.6, "cpu", ceiling=1.6, reason=SPAWN)
+COLD = (
+    "what a call does beside the spawn is spread over a thousand lines of Python, each of which runs once for a call,"
+    " and with the caches that the runtime has left: `python -m bench.shares` tells what they do"
+)
+READER = (
+    "a configuration is read by a reader of our own, which keeps what it doesn't know, refuses what runtimes take for"
+    " something else, and names the place of each fault"
+)
 FIRST_CLIENT = "a client needs some fifty modules of ours, a quarter of a millisecond each, and more of anyio's own"
 
 
@@ -164,25 +172,51 @@ def cycles(stage: Stage, size: Size) -> Generator[Comparison]:
 
 
 def by_hand(stage: Stage, size: Size) -> Generator[Comparison]:
-    """Whole operations beside the same commands written by hand with asyncio."""
+    """Whole operations beside the same commands written by hand with asyncio, and beside themselves on uvloop."""
     (name,) = stage.containers(1)
     root, bundle = str(stage.root), stage.bundle("true")
     state = ("runc", "--root", root, "state", name)
     execute = ("runc", "--root", root, "exec", name, "/bin/true")
+    wall = Bar(BY_HAND, 1.05, ceiling=1.4, reason=COLD)
     for at_once in (1, 4):
-        for what, count, ours, theirs, limit in (
-            ("open_container", size.cycles, ("cycle", root, bundle), ("cycle", root, bundle), 1.4),
-            ("run", size.cycles, ("foreground", root, bundle), ("foreground", root, bundle), 1.4),
-            ("exec", size.calls // 8, ("output", root, name), ("spawn", *execute), 1.5),
-            ("state", size.calls // 4, ("state", root, name), ("state", root, name), None),
-            ("state, spawned alone", size.calls // 4, ("state", root, name), ("alone", *state), 1.3),
+        for what, count, ours, theirs, bars in (
+            ("open_container", size.cycles, ("cycle", root, bundle), None, (wall, _cpu(1.4, 3.1))),
+            ("run", size.cycles, ("foreground", root, bundle), None, (wall, _cpu(1.4, 3.5))),
+            ("exec", size.calls // 8, ("output", root, name), ("spawn", *execute), (wall, _cpu(1.5, 3.1))),
+            ("state", size.calls // 4, ("state", root, name), None, (wall,)),
+            ("state, spawned alone", size.calls // 4, ("state", root, name), ("alone", *state), (_cpu(1.3, 2.0),)),
+            ("submission of a judge", size.cycles, ("submission", root, stage.rootfs), None, (wall,)),
         ):
             enough = max(count, 2 * at_once)
             peers = {
                 OURS: _times(stage.ours, at_once, enough, *ours),
-                BY_HAND: _times(stage.plain, at_once, enough, *theirs),
+                BY_HAND: _times(stage.plain, at_once, enough, *(theirs or ours)),
+                UVLOOP: _times(stage.on_uvloop, at_once, enough, *ours),
             }
-            yield _comparison(stage, f"{what}, {at_once} at once", peers, [Bar(BY_HAND, limit, "cpu")] if limit else [])
+            yield _comparison(stage, f"{what}, {at_once} at once", peers, bars)
+    many = {
+        OURS: _times(stage.ours, 50, 100, "output", root, name),
+        BY_HAND: _times(stage.plain, 50, 100, "spawn", *execute),
+    }
+    yield _comparison(stage, "exec, 50 at once", many, [wall])
+
+
+def _cpu(limit: float, ceiling: float) -> Bar:
+    return Bar(BY_HAND, limit, "cpu", ceiling=ceiling, reason=COLD)
+
+
+def without_runtime(stage: Stage, size: Size) -> Generator[Comparison]:
+    """What is done around the runtime: a bundle, a configuration."""
+    for what, words, bars in (
+        ("a temporary bundle", ("bundle", stage.rootfs), ()),
+        (
+            "a configuration of 10 kB",
+            ("document", str(stage.document())),
+            (Bar(BY_HAND, 1.5, ceiling=40, reason=READER),),
+        ),
+    ):
+        peers = {OURS: _times(stage.ours, 1, size.calls, *words), BY_HAND: _times(stage.plain, 1, size.calls, *words)}
+        yield _comparison(stage, what, peers, bars)
 
 
 def events(stage: Stage, size: Size) -> Generator[Comparison]:
@@ -276,5 +310,13 @@ def _footprint(*argv: str) -> Sample:
     return Sample(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
-LIVE = {"hand": by_hand, "state": states, "list": lists, "exec": execs, "cycle": cycles, "bytes": transfers}
+LIVE = {
+    "hand": by_hand,
+    "around": without_runtime,
+    "state": states,
+    "list": lists,
+    "exec": execs,
+    "cycle": cycles,
+    "bytes": transfers,
+}
 SUITES = {"calls": calls, **LIVE, "events": events, "memory": memory, "import": imports}

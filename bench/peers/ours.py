@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
+import sys
 import time
+from pathlib import Path
 
 import anyio
 
 from bench.peers.chunks import Chunks
 from bench.peers.serve import Operation, numbers, serve
-from runc_async import NullIO, PipedIO, Runc, spec, subreaper
+from runc_async import Bundle, NullIO, PipedIO, Runc, spec, subreaper
 
 NAMES = numbers(f"ours{os.getpid()}-")
 
@@ -68,6 +71,46 @@ def foreground(root: str, bundle: str) -> Operation:
 
     async def once() -> None:
         await runc.run(next(NAMES), bundle, check=True)
+
+    return once
+
+
+def submission(root: str, rootfs: str) -> Operation:
+    """Do a judge's work for one submission: a bundle of its own, a run, its output and its usage, and no trace."""
+    runc = Runc(root=root)
+    config = program(rootfs)
+
+    async def once() -> None:
+        async with Bundle.temporary(rootfs=Path(rootfs), spec=config) as bundle:
+            response = await runc.run(next(NAMES), bundle, usage=True)
+            assert response.stdout == b"hello\n"
+
+    return once
+
+
+def program(rootfs: str) -> spec.Spec:
+    """Configure a submission."""
+    own = spec.Spec.default().set_args("echo", "hello").set_terminal(enabled=False)
+    return own.set_root(rootfs, readonly=True).limit_memory(64 << 20).limit_pids(16)
+
+
+def bundle(rootfs: str) -> Operation:
+    """Make and remove a bundle with a root filesystem that all share."""
+    config = program(rootfs)
+
+    async def once() -> None:
+        async with Bundle.temporary(rootfs=Path(rootfs), spec=config):
+            pass
+
+    return once
+
+
+def document(path: str) -> Operation:
+    """Decode a configuration, change it, and encode it."""
+    data = Path(path).read_bytes()
+
+    async def once() -> None:
+        spec.Spec.decode(data).set_args("true").encode()
 
     return once
 
@@ -139,8 +182,9 @@ def limited(root: str, container_id: str, limit: str) -> Operation:
 
 if __name__ == "__main__":
     # As its parent we hear of a container's end at once; process 1 of a machine like those for tests takes seconds.
-    with subreaper():
-        asyncio.run(
+    factory = None if sys.argv[1:] != ["uvloop"] else importlib.import_module("uvloop").new_event_loop
+    with subreaper(), asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(
             serve(
                 {
                     "start": start,
@@ -149,6 +193,9 @@ if __name__ == "__main__":
                     "exec": execute,
                     "output": output,
                     "foreground": foreground,
+                    "submission": submission,
+                    "bundle": bundle,
+                    "document": document,
                     "cycle": cycle,
                     "events": events,
                     "decode": decode,

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import subprocess
+import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Sequence
@@ -18,7 +19,9 @@ import msgspec
 
 from bench.peers.serve import Operation, numbers, serve
 from runc_async import OOMEvent, StatsEvent
+from runc_async.spec import Spec
 
+MEMORY = "/dev/shm"  # noqa: S108 - what is made there is private, as on our side
 POOL = ThreadPoolExecutor(64)
 NAMES = numbers(f"plain{os.getpid()}-")
 
@@ -86,6 +89,52 @@ def foreground(root: str, bundle: str) -> Operation:
 
     async def once() -> None:
         await call_with_output("runc", "--root", root, "run", "--bundle", bundle, next(NAMES))
+
+    return once
+
+
+def submission(root: str, rootfs: str) -> Operation:
+    """Do a judge's work for one submission, in the way of a script: a directory, a run, its output, and no trace."""
+    config = program(rootfs)
+
+    async def once() -> None:
+        with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
+            with open(f"{directory}/config.json", "w") as file:
+                json.dump(config, file)
+            words = ("run", "--bundle", directory, next(NAMES))
+            assert await call_with_output("runc", "--root", root, *words) == b"hello\n"
+
+    return once
+
+
+def program(rootfs: str) -> dict[str, object]:
+    """Configure a submission."""
+    own = Spec.default().set_args("echo", "hello").set_terminal(enabled=False)
+    return own.set_root(rootfs, readonly=True).limit_memory(64 << 20).limit_pids(16).to_builtins()
+
+
+def bundle(rootfs: str) -> Operation:
+    """Make and remove a directory with a configuration."""
+    config = program(rootfs)
+
+    async def once() -> None:
+        with tempfile.TemporaryDirectory(dir=MEMORY) as directory, open(f"{directory}/config.json", "w") as file:
+            json.dump(config, file)
+
+    return once
+
+
+def document(path: str) -> Operation:
+    """Decode a configuration, change it, and encode it, with msgspec and the same structs."""
+    with open(path, "rb") as file:
+        data = file.read()
+    decoder, encoder = msgspec.json.Decoder(Spec), msgspec.json.Encoder()
+
+    async def once() -> None:
+        found = decoder.decode(data)
+        assert found.process is not None
+        found.process.args = ["true"]
+        encoder.encode(found)
 
     return once
 
@@ -160,6 +209,9 @@ if __name__ == "__main__":
                 "state": state,
                 "cycle": cycle,
                 "foreground": foreground,
+                "submission": submission,
+                "bundle": bundle,
+                "document": document,
                 "run": run,
                 "threads": threads,
                 "json": functools.partial(lines, json.loads),
