@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
@@ -13,6 +14,8 @@ from .argv import Command
 
 CREATE_PIDFD_SOCKET: Final = "create --pidfd-socket"
 
+_FEATURES: Final = frozenset(FEATURES)
+
 UNKNOWN: Final = Version(runtime="", version="")
 
 
@@ -22,16 +25,20 @@ def needed(command: Command) -> Iterator[str]:
     # Words after `--` are the program's, whatever they look like.
     options = words[: words.index("--")] if "--" in words else words
     for word, value in pairwise((*options, "")):
-        yield from (name for name in (f"{command.name} {word}", f"{command.name} {word} {value}") if name in FEATURES)
+        for name in (f"{command.name} {word}", f"{command.name} {word} {value}"):
+            if name in _FEATURES:
+                yield name
     yield from command.needs
 
 
+@functools.cache
 def worth_asking(feature: str) -> bool:
     """Return whether a feature is missing in some version of a runtime with runc's command line."""
     # Runtimes with another command line are identified before use, so an unidentified runtime isn't one of these.
     return any(feature in dialect.features for dialect in DIALECTS.values() if not dialect.spell)
 
 
+@functools.lru_cache(maxsize=1024)
 def supported(feature: str, version: Version) -> bool:
     """Return whether a version has a feature; an unknown runtime counts as complete."""
     dialect = DIALECTS.get(version.runtime)
