@@ -76,6 +76,7 @@ class Undo:
             except BaseException as exc:
                 # A lack of processes or threads also keeps runc from undoing its own part.
                 cut_short = isinstance(exc, asyncio.CancelledError | RuncTimeout | RuncCrashed | ResourceError)
+                cut_short |= self._calls.dialect.leaves_cgroups and isinstance(exc, CommandError)
                 foreign = existed or any(refused_as_existing(*end) for end in attempt.ends)
                 if (cut_short or whatever) and attempt.asked and not (keep or foreign):
                     await shielded(self._discard(attempt))

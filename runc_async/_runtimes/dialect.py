@@ -216,6 +216,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         user_needs_group: Whether an `exec` with a user and no group runs as root in some versions.
         leftovers: Files of a container that a killed runtime leaves without a record, as `record`.
         cgroups_at_root: Whether cgroups are by default at the root of each hierarchy, not below the runtime's own.
+        leaves_cgroups: Whether a `create` or `run` that fails leaves the container's cgroups behind.
         copies: Prefix of the names of runtime copies that become a container's process; empty for none.
         leaves: Name of runtime processes left behind by a detached `run`, or at a container's end; empty for none.
         enters_own_cgroups: Whether `exec --cgroup` accepts hierarchies by name; in the other hierarchies the process
@@ -252,6 +253,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     bare_states: bool = False
     leftovers: tuple[str, ...] = ()
     cgroups_at_root: bool = False
+    leaves_cgroups: bool = False
     user_needs_group: bool = False
     trial_options: tuple[str, ...] = ()
     copies: bytes = b""

@@ -78,10 +78,12 @@ FEATURES: Final[Mapping[str, Numbers | None]] = {
     ),
 }
 
-# Parts for other platforms, and parts unknown to gVisor's kernel.
+# Parts for other platforms, parts unknown to gVisor's kernel, and parts that runsc doesn't read. Filters of seccomp are
+# read with the global option --oci-seccomp only.
 PARTS: Final[Mapping[str, Part]] = {
     path: Part(None)
     for path in (
+        "domainname",
         "process.apparmorProfile",
         "process.selinuxLabel",
         "process.scheduler",
@@ -89,8 +91,16 @@ PARTS: Final[Mapping[str, Part]] = {
         "process.execCPUAffinity",
         "process.commandLine",
         "process.user.username",
+        "mounts[].uidMappings",
+        "mounts[].gidMappings",
+        "linux.namespaces[].type=time",
+        "linux.timeOffsets",
         "linux.personality",
+        "linux.sysctl",
+        "linux.seccomp",
         "linux.intelRdt",
+        "linux.resources.cpu.burst",
+        "linux.resources.cpu.idle",
         "freebsd",
         "solaris",
         "vm",
@@ -112,6 +122,7 @@ PREFIXES: Final = (
 )
 
 WORDINGS: Final[Wordings] = {
+    errors.HookError: (r"failure executing hook \"", r"fork/exec (?!/proc/)[^:]+: "),
     errors.ContainerNotFound: (r"loading (?:container|sandbox)(?: \"[^\"]*\")?: file does not exist$",),
     errors.ContainerExists: (r"cannot lock container metadata file: container already exists$",),
     errors.InvalidContainerID: (r"invalid container id ",),
@@ -141,8 +152,14 @@ WORDINGS: Final[Wordings] = {
     errors.BundleNotFound: (
         r"reading spec: error opening spec file .*: no such file or directory$",
         r"Error setting up root FS: mounting root on root .*: no such file or directory$",
+        r"failed to stat mount \"[^\"]*\" to see if it were a directory: .*: no such file or directory$",
     ),
-    errors.InvalidSpec: (r"reading spec: ",),
+    errors.InvalidSpec: (
+        r"reading spec: ",
+        r"error setting up FS: mounting ",
+        r"creating loader: creating init process for [\w ]+: creating limits: unknown resource ",
+    ),
+    errors.ResourceError: (r"cannot set up cgroup for root: ",),
     errors.UnsupportedUsage: (
         r"Subcommand (?P<what>\S+) not understood",
         r"flag provided but not defined: (?P<what>-\S+)",
@@ -446,4 +463,5 @@ RUNSC: Final = Dialect(
     bare_states=True,
     leftovers=("{id}_sandbox:{id}.lock", "runsc-{id}.sock"),
     cgroups_at_root=True,
+    leaves_cgroups=True,
 )

@@ -206,6 +206,7 @@ async def test_an_unpacked_archive_runs(client: Runc, folder: Path, container_id
     assert stat.S_IMODE(bundle.path.stat().st_mode) == 0o700
 
 
+@pytest.mark.needs("user namespaces")
 async def test_a_user_namespace_needs_the_way(client: Runc, folder: Path, container_id: Callable[[], str]) -> None:
     """A container with a user namespace can't enter a new bundle before its directory has mode 0711."""
     for directory in (folder, folder.parent):
@@ -219,6 +220,7 @@ async def test_a_user_namespace_needs_the_way(client: Runc, folder: Path, contai
         assert (await client.run(container_id(), bundle, io=CapturedIO())).output == "0\n"
 
 
+@pytest.mark.needs("files")
 async def test_a_tree_that_a_container_dug_is_removed(client: Runc, container_id: Callable[[], str]) -> None:
     """A temporary bundle is removed though its container made directories deeper than a path can be long."""
     script = f"i=0; while [ $i -lt 30 ]; do mkdir -p {'dddd/' * 50} && cd -P {'dddd/' * 50} || exit 9; i=$((i+1)); done"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from runtime import Runtime
+
     from runc_async.client import Runc
     from runc_async.container import Container
 
@@ -39,14 +41,21 @@ async def zombies(container: Container) -> list[str]:
 @pytest.mark.parametrize(
     ("script", "code"), [("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("none", 127)]
 )
-async def test_exit_codes_are_kept(script: str, code: int, client: Runc, container_id: Callable[[], str]) -> None:
-    """The program's exit code is the container's; its end by signal n is code 128+n; without a program it is 127."""
+async def test_exit_codes_are_kept(
+    *, script: str, code: int, client: Runc, runtime: Runtime, container_id: Callable[[], str]
+) -> None:
+    """The program's exit code is the container's; its end by signal n is code 128+n; without a program it is 127.
+
+    runsc reports an end by a signal as 128+n too, so that the init's exit code can't be told from that.
+    """
     args = ["sh", "-c", script] if script != "none" else ["no-such-program"]
     async with Bundle.busybox(args, init=True) as bundle:
         assert (await client.run(container_id(), bundle)).exit_code == code
         async with client.open_container(container_id(), bundle) as container:
             status = await container.wait()
-            assert (status.code, status.signal) in {(code, None), (None, None)}  # the latter on old kernels
+            signalled = runtime.is_sandbox and code > 128
+            ends = (None, code - 128) if signalled else (code, None)
+            assert (status.code, status.signal) in {ends, (None, None)}  # the latter on old kernels
 
 
 @pytest.mark.parametrize("init", KNOWN)
@@ -120,6 +129,7 @@ async def test_the_number_of_processes_is_flat(client: Runc, container_id: Calla
         assert len(await container.ps()) <= 3  # the init, its sleep, and perhaps the last one's child
 
 
+@pytest.mark.needs("user namespaces")
 async def test_a_user_namespace(client: Runc, container_id: Callable[[], str], scratch: Path) -> None:
     """The init is there in a user namespace too, and with a root filesystem that is read-only."""
     spec = Spec.default().map_uids(0, 100_000, 65_536).map_gids(0, 100_000, 65_536).set_root("rootfs", readonly=True)

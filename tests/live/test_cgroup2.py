@@ -34,6 +34,7 @@ TESTS_INSIDE = 7
 inside = pytest.mark.needs("cgroup v2")
 
 
+@pytest.mark.needs("missing controllers")
 @pytest.mark.skipif(runtimes.is_cgroup2(), reason="the tests here run as they are")
 def test_in_a_place_of_its_own(request: pytest.FixtureRequest, runtime: Runtime, tmp_path: Path) -> None:
     """Where cgroup v1 is there too, the tests of this file pass in a mount namespace with v2 alone."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from runc_async.client import Runc
     from runc_async.stdio import StdIO
 
-pytestmark = pytest.mark.runc
+pytestmark = [pytest.mark.runc, pytest.mark.needs("host pids")]  # tests/live/test_runsc.py has those of a sandbox
 
 
 def sleeps(pid: int) -> bool:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import leaks
 import proof
 import pytest
 import sandboxes
+from waiting import until
 
 from runc_async import (
     Bundle,
+    BundleNotFound,
     CapturedIO,
     ContainerExists,
     ContainerNotFound,
@@ -25,9 +29,11 @@ from runc_async import (
     PipedIO,
     PtyIO,
     Runc,
+    RuncCrashed,
     RuncTimeout,
     Runsc,
     StatsEvent,
+    Status,
     UnsupportedError,
     subreaper,
 )
@@ -125,6 +131,55 @@ async def test_an_exec_cancelled_at_any_moment_leaves_nothing(runsc: Runsc, box:
     assert sandboxes.processes(box.id, tmp_path / "root") == {1}
     assert len(outside(tmp_path / "root")) == len(around)
     assert (await runsc.exec(box.id, ["true"])).exit_code == 0
+
+
+async def test_a_runsc_that_is_killed(box: Container, tmp_path: Path) -> None:
+    """An exec whose runsc was killed is a crash, and all that it has started in the sandbox ends."""
+    file, root = tmp_path / "pid", tmp_path / "root"
+    call = asyncio.create_task(box.exec(["sh", "-c", "(setsid sleep 1000 &); sleep 1000"], pid_file=file))
+    await until(file.exists)
+    await until(lambda: len(sandboxes.processes(box.id, root)) > 2)
+    os.kill(int(file.read_text()), signal.SIGKILL)
+    with pytest.raises(RuncCrashed) as caught:
+        await call
+    assert caught.value.exit_code == -signal.SIGKILL
+    assert sandboxes.processes(box.id, root) == {1}
+
+
+async def test_a_runsc_that_is_killed_as_it_runs_a_container(runsc: Runsc, tmp_path: Path) -> None:
+    """A run whose runsc was killed is a crash, and its sandbox is gone."""
+    async with Bundle.busybox(["sleep", "1000"]) as bundle:
+        call = asyncio.create_task(runsc.run("killed", bundle))
+        clients: list[int] = []
+
+        def runs() -> bool:
+            clients[:] = [
+                pid for pid in children(os.getpid()) if b"\0run\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ]
+            return bool(clients) and (tmp_path / "root" / "killed_sandbox:killed.state").exists()
+
+        await until(runs)
+        while (await runsc.state("killed")).status != Status.RUNNING:
+            pass
+        os.kill(clients[0], signal.SIGKILL)
+        with pytest.raises(RuncCrashed):
+            await call
+    assert await runsc.list() == []
+    assert outside(tmp_path / "root") == []
+
+
+async def test_a_creation_that_fails_leaves_no_cgroup(tmp_path: Path) -> None:
+    """A create and a run that fail leave no cgroup of the container, and have the class of what runsc has logged."""
+    runsc = Runsc(sandboxes.program(), root=tmp_path / "root", network="none")
+    name = f"fails-{os.urandom(4).hex()}"
+    async with Bundle.busybox(["true"]) as bundle:
+        bundle.spec.set_root("missing")
+        with pytest.raises(BundleNotFound):
+            await runsc.create(name, bundle)
+        with pytest.raises(BundleNotFound):
+            await runsc.run(name, bundle)
+    assert list(leaks.cgroups(name)) == []
+    assert await runsc.list() == []
 
 
 async def test_whose_exit_code_it_is(box: Container) -> None:

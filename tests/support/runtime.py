@@ -22,6 +22,7 @@ NOT_IN_SANDBOX = {
     "user namespaces",
     "process details",
     "forwarded signals",
+    "missing controllers",
     "watch",
     "stats_reader",
 }
@@ -91,6 +92,7 @@ class Runtime(NamedTuple):
         - `fork`, `fork by criu`: that a running container can be copied.
         - `host pids`: that processes of a container are processes of the host. Those of a sandbox aren't.
         - `forwarded signals`: that a `run` in the foreground passes signals on to the container. runsc just ends.
+        - `missing controllers`: that a container without limits starts where cgroup v2 has no controllers.
         - `user namespaces`: that ids of a container are other ids on the host.
         - `process details`: the state of signals and NoNewPrivs in /proc/PID/status, names of terminals in tty(1), raw
           sockets and limits of an `exec`, which gVisor's kernel doesn't have.

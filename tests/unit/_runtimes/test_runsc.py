@@ -7,7 +7,9 @@ import re
 import feature_table
 import pytest
 
+from runc_async import errors
 from runc_async._answers.log import parse_log
+from runc_async._answers.wording import meaning
 from runc_async._runtimes import runsc
 from runc_async.runner import InsidePidFile, PidFile
 
@@ -17,6 +19,41 @@ def test_the_page_tells_what_runsc_lacks() -> None:
     page = feature_table.PAGE.read_text().partition("\n## runsc\n")[2].partition("\n## ")[0]
     told = dict(re.findall(r"^\| `(.+?)` \| (.+?) \|$", page, re.MULTILINE))
     assert told == {name: "none" if first is None else "after 2024-07-29" for name, first in runsc.FEATURES.items()}
+
+
+def test_the_page_tells_which_fields_runsc_ignores() -> None:
+    """docs/topics/runtimes.md has each field of a configuration that it ignores, and no others."""
+    page = feature_table.PAGE.read_text().partition("\n## runsc\n")[2].partition("\n## ")[0]
+    told = page.partition("returns them:")[2].partition(".\n")[0]
+    assert re.findall(r"`([^`]+)`", told) == list(runsc.PARTS)
+
+
+MESSAGES = {
+    'failure executing hook "/bin/false", err: exit status 1\nstdout: \nstderr: ': errors.HookError,
+    "fork/exec /nonesuch: no such file or directory": errors.HookError,
+    "cannot set up cgroup for root: configuring cgroup: write /sys/fs/cgroup/cpuset/web/cpuset.cpus: numerical result "
+    "out of range": errors.ResourceError,
+    'cannot set up cgroup for root: configuring cgroup: mandatory cgroup controller "cpu" is missing for '
+    '"/sys/fs/cgroup/web"': errors.ResourceError,
+    'failed to stat mount "/b/missing" to see if it were a directory: stat /b/missing: no such file or '
+    "directory": errors.BundleNotFound,
+    'Error setting up root FS: mounting root on root ("/proc/fs/root") err: no such file or '
+    "directory": errors.BundleNotFound,
+    'error setting up FS: mounting {Destination:/tmp Type:bind Source:/nonesuch Options:[bind]}: stat("/nonesuch") '
+    "failed: stat /nonesuch: no such file or directory": errors.InvalidSpec,
+    "creating loader: creating init process for root container: creating limits: unknown resource "
+    '"RLIMIT_BOGUS"': errors.InvalidSpec,
+}
+"""What runsc logged in tests/live/test_live_errors.py, behind its prefixes."""
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_what_a_creation_failed_of(message: str) -> None:
+    """Each message has its class, with a prefix and without."""
+    for prefix in ("", "creating container: ", "running container: creating container: "):
+        found = meaning(prefix + message)
+        assert found is not None
+        assert found.cls is MESSAGES[message]
 
 
 @pytest.mark.parametrize(
