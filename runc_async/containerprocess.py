@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING
 
@@ -57,10 +56,6 @@ class ContainerProcess:
             CommandError: If runc fails.
         """
         status = await self._process.ended()
-        if status is not None and self._invocation.sandbox is not None:
-            if os.waitstatus_to_exitcode(status) == _FAILURE_IN_SANDBOX:
-                raise_failure(self._invocation, await self._process.wait())
-            return from_sandbox(from_wait_status(status, exited_at=self._exited_at))
         if status is None:
             # Linux before 6.15 keeps no wait status for other processes than the parent, which is runc.
             completed = await self._process.wait()
@@ -69,7 +64,12 @@ class ContainerProcess:
                 raise_failure(self._invocation, completed)
                 told = from_exit_code(completed.returncode)
                 return ExitStatus(code=told.code, signal=told.signal, exited_at=self._exited_at)
-        return from_wait_status(status, exited_at=self._exited_at)
+        found = from_wait_status(status, exited_at=self._exited_at)
+        if self._invocation.sandbox is None:
+            return found
+        if found.code == _FAILURE_IN_SANDBOX:
+            raise_failure(self._invocation, await self._process.wait())
+        return from_sandbox(found)
 
     @property
     def _exited_at(self) -> dt.datetime | None:

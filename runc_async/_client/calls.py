@@ -16,7 +16,8 @@ from .._commands import argv, words
 from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout, check_seconds, check_timeout
 from .._commands.words import StrPath
-from .._containers.ownership import note_start
+from .._containers.alone import alone, forget
+from .._containers.ownership import MAKERS, note_start
 from .._linux.owner import note_use
 from .._linux.pidfd import has_ended
 from .._linux.runtime_directory import check_runtime_directory
@@ -25,14 +26,15 @@ from .._process.running import ProcessRunner
 from .._runtimes.dialect import Dialect
 from .._runtimes.known import read_record
 from .._unicode import require_unicode
-from ..errors import BundleNotFound, CommandError, ExitError
+from ..errors import BundleNotFound, CommandError, ContainerNotFound, ExitError
 from ..features import Version
 from ..limits import Limits
 from ..response import Response
 from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, Sandbox, StopPolicy, Streams
 from ..state import State, Status
-from ..stdio import JOINED, CapturedIO, InheritedIO, NullIO, PipedIO, PtyIO, RedirectIO, StdIO
+from ..stdio import JOINED, CapturedIO, NullIO, PipedIO, PtyIO, StdIO
 from .identity import Identity
+from .live import first_bytes, has_stdin
 
 DRAIN_TIMEOUT = 1.0
 """Seconds to read captured output after the exit while other processes hold the pipe."""
@@ -60,8 +62,10 @@ OWN_OUTPUT: Final = OwnOutput()
 PROCESS_COMMANDS: Final = frozenset({"create", "run", "exec", "restore"})
 """Commands whose container process inherits runc's signal mask; for other commands the check would be wasted."""
 
-SPELLED_OTHERWISE: Final = frozenset({"create", "kill", "events", "update", "checkpoint"})
-"""Request/response commands that some runtimes spell differently, or interpret differently."""
+SPELLED_OTHERWISE: Final = frozenset(
+    {"create", "start", "state", "ps", "kill", "pause", "resume", "delete", "events", "update", "checkpoint"}
+)
+"""Request/response commands that some runtimes spell differently, or interpret differently, as the id."""
 
 NO_GUARD: Final = contextlib.nullcontext()
 
@@ -138,17 +142,19 @@ class Calls:
         """The dialect of the runtime; runc's for an unknown runtime."""
         return self.identity.dialect
 
-    def _options(self) -> tuple[str, ...]:
+    def _options(self, command: Command | None) -> tuple[str, ...]:
         """Return the argument vector up to the options for the log."""
         dialect = self.dialect
         root = self.state_directory() if dialect.root_always else self._root
+        container_id = None if command is None or command.name in MAKERS else command.container_id
+        if dialect.alone and container_id is not None and root is not None and os.path.isdir(root):
+            root = alone(root, container_id, dialect.alone)
         rootless = () if self._rootless is None else dialect.rootless(self._rootless)
         return (self._command, *words.path_option("--root", root), *self._switches, *rootless)
 
-    @property
-    def _prefix(self) -> tuple[Argument, ...]:
-        """The argument vector up to the command."""
-        return (*self._options(), *self._log, *self._extra_args)
+    def _prefix(self, command: Command | None = None) -> tuple[Argument, ...]:
+        """Return the argument vector up to the command."""
+        return (*self._options(command), *self._log, *self._extra_args)
 
     def _words(self, command: Command) -> tuple[Argument, ...]:
         """Return a command in the spelling of the runtime."""
@@ -160,7 +166,7 @@ class Calls:
         if self.dialect.inside is None or command.name != "exec" or command.container_id is None:
             return None
         # A sandbox's processes have no pids on the host, so they are signalled by more commands of the runtime.
-        options = (*self._options(), *self._extra_args)
+        options = (*self._options(command), *self._extra_args)
         return Sandbox(self.dialect.name, options, command.container_id) if stop.waits_for_process else None
 
     async def identify(self, timeout: Timeout = DEFAULT) -> Version:
@@ -182,7 +188,7 @@ class Calls:
             check_runtime_directory(directory, os.path.basename(self._command), command.container_id)
         return Invocation(
             command=command.name,
-            argv=(*self._prefix, *self._words(command)),
+            argv=(*self._prefix(command), *self._words(command)),
             container_id=command.container_id,
             streams=streams,
             sandbox=self._sandbox(command, settings["stop"]),
@@ -199,20 +205,20 @@ class Calls:
         of_programs = command.name in {"exec", "run"}
         joined = isinstance(streams, CapturedIO | PipedIO) and streams.stderr == JOINED and of_programs
         hands_over = isinstance(streams, PtyIO) or (joined and self.dialect.copies_streams)
-        return len(self._prefix) + 1 if hands_over else None
+        return len(self._prefix()) + 1 if hands_over else None
 
     def reworded(self, invocation: Invocation, command: Command) -> Invocation:
         """Return an invocation with another command's words, or in the spelling of a runtime detected since."""
         return structs.replace(
             invocation,
-            argv=(*self._prefix, *self._words(command)),
+            argv=(*self._prefix(command), *self._words(command)),
             sandbox=self._sandbox(command, invocation.stop),
             detach_at=None if invocation.detach_at is None else self._detach_at(command, invocation.streams),
         )
 
     def with_option(self, invocation: Invocation, option: Argument) -> Invocation:
         """Return an invocation with one more option of its command."""
-        place = len(self._prefix) + 1
+        place = len(self._prefix()) + 1
         return structs.replace(invocation, argv=(*invocation.argv[:place], option, *invocation.argv[place:]))
 
     def _runtime_directory(self) -> str | None:
@@ -306,8 +312,17 @@ class Calls:
         """Run a request/response command without waiting for a turn, and raise if runc fails."""
         note_start()
         completed = await self.runner.run(invocation)
-        check_finished(invocation, completed)
+        try:
+            check_finished(invocation, completed)
+        except ContainerNotFound:
+            self.forget(invocation.container_id)
+            raise
         return respond(invocation, completed)
+
+    def forget(self, container_id: str | None) -> None:
+        """Remove the root directory that was made for the commands of a container that is gone."""
+        if self.dialect.alone and container_id is not None:
+            forget(self.state_directory(), container_id, self.dialect.alone)
 
     def turn(self) -> contextlib.AbstractAsyncContextManager[object]:
         """Return the semaphore for commands of this client in this event loop."""
@@ -385,14 +400,14 @@ class Calls:
         terminal: bool = False,
     ) -> Invocation:
         """Return the invocation of a command that runs a process, if requested with a terminal."""
-        if data is not None and (detach or _has_stdin(io)):
+        if data is not None and (detach or has_stdin(io)):
             raise ValueError("input goes neither with detach nor with streams that have a stdin of their own")
         check_seconds("grace", grace)
         check_seconds("drain_timeout", drain_timeout)
         if limits is not None and detach:
             raise ValueError("limits need a call that waits for its process: not with detach")
         if limits is not None and limits.output is not None:
-            io = _first_bytes(io, limits.output)
+            io = first_bytes(io, limits.output)
         return self.invocation(
             command,
             io or (NullIO() if detach else CapturedIO()),
@@ -424,27 +439,3 @@ def checked(response: Response, container_id: str | None) -> Response:
 def given_options(calls: Calls) -> dict[str, Any]:
     """Return the arguments of a client by name, so that another process can create the same client."""
     return dict(vars(calls)["_given"])
-
-
-def _has_stdin(io: StdIO | None) -> bool:
-    """Return whether the streams define stdin."""
-    match io:
-        case InheritedIO():
-            return io.stdin
-        case RedirectIO():
-            return io.stdin is not None
-        case PipedIO():
-            return not isinstance(io.stdin, bool)
-        case _:
-            return False
-
-
-def _first_bytes(io: StdIO | None, limit: int) -> CapturedIO:
-    """Return streams that keep the first bytes of each stream.
-
-    Raises:
-        ValueError: If the streams aren't captured.
-    """
-    if io is not None and not isinstance(io, CapturedIO):
-        raise ValueError(f"limits of output need CapturedIO: {io!r}")
-    return structs.replace(io or CapturedIO(), limit=limit, keep="first")

@@ -1,13 +1,14 @@
-"""Checks for calls with live streams, and error messages in live streams."""
+"""Checks of the streams of a call, and error messages in live streams."""
 
 from __future__ import annotations
 
 import os
 
 import msgspec
+from msgspec import structs
 
 from ..runner import Completed, Process as Running
-from ..stdio import CapturedIO, StdIO
+from ..stdio import CapturedIO, InheritedIO, PipedIO, RedirectIO, StdIO
 
 
 def check_live(io: StdIO | None) -> None:
@@ -36,3 +37,27 @@ def with_unread(completed: Completed, running: Running) -> Completed:
     except OSError:  # nothing has come, or the other end of the terminal is closed
         return completed
     return msgspec.structs.replace(completed, stderr=unread)
+
+
+def has_stdin(io: StdIO | None) -> bool:
+    """Return whether the streams define stdin."""
+    match io:
+        case InheritedIO():
+            return io.stdin
+        case RedirectIO():
+            return io.stdin is not None
+        case PipedIO():
+            return not isinstance(io.stdin, bool)
+        case _:
+            return False
+
+
+def first_bytes(io: StdIO | None, limit: int) -> CapturedIO:
+    """Return streams that keep the first bytes of each stream.
+
+    Raises:
+        ValueError: If the streams aren't captured.
+    """
+    if io is not None and not isinstance(io, CapturedIO):
+        raise ValueError(f"limits of output need CapturedIO: {io!r}")
+    return structs.replace(io or CapturedIO(), limit=limit, keep="first")

@@ -16,7 +16,7 @@ from .._host.owners import ROOTFS, DeadOwner, files, held_by_living, is_open, re
 from .._linux.files import ignoring_absence
 from .._linux.owner import HeldBundle, HeldContainer, HeldScratch
 from .._linux.procfs import ProcessIdentity
-from .._runtimes.known import RECORDS, read_record
+from .._runtimes.known import RECORDS, read_record, recorded_ids
 from .._shield import retried_once
 from ..errors import ContainerNotFound, RuncError
 from ..state import State
@@ -234,8 +234,8 @@ def _used_below(roots: Iterable[str]) -> set[str]:
     used: set[str] = set()
     for root in roots:
         with ignoring_absence():
-            for name in os.listdir(root):
-                if (record := read_record(root, name)) is not None:
+            for container_id in recorded_ids(root):
+                if (record := read_record(root, container_id)) is not None:
                     used |= {record.bundle, record.rootfs}
     return used
 

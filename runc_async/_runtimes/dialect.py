@@ -215,6 +215,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
             the annotations, which are in the record.
         user_needs_group: Whether an `exec` with a user and no group runs as root in some versions.
         leftovers: Files of a container that a killed runtime leaves without a record, as `record`.
+        alone: The record and the lock of a container, as `record`, for a runtime that takes the beginning of an id for
+            the id: a command gets a root directory with no other container. Empty if whole ids are compared.
         cgroups_at_root: Whether cgroups are by default at the root of each hierarchy, not below the runtime's own.
         leaves_cgroups: Whether a `create` or `run` that fails leaves the container's cgroups behind.
         copies: Prefix of the names of runtime copies that become a container's process; empty for none.
@@ -252,6 +254,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     spoils_taken: bool = False
     bare_states: bool = False
     leftovers: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
     cgroups_at_root: bool = False
     leaves_cgroups: bool = False
     user_needs_group: bool = False

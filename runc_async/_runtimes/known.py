@@ -48,6 +48,18 @@ def _is_there(path: str) -> bool:
     return True
 
 
+def recorded_ids(root: str) -> list[str]:
+    """Return the ids of the containers that may have a record.
+
+    Raises:
+        OSError: If the root directory can't be read.
+    """
+    # The record's path begins with the id. The name of a file may begin with the id of another runtime's container.
+    separators = [dialect.record.partition("{id}")[2].partition("{id}")[0] for dialect in DIALECTS.values()]
+    names = os.listdir(root)
+    return sorted({name.partition(separator)[0] for name in names for separator in separators})
+
+
 def numbers(version: Version) -> Numbers:
     """Return the numbers of a version for comparing; empty for a version without numbers."""
     dialect = DIALECTS.get(version.runtime)

@@ -123,7 +123,10 @@ PREFIXES: Final = (
 
 WORDINGS: Final[Wordings] = {
     errors.HookError: (r"failure executing hook \"", r"fork/exec (?!/proc/)[^:]+: "),
-    errors.ContainerNotFound: (r"loading (?:container|sandbox)(?: \"[^\"]*\")?: file does not exist$",),
+    errors.ContainerNotFound: (
+        r"loading (?:container|sandbox)(?: \"[^\"]*\")?: file does not exist$",
+        r"loading (?:container|sandbox)(?: \"[^\"]*\")?: open [^\n]*\.state: no such file or directory$",
+    ),
     errors.ContainerExists: (r"cannot lock container metadata file: container already exists$",),
     errors.InvalidContainerID: (r"invalid container id ",),
     errors.ContainerPaused: (r"cannot [\w ]+ container \"[^\"]*\" in state paused$",),
@@ -257,6 +260,7 @@ def _cgroups(path: str) -> dict[str, str]:
 
 
 RECORD: Final = "{id}_sandbox:{id}.state"
+LOCK: Final = "{id}_sandbox:{id}.lock"
 
 _DATE = re.compile(r"(?:0\.0~|release-)(\d{8})")
 
@@ -461,7 +465,8 @@ RUNSC: Final = Dialect(
     trial_options=("--network=none",),
     spoils_taken=True,
     bare_states=True,
-    leftovers=("{id}_sandbox:{id}.lock", "runsc-{id}.sock"),
+    leftovers=(LOCK, "runsc-{id}.sock"),
+    alone=(RECORD, LOCK),
     cgroups_at_root=True,
     leaves_cgroups=True,
 )

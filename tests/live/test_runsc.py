@@ -205,6 +205,34 @@ async def test_a_create_of_a_taken_id_does_no_harm(runsc: Runsc, box: Container)
     assert (await box.exec(["echo", "alive"])).stdout == b"alive\n"
 
 
+async def test_an_id_is_no_beginning_of_another(runsc: Runsc, tmp_path: Path) -> None:
+    """A command for an id that another id begins with is for that container alone, existing or not."""
+    root = tmp_path / "root"
+    async with Bundle.busybox(["sleep", "100000"]) as bundle, runsc.open_container("web-10", bundle, grace=0) as longer:
+        for client in (runsc, Runc(sandboxes.program(), root=root, extra_args=sandboxes.OPTIONS)):
+            for call in (client.state, client.ps, client.kill, client.pause, client.delete, client.stats):
+                with pytest.raises(ContainerNotFound):
+                    await call("web-1")
+            with pytest.raises(ContainerNotFound):
+                await client.exec("web-1", ["true"])
+            await client.delete("web-1", force=True)
+        assert (await longer.state()).status == "running"
+        async with runsc.open_container("web-1", bundle, grace=0) as shorter:
+            assert (await shorter.exec(["echo", "out"])).output == "out\n"
+            with pytest.raises(RuncTimeout):
+                await shorter.exec(["sh", "-c", "(setsid sleep 1000 &); sleep 1000"], timeout=1, grace=0)
+            assert sandboxes.processes("web-1", root / ".alone" / "web-1") == {1}
+            await shorter.pause()
+            assert {state.id: state.status for state in await runsc.list()} == {"web-1": "paused", "web-10": "running"}
+            await shorter.resume()
+            await shorter.kill("KILL")
+            assert (await shorter.wait()).signal == signal.SIGKILL
+        assert (await longer.state()).status == "running"
+        with pytest.raises(ContainerNotFound):
+            await runsc.state("web-1")
+    assert list(root.glob("*")) == []
+
+
 async def test_runc_finds_out_that_it_is_runsc(box: Container, tmp_path: Path) -> None:
     """By whatever name: a link, and a script in front of it."""
     link, script = tmp_path / "runc", tmp_path / "crun"

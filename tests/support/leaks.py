@@ -147,7 +147,8 @@ def containers(root: Path) -> Iterator[str]:
     if root.is_dir():
         names = {entry.name for entry in root.iterdir() if entry.is_dir()}
         names |= {entry.name.partition("_sandbox:")[0] for entry in root.glob("*_sandbox:*.state")}
-        yield from sorted(names - {".cache", ".empty-directory"})
+        # The longest first: runsc takes the beginning of an id for the id.
+        yield from sorted(names - {".cache", ".empty-directory", ".alone"}, key=len, reverse=True)
 
 
 _kept: list[ContainerClaim] = []
