@@ -357,10 +357,6 @@ class Container(FileAccess):
         # With an identity and no pidfd, the process had ended before the handle was created.
         return self._process is not None if self._init is None else self._init.exited
 
-    def _restart_usage(self) -> None:
-        """Let `usage` count from now on, for a `Pool`, whose containers run before they are taken."""
-        self._metering.restart()
-
     def _watched(self, changed: Callable[[], object]) -> contextlib.AbstractContextManager[None]:
         """Call `changed` after the end of the first process, and possibly again, while the block runs."""
         return contextlib.nullcontext() if self._init is None else self._init.watched(changed)

@@ -39,6 +39,7 @@ class Metering:
         self._record: Record | None = None
         self._meter: Meter | None = None
         self._began = 0.0
+        self._is_prepared = False
 
     def begin(self) -> None:
         """Count the usage so far as the runtime's own. Call just before the program is started."""
@@ -46,10 +47,18 @@ class Metering:
         meter.begin()
         self._began = time.monotonic()
 
+    def prepare(self) -> None:
+        """Read now what `starting` would read: a container that waits for its start uses nothing more."""
+        self.begin()
+        self._is_prepared = True
+
     @contextlib.contextmanager
     def starting(self) -> Generator[None]:
         """Count the usage so far as the runtime's own; the block starts the program."""
-        self.begin()
+        if self._is_prepared:
+            self._began = time.monotonic()
+        else:
+            self.begin()
         fifo = self._open_fifo()
         try:
             yield

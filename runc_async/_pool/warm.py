@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from runc_async.client import Runc
     from runc_async.container import Container
 
+    from .._host.metering import Metering
+
 WarmState: TypeAlias = Literal["created", "running", "paused"]
 """The state of a waiting container."""
 
@@ -40,6 +42,11 @@ class Warm:
         self.paused = False
         self.used = False
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def metering(self) -> Metering:
+        """The figures of the container."""
+        return self.container._metering  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     @property
     def has_ended(self) -> bool:
@@ -108,6 +115,8 @@ class Kind(msgspec.Struct, frozen=True):
             if self.state == "paused" and pause():
                 await container.pause(timeout=self.timeout)
                 warm.paused = True
+            if self.state == "created":
+                warm.metering.prepare()
             warm.check()
         except BaseException:
             await shielded(container.aclose())
@@ -131,7 +140,7 @@ class Kind(msgspec.Struct, frozen=True):
             if warm.paused:
                 await warm.container.resume(timeout=self.timeout)
             warm.check()
-            warm.container._restart_usage()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            warm.metering.restart()
         except BaseException:
             warm.end()
             raise
