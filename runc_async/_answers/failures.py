@@ -139,7 +139,7 @@ def failure(  # noqa: PLR0917 - all that is known of an ended runtime, in the or
         found = _Finding(errors.CommandError, "this host has no ps(1) (Debian's package procps); `Runc.ps` needs none")
     if (process == "lost" and not logged) or _crashed(exit_code, found, stderr, process=process):
         found = _Finding(errors.RuncCrashed, _panic(stderr) or found.text)
-    text = explained(found.text) if found.cls is errors.ResourceError else found.text
+    text = explained(found.text, found.cls)
     error = found.cls(args, exit_code, stderr, log, stdout=stdout, container_id=container_id, message=text or None)
     if isinstance(error, errors.CheckpointError):
         error.log_path = _criu_log((*log, *printed))

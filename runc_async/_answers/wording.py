@@ -97,11 +97,22 @@ STEPS = (
     ),
 )
 
+NO_TERMINAL_WANTED = (
+    "without a terminal, call set_terminal(enabled=False) of the bundle's spec; with one, pass io=PtyIO()"
+)
 
-def explained(message: str) -> str:
-    """Add the missing reason to a message without a reason."""
-    if any(pattern.match(message) for pattern in _without_cgroup()):
+
+def explained(message: str, cls: type[CommandError]) -> str:
+    """Add the missing reason or remedy to a message without one.
+
+    Args:
+        message: The runtime's message.
+        cls: The class chosen by the message.
+    """
+    if cls is errors.ResourceError and any(pattern.match(message) for pattern in _without_cgroup()):
         return f"no cgroup of the container's own, or none with the controller: {message}"
+    if cls is errors.TerminalError and any(pattern.match(message, _start(message)) for pattern in _without_terminal()):
+        return f"{message.rstrip()}; {NO_TERMINAL_WANTED}"
     return message
 
 
@@ -119,8 +130,7 @@ class Meaning(NamedTuple):
 
 def meaning(message: str) -> Meaning | None:
     """Look a message up; None if the table has no such message."""
-    prefixes = _prefixes().match(message)
-    start = prefixes.end() if prefixes else 0
+    start = _start(message)
     for cls, patterns in _table():
         for pattern in patterns:
             if match := pattern.match(message, start):
@@ -154,6 +164,18 @@ def _table() -> tuple[tuple[type[CommandError], tuple[re.Pattern[str], ...]], ..
 def _prefixes() -> re.Pattern[str]:
     """Compile the prefixes that runtimes put before a cause."""
     return re.compile(f"(?:{'|'.join(prefix for dialect in DIALECTS.values() for prefix in dialect.prefixes)})*")
+
+
+def _start(message: str) -> int:
+    """Return the position of the cause: after the runtime's prefixes."""
+    prefixes = _prefixes().match(message)
+    return prefixes.end() if prefixes else 0
+
+
+@cache
+def _without_terminal() -> tuple[re.Pattern[str], ...]:
+    """Compile the runtimes' messages about a process that needs a terminal and gets none."""
+    return tuple(re.compile(pattern) for dialect in DIALECTS.values() for pattern in dialect.without_terminal)
 
 
 @cache

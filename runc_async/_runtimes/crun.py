@@ -246,6 +246,7 @@ CRUN: Final = Dialect(
     root="crun",
     prefixes=(),
     wordings=WORDINGS,
+    without_terminal=(r"use --console-socket with ", r"tcgetattr: "),
     unlogged=UNLOGGED,
     unlogged_codes=frozenset({1, 64, 255}),
     criu_logs=frozenset({"dump.log", "restore.log"}),

@@ -190,6 +190,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
             so that a name or output quoted further on can't choose the class.
         without_cgroup: Patterns of messages about missing files, for a container without a cgroup, or without a
             controller.
+        without_terminal: Patterns of messages about a process with `terminal` that gets no terminal.
         unlogged: Patterns of messages printed while the log isn't open: before it was opened, or after it was closed.
         unlogged_codes: Exit codes with such messages.
         state_keys: Keys of the record: a value of a wrong type below one of these is in the record, and in no document
@@ -234,6 +235,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     prefixes: tuple[str, ...]
     wordings: Wordings
     without_cgroup: tuple[str, ...] = ()
+    without_terminal: tuple[str, ...] = ()
     unlogged: tuple[str, ...] = ()
     unlogged_codes: frozenset[int] = frozenset()
     state_keys: frozenset[str] = frozenset()

@@ -381,6 +381,7 @@ RUNC: Final = Dialect(
     prefixes=PREFIXES,
     wordings=WORDINGS,
     without_cgroup=WITHOUT_CGROUP,
+    without_terminal=(r"cannot allocate tty if runc will detach", r"open /dev/tty: "),
     unlogged=(r"time=\S+ level=error msg=\"(?:flag provided but not defined: |No help topic for )[^\n]+",),
     unlogged_codes=frozenset({1, 255}),
     state_keys=STATE_KEYS,

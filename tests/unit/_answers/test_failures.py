@@ -332,6 +332,30 @@ def test_the_cause_that_a_record_keeps_apart_is_part_of_the_message() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "runc create failed: cannot allocate tty if runc will detach without setting console socket",
+        "runc run failed: open /dev/tty: no such device or address\n",
+        "use --console-socket with --detach when a terminal is used",
+    ],
+)
+def test_a_missing_terminal_comes_with_the_remedy(text: str) -> None:
+    """A process with `terminal` and no terminal is refused in words that name both ways out."""
+    error = failure((), 1, log=(LogRecord("error", text),))
+    assert isinstance(error, errors.TerminalError)
+    assert error.message is not None
+    assert error.message.startswith(text.rstrip() + "; ")
+    assert "set_terminal(enabled=False)" in error.message
+    assert "io=PtyIO()" in error.message
+
+
+def test_an_unwanted_console_socket_has_no_such_remedy() -> None:
+    """The opposite mistake is a `TerminalError` as well, and keeps the runtime's message."""
+    text = "runc run failed: cannot use console socket if runc will not detach or allocate tty"
+    assert failure((), 1, log=(LogRecord("error", text),)).message == text
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ('container "web" does not exist', errors.ContainerNotFound),

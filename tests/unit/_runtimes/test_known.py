@@ -25,7 +25,13 @@ def test_each_runtime_has_the_same_shape(dialect: Dialect) -> None:
     """Features name a command first, wordings are patterns of classes that are looked up, and parts are paths."""
     assert all(re.fullmatch(r"[a-z]+(?: (?:--)?[a-z0-9-]+(?: [a-z]+)?)?", feature) for feature in dialect.features)
     assert set(dialect.wordings) <= {step.cls for step in wording.STEPS if step.own}
-    for pattern in (*dialect.prefixes, *dialect.unlogged, *dialect.without_cgroup, *sum(dialect.wordings.values(), ())):
+    for pattern in (
+        *dialect.prefixes,
+        *dialect.unlogged,
+        *dialect.without_cgroup,
+        *dialect.without_terminal,
+        *sum(dialect.wordings.values(), ()),
+    ):
         re.compile(pattern)
     assert DIALECTS[dialect.name] is dialect
     assert set(dialect.features) <= set(FEATURES)
