@@ -258,6 +258,8 @@ def test_the_commands_of_a_page_run(page: Path, wheel: Path, tmp_path: Path, req
         environment = request.getfixturevalue("installed")
     for command in commands:
         match command.split():
+            case ["apt-get", "update"]:
+                assert "apt-get" in setup_scripts()
             case ["apt-get", "install", *packages]:
                 assert set(packages) <= set(re.findall(r"[\w-]+", setup_scripts())), "what the tools install here"
             case _:
