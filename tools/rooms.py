@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -61,6 +62,7 @@ def room_of(module: str) -> str:
     return _ROOM_OF[module.partition(".")[0]]
 
 
+@cache
 def imports() -> dict[str, set[str]]:
     """Return which modules of the package each one imports, in functions and for type checkers too.
 

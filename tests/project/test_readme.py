@@ -210,6 +210,7 @@ def test_no_block_is_forgotten() -> None:
         assert set(kinds) <= {"python", "py", "sh", "text", *directives}, page
         for kind in ("python", "py"):
             assert kinds.count(kind) == len(pages.blocks(page, kind)), page
+        assert kinds.count("sh") == len(pages.SHELL.findall(page.read_text())), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

@@ -5,36 +5,43 @@ from __future__ import annotations
 import graphlib
 from pathlib import Path
 
+import pytest
 from programs import load
 
 PROJECT = Path(__file__).parents[2]
 
 rooms = load("rooms")
 ORDER: list[str] = list(rooms.ROOMS)
-IMPORTS: dict[str, set[str]] = rooms.imports()
 
 
-def test_each_module_is_in_a_room() -> None:
+@pytest.fixture
+def imports() -> dict[str, set[str]]:
+    """Return the imports of each module, read by the first test that asks for them."""
+    found: dict[str, set[str]] = rooms.imports()
+    return found
+
+
+def test_each_module_is_in_a_room(imports: dict[str, set[str]]) -> None:
     """`ROOMS` has each folder and each module at the root of the package."""
-    missing = {module for module in IMPORTS if module.partition(".")[0] not in " ".join(rooms.ROOMS.values()).split()}
+    missing = {module for module in imports if module.partition(".")[0] not in " ".join(rooms.ROOMS.values()).split()}
     assert missing == set()
 
 
-def test_imports_go_downwards() -> None:
+def test_imports_go_downwards(imports: dict[str, set[str]]) -> None:
     """A module imports its own room and rooms below it, in functions and for type checkers too."""
-    pairs = [(module, other) for module, used in IMPORTS.items() for other in used]
+    pairs = [(module, other) for module, used in imports.items() for other in used]
     assert [pair for pair in pairs if ORDER.index(rooms.room_of(pair[0])) < ORDER.index(rooms.room_of(pair[1]))] == []
 
 
-def test_extras_are_imported_by_no_module() -> None:
+def test_extras_are_imported_by_no_module(imports: dict[str, set[str]]) -> None:
     """Each needs a library of its own, which a program without it doesn't have."""
-    pairs = [(module, other) for module, used in IMPORTS.items() for other in used if rooms.room_of(other) == "extras"]
+    pairs = [(module, other) for module, used in imports.items() for other in used if rooms.room_of(other) == "extras"]
     assert [pair for pair in pairs if pair[0].partition(".")[0] != pair[1].partition(".")[0]] == []
 
 
-def test_there_is_no_circle() -> None:
+def test_there_is_no_circle(imports: dict[str, set[str]]) -> None:
     """No module imports itself by way of others."""
-    graphlib.TopologicalSorter(IMPORTS).prepare()  # raises CycleError, which shows the circle
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, which shows the circle
 
 
 def test_the_picture_is_what_the_imports_are() -> None:

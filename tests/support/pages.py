@@ -9,6 +9,7 @@ import pkgutil
 import re
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +31,7 @@ PAGES = [
 BLOCK = re.compile(
     r"^```(?P<kind>python|py)\n(?P<code>.*?)^```$(?:\n+^```text\n(?P<output>.*?)^```$)?", re.DOTALL | re.MULTILINE
 )
+SHELL = re.compile(r"^```sh\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 SAVED = re.compile(r"^Save it as `(?P<name>\w+)\.py`\..*?^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 LITERAL = re.compile(r"::\n\n(?P<code>(?:(?: {4,}.*)?\n)+)")
 
@@ -69,10 +71,11 @@ def kinds(page: Path) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     """Return the commands for a shell on a page, each in one line and without its comment."""
-    text = "".join(token.content for token in MarkdownIt().parse(page.read_text()) if token.info == "sh")
+    text = "".join(match["code"] for match in SHELL.finditer(page.read_text()))
     return [line.partition("  #")[0].strip() for line in text.replace("\\\n", "").splitlines()]
 
 
+@cache
 def saved() -> dict[str, str]:
     """Return the programs that pages tell to save, by the name of their module."""
     return {match["name"]: match["code"] for page in PAGES for match in SAVED.finditer(page.read_text())}
@@ -83,7 +86,10 @@ def docstring_blocks() -> Iterator[Block]:
     for info in pkgutil.walk_packages(runc_async.__path__, "runc_async."):
         module = import_module(info.name) if not info.name.endswith("__main__") else runc_async
         path = Path(inspect.getsourcefile(module) or "")
-        for node in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        if not re.search(r"::\n\s*\n", text):
+            continue  # a module without a literal block: to parse all of them takes a second
+        for node in ast.walk(ast.parse(text)):
             if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             for match in LITERAL.finditer((ast.get_docstring(node) or "") + "\n"):
