@@ -7,7 +7,7 @@ import os
 import warnings
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -47,8 +47,9 @@ class ChangeStream(AsyncIterator[Change]):
         skipped: Number of changes replaced by newer ones, with `on_lag="latest"`.
     """
 
-    def __init__(self, root: str, *, on_lag: OnLag) -> None:
-        """Store the root directory; see `Runc.watch`."""
+    def __init__(self, root: str, *, on_lag: OnLag, check: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Store the root directory, and a check of the runtime before the watch starts; see `Runc.watch`."""
+        self._check = check
         self.skipped: int = 0
         self._root = root
         self._waiting: _Queue | _Latest = _Queue() if on_lag == "block" else _Latest()
@@ -65,7 +66,7 @@ class ChangeStream(AsyncIterator[Change]):
 
     async def __aenter__(self) -> Self:
         """Start to watch."""
-        self._open()
+        await self._begin()
         return self
 
     async def __aexit__(
@@ -81,7 +82,7 @@ class ChangeStream(AsyncIterator[Change]):
     async def __anext__(self) -> Change:
         """Wait for the next change; see the class for errors."""
         with self._iterating:
-            self._open()
+            await self._begin()
             while not self._waiting and not self._closed:
                 # No await between the look at the queue and the clear: a change in between can't be missed.
                 self._arrived.clear()
@@ -103,6 +104,13 @@ class ChangeStream(AsyncIterator[Change]):
         self._waiting.clear()
         self._error = None
         self._close()
+
+    async def _begin(self) -> None:
+        """Check the runtime, once, and start to watch, unless started already."""
+        if self._check is not None and not self._closed:
+            await self._check()
+            self._check = None
+        self._open()
 
     def _open(self) -> None:
         """Start to watch, unless started already."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Final, Self
 
@@ -41,9 +41,10 @@ class StatsReader:
         root: The root directory.
     """
 
-    def __init__(self, root: str) -> None:
-        """Store the root directory; see `Runc.stats_reader`."""
+    def __init__(self, root: str, *, check: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Store the root directory, and a check of the runtime on enter; see `Runc.stats_reader`."""
         self.root = root
+        self._check = check
         self._usage = HostUsage(root)
         self._open = False
 
@@ -53,6 +54,8 @@ class StatsReader:
 
     async def __aenter__(self) -> Self:
         """Return the reader; nothing is opened before the first reading."""
+        if self._check is not None:
+            await self._check()
         return self
 
     async def __aexit__(

@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
+from msgspec import structs
 
 from .._answers.criu_log import with_criu_log
 from .._commands import argv, words
@@ -18,6 +19,7 @@ from .._commands.argv import Creation
 from .._commands.criu import CgroupsMode, Dump, Restoration, status_descriptor
 from .._commands.options import DEFAULT, Timeout
 from .._commands.words import FileDescriptor, StrPath
+from .._runtimes.known import has_record
 from ..errors import CleanupWarning
 from ..response import Response
 from ..runner import StopPolicy
@@ -152,11 +154,19 @@ class Checkpoints:
             empty_ns=empty_ns,
             auto_dedup=auto_dedup,
         )
-        command = argv.checkpoint(container_id, (*dump.words(), *words.unchecked(extra_args)))
-        await self._requirements.require(command, timeout)
-        with with_criu_log(dump.log_directory), self._undo.ending(container_id):
+        more = words.unchecked(extra_args)
+        await self._requirements.require(argv.checkpoint(container_id, (*dump.words(), *more)), timeout)
+        with contextlib.ExitStack() as stack:
+            if self._calls.dialect.refuses_images:
+                from .images import replaced  # noqa: PLC0415  (it loads tempfile, which takes milliseconds)
+
+                root = self._calls.state_directory()
+                images = replaced(words.absolute(image_path), lambda: not has_record(root, container_id))
+                dump = structs.replace(dump, image_path=stack.enter_context(images))
+            stack.enter_context(with_criu_log(dump.log_directory))
+            stack.enter_context(self._undo.ending(container_id))
             await self._calls.request(
-                command,
+                argv.checkpoint(container_id, (*dump.words(), *more)),
                 timeout=timeout,
                 stop=LET_CRIU_FINISH,
                 pass_fds=() if dump.status_fd is None else (dump.status_fd,),

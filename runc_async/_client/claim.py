@@ -10,6 +10,7 @@ import msgspec
 
 from .._linux.owner import Claim, HeldContainer
 from .._linux.procfs import ProcessIdentity
+from .._runtimes.known import has_record
 from ..errors import ContainerExists
 
 
@@ -71,7 +72,10 @@ class ContainerClaim:
         self._claim = Claim(HeldContainer(root, self._id, os.fsencode(bundle), self._foreground))
 
     def _exists(self) -> bool:
-        return os.path.lexists(os.path.join(self._root, self._id))
+        try:
+            return has_record(self._root, self._id)
+        except OSError:
+            return False
 
     def _release(self) -> None:
         if self._claim is not None:

@@ -40,12 +40,12 @@ class Host(Queries, Lifecycle):
 
         Raises:
             ValueError: If `on_lag` is another word.
-            UnsupportedError: With `Runsc`: the host doesn't see the processes in a sandbox.
+            UnsupportedError: With runsc, on enter at the latest: the host doesn't see the processes in a sandbox.
         """
         if on_lag not in {"block", "latest"}:
             raise ValueError(f"on_lag must be 'block' or 'latest', not {on_lag!r}")
         self._require_host_records("watch")
-        return ChangeStream(self._calls.state_directory(), on_lag=on_lag)
+        return ChangeStream(self._calls.state_directory(), on_lag=on_lag, check=lambda: self._check_records("watch"))
 
     def stats_reader(self) -> StatsReader:
         """Return a reader of the resource usage of all containers below the root directory.
@@ -54,10 +54,16 @@ class Host(Queries, Lifecycle):
         CPU, whereas `stats`, with a runtime process for each container, takes 12 s.
 
         Raises:
-            UnsupportedError: With `Runsc`, whose records can't be read.
+            UnsupportedError: With runsc, on enter at the latest: its records have no resource usage.
         """
         self._require_host_records("stats_reader")
-        return StatsReader(self._calls.state_directory())
+        return StatsReader(self._calls.state_directory(), check=lambda: self._check_records("stats_reader"))
+
+    async def _check_records(self, feature: str) -> None:
+        """Raise if the host sees too little of the containers of a runtime that isn't known yet."""
+        if self._calls.identity.must_ask:
+            await self._calls.identify()
+            self._require_host_records(feature)
 
     def _require_host_records(self, feature: str) -> None:
         """Raise if the host sees too little of the runtime's containers."""

@@ -164,6 +164,7 @@ class Queries:
         """
         command = argv.stats(container_id)
         await self._requirements.require(command, timeout)
+        self._requirements.require_sandbox(container_id)
         stats = decode.decode_stats(await self._read(command, timeout))
         # Zeros only may also come from a new container; the record decides.
         if stats == Stats() and has_no_cgroup(self._calls.state_directory(), container_id):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Sequence
@@ -14,9 +15,10 @@ from .._commands.spec_support import ignored_parts
 from .._commands.support import UNKNOWN, check_feature, needed, sends_pidfd, supported, worth_asking
 from .._commands.words import StrPath
 from .._containers.record import own_cgroup_parents
+from .._linux.pidfd import has_ended
 from .._process.running import ProcessRunner
-from .._runtimes.known import FEATURES, record_version
-from ..errors import UnsupportedError
+from .._runtimes.known import FEATURES, read_record, record_version
+from ..errors import ContainerNotRunning, UnsupportedError
 from ..features import Version
 from ..ignored import Ignored
 from ..runner import OwnCgroup, PidfdSocket
@@ -41,6 +43,20 @@ class Requirements:
     def _version(self) -> Version | None:
         """The runtime's version, if known by now."""
         return self._calls.identity.version
+
+    def require_sandbox(self, container_id: str) -> None:
+        """Raise if the sandbox of a container has ended: the runtime then fails without a word.
+
+        Raises:
+            ContainerNotRunning: If it has ended.
+        """
+        if self._calls.dialect.inside is None:
+            return
+        with contextlib.suppress(OSError):
+            record = read_record(self._calls.state_directory(), container_id)
+            if record is not None and (not record.process.exists() or has_ended(record.process.pid)):
+                message = "the sandbox of the container has ended"
+                raise ContainerNotRunning((), None, container_id=container_id, message=message)
 
     async def require_all_of(self, source: Source, timeout: Timeout) -> None:
         """Raise if the runtime would ignore or refuse a part of a bundle's configuration.

@@ -65,6 +65,7 @@ class Streaming:
 
         async def start() -> EventReader:
             await self._requirements.require(command)
+            self._requirements.require_sandbox(container_id)
             source = Source(
                 runner=self._calls.runner,
                 invocation=self._calls.invocation(command, StreamedOutput(), stop=KILL),

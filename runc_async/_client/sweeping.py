@@ -16,7 +16,7 @@ from .._host.owners import ROOTFS, DeadOwner, files, held_by_living, is_open, re
 from .._linux.files import ignoring_absence
 from .._linux.owner import HeldBundle, HeldContainer, HeldScratch
 from .._linux.procfs import ProcessIdentity
-from .._runtimes.known import RECORDS, read_record, recorded_ids
+from .._runtimes.known import RECORDS, has_record, read_record, recorded_ids
 from .._shield import retried_once
 from ..errors import ContainerNotFound, RuncError
 from ..state import State
@@ -156,7 +156,7 @@ class Sweeper:
         try:
             await self._delete(held.id, force=True, timeout=DELETE_TIMEOUT)
         except RuncError:
-            if os.path.lexists(os.path.join(self._root, held.id)):
+            if has_record(self._root, held.id):
                 raise
         with anyio.move_on_after(PATIENCE):
             while held.foreground and is_being_made(held.id, self._root):  # noqa: ASYNC110 - it is no child of ours

@@ -24,6 +24,7 @@ from ..errors import (
     CommandError,
     ContainerExists,
     ContainerNotFound,
+    InvalidContainerID,
     ResourceError,
     RuncCrashed,
     RuncError,
@@ -64,6 +65,9 @@ class Undo:
         attempt = Attempt(self._calls.state_directory(), container_id)
         claim = ContainerClaim(self._calls.state_directory(), container_id, foreground=True)
         with claim, attempt.compared():
+            if container_id.startswith("-") and not self._calls.dialect.dashed_ids:
+                message = f"{self._calls.dialect.name} takes no id that begins with a dash"
+                raise InvalidContainerID((), None, container_id=container_id, message=message)
             if self._calls.dialect.spoils_taken and (existed or attempt.shared):
                 raise ContainerExists(
                     (), None, container_id=container_id, message="a container of this id exists already"

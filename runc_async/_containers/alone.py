@@ -7,6 +7,7 @@ refuses each command for `web-1`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Sequence
@@ -36,18 +37,26 @@ def alone(root: str, container_id: str, files: Sequence[str]) -> str:
     if not os.path.exists(os.path.join(root, record)):
         # The runtime would create the lock, which would stay. The record may appear before the command runs.
         links.remove(lock)
-    if not os.path.isdir(place):
-        _remove_stale(root, files)
-        os.makedirs(place, mode=0o700, exist_ok=True)
-    for name in links:
-        link = os.path.join(place, name)
-        if not os.path.islink(link):
-            # A lock that the runtime has created there while there was no container.
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(link)
-            with contextlib.suppress(FileExistsError):
-                os.symlink(os.path.join("..", "..", name), link)
+    try:
+        if not os.path.isdir(place):
+            _remove_stale(root, files)
+            os.makedirs(place, mode=0o700, exist_ok=True)
+        for name in links:
+            _link(os.path.join("..", "..", name), os.path.join(place, name))
+    except OSError as exc:
+        if exc.errno == errno.ENAMETOOLONG:  # there is no such container, and no longer id
+            return root
+        raise
     return place
+
+
+def _link(target: str, path: str) -> None:
+    """Make a link, also in place of a lock that the runtime has created there while there was no container."""
+    if not os.path.islink(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        with contextlib.suppress(FileExistsError):
+            os.symlink(target, path)
 
 
 def forget(root: str, container_id: str, files: Sequence[str]) -> None:

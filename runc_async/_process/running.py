@@ -80,8 +80,6 @@ class ProcessRunner:
         """
         check_process()
         inside = None if invocation.sandbox is None else Inside(invocation, invocation.sandbox, self.run)
-        if inside is not None:
-            await inside.follow()
         detach_at = invocation.detach_at if hands_over(invocation) else None
         plumbing = Plumbing(invocation.streams, data=invocation.input, live=live, receives=detach_at is not None)
         # A stream of events reports failures while it runs, so runc's log goes to stderr and isn't read from a file at
@@ -91,6 +89,8 @@ class ProcessRunner:
         child = Child()
         with child.watched():
             try:
+                if inside is not None:
+                    await inside.follow()
                 if current_attempt(invocation) is not None:
                     check_descriptors()
                 lent = files.lent(invocation.preserve_fds)

@@ -219,11 +219,13 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         alone: The record and the lock of a container, as `record`, for a runtime that takes the beginning of an id for
             the id: a command gets a root directory with no other container. Empty if whole ids are compared.
         cgroups_at_root: Whether cgroups are by default at the root of each hierarchy, not below the runtime's own.
+        dashed_ids: Whether an id may begin with a dash.
         leaves_cgroups: Whether a `create` or `run` that fails leaves the container's cgroups behind.
         copies: Prefix of the names of runtime copies that become a container's process; empty for none.
         leaves: Name of runtime processes left behind by a detached `run`, or at a container's end; empty for none.
         enters_own_cgroups: Whether `exec --cgroup` accepts hierarchies by name; in the other hierarchies the process
             enters the container's cgroup.
+        refuses_images: Whether a `checkpoint` refuses a directory with images of an earlier one.
         copies_streams: Whether an attached `run` or `exec` copies stdout and stderr separately, without their order.
         refuses_hybrid: Whether the runtime refuses hosts with both cgroup v1 and v2 mounted.
     """
@@ -258,12 +260,14 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     leftovers: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
     cgroups_at_root: bool = False
+    dashed_ids: bool = True
     leaves_cgroups: bool = False
     user_needs_group: bool = False
     trial_options: tuple[str, ...] = ()
     copies: bytes = b""
     leaves: bytes = b""
     enters_own_cgroups: bool = False
+    refuses_images: bool = False
     copies_streams: bool = False
     refuses_hybrid: bool = False
 

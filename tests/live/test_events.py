@@ -118,6 +118,7 @@ async def test_the_stream_ends_when_the_container_is_deleted(client: Runc, make_
             assert all([isinstance(event, StatsEvent) async for event in stream])
 
 
+@pytest.mark.needs("host kernel")
 async def test_the_container_may_have_been_started_anew(client: Runc, make_container: MakeContainer) -> None:
     """A stream belongs to a container and not to its id: it ends though there is another of that id by then."""
     name = await make_container()
@@ -206,6 +207,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.skipif(is_cgroup2(), reason="there it is known by a test without a container")
+@pytest.mark.needs("host kernel")
 async def test_figures_that_runc_cannot_read_are_told(
     runtime: Runtime, root: Path, client: Runc, make_container: MakeContainer
 ) -> None:
@@ -314,6 +316,7 @@ async def test_a_runc_that_is_killed_is_an_error(client: Runc, make_container: M
             [event async for event in stream]
 
 
+@pytest.mark.needs("fast events")
 async def test_a_slow_consumer_gets_the_latest(client: Runc, make_container: MakeContainer) -> None:
     """Of figures that come every millisecond, one that takes its time gets new ones and is told what it missed."""
     name = await make_container()
@@ -356,6 +359,7 @@ def example(name: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
+@pytest.mark.needs("host kernel")
 async def test_the_example_of_events_shows_a_table(root: Path, client: Runc, make_container: MakeContainer) -> None:
     """The example shows CPU, a dash before it is known, and memory of each container until its end, and no longer."""
     names = [await make_container() for _ in range(2)]
@@ -412,6 +416,7 @@ async def shown_until(pattern: str, run: asyncio.subprocess.Process, shown: str)
     return shown
 
 
+@pytest.mark.needs("host kernel")
 async def test_the_example_of_oom_watch_names_the_container(
     root: Path, client: Runc, make_container: MakeContainer
 ) -> None:

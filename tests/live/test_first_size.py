@@ -35,6 +35,7 @@ async def test_a_container_starts_with_its_size(client: Runc) -> None:
     [["stty", "size"], Process(cwd="/", args=["stty", "size"], env=["PATH=/bin"], terminal=True)],
     ids=["arguments", "document"],
 )
+@pytest.mark.needs("process details")
 async def test_an_exec_starts_with_its_size(client: Runc, runtime: Runtime, process: Process | Sequence[str]) -> None:
     """A process of an `exec` sees the size at once, and neither config.json nor the caller's document is changed."""
     if runtime.is_crun:

@@ -187,6 +187,7 @@ async def test_a_cancelled_start_leaves_nothing(
                 await keeper.delete(kept.id, force=True)
 
 
+@pytest.mark.needs("create --preserve-fds")
 async def test_files_and_descriptors_are_passed_on(
     keeper: Keeper, client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str], tmp_path: Path
 ) -> None:

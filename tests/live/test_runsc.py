@@ -196,6 +196,38 @@ async def test_whose_exit_code_it_is(box: Container) -> None:
     await box.resume()
 
 
+@pytest.mark.needs("memory controller")
+async def test_a_sandbox_without_memory(tmp_path: Path) -> None:
+    """An exec that uses up the memory has no exit code: all of the sandbox is killed, and its status says so."""
+    runsc = Runsc(sandboxes.program(), root=tmp_path / "root", network="none")
+    name = f"hungry-{os.urandom(4).hex()}"
+    async with Bundle.busybox(["sleep", "1000"]) as bundle:
+        bundle.spec.limit_memory(128 << 20)
+        async with runsc.open_container(name, bundle) as container:
+            with pytest.raises(ContainerNotRunning):
+                await container.exec(["dd", "if=/dev/zero", "of=/dev/null", "bs=1024M", "count=1"])
+            assert (await container.wait()).oom_killed
+            with pytest.raises(ContainerNotRunning):
+                await container.stats()
+            with pytest.raises(ContainerNotRunning):
+                await anext(runsc.events(name))
+
+
+async def test_a_second_checkpoint_replaces_the_first(runsc: Runsc, box: Container, tmp_path: Path) -> None:
+    """A checkpoint into a directory with an earlier one replaces that, and one that fails leaves it as it was."""
+    images = tmp_path / "images"
+    await box.checkpoint(images, leave_running=True)
+    first = (images / "checkpoint.img").stat()
+    with pytest.raises(ContainerNotFound):
+        await runsc.checkpoint("nobody", images)
+    assert (images / "checkpoint.img").stat().st_ino == first.st_ino
+    await box.checkpoint(images, leave_running=True)
+    assert (images / "checkpoint.img").stat().st_ino != first.st_ino
+    assert [file.name for file in images.iterdir()] == ["checkpoint.img"]
+    async with runsc.open_restored("again", (await box.state()).bundle, images) as restored:
+        assert (await restored.exec(["true"])).exit_code == 0
+
+
 async def test_a_create_of_a_taken_id_does_no_harm(runsc: Runsc, box: Container) -> None:
     """It is refused before runsc is asked, which would delete the record of the container that has the id."""
     async with Bundle.busybox(["true"]) as bundle:

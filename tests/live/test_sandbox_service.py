@@ -220,7 +220,9 @@ async def test_clients_hang_up(serve: Callable[..., sandbox_server.Server], trie
     tried("requests to the sandbox service", 6)
 
 
-async def test_limits(serve: Callable[..., sandbox_server.Server], tmp_path: Path, tried: Tried) -> None:
+async def test_limits(
+    serve: Callable[..., sandbox_server.Server], runtime: Runtime, tmp_path: Path, tried: Tried
+) -> None:
     """Each limit holds, none harms the others, the client is told which one, and all are counted."""
     ending = {
         "out of memory": "x=12345678; while true; do x=$x$x; done",
@@ -242,7 +244,9 @@ async def test_limits(serve: Callable[..., sandbox_server.Server], tmp_path: Pat
     ends = {name: messages[-1] for name, messages in answers.items()}
     for name in scripts.keys() - {"bomb"}:
         assert ends[name]["outcome"] == name
-    assert (ends["out of memory"]["oom_killed"], ends["out of memory"]["signal"]) == (True, signal.SIGKILL)
+    assert ends["out of memory"]["oom_killed"] is True
+    # The kernel may kill another process of a sandbox, which then ends by itself.
+    assert ends["out of memory"]["signal"] in ({signal.SIGKILL, None} if runtime.is_sandbox else {signal.SIGKILL})
     assert printed(answers["out of time"]) == "soon\n"
     assert 3 <= ends["out of time"]["seconds"] < 10
     assert len(printed(answers["too much output"])) == 1 << 20

@@ -32,8 +32,8 @@ def test_default_is_what_the_runtime_writes(
     tmp_path: Path,
 ) -> None:
     """The default configuration is the one of `runc spec` on this host, without running it."""
-    if runtime.is_crun:
-        pytest.skip("crun proposes a configuration of its own")
+    if runtime.name != "runc":
+        pytest.skip(f"{runtime.name} proposes a configuration of its own")
     options = ["--rootless"] if rootless else []
     containers.runc("spec", "--bundle", tmp_path, *options, command=runtime.command).check_returncode()
     theirs = json.loads((tmp_path / "config.json").read_bytes())

@@ -98,6 +98,7 @@ def judge(runtime: Runtime) -> None:
 
 @GENERATED
 @given(st.data())
+@pytest.mark.needs("host kernel")
 def test_a_container_is_as_its_spec_says(client: Runc, tried: Tried, data: st.DataObject) -> None:
     """Arguments, user, capabilities and memory limit of a container are those of `Spec`, opened from any document."""
     mine, theirs, limit, other = data.draw(st.tuples(processes(), processes(), limits, limits))

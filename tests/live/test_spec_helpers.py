@@ -67,6 +67,7 @@ def output(ended: subprocess.CompletedProcess[str]) -> str:
     return ended.stdout.strip()
 
 
+@pytest.mark.needs("host kernel")
 def test_process(run: Run, config: spec.Spec) -> None:
     """Arguments, environment, directory, user, groups, umask and limits are what the process sees."""
     config.set_env({"GREETING": "a=b c", "TERM": None}).set_cwd("/etc").set_rlimit("NOFILE", 77, 88)
@@ -91,6 +92,7 @@ def test_capabilities(run: Run, config: spec.Spec) -> None:
 
 
 @pytest.mark.parametrize(("ambient", "effective"), [(True, CAP_CHOWN), (False, 0)])
+@pytest.mark.needs("host kernel")
 def test_ambient_capabilities(
     ambient: bool,  # noqa: FBT001 - a parameter
     effective: int,
@@ -123,6 +125,7 @@ def test_bind(run: Run, config: spec.Spec, tmp_path: Path) -> None:
     assert "Read-only file system" in run(shell(config, "echo no >/tmp/c")).stderr
 
 
+@pytest.mark.needs("host kernel")
 def test_tmpfs(run: Run, config: spec.Spec) -> None:
     """A filesystem in memory has the size and permissions asked for."""
     place = "/dev/some"  # not there before: runc 1.1.5 keeps the permissions of a directory that is
@@ -148,6 +151,7 @@ def test_tmpfs(run: Run, config: spec.Spec) -> None:
         ("cpu/cpu.cfs_period_us", "cpu.max", ["50000", "25000 50000"]),
     ],
 )
+@pytest.mark.needs("host kernel")
 def test_limits(v1: str, v2: str, limited: list[str], run: Run, config: spec.Spec) -> None:
     """Limits on memory, processes and CPU time are those of the container's cgroup."""
     config.limit_memory("64M").limit_pids(30).limit_cpu(0.5, period=50_000)
@@ -164,12 +168,14 @@ def test_memory_limit_holds(run: Run, config: spec.Spec) -> None:
 
 
 @pytest.mark.needs("pids controller")
+@pytest.mark.needs("host kernel")
 def test_pids_limit_holds(run: Run, config: spec.Spec) -> None:
     """No more processes can be started than allowed."""
     shell(config.limit_pids(5), "for i in 1 2 3 4 5 6 7 8; do sleep 3 & done; kill $(jobs -p)")
     assert "fork" in run(config).stderr
 
 
+@pytest.mark.needs("host kernel")
 def test_namespaces(run: Run, config: spec.Spec) -> None:
     """A namespace can be new, shared with the host, or one that exists."""
 
@@ -184,6 +190,7 @@ def test_namespaces(run: Run, config: spec.Spec) -> None:
     assert seen() == host
 
 
+@pytest.mark.needs("user namespaces")
 def test_id_mappings(run: Run, config: spec.Spec) -> None:
     """Mapped ids make a user namespace in which root is who the mapping says."""
     config.map_uids(0, 0, 100).map_uids(100, 500_100, 50).map_gids(0, 0, 100)
@@ -195,6 +202,7 @@ def test_id_mappings(run: Run, config: spec.Spec) -> None:
 MOUNT = "mount -t tmpfs none /tmp && echo mounted"
 
 
+@pytest.mark.needs("host kernel")
 def test_seccomp_refuses(run: Run, config: spec.Spec) -> None:
     """The default filter refuses what it lists, even to a process with the capability for it, and nothing else."""
     shell(config.add_capabilities("SYS_ADMIN"), MOUNT)
@@ -226,6 +234,7 @@ print(call(UNSHARE, 0x10000000))
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of the calls are those of x86_64")
+@pytest.mark.needs("host kernel")
 def test_seccomp_reads_the_flags_of_clone(run: Run, tmp_path: Path) -> None:
     """With the default filter processes can be made and threads started, but no namespaces, in any way."""
     rootfs = tmp_path / "rootfs"

@@ -68,6 +68,7 @@ async def test_a_container_ends_in_spite_of_what_exec_has_left(
             assert (await running).exit_code == 137
 
 
+@pytest.mark.needs("host pids")
 async def test_a_created_container_keeps_its_status(
     client: Runc, make_container: MakeContainer, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:

@@ -163,6 +163,7 @@ async def test_by_the_bundle(client: Runc, root: Path, make_container: MakeConta
 
 
 @pytest.mark.usefixtures("owners")
+@pytest.mark.needs("record directory")
 async def test_what_is_not_finished(client: Runc, root: Path, container_id: Callable[[], str]) -> None:
     """What a runtime that was killed in the middle has left is removed too: a directory without a record."""
     name = container_id()

@@ -69,6 +69,7 @@ def close_to(expected: float, least: float) -> Any:
 
 @pytest.mark.any_loop
 @pytest.mark.needs("events")
+@pytest.mark.needs("record directory")
 async def test_beside_an_own_reader(
     client: Runc, root: Path, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
@@ -101,6 +102,7 @@ async def test_beside_an_own_reader(
 
 @pytest.mark.any_loop
 @pytest.mark.needs("events")
+@pytest.mark.needs("bare usage")
 async def test_a_program_that_needs_nothing(
     client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
@@ -210,6 +212,7 @@ async def test_of_a_run_on_an_old_runtime(runtime: Runtime, client: Runc, make_b
 
 @memory
 @pytest.mark.needs("events")
+@pytest.mark.needs("bare usage")
 async def test_oom_kills(client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
     """A program that was killed for its memory has a kill more."""
     limit = {"limit": 32 * MIB, "swap": 32 * MIB}
@@ -238,6 +241,7 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(runtimes.is_cgroup2(), reason="the tests here run as they are")
+@pytest.mark.needs("missing controllers")
 def test_where_cgroup_v2_is_all_there_is(runtime: Runtime, root: Path, container_id: Callable[[], str]) -> None:
     """There the CPU time is known, and what has no controller is None."""
     run = subprocess.run(

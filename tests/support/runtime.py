@@ -23,6 +23,10 @@ NOT_IN_SANDBOX = {
     "process details",
     "forwarded signals",
     "missing controllers",
+    "record directory",
+    "bare usage",
+    "fast events",
+    "host kernel",
     "watch",
     "stats_reader",
 }
@@ -93,6 +97,10 @@ class Runtime(NamedTuple):
         - `host pids`: that processes of a container are processes of the host. Those of a sandbox aren't.
         - `forwarded signals`: that a `run` in the foreground passes signals on to the container. runsc just ends.
         - `missing controllers`: that a container without limits starts where cgroup v2 has no controllers.
+        - `record directory`: that a container has a directory below the root directory, with its record.
+        - `bare usage`: that a container uses the memory and the CPU time of its program, without a kernel of its own.
+        - `fast events`: that `events` takes a part of a second.
+        - `host kernel`: that a program sees the host's kernel: its cgroups, namespaces, filters and limits.
         - `user namespaces`: that ids of a container are other ids on the host.
         - `process details`: the state of signals and NoNewPrivs in /proc/PID/status, names of terminals in tty(1), raw
           sockets and limits of an `exec`, which gVisor's kernel doesn't have.

@@ -10,7 +10,7 @@ import pytest
 from runc_async import errors
 from runc_async._answers.log import parse_log
 from runc_async._answers.wording import meaning
-from runc_async._runtimes import runsc
+from runc_async._runtimes import runsc, trace
 from runc_async.runner import InsidePidFile, PidFile
 
 
@@ -82,11 +82,11 @@ def test_how_commands_are_spelt() -> None:
 def test_reports_of_forks() -> None:
     """A recorded clone, and a recorded exit; a thread's end, and anything else, is no report."""
     clone = bytes.fromhex("0800020000000000" + "0a02200e180f200f28e6bfb7eab59695f6183080808009")
-    assert runsc.decode_fork(clone) == (14, 15)
-    assert runsc.decode_fork(bytes.fromhex("0800040000000000" + "0a022010")) == (16, 0)
-    assert runsc.decode_fork(bytes.fromhex("0800040000000000" + "0a0410112010")) is None
+    assert trace.decode_fork(clone) == (14, 15)
+    assert trace.decode_fork(bytes.fromhex("0800040000000000" + "0a022010")) == (16, 0)
+    assert trace.decode_fork(bytes.fromhex("0800040000000000" + "0a0410112010")) is None
     for data in (b"", b"\x08", clone[:8], clone[:12], bytes(40), b"\xff" * 40):
-        assert runsc.decode_fork(data) is None
+        assert trace.decode_fork(data) is None
 
 
 def test_records_that_stand_in_one_line() -> None:
