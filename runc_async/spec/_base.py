@@ -13,6 +13,7 @@ from runc_async.errors import DecodeError
 
 from ._folding import FoldedKeys
 from ._json import MAX_DOCUMENT, dump, parse
+from ._quick import read_quickly, write_quickly
 from ._reader import EXTRA, read_document
 from ._types import json_name
 
@@ -57,6 +58,8 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_def
             DecodeError: If the bytes are no JSON document (not UTF-8, a repeated key, NaN, too long ...) or not the
                 document of such an object. The message names the first place, and the number of further places.
         """
+        if strict and (quick := read_quickly(cls, data, max_size)) is not None:
+            return quick
         found, violations = read_document(cls, parse(data, max_size), strict=strict)
         if violations:
             more = len(violations) - 1
@@ -74,7 +77,10 @@ class SpecObject(msgspec.Struct, kw_only=True, omit_defaults=True, repr_omit_def
             ValueError: If a value has no JSON form: NaN, Infinity, text that is not Unicode.
             TypeError: If a field contains an object without a JSON form.
         """
-        return dump(self.to_builtins(), indent)
+        quick = write_quickly(self)
+        if quick is None:
+            return dump(self.to_builtins(), indent)
+        return msgspec.json.format(quick, indent=indent) if indent else quick
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # A configuration is copied for each bundle, and the general way takes five times as long.
