@@ -1,4 +1,4 @@
-"""Root filesystems with one program."""
+"""Root filesystems with a single program."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _PROGRAM_HEADERS = {1: ("I", 28, 42), 2: ("Q", 32, 54)}
 
 
 def fill(busybox: Busybox, directory: str) -> None:
-    """Put busybox, the names of its commands, and root's account into an empty directory.
+    """Put busybox, the command names, and root's account into an empty directory.
 
     Raises:
-        RootfsError: If there is no busybox, or it needs shared libraries.
+        RootfsError: If there is no busybox, or a busybox with shared libraries.
         OSError: If a file can't be written.
     """
     command = os.fspath(busybox.command)

@@ -27,12 +27,12 @@ class SavesItself(Protocol):
     spec: Spec
 
     def saved(self) -> contextlib.AbstractAsyncContextManager[Callable[[], None]]:
-        """Do what `Bundle.saved` does."""
+        """Do the same as `Bundle.saved`."""
         ...
 
 
 def saves_itself(bundle: str | os.PathLike[str]) -> TypeGuard[SavesItself]:
-    """Return whether this is a `Bundle`."""
+    """Return whether the object is a `Bundle`."""
     # Not `isinstance`, which takes longer to look at a protocol than all else takes for a bundle.
     return hasattr(bundle, "saved") and hasattr(bundle, "spec")
 
@@ -42,7 +42,7 @@ class Source(NamedTuple):
 
     Attributes:
         path: The directory of the bundle, absolute.
-        saved: Keeps the config.json in its required form until the yielded function is called. None for a path.
+        saved: Keeps the config.json in the required form until the yielded function is called. None for a path.
         document: The configuration as plain values, if requested and known.
     """
 
@@ -51,7 +51,7 @@ class Source(NamedTuple):
     document: dict[str, Any] | None
 
     def held(self) -> contextlib.AbstractAsyncContextManager[Callable[[], None] | None]:
-        """Return a context manager that keeps config.json in its required form: see `Bundle.saved`.
+        """Return a context manager to keep config.json in the required form: see `Bundle.saved`.
 
         No effect for a path.
         """
@@ -59,7 +59,7 @@ class Source(NamedTuple):
 
 
 def check_bundle(bundle: str | os.PathLike[str]) -> str:
-    """Return the absolute path of a bundle after checking its directory and its config.json.
+    """Return the absolute path of a bundle after checking the directory and the config.json.
 
     Costs two stat(2). The path isn't normalised, because `link/..` may be a different directory.
 
@@ -67,7 +67,7 @@ def check_bundle(bundle: str | os.PathLike[str]) -> str:
         bundle: The directory, or a `Bundle`.
 
     Raises:
-        BundleNotFound: If the directory or its config.json is missing or inaccessible, as in a loop of symbolic links.
+        BundleNotFound: If the directory or the config.json is missing or inaccessible, as in a loop of symbolic links.
         ValueError: If the path has a NUL byte.
     """
     path = os.fspath(bundle)
@@ -94,13 +94,13 @@ class _Config(msgspec.Struct):
 
 
 def takes_pipes(bundle: str | os.PathLike[str]) -> bool:
-    """Return whether the process of a bundle can use pipes of ours as if runc had made them; False if unknown.
+    """Return whether the process of a bundle can use our pipes in place of runc's; False if unknown.
 
-    A terminal takes their place. In a user namespace the program couldn't open `/dev/stderr` again: our pipe belongs to
-    a user from outside, whereas those of runc belong to the container's root.
+    A terminal takes the place of pipes. In a user namespace the program couldn't open `/dev/stderr` again: our pipe
+    belongs to a user from outside, whereas runc's pipes belong to the container's root.
 
     Args:
-        bundle: The directory, or a `Bundle`, whose spec counts before it is saved.
+        bundle: The directory, or a `Bundle`; an unsaved spec counts.
     """
     config: Spec | _Config
     if saves_itself(bundle):
@@ -117,7 +117,7 @@ def takes_pipes(bundle: str | os.PathLike[str]) -> bool:
 
 
 def find_rootfs(bundle: str, path: str | None) -> str:
-    """Return the path of a bundle's root filesystem from the path in its config.json: absolute or inside the bundle.
+    """Return the path of a bundle's root filesystem from the path in config.json: absolute or inside the bundle.
 
     Raises:
         BundleNotFound: If config.json has no such path.

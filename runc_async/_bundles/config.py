@@ -1,6 +1,6 @@
 """The config.json of a bundle, shared by concurrent calls.
 
-The file is saved before use, and not changed while a call may still read it.
+The file is saved before use, and not changed while a call may still read the file.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ T = TypeVar("T")
 
 
 class ConfigFile:
-    """The last contents of config.json, and the calls that currently use the file.
+    """The last contents of config.json, and the calls now using the file.
 
-    Any number of calls share a file with the contents that they want. A call that wants other contents waits until all
-    of these calls have released the file, writes it, and then holds it too.
+    Any number of calls with the same wanted contents share a file. A call for other contents waits until all earlier
+    calls have released the file, writes the file, and then holds the file too.
     """
 
     def __init__(
         self, directory: str, content: bytes | None = None, encoded: bytes | None = None, *, durable: bool = True
     ) -> None:
-        """Start with a file that no call holds.
+        """Start with a file held by no call.
 
         Args:
             directory: The bundle's directory.
@@ -53,7 +53,7 @@ class ConfigFile:
     async def held(self, wanted: bytes) -> AsyncGenerator[Callable[[], None]]:
         """Keep the file equal to `wanted` while the block runs, or until the yielded function is called.
 
-        Cancelling during the wait changes nothing; during the write, the file is written all the same.
+        Cancelling during the wait has no effect; during the write, the file is written all the same.
 
         Raises:
             BundleChanged: If the file has to be written, and was changed by other means.
@@ -68,7 +68,7 @@ class ConfigFile:
             release()
 
     async def save(self, wanted: bytes) -> None:
-        """Write the file, whatever its contents, as soon as no call holds other contents.
+        """Write the file in any case, as soon as no call holds other contents.
 
         Raises:
             OSError: If the file can't be written.
@@ -77,7 +77,7 @@ class ConfigFile:
         await self._written(wanted, overwrite=True, hold=False)
 
     async def _turn(self, wanted: bytes, *, always: bool) -> bool:
-        """Wait until the file has the wanted contents, or can be written; return whether it has to be.
+        """Wait until the file has the wanted contents, or can be written; return whether a write is needed.
 
         Args:
             wanted: The contents.
@@ -131,7 +131,7 @@ class ConfigFile:
             return None
 
     def _releasing(self) -> Callable[[], None]:
-        """Return the function that releases the file; repeated calls have no effect."""
+        """Return the function for releasing the file; repeated calls have no effect."""
         held = [True]
 
         def release() -> None:
@@ -144,14 +144,14 @@ class ConfigFile:
         return release
 
     def _wake(self) -> None:
-        """Wake all waiting calls, each in its own event loop."""
+        """Wake all waiting calls, each in the call's event loop."""
         for changed in list(self._waiting):
             with contextlib.suppress(RuntimeError):  # its loop is closed
                 changed.get_loop().call_soon_threadsafe(_set, changed)
 
 
 def _set(changed: asyncio.Future[None]) -> None:
-    """Set a future's result unless it is cancelled or set."""
+    """Set a future's result unless cancelled or set."""
     if not changed.done():
         changed.set_result(None)
 

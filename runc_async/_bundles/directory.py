@@ -31,11 +31,11 @@ class Made:
     Attributes:
         path: The directory, absolute.
         config: The contents of the config.json.
-        closing: Removes everything that must not outlive the bundle: the mount, the temporary directory.
+        closing: Removes the parts with the bundle's lifetime: the mount, the temporary directory.
     """
 
     def __init__(self, path: str) -> None:
-        """Start with nothing."""
+        """Start empty."""
         self.path = path
         self.config = b""
         self.closing = contextlib.ExitStack()
@@ -44,7 +44,7 @@ class Made:
         self._claim: Claim | None = None
 
     def undo(self) -> None:
-        """Remove everything; warn about leftovers, because another error is being raised."""
+        """Remove all parts; warn about leftovers, because another error is being raised."""
         try:
             with self._undoing:
                 self.closing.close()
@@ -52,7 +52,7 @@ class Made:
             warnings.warn(f"bundle {self.path!r} is left behind: {error}", CleanupWarning, stacklevel=2)
 
     def make_directory(self) -> None:
-        """Create the bundle's directory, or accept one without a config.json.
+        """Create the bundle's directory, or accept a directory without a config.json.
 
         Only the owner can enter the directory.
         """
@@ -67,7 +67,7 @@ class Made:
             self._undoing.callback(self._leave)
 
     def make_temporary_directory(self, parent: str | None) -> None:
-        """Create a directory with a random name that only its owner can enter."""
+        """Create a directory with a random name, private to the owner."""
         if parent is None:
             import tempfile  # noqa: PLC0415 - it takes milliseconds to load
 
@@ -79,7 +79,7 @@ class Made:
         self._is_temporary = True
 
     def make_rootfs(self, rootfs: Tar | Busybox | Overlay | Host, spec: Spec, check: Check) -> None:
-        """Create the root filesystem inside the bundle, and add its mounts to `spec`."""
+        """Create the root filesystem inside the bundle, and add the mounts to `spec`."""
         # Each kind is imported on use: tarfile and ctypes take ten milliseconds.
         if isinstance(rootfs, Overlay):
             from .overlay import mount_overlay  # noqa: PLC0415
@@ -109,7 +109,7 @@ class Made:
         self._on_undo(os.unlink, os.path.join(self.path, CONFIG))
 
     def _record_mount(self) -> None:
-        """Record a future overlay mount, so that a sweep removes the mount if this process is killed."""
+        """Record a future overlay mount for a sweep, in case the current process is killed."""
         held = HeldBundle(os.fsencode(os.path.realpath(self.path)), temporary=self._is_temporary, mounted=True)
         if self._claim is None:
             self._claim = Claim(held)
@@ -161,13 +161,13 @@ def place_in_memory(rootfs: Rootfs | None) -> str | None:
 def make(
     path: str | None, parent: str | None, rootfs: Rootfs | None, spec: Spec, check: Check, *, init: str | None = None
 ) -> Made:
-    """Create a bundle, or nothing.
+    """Create a whole bundle, or no bundle.
 
     Args:
-        path: The directory, absolute: a new one, or one without config.json. None for a temporary one.
+        path: The directory, absolute: new, or without config.json. None for a temporary directory.
         parent: The parent of a temporary directory; None for Python's default.
         rootfs: The source of the root filesystem; None if `spec` names a directory.
-        spec: The contents of config.json; its root is set.
+        spec: The contents of config.json; the root is set.
         check: Called often; raises to stop the work.
         init: The host's program that is the first process and starts the program of `spec`; None for none.
 
@@ -200,5 +200,5 @@ def make(
 
 
 def _seen_from(bundle: str, path: str) -> str:
-    """Return a path relative to the bundle if it is inside, so that the bundle can be moved."""
+    """Return a path inside the bundle as a relative path, so the bundle can be moved."""
     return os.path.relpath(path, bundle) if path.startswith(bundle + os.sep) else path

@@ -1,4 +1,4 @@
-"""Root filesystems with the programs of this host."""
+"""Root filesystems with the programs of the host."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def fill_from_host(directory: str, spec: Spec, etc: str = "/etc") -> None:
 
     Args:
         directory: The directory.
-        spec: The configuration, which gets the mounts.
+        spec: The configuration; gets the mounts.
         etc: The host's /etc.
 
     Raises:
-        RootfsError: If this host has no programs in /usr.
+        RootfsError: If the host has no programs in /usr.
         OSError: If a file can't be written.
     """
     if not os.path.isdir(f"{BORROWED}/bin"):
@@ -105,13 +105,13 @@ def _top(directory: str) -> Iterator[Mount]:
 
 
 def _copied(etc: str) -> Iterator[str]:
-    """Yield the names to copy from /etc, as far as they exist."""
+    """Yield the existing names to copy from /etc."""
     versions = (name for name in os.listdir(etc) if name.startswith(_PYTHON))
     yield from (name for name in (*COPIED, *versions) if os.path.lexists(os.path.join(etc, name)))
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy a file, a link or a directory, but only if all users may read it."""
+    """Copy a file, a link or a directory, but only if readable by all users."""
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
     # Links are copied as links: inside they lead to the container's files, and never to the host's.
     status = os.lstat(source)

@@ -1,4 +1,4 @@
-"""An init as the first process of a container, which reaps zombies: one of the host's small inits."""
+"""An init as the first process of a container, to reap zombies: a small init of the host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KNOWN: Final[Mapping[str, Sequence[str]]] = {
 
 
 def find_init() -> str | None:
-    """Return the path of a statically linked init of this host; None if there is none."""
+    """Return the path of a statically linked init of the host; None if there is none."""
     found = (shutil.which(name) for name in KNOWN)
     return next((path for path in found if path is not None and is_static(path)), None)
 
@@ -39,10 +39,10 @@ def chosen_init(init: Choice) -> str | None:
     """Return the path of the requested init; None for none.
 
     Args:
-        init: True for one of this host's; the path, or the name in $PATH, of another; False for none.
+        init: True for an init of the host; the path, or the name in $PATH, of another; False for none.
 
     Raises:
-        InitNotFound: If there is none, or it needs shared libraries, which the container may lack.
+        InitNotFound: If there is no init, or an init with shared libraries, perhaps missing in the container.
     """
     if isinstance(init, bool):
         if not init:
@@ -62,8 +62,8 @@ def with_init(spec: Spec, init: str | None) -> Spec:
     """Return a configuration in which an init starts the program; the argument stays unchanged.
 
     Args:
-        spec: The configuration; without a program it is returned unchanged.
-        init: The path of the init on this host; None for none.
+        spec: The configuration; returned unchanged without a program.
+        init: The path of the init on the host; None for none.
     """
     if init is None or spec.process is None or not spec.process.args:
         return spec

@@ -36,12 +36,12 @@ _REASONS = {
 
 
 def mount_overlay(overlay: Overlay, target: str, writes: str, *, keep: bool = True) -> Callable[[], object]:
-    """Mount an overlay, and return the function that removes its mounts and its directory.
+    """Mount an overlay, and return the function for removing the mounts and the directory.
 
     Args:
         overlay: The overlay.
         target: The mount point, a directory to create.
-        writes: An empty directory for two others: `upper` for written files, and `work` for the kernel.
+        writes: An empty directory for two directories: `upper` for written files, and `work` for the kernel.
         keep: Whether written files are kept after the end of the mount.
 
     Raises:
@@ -94,7 +94,7 @@ def _names(overlay: Overlay) -> str:
 
 
 def _by_descriptor(fd: int) -> str:
-    """Return a short path for an open directory, without colons and commas, which separate options."""
+    """Return a short path for an open directory, without colons and commas, the separators of options."""
     return f"/proc/self/fd/{fd}"
 
 
@@ -123,7 +123,7 @@ def _call(target: str, options: str) -> int:
 
 
 def _unmount(target: str) -> None:
-    """Remove a mount and its directory."""
+    """Remove a mount and the directory."""
     detach(target)
     # The empty directory would look like a bundle's root filesystem.
     os.rmdir(target)

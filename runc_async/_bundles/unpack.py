@@ -1,8 +1,8 @@
 """Unpack a tar archive, perhaps a hostile one, to a directory tree: see `Tar` for refused archives.
 
-`tarfile` only reads the headers. Its filters aren't used: Python 3.11.2 lacks them, they refuse absolute links, which
-are common in root filesystems, and they compare paths that are followed later. Here each directory on the way to a
-file is opened separately and never through a symbolic link, so that no link can redirect a write.
+`tarfile` only reads the headers. The filters of `tarfile` aren't used: Python 3.11.2 lacks the filters, and the
+filters refuse absolute links, common in root filesystems, and compare paths before the paths are followed. Here each
+directory on the way to a file is opened separately and never through a symbolic link, so no link can redirect a write.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RefusedError(Exception):
 
 
 def unpack(tar: Tar, directory: str, check: Check) -> None:
-    """Unpack an archive into an empty directory that other users can't write to.
+    """Unpack an archive into an empty directory without write access for other users.
 
     Args:
         tar: The archive and its limits.
@@ -87,7 +87,7 @@ class Source:
         return self._position
 
     def seekable(self) -> bool:
-        """Return that `seek` can be called."""
+        """Return True: `seek` can be called."""
         return True
 
     def read(self, size: int = -1) -> bytes:
@@ -119,14 +119,14 @@ class _Archive(tarfile.TarFile):
     """A TarFile with an attribute unknown to type checkers.
 
     Attributes:
-        members: Every entry that was read.
+        members: Every entry read so far.
     """
 
     members: list[tarfile.TarInfo]
 
 
 class Unpacking:
-    """One archive on its way to one directory."""
+    """An archive on the way to a directory."""
 
     def __init__(self, tar: Tar, source: Source, top: int) -> None:
         self._source = source
@@ -138,7 +138,7 @@ class Unpacking:
         self._keep_owners = os.geteuid() == 0
 
     def run(self) -> None:
-        """Unpack everything."""
+        """Unpack all entries."""
         try:
             archive = _Archive(fileobj=cast("BinaryIO", self._source), encoding="utf-8", errors="surrogateescape")
             while member := archive.next():
@@ -233,7 +233,7 @@ class Unpacking:
             os.close(fd)
 
     def _step(self, folder: int, name: str, *, make: bool) -> int:
-        """Open a directory in another one; create a missing one, since archives may leave it out."""
+        """Open a directory in another directory; create a missing directory: archives may lack directories."""
         try:
             return os.open(name, DIRECTORY, dir_fd=folder)
         except FileNotFoundError:
@@ -270,7 +270,7 @@ class Unpacking:
 
 
 def _parts(name: str) -> list[str]:
-    """Split a name that must stay below the root."""
+    """Split a name, which must stay below the root."""
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if name.startswith("/") or ".." in parts:
         raise RefusedError(f"{name!r} is absolute or has '..' in it")
@@ -278,7 +278,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _target(member: tarfile.TarInfo) -> str:
-    """Return the target of a symbolic link; a relative one must stay below the root."""
+    """Return the target of a symbolic link; a relative target must stay below the root."""
     if not member.linkname:
         raise RefusedError(f"{member.name!r} is a link to nothing")
     depth = len(_parts(member.name)) - 1

@@ -1,1 +1,1 @@
-"""Processes of containers that are no children of this process, and what containers leave."""
+"""Processes of containers, other than children of the current process, and leftovers of containers."""

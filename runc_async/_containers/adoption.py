@@ -60,10 +60,10 @@ def _adopt_sandbox(known: tuple[int, ...], ours: set[int], name: bytes) -> None:
 
 
 def adopt_leaves(name: bytes, ours: Iterable[int] | None = None) -> None:
-    """Adopt processes of a sandbox that became our children because their first process has ended.
+    """Adopt processes of a sandbox: our children since the end of the first process.
 
     Args:
-        name: Their name.
+        name: The name of the processes.
         ours: Our children, if known.
     """
     if not adopting() or not name:
@@ -75,7 +75,7 @@ def adopt_leaves(name: bytes, ours: Iterable[int] | None = None) -> None:
 
 
 def adopt_copies(since: float) -> None:
-    """Adopt the copies of a runc that was ended before they became a container's process.
+    """Adopt the copies of a runc that was ended before a copy became a container's process.
 
     Args:
         since: The start of this runc, by `clock_gettime(CLOCK_BOOTTIME)`.
@@ -93,7 +93,7 @@ def adopt_copies(since: float) -> None:
 
 
 def looking_again(since: float) -> Callable[[], None]:
-    """Return a function that looks for copies once more, in the next iteration of the event loop.
+    """Return a function to look for copies once more, in the next iteration of the event loop.
 
     Args:
         since: As for `adopt_copies`.
@@ -113,7 +113,7 @@ def looking_again(since: float) -> Callable[[], None]:
 
 
 def _members(paths: Iterable[str]) -> list[int]:
-    """Return the processes in a cgroup; none for our own cgroup, which has processes of other programs too."""
+    """Return the processes in a cgroup; none for the cgroup of the current process, shared with other programs."""
     for path in paths:
         try:
             with open(os.path.join(path, "cgroup.procs"), "rb") as file:

@@ -1,4 +1,4 @@
-"""A root directory with one container, for a runtime that takes the beginning of an id for the id.
+"""A root directory with a single container, for a runtime that takes the beginning of an id for the id.
 
 Without a container `web-1`, such a runtime does to `web-10` what a command says of `web-1`. With both containers it
 refuses each command for `web-1`.
@@ -21,7 +21,7 @@ STALE: Final = 60.0
 
 
 def alone(root: str, container_id: str, files: Sequence[str]) -> str:
-    """Return a root directory in which the runtime sees one container only, existing or not.
+    """Return a root directory with a single container visible to the runtime, existing or not.
 
     Args:
         root: The runtime's root directory.
@@ -60,13 +60,13 @@ def _link(target: str, path: str) -> None:
 
 
 def forget(root: str, container_id: str, files: Sequence[str]) -> None:
-    """Remove the directory of a container that is gone."""
+    """Remove the directory of a deleted container."""
     if not os.path.exists(os.path.join(root, files[0].format(id=container_id))):
         _remove(root, container_id, files)
 
 
 def _remove_stale(root: str, files: Sequence[str]) -> None:
-    """Remove the directories of containers that are gone for a while."""
+    """Remove the directories of containers gone for a while."""
     with contextlib.suppress(OSError):
         for name in os.listdir(os.path.join(root, PLACE)):
             if time.time() - os.stat(os.path.join(root, PLACE, name)).st_mtime > STALE:
@@ -74,7 +74,7 @@ def _remove_stale(root: str, files: Sequence[str]) -> None:
 
 
 def _remove(root: str, container_id: str, files: Sequence[str]) -> None:
-    """Remove the directory of one container, and the one above if it was the last."""
+    """Remove the directory of a container, and with the last the directory above."""
     place = os.path.join(root, PLACE, container_id)
     for file in files:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The first process of a container, which isn't our child, held by a pidfd."""
+"""The first process of a container, not our child, held by a pidfd."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Init:
             raise
 
     async def wait(self, *, reap_timeout: float = REAP_TIMEOUT) -> ExitStatus:
-        """Wait for the end. Several tasks may wait, even while another task closes this object."""
+        """Wait for the end. Several tasks may wait, even while another task closes the object."""
         if self._pidfd.fd >= 0 and (self.status is None or not self.status.known):
             with self._pidfd.held() as pidfd:
                 status = await wait_pidfd(
@@ -113,11 +113,11 @@ class Init:
 
     @property
     def closed(self) -> bool:
-        """Whether this object is closed."""
+        """Whether the object is closed."""
         return self._pidfd.fd < 0
 
     def send_signal(self, signum: int) -> None:
-        """Send a signal. Does nothing if the process has ended."""
+        """Send a signal. No effect if the process has ended."""
         if signum == signals.SIGKILL:
             self.before_kill()
         if self._pidfd.fd >= 0:
@@ -161,7 +161,7 @@ class Init:
 
 
 def merged(before: ExitStatus | None, after: ExitStatus) -> ExitStatus:
-    """Combine the results of two waits: one may have reaped the process, or read the cgroup before its removal."""
+    """Combine the results of two waits: either may have reaped the process, or read the cgroup before the removal."""
     if before is None:
         return after
     known = before if before.known else after

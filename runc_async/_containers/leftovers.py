@@ -1,4 +1,4 @@
-"""Leftovers of a killed runc that no `delete` removes: cgroups without processes, and mounts of criu."""
+"""Leftovers of a killed runc, not removed by `delete`: cgroups without processes, and mounts of criu."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ async def remove_cgroups(
     may_hold: Callable[[Collection[int]], bool] = _anything,
     at_root: bool = False,
 ) -> list[Path]:
-    """Remove the default cgroups of a container if they are empty; return the others.
+    """Remove the empty default cgroups of a container; return the remaining cgroups.
 
     Args:
         container_id: The deleted container.
         top: The mount point of the hierarchies.
-        own: The file with the cgroups of this process.
+        own: The file with the cgroups of the current process.
         may_hold: Returns whether processes in such a cgroup can be the container's. A container with the same id under
             another root directory has the same cgroups by default: these are neither removed nor returned.
         at_root: Whether the runtime creates them at the root of each hierarchy, not below its own cgroup.
@@ -58,7 +58,7 @@ async def remove_cgroups(
 
 
 def remove_files(root: str, container_id: str, patterns: Iterable[str]) -> None:
-    """Remove files of a container that has no record, and so is unknown to its runtime.
+    """Remove files of a container without a record, unknown to the runtime.
 
     Args:
         root: The runtime's root directory.
@@ -75,7 +75,7 @@ def mounted_in(directory: str, table: Path = _MOUNTS) -> list[str]:
 
     Args:
         directory: The directory.
-        table: The mount table of this process.
+        table: The mount table of the current process.
     """
     # criu unmounts them on exit, but not when killed. Another criu may use them, so they aren't removed here.
     points = [line.split(" ", 5)[4] for line in os.fsdecode(table.read_bytes()).splitlines()]
@@ -85,7 +85,7 @@ def mounted_in(directory: str, table: Path = _MOUNTS) -> list[str]:
 
 
 def _removed(path: Path) -> bool:
-    """Remove a cgroup; return whether the cgroup is gone, or can't be removed by us."""
+    """Remove a cgroup; return whether the cgroup is gone, or can't be removed."""
     try:
         path.rmdir()
     except OSError as exc:

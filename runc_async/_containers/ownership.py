@@ -1,4 +1,4 @@
-"""Ownership of a container: decided by its first process, since other calls may use the same id at the same time."""
+"""Ownership of a container: decided by the first process, since other calls may use the same id at the same time."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _SIGNALLED = 128
 
 
 class Attempt:
-    """The runtime processes that one call has started to create a container.
+    """The runtime processes of a call for creating a container.
 
     Attributes:
         container_id: The container's id.
         asked: Whether a runner was asked to start a process, and may have done so.
         over: Whether the last process is gone.
-        shared: Whether another call of this process has tried to create a container with the same id in the same
+        shared: Whether another call of the current process has tried to create a container with the same id in the same
             directory at the same time.
         ends: The result of each process.
         processes: The processes started by the runtime, as reported in a pid file or seen before the runtime was ended;
@@ -73,7 +73,7 @@ class Attempt:
 
     @contextlib.contextmanager
     def noted(self) -> Generator[None]:
-        """Record each runtime process that is started in the block, and its end."""
+        """Record each runtime process started in the block, and the end of each."""
         # A cancelled call raises, so that it can't return the results of its processes.
         before = _current.get()
         _current.set(self)
@@ -85,7 +85,7 @@ class Attempt:
 
     @contextlib.contextmanager
     def compared(self) -> Generator[None]:
-        """Register the attempt, and mark concurrent attempts of this process with the same id as shared."""
+        """Register the attempt, and mark concurrent attempts of the current process with the same id as shared."""
         key = (self._directory, self.container_id)
         others = _attempts.setdefault(key, set())
         for attempt in (self, *others) if others else ():
@@ -167,7 +167,7 @@ class Attempt:
         return not members or any(map(self._may_be_ours, members))
 
     def _may_be_ours(self, pid: int) -> bool:
-        """Return whether this call can have started the process with this pid."""
+        """Return whether this call can have started the process with the pid."""
         try:
             return self.owns(ProcessIdentity.of(pid)) is not False
         except OSError:
@@ -264,10 +264,10 @@ def was_signalled(error: CommandError) -> bool:
 
 
 async def retried(work: Callable[[], Awaitable[T]]) -> T:
-    """Run a cleanup, and repeat it up to four times if a signal ends its runtime process.
+    """Run a cleanup, and repeat the cleanup up to four times if a signal ends the runtime process.
 
     Raises:
-        CommandError: If a signal ends it each time, or it fails in another way.
+        CommandError: If a signal ends the cleanup each time, or for another failure.
     """
     # Ctrl-C in a terminal reaches all processes of the foreground group, and the stop of a systemd unit all processes
     # of the unit's cgroup.
@@ -281,7 +281,7 @@ async def retried(work: Callable[[], Awaitable[T]]) -> T:
 
 
 def is_being_made(container_id: str, directory: str, proc: str = "/proc") -> bool:
-    """Return whether any runtime process on this host is creating a container with this id.
+    """Return whether any runtime process on the host is creating a container with this id.
 
     Args:
         container_id: The container's id.
@@ -305,7 +305,7 @@ def is_being_made(container_id: str, directory: str, proc: str = "/proc") -> boo
 
 
 def _ancestors(pid: int) -> set[int]:
-    """Return a process and all of its ancestors."""
+    """Return a process and all ancestors."""
     found: set[int] = set()
     while pid > 0 and pid not in found:
         found.add(pid)

@@ -1,4 +1,4 @@
-"""Mounts that a killed runc leaves in its directory for a container."""
+"""Mounts of a killed runc in the directory of a container."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN_COPY: Final = "runc."
 
 
 def unmount(directory: str) -> None:
-    """Unmount everything in the directory of a container that is about to be deleted.
+    """Unmount all mounts in the directory of a container before the deletion.
 
     Raises:
         OSError: If a deletion might reach the container's root filesystem.
@@ -34,7 +34,7 @@ def unmount(directory: str) -> None:
 
 
 def spare_root(place: str) -> None:
-    """Unmount the root filesystem that runc has mounted for criu in the container's directory.
+    """Unmount the root filesystem mounted by runc for criu in the container's directory.
 
     Args:
         place: The mount point.
@@ -54,7 +54,7 @@ def spare_root(place: str) -> None:
 
 
 def forget_copy(place: str) -> None:
-    """Unmount the copy of itself that runc 1.1 mounts briefly in the container's directory.
+    """Unmount the copy of runc, mounted briefly by runc 1.1 in the container's directory.
 
     Without the right to unmount, as for another user, the mount stays.
 

@@ -1,4 +1,4 @@
-"""The container process for which an attached runc waits: its end, its exit status, and its kill.
+"""The container process of an attached runc: end, exit status, and kill.
 
 SIGKILL for runc alone would orphan the process: the container would run on without an owner. The process is a child of
 runc, which starts it with CLONE_PARENT; a command in front of runc adds generations, so the whole tree counts.
@@ -49,7 +49,7 @@ class _NotOursError(OSError):
 
 @contextlib.contextmanager
 def _opened(path: str) -> Generator[tuple[int, os.stat_result]]:
-    """Open a pid file that runc has created, or is writing.
+    """Open a pid file created, or now written, by runc.
 
     Raises:
         _NotOursError: If the file isn't regular, or belongs to another user.
@@ -84,7 +84,7 @@ def pid_in(content: bytes) -> int | None:
 
 
 def signal_child(pid: int, parent: int, signum: int) -> None:
-    """Send a signal to a child of `parent`. Does nothing if the child has ended, or the signal isn't permitted."""
+    """Send a signal to a child of `parent`. No effect if the child has ended, or the signal isn't permitted."""
     with contextlib.suppress(OSError):
         pidfd = open_child(pid, parent)
         try:
@@ -94,14 +94,14 @@ def signal_child(pid: int, parent: int, signum: int) -> None:
 
 
 class Workload:
-    """The process that a runc has started, known by its pid file; an attached runc waits for the process.
+    """The process started by a runc, known by the pid file; an attached runc waits for the process.
 
     Why not wait for runc alone: an `exec` reports the end only after all holders of the process's pipes have closed
-    them, since runc copies between its own pipes and ours. A process that leaves another one behind, such as `sh -c
-    'server &'`, would delay the call until the other one ends.
+    them, since runc copies between its own pipes and ours. A process with a surviving child, such as `sh -c
+    'server &'`, would delay the call until the child ends.
 
     runc writes the file after the start of the process and before reaping, so a process reported in time exists at
-    least as a zombie. A runc that sends a pidfd has sent it by then, without any race.
+    least as a zombie. The pidfd, if any, has been sent by then, without any race.
 
     Attributes:
         path: The pid file.
@@ -206,7 +206,7 @@ class Workload:
             raise self._problem
 
     def look(self) -> None:
-        """Read the pid file now: runc has ended, and its inotify events may be still to come."""
+        """Read the pid file now: runc has ended, and inotify events may be still to come."""
         if not self.started.done():
             self._arrived(os.path.basename(self.path), True)
 
@@ -221,13 +221,13 @@ class Workload:
         return None if self._problem is not None or self.directory_fd < 0 or os.path.lexists(self.path) else "none"
 
     def send_signal(self, signum: int) -> None:
-        """Send a signal. Does nothing if the process has ended, or hasn't started."""
+        """Send a signal. No effect if the process has ended, or hasn't started."""
         if self._pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd.fd, signum)
 
     def kill_orphan(self) -> None:
-        """Kill a process that outlives its attached runc, and let it be reaped."""
+        """Kill a process left behind by an attached runc, and let the process be reaped."""
         if self._pidfd is None:
             return
         if not has_exited(self._pidfd.fd):
@@ -237,7 +237,7 @@ class Workload:
                 adopt_stray(pidfd_pid(self._pidfd.fd))
 
     def take(self) -> tuple[int, int]:
-        """Return the pid and the pidfd, which belong to the caller from now on.
+        """Return the pid and the pidfd, owned by the caller from now on.
 
         Raises:
             ProcessLookupError: If the process has ended, or runc has reported none.
@@ -294,7 +294,7 @@ class Workload:
         return children(self.runc_pid)
 
     def _hold(self, candidates: list[int]) -> None:
-        """Open a pidfd of runc's only child, which is the process; without a pidfd the end isn't known exactly."""
+        """Open a pidfd of runc's only child, the process; without a pidfd the end isn't known exactly."""
         if len(candidates) == 1:
             self._problem, self._is_foreign = None, False
             try:
@@ -332,7 +332,7 @@ class Workload:
         return ProcessIdentity(self.pid, 0)
 
     def _receive(self) -> bool:
-        """Take the pidfd that runc has sent; return whether there was one."""
+        """Take the pidfd sent by runc; return whether there was a pidfd."""
         if self._socket is None:
             return False
         try:
@@ -372,7 +372,7 @@ class Workload:
             self._pidfd = None
 
     def close(self) -> None:
-        """Remove and close everything. Idempotent."""
+        """Remove and close all parts. Idempotent."""
         if self._socket is not None:
             self._socket.close()
         self._undo.close()

@@ -11,7 +11,7 @@ from .._linux.pidfd import kept_status, pidfd_pid
 def status_now(pidfd: int) -> int | None:
     """Return the wait status of an ended process, as in wait(2); None if it can't be known now.
 
-    Doesn't reap a child of ours.
+    Doesn't reap a child of the current process.
 
     Args:
         pidfd: The ended process.
@@ -29,7 +29,7 @@ def status_now(pidfd: int) -> int | None:
 
 
 def _zombie_status(pidfd: int) -> int | None:
-    """Return the wait status of a zombie; None if this process has no permission."""
+    """Return the wait status of a zombie; None if the current process has no permission."""
     try:
         pid = pidfd_pid(pidfd)
         # The kernel shows the status only with the permission to trace (ptrace(2)), and otherwise 0. The links in

@@ -86,7 +86,7 @@ class DeadOwner:
 
 
 def files() -> list[str]:
-    """List the files of this user's owners, dead or alive.
+    """List the files of the current user's owners, dead or alive.
 
     Raises:
         OSError: If no descriptor is left.
@@ -111,7 +111,7 @@ def held_by_living() -> Iterator[Held]:
 
 
 def count_dead() -> int:
-    """Count the leftovers of dead owners of this user."""
+    """Count the leftovers of dead owners of the current user."""
     count = 0
     for path in files():
         with _looked_at(path) as (fd, lives):
@@ -255,7 +255,7 @@ def _unmounted(folder: int, directory: str, name: str, kind: str) -> bool:
 
 
 def _remove_own(path: str, name: str) -> None:
-    """Remove a directory of this user with its contents, but never through a mount.
+    """Remove a directory of the current user with its contents, but never through a mount.
 
     Args:
         path: The directory.

@@ -1,1 +1,1 @@
-"""What the kernel gives: processes, pidfds, cgroups, inotify, files in memory, sockets."""
+"""Kernel features: processes, pidfds, cgroups, inotify, files in memory, sockets."""

@@ -1,4 +1,4 @@
-"""The memory cgroup of a container: its directory, and its number of OOM kills."""
+"""The memory cgroup of a container: the directory, and the number of OOM kills."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def memory_cgroup(pid: int, proc: str | Path = _PROC) -> Path | None:
         proc: The directory of procfs.
 
     Returns:
-        The directory. None if the process is gone, if its cgroup is the cgroup of this process, which counts more than
-        the process, or if the hierarchy isn't mounted here.
+        The directory. None if the process is gone, if its cgroup is the cgroup of the current process and
+        so counts more than the process, or if the hierarchy isn't mounted here.
     """
     return cgroup_of(pid, "memory", proc)
 
 
 def cgroup_of(pid: int, controller: str, proc: str | Path = _PROC) -> Path | None:
-    """Find the directory of the cgroup of a process in the hierarchy of one controller: see `memory_cgroup`.
+    """Find the directory of the cgroup of a process in the hierarchy of a controller: see `memory_cgroup`.
 
     Args:
         pid: The process.
@@ -67,10 +67,10 @@ def cgroup_of(pid: int, controller: str, proc: str | Path = _PROC) -> Path | Non
 
 
 def read_oom_kills(directory: str | Path) -> int | None:
-    """Read the number of processes that the kernel has killed in a memory cgroup for lack of memory.
+    """Read the number of processes killed by the kernel in a memory cgroup for lack of memory.
 
     Returns:
-        The number since the cgroup was created; None if it can't be read, for example because the cgroup is gone.
+        The number since the cgroup was created; None if unreadable, for example because the cgroup is gone.
     """
     # The counter is `oom_kill`; `oom` counts failed allocations. In v2 it includes the cgroups below, in v1 it doesn't.
     for name in ("memory.events", "memory.oom_control"):
@@ -90,7 +90,7 @@ def read_oom_kills(directory: str | Path) -> int | None:
 
 
 def _cgroup_path(process: str, controller: str) -> tuple[int, str] | None:
-    """Return the cgroup version that has a controller for a process, and the path of the process's cgroup there."""
+    """Return the cgroup version of a controller for a process, and the path of the process's cgroup there."""
     try:
         content = _read(f"{process}/cgroup")
     except (FileNotFoundError, ProcessLookupError):
@@ -108,7 +108,7 @@ def _cgroup_path(process: str, controller: str) -> tuple[int, str] | None:
 
 
 def _mounted(path: str, mounts: list[tuple[str, str]]) -> Path | None:
-    """Return the directory of a cgroup path, as mounted here; None if it isn't."""
+    """Return the directory of a cgroup path, as mounted here; None if not mounted."""
     from pathlib import Path  # noqa: PLC0415  (it takes milliseconds to load, and a mere query doesn't need it)
 
     for root, mount_point in mounts:

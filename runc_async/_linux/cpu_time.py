@@ -10,7 +10,7 @@ _USAGE = re.compile(rb"^usage_usec ([0-9]{1,20})$", re.MULTILINE)
 
 
 def read_cpu_seconds(directory: str) -> float | None:
-    """Read the CPU time of a cgroup and its descendants, in seconds since the creation of the cgroup.
+    """Read the CPU time of a cgroup and all descendants, in seconds since the creation of the cgroup.
 
     Args:
         directory: In the `cpuacct` hierarchy of cgroup v1, or of v2, where all cgroups have the file.

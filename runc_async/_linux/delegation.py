@@ -1,4 +1,4 @@
-"""Cgroup controllers that are absent or not delegated to this user, so that containers can't be limited."""
+"""Cgroup controllers absent, or not delegated to the current user, so that containers can't be limited."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Obstacles to limiting containers by cgroups.
 
     Attributes:
-        absent: Controllers that don't exist here.
-        unwritable: Controllers in whose hierarchy this user can't create a cgroup at the runtime's default place.
+        absent: Controllers missing here.
+        unwritable: Controllers without permission for the current user to create a cgroup at the runtime's
+            default place.
         systemd: Whether systemd runs, for `Runc(systemd_cgroup=True)`.
     """
 
@@ -32,12 +33,12 @@ def limits(
     own: str = "/proc/self/cgroup",
     systemd: str = "/run/systemd/system",
 ) -> Limits:
-    """Return the controllers that this user can't set limits with, seen from the cgroup of this process.
+    """Return the controllers that the current user can't set limits with, seen from the cgroup of the current process.
 
     Args:
         controllers: The controllers that exist.
         mounts: The table of mounts.
-        own: The cgroups of this process.
+        own: The cgroups of the current process.
         systemd: A directory that exists if systemd runs: sd_booted(3).
     """
     unwritable = {
@@ -56,7 +57,7 @@ def _limits(name: str) -> bool:
 
 
 def _hierarchies(mounts: str, own: str) -> Iterator[tuple[str, str]]:
-    """Yield each controller with the directory of the cgroup that this process is in; cgroups(7)."""
+    """Yield each controller with the directory of the cgroup that the current process is in; cgroups(7)."""
     lines = [line.split(":", 2) for line in Path(own).read_text().splitlines()]
     paths = {name: path for _, names, path in lines for name in names.split(",")}  # v2 has no names, but one empty
     for _, mounted, kind, options, *_ in map(str.split, Path(mounts).read_text().splitlines()):

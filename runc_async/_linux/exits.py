@@ -1,8 +1,8 @@
-"""Exit statuses of processes that are not children of this process.
+"""Exit statuses of processes other than children of the current process.
 
-Four sources, in this order: waitid(2), if orphans come to this process (`subreaper()`, or process 1); the zombie, if
-this process may read it; the status that the kernel keeps for a pidfd (Linux 6.15 and later); otherwise the status is
-unknown.
+Four sources, in this order: waitid(2), if orphans come to the current process (`subreaper()`, or process 1); the
+zombie, if the current process may read the zombie; the status kept by the kernel for a pidfd (Linux 6.15 and later);
+otherwise the status is unknown.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ async def wait_pidfd(
     oom_kills_before: int | Callable[[], int] = 0,
     reap_timeout: float = REAP_TIMEOUT,
 ) -> ExitStatus:
-    """Wait until the process of a pidfd has ended, and return its exit status.
+    """Wait until the process of a pidfd has ended, and return the exit status.
 
-    One reader on the event loop serves all waits: no thread, no polling, and children of other libraries are not
-    touched. Cancelling changes nothing. The pidfd stays the caller's, and has to stay open until the wait has ended.
+    A reader on the event loop serves all waits: no thread, no polling, and children of other libraries are not
+    touched. Cancelling has no effect. The pidfd stays the caller's, and has to stay open until the wait has ended.
 
-    Only one wait can reap a process, and older kernels report nothing to the others: ask once and keep the result.
+    A process can be reaped once, and older kernels report the status only to the reaper: ask once and keep the result.
 
     Args:
         pidfd: The process.
@@ -98,7 +98,7 @@ async def wait_reaped(pidfd: int) -> None:
 
 
 async def _status(pidfd: int, changed: asyncio.Event, *, reap: bool) -> int | None:
-    """Wait until the wait status of a dead process is known; return None if it can't become known."""
+    """Wait until the wait status of a dead process is known; return None if the status stays unknown."""
     while True:
         status = child_status(os.P_PIDFD, pidfd, reap=reap)
         if status is not None:
@@ -123,7 +123,7 @@ async def _status(pidfd: int, changed: asyncio.Event, *, reap: bool) -> int | No
 
 
 def child_status(kind: int, number: int, *, reap: bool) -> int | None:
-    """Return the wait status of a child that has ended; None if the process runs, or is not a child."""
+    """Return the wait status of an ended child; None if the process runs, or is not a child."""
     try:
         result = os.waitid(kind, number, os.WEXITED | os.WNOHANG | (0 if reap else os.WNOWAIT))
     except ChildProcessError:
@@ -135,7 +135,7 @@ def child_status(kind: int, number: int, *, reap: bool) -> int | None:
 
 
 def _may_become_ours(pidfd: int) -> bool:
-    """Return whether a zombie becomes a child of this process when its parent, such as a runc process, exits."""
+    """Return whether a zombie becomes a child of the current process when the parent, such as a runc process, exits."""
     if not orphans_come_to_us():
         return False
     try:
@@ -145,7 +145,7 @@ def _may_become_ours(pidfd: int) -> bool:
 
 
 class _Watch:
-    """One epoll descriptor, and one reader, for all waits of one event loop."""
+    """An epoll descriptor, and a reader, for all waits of an event loop."""
 
     # A pidfd stays readable from the end of its process on, so a reader of the loop would be called without end. An
     # edge-triggered epoll reports each change once: the end, a new parent of the zombie, the reaping.
@@ -182,7 +182,7 @@ class _Watch:
         self._epoll.close()
 
     def _report(self) -> None:
-        """Notify all waits for the processes that have changed."""
+        """Notify all waits for the changed processes."""
         for pidfd, _ in self._epoll.poll(0):
             # A copy: a call may end a wait, and so change the list.
             for changed in tuple(self.waits.get(pidfd, ())):
@@ -212,7 +212,7 @@ def watching(pidfd: int, changed: Callable[[], object]) -> Generator[None]:
 
 
 def _close_stale_watches() -> None:
-    """Close the watches of event loops that were closed while tasks were waiting."""
+    """Close the watches of event loops closed while tasks were waiting."""
     for loop in [loop for loop in list(watches) if loop.is_closed()]:
         watches.pop(loop).close()
 

@@ -1,6 +1,6 @@
-"""Receives one descriptor over AF_UNIX from runc: a terminal (`--console-socket`) or a pidfd (`--pidfd-socket`).
+"""Receives a descriptor over AF_UNIX from runc: a terminal (`--console-socket`) or a pidfd (`--pidfd-socket`).
 
-runc connects as a client, sends one message with one descriptor, and closes. The socket listens in a fresh private
+runc connects as a client, sends a message with a single descriptor, and closes. The socket listens in a fresh private
 directory before runc is spawned, because runc may connect at once.
 """
 
@@ -33,14 +33,14 @@ _EXCERPT = 80
 
 
 class FDSocket:
-    """A socket that waits for one descriptor from the runc process of a call.
+    """A socket for a descriptor from the runc process of a call.
 
     On enter, `async with FDSocket() as sock:` creates the directory and listens. On exit the directory is removed and
     all descriptors are closed, also a received descriptor not yet taken with `detach()`. So `receive()` can be
     cancelled, or raced against runc's exit, at any time.
 
-    The peer must have the user id of this process or root's, and must be the spawned process or a descendant, as with
-    `sudo` in front.
+    The peer must have the user id of the current process or root's, and must be the spawned process or a descendant,
+    as with `sudo` in front.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class FDSocket:
             self._cleanup = undo.pop_all()
 
     def close(self) -> None:
-        """Close and remove everything. Idempotent."""
+        """Close and remove all parts. Idempotent."""
         self._disconnect()
         if self._fd >= 0:
             os.close(self.detach())
@@ -86,7 +86,7 @@ class FDSocket:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close and remove everything."""
+        """Close and remove all parts."""
         self.close()
 
     def __repr__(self) -> str:
@@ -100,9 +100,9 @@ class FDSocket:
         return self._path
 
     async def receive(self, pid: int) -> bytes:
-        """Wait until a descriptor has arrived; take it with `detach()`. Connections of other processes are closed.
+        """Wait until a descriptor has arrived, to be taken with `detach()`. Connections of other processes are closed.
 
-        Cancelling changes nothing: the call can be repeated.
+        Cancelling has no effect: the call can be repeated.
 
         Args:
             pid: The spawned process: runc, or the program that starts runc.
@@ -120,9 +120,9 @@ class FDSocket:
         return self._data
 
     def receive_nowait(self, pid: int) -> bool:
-        """Take a descriptor if it has arrived; return whether `detach()` has one.
+        """Take a descriptor after its arrival; return whether `detach()` has a descriptor.
 
-        Call it after runc's exit: a descriptor sent by then is there, and no other will come.
+        Call after runc's exit: a descriptor sent by then is there, and no other will come.
 
         Raises:
             RuncError: As `receive()`.
@@ -144,14 +144,14 @@ class FDSocket:
 
     @property
     def data(self) -> bytes:
-        """The bytes of the message, as `receive()` returns them; empty until then."""
+        """The bytes of the message, as returned by `receive()`; empty until then."""
         return self._data
 
     def detach(self) -> int:
         """Return the descriptor, non-inheritable, and give up ownership.
 
         Raises:
-            ValueError: If no descriptor has arrived, or it was taken already.
+            ValueError: If no descriptor has arrived, or the descriptor was taken already.
         """
         if self._fd < 0:
             raise ValueError("there is no descriptor to take")
@@ -165,7 +165,7 @@ class FDSocket:
         return self._listener
 
     def _disconnect(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if any."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -230,7 +230,7 @@ def _is_expected(connection: socket.socket, pid: int) -> bool:
 
 
 def _receive_one(connection: socket.socket) -> tuple[bytes, int]:
-    """Receive one message with one descriptor, which is non-inheritable.
+    """Receive a message with a non-inheritable descriptor.
 
     Raises:
         BlockingIOError: If there is no message yet.

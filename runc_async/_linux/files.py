@@ -25,7 +25,7 @@ SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 @contextlib.contextmanager
 def ignoring_absence() -> Generator[None]:
-    """Leave the block silently if a file is gone or unreadable, but not if this process has no descriptor left.
+    """Leave the block silently if a file is gone or unreadable, but not if the current process has no descriptor left.
 
     Raises:
         OSError: If no descriptor or memory is left: the file may exist.
@@ -48,7 +48,7 @@ def opened(path: str, flags: int = DIRECTORY, dir_fd: int | None = None) -> Gene
 
 
 def reserved(count: int) -> contextlib.ExitStack:
-    """Open `count` descriptors in reserve, for work that must succeed without free ones: close them before.
+    """Open `count` descriptors in reserve, for work that can't fail for lack of descriptors: close the reserve before.
 
     Raises:
         OSError: If fewer are free; then none stays open.
@@ -60,7 +60,7 @@ def reserved(count: int) -> contextlib.ExitStack:
 
 
 def read_whole(path: str | os.PathLike[str]) -> bytes:
-    """Return the contents of a small file, as of procfs, in half the time that `open` takes.
+    """Return the contents of a small file, as of procfs, in half the time of `open`.
 
     Raises:
         OSError: If the file can't be read, or no descriptor is left.
@@ -76,7 +76,7 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
 
 
 def read_words(path: str) -> list[str]:
-    """Return the words of a small file, or none if it can't be read."""
+    """Return the words of a small file, or none if unreadable."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read().split()
@@ -87,8 +87,8 @@ def read_words(path: str) -> list[str]:
 def write_private(directory: str, name: str, data: bytes, *, replace: bool, durable: bool = True) -> None:
     """Write a file readable only by its owner, whole or not at all.
 
-    With `durable` the file is on the disk on return, which takes 15 ms on a busy disk. A process killed meanwhile
-    leaves the old file, or the new file, and perhaps a hidden temporary file beside it.
+    With `durable` the file is on the disk on return: 15 ms on a busy disk. A process killed meanwhile leaves the
+    old file, or the new file, and perhaps a hidden temporary file in the directory.
 
     Raises:
         FileExistsError: If the name exists, and `replace` is False.
@@ -114,13 +114,13 @@ def write_private(directory: str, name: str, data: bytes, *, replace: bool, dura
 
 
 def read_bounded(path: str, limit: int) -> bytes:
-    """Read at most `limit` bytes of a file and one more; never blocks on a FIFO."""
+    """Read at most `limit` + 1 bytes of a file; never blocks on a FIFO."""
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         return file.read(limit + 1) or b""
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory with its contents, following no symbolic link.
+    """Remove a directory with all contents, following no symbolic link.
 
     Raises:
         OSError: If an entry can't be removed, such as a mount point, or no descriptor is left.
@@ -136,7 +136,7 @@ def remove_tree(path: str) -> None:
 
 
 def _remove_entry(top: int, name: str, numbers: Iterator[int]) -> None:
-    """Remove one entry of a directory; of a directory, move its subdirectories to the top first."""
+    """Remove an entry of a directory; of a directory, move the subdirectories to the top first."""
     if _unlinked(top, name):
         return
     with opened(name, dir_fd=top) as folder:
@@ -148,7 +148,7 @@ def _remove_entry(top: int, name: str, numbers: Iterator[int]) -> None:
 
 
 def _unlinked(folder: int, name: str) -> bool:
-    """Remove an entry unless it is a directory."""
+    """Remove an entry unless the entry is a directory."""
     try:
         os.unlink(name, dir_fd=folder)
     except IsADirectoryError:

@@ -1,8 +1,8 @@
-"""A mark on a process, inherited by later children: finds processes without a cgroup of their own.
+"""A mark on a process, inherited by later children: finds processes without a separate cgroup.
 
-RLIMIT_LOCKS limits nothing since Linux 2.4.25. Like every limit it is inherited through fork(2) and execve(2), and
-other processes can set and read the limit: getrlimit(2), prlimit(2). A process that changes RLIMIT_LOCKS loses the
-mark.
+RLIMIT_LOCKS limits nothing since Linux 2.4.25. Like every limit, RLIMIT_LOCKS is inherited through fork(2) and
+execve(2), and other processes can set and read the limit: getrlimit(2), prlimit(2). A process loses the mark by
+changing RLIMIT_LOCKS.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BITS = 56
 
 
 class InheritedMark:
-    """A random value, unique to one set of processes."""
+    """A random value, unique to a set of processes."""
 
     def __init__(self) -> None:
         # Bit 56 is always set, so no usual limit is taken for a mark: a small number, or RLIM_INFINITY (all bits set).
@@ -31,10 +31,10 @@ class InheritedMark:
         self._limits = mark, mark
 
     def words(self) -> list[str]:
-        """Return the words of a program to put in front of another one, which then has the mark from its first step.
+        """Return the words of a program to put in front of another program, for a mark from the first step.
 
         Returns:
-            The words; empty without such a program, or if this process may not set the limit.
+            The words; empty without such a program, or if the current process may not set the limit.
         """
         program = _prlimit()
         # Without CAP_SYS_RESOURCE a limit can't be raised: setrlimit(2).
@@ -43,14 +43,14 @@ class InheritedMark:
         return [program, f"--locks={self._limits[0]}:{self._limits[1]}"]
 
     def put(self, pid: int) -> None:
-        """Mark a process. Nothing happens if the process is gone, or belongs to another user."""
+        """Mark a process. No effect if the process is gone, or belongs to another user."""
         with contextlib.suppress(OSError, ValueError):
             resource.prlimit(pid, _RLIMIT_LOCKS, self._limits)
 
     def put_late(self, pid: int) -> None:
-        """Mark a process that may have started without the mark, with all descendants and the whole session.
+        """Mark a process, perhaps started without the mark, with all descendants and the whole session.
 
-        A process whose parent has exited is no descendant, but still in the session. Nothing happens if the process is
+        After the exit of its parent a process is no descendant, but still in the session. No effect if the process is
         gone.
 
         Args:
@@ -74,7 +74,7 @@ class InheritedMark:
         return [pid for pid in pids if self.is_member(pid)]
 
     def is_member(self, pid: int) -> bool:
-        """Return whether the process with this pid is marked and alive."""
+        """Return whether the process with the pid is marked and alive."""
         if not self._is_on(pid):
             return False
         try:
@@ -88,7 +88,7 @@ class InheritedMark:
             os.close(pidfd)
 
     def _is_on(self, pid: int) -> bool:
-        """Return whether a process is marked; a zombie keeps its mark."""
+        """Return whether a process is marked; a zombie keeps the mark."""
         try:
             return resource.prlimit(pid, _RLIMIT_LOCKS) == self._limits
         except OSError:
@@ -102,7 +102,7 @@ def _prlimit() -> str | None:
 
 
 def _family(pid: int) -> Iterator[int]:
-    """Yield the descendants of a process, and all of the session that it leads."""
+    """Yield the descendants of a process, and all of the session led by the process."""
     yield from (descendant for descendant, _ in descendants(pid))
     for name in filter(str.isdecimal, os.listdir(PROC)):
         with contextlib.suppress(ProcessLookupError):

@@ -1,7 +1,7 @@
 """Reports new and complete files of a directory, such as a pid file of runc: inotify(7), by ctypes.
 
-A user has 128 inotify instances by default, shared with editors and node agents. So one instance serves an event loop,
-and `news` works without an instance: a timer then has the file looked at.
+A user has 128 inotify instances by default, shared with editors and node agents. So an instance serves a whole event
+loop, and `news` works without an instance: a timer then has the file looked at.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ _reported: set[str] = set()
 def news(directory: str, arrived: Arrived) -> Generator[None]:
     """Do the same as `arrivals`; without inotify call `arrived` repeatedly, with an empty name.
 
-    A missing or unreadable directory is no error here: runc reports it. A limit of inotify is logged once.
+    A missing or unreadable directory is no error here: runc reports the directory. A limit of inotify is logged once.
 
     Raises:
-        OSError: If this process has no descriptor left.
+        OSError: If the current process has no descriptor left.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -75,11 +75,11 @@ def news(directory: str, arrived: Arrived) -> Generator[None]:
 
 
 class InotifyLimitError(OSError):
-    """A limit of inotify is reached; the message names it."""
+    """A limit of inotify is reached; the message names the limit."""
 
 
 def _report_limit(error: InotifyLimitError) -> None:
-    """Log a limit that is reached, once."""
+    """Log a reached limit, once."""
     limit = error.strerror or ""
     if limit not in _reported:
         _reported.add(limit)
@@ -93,11 +93,11 @@ def arrivals(directory: str, arrived: Arrived) -> Generator[None]:
     Arguments of `arrived` are the name of the file, and whether the file is complete: runc renames a complete file,
     crun writes in place. The name is empty if the kernel has dropped events: then any file may have arrived.
 
-    All uses in one event loop share one inotify instance. The instance is closed after one second without use, and at
+    All uses in an event loop share an inotify instance. The instance is closed after one second without use, and at
     the end of the loop.
 
     Raises:
-        InotifyLimitError: If this user has no instance, or no watch, left.
+        InotifyLimitError: If the current user has no instance, or no watch, left.
         OSError: If the directory doesn't exist or can't be read, or no descriptor is left.
     """
     loop = asyncio.get_running_loop()
@@ -129,7 +129,7 @@ def _glances(arrived: Arrived) -> Generator[None]:
 
 
 def has_instance() -> bool:
-    """Return whether this user can have an inotify instance."""
+    """Return whether the current user can have an inotify instance."""
     try:
         os.close(_instance())
     except OSError:
@@ -138,10 +138,10 @@ def has_instance() -> bool:
 
 
 def _instance() -> int:
-    """Create an inotify instance, and return its descriptor.
+    """Create an inotify instance, and return the descriptor.
 
     Raises:
-        InotifyLimitError: If this user has no instance left.
+        InotifyLimitError: If the current user has no instance left.
         OSError: If the kernel refuses for another reason.
     """
     try:
@@ -154,7 +154,7 @@ def _instance() -> int:
 
 
 def _called(result: int, path: str | None = None) -> int:
-    """Raise `OSError` if a call of the C library failed; otherwise return its result."""
+    """Raise `OSError` if a call of the C library failed; otherwise return the result."""
     if result >= 0:
         return result
     import ctypes  # noqa: PLC0415  (as above)
@@ -164,7 +164,7 @@ def _called(result: int, path: str | None = None) -> int:
 
 
 class _Watch:
-    """One inotify instance, with one reader on its loop."""
+    """An inotify instance, with a reader on the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._callbacks: dict[int, list[Arrived]] = {}
@@ -180,9 +180,9 @@ class _Watch:
         _step(self._end.__anext__())  # from here on the loop knows it
 
     async def _closed_with_the_loop(self) -> AsyncGenerator[None]:
-        """Close the instance when the loop shuts its asynchronous generators down: `loop.shutdown_asyncgens`.
+        """Close the instance when the loop shuts asynchronous generators down: `loop.shutdown_asyncgens`.
 
-        An event loop has no other way to report its end.
+        An event loop has no other way to report the end.
         """
         try:
             yield
@@ -191,7 +191,7 @@ class _Watch:
 
     @contextlib.contextmanager
     def added(self, directory: str, arrived: Arrived) -> Generator[None]:
-        """Watch a directory; two watches of one directory have the same number."""
+        """Watch a directory; two watches of the same directory have the same number."""
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -222,7 +222,7 @@ class _Watch:
         """Watch a directory, and return the number of the watch.
 
         Raises:
-            InotifyLimitError: If this user has no watch left.
+            InotifyLimitError: If the current user has no watch left.
             OSError: If the directory doesn't exist or can't be read.
         """
         try:
@@ -253,7 +253,7 @@ class _Watch:
             os.close(fd)
 
     def _report(self) -> None:
-        """Read the events, and call the callbacks of their directories."""
+        """Read the events, and call the callbacks of the directories."""
         with contextlib.suppress(BlockingIOError):
             events = os.read(self._fd, _BUFFER)
             while events:
@@ -268,6 +268,6 @@ class _Watch:
 
 
 def _step(work: Coroutine[Any, None, None]) -> None:
-    """Run a coroutine that never waits, in one step."""
+    """Run a never waiting coroutine, in one step."""
     with contextlib.suppress(StopIteration):
         work.send(None)

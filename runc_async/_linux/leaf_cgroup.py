@@ -1,4 +1,4 @@
-"""A leaf cgroup for one process below a container's cgroup: it holds all descendants of the process.
+"""A leaf cgroup for a process below a container's cgroup, with all descendants of the process.
 
 setsid(2) and double forks leave the process tree, but not the cgroup. On cgroup v1 a leaf in the `pids` hierarchy alone
 suffices to find all descendants, and leaves the container's limits unchanged. On v2 the leaf has no controllers.
@@ -18,14 +18,14 @@ class LeafCgroup:
     """A cgroup with the same name in one or several hierarchies.
 
     Args:
-        parents: The directories of the container's cgroup; the first one is in the `pids` hierarchy, or in v2.
+        parents: The directories of the container's cgroup; the first is in the `pids` hierarchy, or in v2.
         name: A unique name.
 
     Attributes:
         directories: The directories, in the order of the parents.
 
     Raises:
-        OSError: If the cgroup can't be created: the container's is gone, or this user has no permission.
+        OSError: If the cgroup can't be created: the container's is gone, or the current user has no permission.
     """
 
     def __init__(self, parents: Sequence[str], name: str) -> None:
@@ -42,15 +42,15 @@ class LeafCgroup:
 
     @property
     def path(self) -> str:
-        """The directory in which the processes are listed."""
+        """The directory with the list of processes."""
         return self.directories[0]
 
     def members(self) -> list[int]:
-        """List the processes without zombies; processes invisible from this pid namespace are left out."""
+        """List the processes without zombies; processes invisible from the current pid namespace are left out."""
         return [pid for group in _below(self.path) for pid in _processes(group) if pid]
 
     def is_member(self, pid: int) -> bool:
-        """Return whether the process with this pid is in the cgroup now."""
+        """Return whether the process with the pid is in the cgroup now."""
         try:
             with open(f"/proc/{pid}/cgroup", "rb", buffering=0) as file:
                 return f"/{self.name}".encode() in file.read()
@@ -75,14 +75,14 @@ class LeafCgroup:
         """Remove the cgroup. Remaining processes continue in the container's cgroup. Idempotent.
 
         Returns:
-            Whether the cgroup is gone. If not, it goes together with the container's.
+            Whether the cgroup is gone. If not, the cgroup goes together with the container's.
         """
         gone = [_removed(directory) for directory in self.directories]
         return all(gone)
 
 
 def _removed(directory: str) -> bool:
-    """Move the processes to the parent, and remove the cgroup; return whether it is gone."""
+    """Move the processes to the parent, and remove the cgroup; return whether the cgroup is gone."""
     for _ in range(MOVE_ROUNDS):
         if _rmdir(directory):
             return True
@@ -95,7 +95,7 @@ def _removed(directory: str) -> bool:
 
 
 def _rmdir(directory: str) -> bool:
-    """Remove an empty cgroup; return whether it is gone."""
+    """Remove an empty cgroup; return whether the cgroup is gone."""
     try:
         os.rmdir(directory)
     except FileNotFoundError:
@@ -116,7 +116,7 @@ def _below(directory: str) -> Iterator[str]:
 
 
 def _processes(group: str) -> list[int]:
-    """List the processes of one cgroup; none if it is gone or threaded."""
+    """List the processes of a cgroup; none if gone or threaded."""
     try:
         with open(f"{group}/cgroup.procs", "rb", buffering=0) as file:
             return [int(pid) for pid in file.readall().split()]

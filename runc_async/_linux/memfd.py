@@ -11,10 +11,10 @@ _SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
 
 def memory_file(name: str, data: bytes = b"", *, above: int = 0) -> int:
-    """Create a file in memory, and return its descriptor, numbered `above` or higher and closed on exec.
+    """Create a file in memory, and return the descriptor, numbered `above` or higher and closed on exec.
 
     Raises:
-        SpawnError: If RLIMIT_FSIZE is below its size.
+        SpawnError: If RLIMIT_FSIZE is below the size of the file.
         OSError: If no descriptor is left.
     """
     check_file_size(len(data), name)
@@ -78,7 +78,7 @@ class MemoryOutput:
 
     @property
     def dropped(self) -> bool:
-        """Whether the file is full, so that output may be lost."""
+        """Whether the file is full, and output may be lost."""
         return os.lseek(self.fd, 0, os.SEEK_CUR) >= self.limit
 
     def close(self) -> None:

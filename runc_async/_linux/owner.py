@@ -1,6 +1,6 @@
-"""The resources held by this process, in a file that outlives the process, for cleaning up after a crash.
+"""The resources held by the current process, in a file beyond the life of the process, for cleaning up after a crash.
 
-The file is on a tmpfs. This process holds a lock, flock(2), which the kernel releases when the process ends, in any
+The file is on a tmpfs. The current process holds a lock, flock(2), released by the kernel when the process ends, in any
 way: a dead owner is recognized without clocks or pids. `_host/owners` reads the files of dead owners.
 """
 
@@ -50,13 +50,13 @@ class HeldContainer(msgspec.Struct, frozen=True, tag="container"):
 
 
 class HeldBundle(msgspec.Struct, frozen=True, tag="bundle"):
-    """A bundle that is temporary, or has an overlay mounted.
+    """A temporary bundle, or a bundle with a mounted overlay.
 
     Attributes:
         path: The directory, absolute and without symbolic links.
         temporary: Whether the directory is removed at the end of the block.
         mounted: Whether an overlay is mounted at `rootfs`.
-        roots: The root directories of the clients that have used the bundle.
+        roots: The root directories of the clients of the bundle.
     """
 
     path: bytes
@@ -66,7 +66,7 @@ class HeldBundle(msgspec.Struct, frozen=True, tag="bundle"):
 
 
 class HeldScratch(msgspec.Struct, frozen=True, tag="scratch"):
-    """A private directory for the files of one call.
+    """A private directory for the files of a call.
 
     Attributes:
         path: The directory, absolute and without symbolic links.
@@ -79,7 +79,7 @@ Held: TypeAlias = HeldContainer | HeldBundle | HeldScratch
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of the file: the latest line with a number counts.
+    """A line of the file: the latest line with a number counts.
 
     Attributes:
         n: The number of the resource.
@@ -91,10 +91,10 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Claim:
-    """One resource in this process's file, recorded from before its creation until it is gone."""
+    """A resource in the current process's file, recorded from before the creation until after the removal."""
 
     def __init__(self, held: Held | None) -> None:
-        """Record the resource; nothing if it is None."""
+        """Record the resource; no effect if None."""
         self.held = held
         # Recording never raises: without a tmpfs, or with a full one, less can be cleaned up after a crash, but no call
         # fails.
@@ -115,7 +115,7 @@ class Claim:
 
 
 def note_use(path: str, root: str) -> None:
-    """Record that a client with this root directory uses a bundle, if this process holds the bundle."""
+    """Record the use of a bundle by a client with the root directory, if the current process holds the bundle."""
     if not _bundles:
         return
     # A container may outlive this process, and then the bundle has to stay: a sweeper looks for the container below
@@ -128,7 +128,7 @@ def note_use(path: str, root: str) -> None:
 
 
 class _Owner:
-    """The file of this process, which exists while any resource is held."""
+    """The file of the current process, kept while any resource is held."""
 
     def __init__(self) -> None:
         self._warned = False
@@ -153,13 +153,13 @@ class _Owner:
         self._begin()
 
     def add(self, held: Held) -> int:
-        """Record a resource, and return its number."""
+        """Record a resource, and return the number."""
         number = next(self._numbers)
         self.change(number, held, new=True)
         return number
 
     def change(self, number: int, held: Held, *, new: bool = False) -> None:
-        """Record a resource, or new facts about it."""
+        """Record a resource, or new facts about the resource."""
         line = b"\n" + msgspec.json.encode(Line(number, held))
         with self._lock:
             if not new and number not in self._held:
@@ -181,7 +181,7 @@ class _Owner:
                     self._open()
 
     def remove(self, number: int) -> None:
-        """Delete the record of a resource; the last one removes the file."""
+        """Delete the record of a resource; the last deletion removes the file."""
         with self._lock:
             line = self._held.pop(number, None)
             if line is None:
@@ -194,7 +194,7 @@ class _Owner:
                     self._write(b"\n" + msgspec.json.encode(Line(number)))
 
     def _open(self) -> None:
-        """Create a file with all resources, replacing the old one.
+        """Create a file with all resources, replacing the old file.
 
         Raises:
             OSError: If there is no place for the file.
@@ -226,7 +226,7 @@ class _Owner:
         raise failure
 
     def _write(self, data: bytes) -> None:
-        """Append lines. Each starts with its line feed, so that an incomplete line doesn't damage the next.
+        """Append lines. Each starts with a line feed, so an incomplete line doesn't damage the next.
 
         Raises:
             OSError: If the lines can't be written.
@@ -243,12 +243,12 @@ class _Owner:
 
 
 def make_directory(prefix: str, parent: str, held: Callable[[bytes], Held] | None) -> tuple[str, Claim]:
-    """Create a directory with a random name, accessible only to its owner; the record is written before.
+    """Create a directory with a random name, accessible only to the owner; the record is written before.
 
     Args:
         prefix: The prefix of the name.
         parent: The parent directory.
-        held: Returns the resource to record, from the path; None to record nothing.
+        held: Returns the resource to record, from the path; None for no record.
 
     Raises:
         OSError: If the directory can't be created.
@@ -276,7 +276,7 @@ def places() -> list[str]:
 
 
 def _discard(fd: int, path: str) -> None:
-    """Remove a file before its lock is released."""
+    """Remove a file before the release of the lock."""
     if fd >= 0:
         with contextlib.suppress(OSError):
             os.unlink(path)

@@ -24,12 +24,12 @@ TELLS_PROCESS = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2]))
 
 
 def open_pidfd(process: ProcessIdentity) -> int:
-    """Open a pidfd of exactly this process. It is non-inheritable and belongs to the caller.
+    """Open a pidfd of exactly the identified process, non-inheritable and owned by the caller.
 
     `signal.pidfd_send_signal` with the pidfd never hits another process.
 
     Raises:
-        ProcessLookupError: If the process is gone, even if its pid is in use again.
+        ProcessLookupError: If the process is gone, even if the pid is in use again.
         OSError: If no descriptor is left.
     """
     pidfd = os.pidfd_open(process.pid)
@@ -46,10 +46,10 @@ def open_pidfd(process: ProcessIdentity) -> int:
 
 
 def open_child(pid: int, parent: int) -> int:
-    """Open a pidfd of the process that has this pid now and is a child of `parent`; see `open_pidfd`.
+    """Open a pidfd of the process with the pid, now a child of `parent`; see `open_pidfd`.
 
     Raises:
-        ProcessLookupError: If the process is gone, or has another parent, because one of the two pids was reused.
+        ProcessLookupError: If the process is gone, or has another parent, because a pid was reused.
         OSError: If no descriptor is left.
     """
     pidfd = os.pidfd_open(pid)
@@ -75,7 +75,7 @@ def pidfd_pid(pidfd: int) -> int:
 
 
 def pidfd_numbers(pidfd: int) -> list[int]:
-    """Return the pids of the process of a pidfd: here, and in each pid namespace below, down to its own.
+    """Return the pids of the process of a pidfd: here, and in each pid namespace below, down to the innermost.
 
     Returns:
         The pids; empty if the process has ended and was reaped, or is invisible from here.
@@ -92,7 +92,7 @@ def pidfd_numbers(pidfd: int) -> list[int]:
 
 
 def has_ended(pid: int) -> bool:
-    """Return whether a process has ended and waits for its parent to reap it; False if there is no such process."""
+    """Return whether a process has ended and waits for the parent's reaping; False if there is no such process."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -111,7 +111,7 @@ def has_exited(pidfd: int) -> bool:
 
 
 def kept_status(pidfd: int) -> int | None:
-    """Read the wait status that the kernel keeps for a pidfd after the process was reaped.
+    """Read the wait status kept by the kernel for a pidfd after the process was reaped.
 
     Returns:
         The status as in wait(2), or None while the process has not been reaped.
@@ -128,12 +128,12 @@ def kept_status(pidfd: int) -> int | None:
 
 
 def zombie_status(pidfd: int) -> int | None:
-    """Read the wait status of a process that has ended and was not reaped: proc_pid_stat(5), `exit_code`.
+    """Read the wait status of an ended and unreaped process: proc_pid_stat(5), `exit_code`.
 
-    It needs no parent that reaps, and works on every kernel.
+    Needs no reaping parent, and works on every kernel.
 
     Returns:
-        The status as in wait(2). None if the process runs or was reaped, or without the permission to read it.
+        The status as in wait(2). None if the process runs or was reaped, or without permission.
 
     Raises:
         OSError: If no descriptor is left.
@@ -155,7 +155,7 @@ def zombie_status(pidfd: int) -> int | None:
 
 
 def told_status(pidfd: int) -> int | None:
-    """Return the wait status of a process that has ended, if the zombie or the kernel reports it now."""
+    """Return the wait status of an ended process, if the zombie or the kernel reports the status now."""
     try:
         status = zombie_status(pidfd)
         return kept_status(pidfd) if status is None else status
@@ -169,7 +169,7 @@ def is_reaped(pidfd: int) -> bool:
 
 
 class HeldPidfd:
-    """A pidfd with one owner and any number of waits. The last one to release it closes the descriptor."""
+    """A pidfd with an owner and any number of waits. The last release closes the descriptor."""
 
     # As soon as a descriptor is closed, its number may be reused for another file, and a wait that began before
     # would look at that file. So `close` ends only the owner's hold.
@@ -181,7 +181,7 @@ class HeldPidfd:
 
     @classmethod
     def open(cls, pid: int) -> HeldPidfd:
-        """Open a pidfd of the process that has this pid now.
+        """Open a pidfd of the process with the pid.
 
         Raises:
             ProcessLookupError: If there is no such process.
@@ -191,7 +191,7 @@ class HeldPidfd:
 
     @property
     def fd(self) -> int:
-        """The descriptor; -1 once its owner has closed it."""
+        """The descriptor; -1 after `close`."""
         return self._fd if self._owned else -1
 
     @contextlib.contextmanager
@@ -209,13 +209,13 @@ class HeldPidfd:
         return self._fd
 
     def close(self) -> None:
-        """Release the descriptor as its owner. Idempotent."""
+        """Release the descriptor as the owner. Idempotent."""
         if self._owned:
             self._owned = False
             self._release()
 
     def _release(self) -> None:
-        """Release one hold; the last release closes the descriptor."""
+        """Release a hold; the last release closes the descriptor."""
         self._holds -= 1
         if not self._holds:
             os.close(self._fd)

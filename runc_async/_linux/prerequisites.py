@@ -1,4 +1,4 @@
-"""Conditions for starting children and for learning of their end, and the errors that name an unmet condition."""
+"""Conditions for starting children and for learning of the end of a child, and the errors for an unmet condition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INSTEAD_OF_ARGUMENTS = "pass large data by input=, or by a file that is mounted 
 
 
 def check_process() -> None:
-    """Check that this process can have children: two system calls, before each spawn.
+    """Check that the current process can have children: two system calls, before each spawn.
 
     Raises:
         SpawnError: If SIGCHLD is ignored (ECHILD), or pidfd_open(2) is denied (EPERM) or missing (ENOSYS).
@@ -68,7 +68,7 @@ def check_descriptors() -> None:
     """Check that enough descriptors are left to delete a container: a creation can need fewer.
 
     Raises:
-        OSError: If this process, or the system, has too few.
+        OSError: If the current process, or the system, has too few.
     """
     fds: list[int] = []
     try:
@@ -81,7 +81,7 @@ def check_descriptors() -> None:
 
 
 def check_file_size(size: int, what: str) -> None:
-    """Check that a file may have this many bytes: RLIMIT_FSIZE applies to files in memory too.
+    """Check that a file may have `size` bytes: RLIMIT_FSIZE applies to files in memory too.
 
     Raises:
         SpawnError: If RLIMIT_FSIZE is lower.
@@ -96,7 +96,7 @@ def check_file_size(size: int, what: str) -> None:
 
 
 def check_lengths(arguments: Iterable[str], variables: Iterable[str] = ()) -> None:
-    """Check that execve(2) takes each argument and each variable. Their text may be secret and isn't shown.
+    """Check that execve(2) takes each argument and each variable. The text may be secret and isn't shown.
 
     Args:
         arguments: An argument vector.
@@ -112,11 +112,11 @@ def check_lengths(arguments: Iterable[str], variables: Iterable[str] = ()) -> No
 
 
 def too_long(arguments: Iterable[str], environment: Mapping[str, str] | None) -> ArgumentsTooLong:
-    """Return the error for a spawn that failed with E2BIG.
+    """Return the error for a spawn refused with E2BIG.
 
     Args:
         arguments: The argument vector.
-        environment: The environment; None for the environment of this process.
+        environment: The environment; None for the environment of the current process.
     """
     words = list(arguments)
     variables = [f"{name}={value}" for name, value in (os.environ if environment is None else environment).items()]
@@ -134,7 +134,7 @@ def too_long(arguments: Iterable[str], environment: Mapping[str, str] | None) ->
 
 
 def _check_length(text: str, what: str) -> None:
-    """Check the length of one argument."""
+    """Check the length of an argument."""
     # A character has four bytes at most, so short texts need no encoding.
     if len(text) * 4 > LONGEST_ARGUMENT and (size := len(os.fsencode(text))) > LONGEST_ARGUMENT:
         raise ArgumentsTooLong(

@@ -1,4 +1,4 @@
-"""Processes as /proc shows them: identity, parents, names and signals."""
+"""Processes in /proc: identity, parents, names and signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ProcessIdentity(NamedTuple):
     """A process, distinct from a later process with the same pid.
 
     Attributes:
-        pid: The pid, which the kernel reuses.
+        pid: The pid, reused by the kernel.
         start_time: The start, in clock ticks since boot: field 22 of proc_pid_stat(5).
     """
 
@@ -27,7 +27,7 @@ class ProcessIdentity(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
-        """Identify the process with this pid; a zombie counts.
+        """Identify the process with the pid; a zombie counts.
 
         Raises:
             ProcessLookupError: If there is no such process.
@@ -36,7 +36,7 @@ class ProcessIdentity(NamedTuple):
 
     @classmethod
     def told(cls, pid: int) -> ProcessIdentity | None:
-        """Identify the process whose pid runc has just reported; return None if the process is gone."""
+        """Identify the process with the pid just reported by runc; return None if the process is gone."""
         # The process that has this pid now, and started before runc answered, is the process that runc saw.
         now = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
         if pid <= 0:
@@ -48,7 +48,7 @@ class ProcessIdentity(NamedTuple):
         return process if process.start_time <= now else None
 
     def exists(self) -> bool:
-        """Return whether exactly this process runs, or is a zombie."""
+        """Return whether exactly the identified process runs, or is a zombie."""
         try:
             return self == ProcessIdentity.of(self.pid)
         except ProcessLookupError:
@@ -59,8 +59,8 @@ class SignalView(NamedTuple):
     """How a process handles signals: proc_pid_status(5).
 
     Attributes:
-        namespace_init: Whether the process is the first process of a pid namespace below this one.
-        regarded: Bits, from 1 for signal 1, of the signals that the process catches, ignores, or blocks.
+        namespace_init: Whether the process is the first process of a pid namespace below ours.
+        regarded: Bits, from 1 for signal 1, of the caught, ignored and blocked signals.
         fetching: Whether the process waits in sigtimedwait(2), as an init often does: until the call returns, the
             kernel shows the signals of the call as not blocked.
     """
@@ -71,7 +71,7 @@ class SignalView(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> SignalView:
-        """Look at the process with this pid.
+        """Look at the process with the pid.
 
         Raises:
             ProcessLookupError: If there is no such process.
@@ -102,17 +102,17 @@ def _fetches_signals(pid: int) -> bool:
 
 
 def status_field(status: bytes, name: bytes) -> bytes:
-    """Return a field of proc_pid_status(5), or of another file of that form; empty without such a field.
+    """Return a field of proc_pid_status(5), or of another file of the same form; empty without such a field.
 
     Args:
         status: The contents of the file.
-        name: The name of the field, which isn't the first one.
+        name: The name of any field but the first.
     """
     return status.partition(b"\n%s:" % name)[2].partition(b"\n")[0].strip()
 
 
 def descends_from(pid: int, ancestor: int) -> bool | None:
-    """Return whether a process is `ancestor` or a descendant of it; None if the process is gone."""
+    """Return whether a process is `ancestor` or a descendant; None if the process is gone."""
     seen: set[int] = set()
     while pid > 0 and pid not in seen:  # in a circle only if numbers changed hands meanwhile
         if pid == ancestor:
@@ -126,7 +126,7 @@ def descends_from(pid: int, ancestor: int) -> bool | None:
 
 
 def began_since(pid: int, moment: float) -> bool:
-    """Return whether the process with this pid started at or after a moment; False if there is no such process.
+    """Return whether the process with the pid started at or after a moment; False if there is no such process.
 
     Args:
         pid: The pid.
@@ -147,9 +147,9 @@ def name_of(pid: int) -> bytes:
 
 
 def is_forsaken(pid: int, name: bytes) -> bool:
-    """Return whether a process has this name and its session leader is gone, as after the double fork of a daemon.
+    """Return whether a process has the name and its session leader is gone, as after the double fork of a daemon.
 
-    Processes that didn't fork twice are in the session of this process, or lead a session of their own.
+    Processes without a double fork are in the session of the current process, or lead a separate session.
     """
     try:
         named = name_of(pid) == name
@@ -160,7 +160,7 @@ def is_forsaken(pid: int, name: bytes) -> bool:
 
 
 def stat_field(pid: int, field: int) -> int:
-    """Read a number of proc_pid_stat(5), counted from its third field on.
+    """Read a number of proc_pid_stat(5), counted from the third field on.
 
     Raises:
         ProcessLookupError: If there is no such process.
@@ -174,7 +174,7 @@ def stat_field(pid: int, field: int) -> int:
 
 
 def descendants(pid: int) -> list[tuple[int, int]]:
-    """List each descendant with its parent; children come before their parents."""
+    """List each descendant with the parent; children come before parents."""
     # A container decides how many processes there are, and how deep: a chain of a thousand is too deep to recurse.
     found: list[tuple[int, int]] = []
     seen = {pid}
@@ -198,7 +198,7 @@ def children(pid: int) -> list[int]:
 
 
 def parent_of(pid: int) -> int:
-    """Return the parent of the process with this pid; 0 if the parent is outside of this pid namespace.
+    """Return the parent of the process with the pid; 0 if the parent is outside of the current pid namespace.
 
     Raises:
         ProcessLookupError: If there is no such process.
@@ -207,7 +207,7 @@ def parent_of(pid: int) -> int:
 
 
 def ancestors(pid: int, last: int) -> list[int]:
-    """Return the parents of a process up to `last`; fewer if one of them is gone."""
+    """Return the parents of a process up to `last`; fewer if a process is gone."""
     found: list[int] = []
     with contextlib.suppress(ProcessLookupError):
         while pid > 0 and pid != last and pid not in found[:-1]:
@@ -219,7 +219,7 @@ def ancestors(pid: int, last: int) -> list[int]:
 def await_halt(pids: Iterable[int], seconds: float = 0.05) -> None:
     """Wait until all threads of some processes have stopped or ended; blocks the event loop.
 
-    After a SIGSTOP the wait takes microseconds: a thread inside fork(2) creates its child first.
+    After a SIGSTOP the wait takes microseconds: a thread inside fork(2) creates the child first.
 
     Args:
         pids: The processes.

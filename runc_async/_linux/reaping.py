@@ -1,4 +1,4 @@
-"""The time that orphans stay zombies: measures the process that reaps orphans, process 1 or the nearest subreaper."""
+"""The time of orphans as zombies: measures the reaping process, process 1 or the nearest subreaper."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ else:
 
 
 class Reaping(msgspec.Struct, frozen=True, kw_only=True):
-    """How orphans of this process are reaped.
+    """How orphans of the current process are reaped.
 
     Attributes:
-        reaper: The process that adopts orphans: 1, a subreaper, or this process itself.
+        reaper: The process that adopts orphans: 1, a subreaper, or the current process itself.
         seconds: Seconds from the end of an orphan to the reaping; None if the orphan was still a zombie at the limit.
     """
 
@@ -47,7 +47,7 @@ class Reaping(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def measure_reaping(limit: float = LIMIT) -> Reaping | None:
-    """Create an orphan, end it, and measure how long it stays a zombie.
+    """Create an orphan, end the orphan, and measure the time as a zombie.
 
     Cancelled, no process and no descriptor is left behind.
 
@@ -75,7 +75,7 @@ async def measure_reaping(limit: float = LIMIT) -> Reaping | None:
 
 
 async def _seconds(pidfd: int, limit: float) -> float | None:
-    """Measure the time that an ended process stays a zombie; None for longer than `limit`."""
+    """Measure the time of an ended process as a zombie; None for longer than `limit`."""
     begun = time.monotonic()
     while not is_reaped(pidfd):
         if time.monotonic() - begun > limit:
@@ -86,7 +86,7 @@ async def _seconds(pidfd: int, limit: float) -> float | None:
 
 @contextlib.contextmanager
 def _orphan() -> Generator[tuple[int, Callable[[], None]]]:
-    """Start a process whose parent has exited; yield the pid, and a function to end the process.
+    """Start a process without a living parent; yield the pid, and a function to end the process.
 
     The process ends with the block at the latest.
 

@@ -20,7 +20,7 @@ def scratch_directory(*names: str, recorded: bool = True) -> Generator[str]:
 
     Args:
         names: The files.
-        recorded: Whether `Runc.sweep` may remove it once this process has ended, or executes another program.
+        recorded: Whether `Runc.sweep` may remove it once the current process has ended, or executes another program.
 
     Raises:
         OSError: If there is no place for a directory.

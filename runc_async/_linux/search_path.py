@@ -45,5 +45,5 @@ def find_executable(program: str, path: str) -> str | None:
 
 
 def _is_executable(place: str) -> bool:
-    """Return whether this process may execute a file."""
+    """Return whether the current process may execute a file."""
     return os.access(place, os.X_OK, effective_ids=True)

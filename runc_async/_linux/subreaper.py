@@ -52,11 +52,11 @@ def subreaper() -> Generator[None]:
     6.15.
 
     The setting belongs to the whole process, in all threads: every orphaned descendant, of any library, becomes a child
-    of this process, and a zombie at its end. Only processes of this library's containers, and processes left behind by
-    runtimes, are reaped here. Children of other libraries are safe; orphans of other libraries stay zombies until this
-    process ends. A container's first process is reaped by the call that waits for the process, or with the container.
-    Every other process is reaped as soon as it ends, because the first process can't end earlier. Nested contexts are
-    counted; the last exit restores the previous setting. Adopted processes stay children.
+    of the current process, and a zombie at its end. Only processes of this library's containers, and processes left
+    behind by runtimes, are reaped here. Children of other libraries are safe; orphans of other libraries stay zombies
+    until the current process ends. A container's first process is reaped by the call that waits for the process, or
+    with the container. Every other process is reaped as soon as it ends, because the first process can't end earlier.
+    Nested contexts are counted; the last exit restores the previous setting. Adopted processes stay children.
 
     A runc process that is ended inside this context is stopped (SIGSTOP) first, to find the processes started by runc;
     a process of the container may get the SIGCONT that follows.
@@ -78,7 +78,7 @@ def subreaper() -> Generator[None]:
 
 
 def _enter_subreaper() -> None:
-    """Make this process a subreaper, unless it is a subreaper already."""
+    """Make the current process a subreaper, unless already a subreaper."""
     global _users, _value_before  # noqa: PLW0603  (the setting is the process's, and no object's)
     with _lock:
         if _users == 0:
@@ -97,7 +97,7 @@ def _leave_subreaper() -> None:
 
 
 def adopting() -> bool:
-    """Return whether orphans become children of this process, so that processes have to be recorded with `adopt`.
+    """Return whether orphans become children of the current process, and have to be recorded with `adopt`.
 
     True inside `subreaper()`, and always for process 1 of a pid namespace, such as a container's entry point.
     """
@@ -107,8 +107,8 @@ def adopting() -> bool:
 def adopt(pid: int) -> None:
     """Record a container's first process, left behind by runc; see `reap_adopted`.
 
-    Nothing is recorded if orphans don't come to this process, without a pid, or without a free descriptor to look at
-    the process: the call goes on, and the process stays a zombie.
+    Nothing is recorded if orphans don't come to the current process, without a pid, or without a free descriptor to
+    look at the process: the call goes on, and the process stays a zombie.
     """
     if adopting() and pid:
         with contextlib.suppress(OSError):
@@ -128,13 +128,13 @@ def is_adopted(pid: int) -> bool:
 
 
 def adopt_stray(pid: int, when_gone: Callable[[], object] | None = None) -> None:
-    """Record a process whose status no caller can ask for, and reap it at its end, if it is a child by then.
+    """Record a process unknown to all callers, and reap the process at the end, if a child by then.
 
-    Such processes are left by `exec`, or by a runc process that was ended.
+    Such processes are left by `exec`, or by an ended runc process.
 
     Args:
         pid: The process.
-        when_gone: Called by the event loop after the end of the process, to look for processes left behind by it.
+        when_gone: Called by the event loop after the end of the process, to look for leftover processes.
     """
     # A zombie in a container's pid namespace keeps the container's first process from ending: the kernel waits
     # there until all other processes of the namespace are reaped (zap_pid_ns_processes, kernel/pid_namespace.c).
@@ -164,7 +164,7 @@ def adopt_stray(pid: int, when_gone: Callable[[], object] | None = None) -> None
 
 
 def _reap_stray(process: ProcessIdentity, pidfd: int) -> None:
-    """Reap a stray process if it has ended, and remove it from the records if it is gone."""
+    """Reap an ended stray process, and remove gone processes from the records."""
     if claimed[process.pid]:
         strays.pop(process).watch.close()
         return
@@ -182,7 +182,7 @@ def _reap_stray(process: ProcessIdentity, pidfd: int) -> None:
 
 
 def _forget_closed_loops() -> None:
-    """Stop watching in event loops that are closed; `reap_adopted` reaps these processes."""
+    """Stop watching in closed event loops; `reap_adopted` reaps the processes."""
     for process, watched in list(strays.items()):
         if watched.loop.is_closed():
             del strays[process]
@@ -190,9 +190,9 @@ def _forget_closed_loops() -> None:
 
 
 def reap_adopted() -> None:
-    """Reap the recorded processes that have ended, unless a call waits for or has claimed the process. Never blocks.
+    """Reap the ended processes of the records, unless a call waits for or has claimed the process. Never blocks.
 
-    Call it after deleting a container: the status of the container's processes can't be asked for any more.
+    Call after deleting a container: the status of the container's processes can't be asked for any more.
     """
     _forget_closed_loops()
     awaited = {pid for watch in list(watches.values()) for pid in watch.pids()}

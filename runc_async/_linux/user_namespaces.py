@@ -25,7 +25,7 @@ def forbidding(sysctl: str) -> Iterator[str]:
 
 
 def subordinate_ids(subuid: str, uid: int) -> int:
-    """Count the user ids that a file like /etc/subuid gives to a user, by number or by name: subuid(5)."""
+    """Count the user ids for a user in a file like /etc/subuid, by number or by name: subuid(5)."""
     names = {str(uid)}
     with contextlib.suppress(KeyError):
         names.add(pwd.getpwuid(uid).pw_name)

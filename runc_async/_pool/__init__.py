@@ -1,1 +1,1 @@
-"""The parts of a `Pool`: one warm container, and the delay after failures."""
+"""The parts of a `Pool`: a warm container, and the delay after failures."""

@@ -14,7 +14,7 @@ MakeBundle: TypeAlias = Callable[[], AbstractAsyncContextManager[StrPath]]
 
 
 def bundle_maker(bundle: StrPath | MakeBundle) -> MakeBundle:
-    """Return the function that gives each container its bundle.
+    """Return the function for the bundle of each container.
 
     Raises:
         TypeError: If `bundle` is neither a function nor a path.

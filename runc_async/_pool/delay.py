@@ -1,4 +1,4 @@
-"""The delay before the next attempt, which grows with each failure."""
+"""The delay before the next attempt, growing with each failure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Delay:
         return self._timer is not None
 
     def failed(self) -> None:
-        """Start a delay, twice as long as the last one."""
+        """Start a delay, twice as long as the last delay."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         # A rare failure shouldn't count as a series.
@@ -46,7 +46,7 @@ class Delay:
         self._timer = loop.call_later(self.seconds, self._end)
 
     def succeeded(self) -> None:
-        """End a delay, and start again with the first one."""
+        """End a delay, and start again with the first delay."""
         self.seconds = 0.0
         self.stop()
 

@@ -1,4 +1,4 @@
-"""One container of a pool: its creation, its state while waiting, and its start for a caller."""
+"""A container of a pool: creation, state while waiting, and start for a caller."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Kind(msgspec.Struct, frozen=True):
     options: CreateOptions
 
     async def make(self, container_id: str, bundle: StrPath, *, pause: Callable[[], bool]) -> Warm:
-        """Create a container, and bring it to its state; on failure or cancellation nothing is left behind.
+        """Create a container in the state of the pool; without leftovers on failure or cancellation.
 
         Args:
             container_id: The container's id.
@@ -131,7 +131,7 @@ class Kind(msgspec.Struct, frozen=True):
             await self.test(warm.container)
 
     async def let_run(self, warm: Warm) -> None:
-        """Start or resume a container if necessary; have it deleted if that fails."""
+        """Start or resume a container if necessary; have the container deleted after a failure."""
         warm.used = True
         try:
             if self.state == "created":
@@ -146,7 +146,7 @@ class Kind(msgspec.Struct, frozen=True):
             raise
 
     async def delete(self, warm: Warm, turns: asyncio.Semaphore) -> None:
-        """Delete a container in its turn."""
+        """Delete a container in turn."""
         try:
             async with turns:
                 await warm.container.aclose(grace=self.grace if warm.used else 0.0)

@@ -32,7 +32,7 @@ FIRST_INHERITED = 3
 
 
 class ArgumentFiles:
-    """The files of one invocation, all in memory except the pid file."""
+    """The files of an invocation, all in memory except the pid file."""
 
     def __init__(self, *, above: int, log_to_stderr: bool = False) -> None:
         """Start without files.
@@ -54,11 +54,11 @@ class ArgumentFiles:
     def argv(
         self, arguments: tuple[Argument, ...], detach_at: int | None = None, *, terminal: bool = False
     ) -> list[str]:
-        """Create the files, and put their paths into the argument vector.
+        """Create the files, and put the paths into the argument vector.
 
         Args:
             arguments: The argument vector.
-            detach_at: The place for the words that make runc hand the streams over; None for none.
+            detach_at: The place for the words to make runc hand the streams over; None for none.
             terminal: Whether the streams are a terminal.
         """
         words: list[str] = []
@@ -80,13 +80,13 @@ class ArgumentFiles:
         return words
 
     def _own_cgroup(self, wanted: OwnCgroup) -> list[str]:
-        """Create a cgroup and return the options for it; no options if that fails, as when the container has ended."""
+        """Create a cgroup and return the options; no options after a failure, as when the container has ended."""
         with contextlib.suppress(OSError):
             self.leaf = LeafCgroup([directory for _, directory in wanted.parents], wanted.name)
         return [] if self.leaf is None else wanted.words()
 
     def _word(self, argument: Document | PrivateLog | PidFile | InsidePidFile | PidfdSocket | Setting) -> str:
-        """Return the word for one argument, with a file behind it if necessary."""
+        """Return the word for an argument, with a file behind the word if necessary."""
         match argument:
             case Setting():
                 return f"{argument.name}={argument.value}"
@@ -131,7 +131,7 @@ class ArgumentFiles:
         return copy
 
     def _socket_path(self, path: str) -> str:
-        """Return the path of a socket as any mount namespace sees it."""
+        """Return the path of a socket, valid in any mount namespace."""
         # A path behind /proc/self/fd is resolved from the descriptor, so that runc finds the socket in other mount
         # namespaces too (and the path fits into the 108 bytes of an AF_UNIX address).
         directory = lifted(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY), self._above)

@@ -1,4 +1,4 @@
-"""`Child`: one child process from start to end. The only module that spawns."""
+"""`Child`: a child process from start to end. The only spawning module."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REAP_TIME = 0.1
 
 
 class Child:
-    """A process that we started: the pid, the exit, and signals to the process."""
+    """A process started here: the pid, the exit, and signals to the process."""
 
     __slots__ = (
         "_ended",
@@ -55,7 +55,7 @@ class Child:
     )
 
     def __init__(self) -> None:
-        """Create a child that isn't started yet: see `start`."""
+        """Create a child before the start: see `start`."""
         self.pid = 0
         self.since = time.clock_gettime(time.CLOCK_BOOTTIME)  # no descendant is older
         self.before_kill: Callable[[], object] | None = None  # ends what would be orphaned, when nobody watches
@@ -145,7 +145,7 @@ class Child:
                 signal.pidfd_send_signal(self._pidfd, signum)
 
     def tell(self, signum: int) -> bool:
-        """Send a signal if the kernel permits it. kill(2) forbids it for a `sudo` started by another user than root.
+        """Send a signal if the kernel permits. kill(2) forbids signals to a `sudo` started by another user than root.
 
         Returns:
             Whether the signal was permitted.
@@ -157,7 +157,7 @@ class Child:
         return True
 
     async def end(self, signum: int) -> None:
-        """Note the child's descendants, then send a signal that may end the child.
+        """Note the child's descendants, then send a possibly fatal signal to the child.
 
         Cancelling the call sends the signal at once.
         """
@@ -279,7 +279,7 @@ class Child:
         self.end_at_once(signal.SIGKILL)
 
     def _warn(self) -> None:
-        """Warn about a process that outlives SIGKILL."""
+        """Warn about a process alive after SIGKILL."""
         warnings.warn(f"process {self.pid} is still there after SIGKILL", CleanupWarning, stacklevel=3)
 
     def _open(self, process: asyncio.subprocess.Process) -> OSError | None:
@@ -311,7 +311,7 @@ class Watch:
 
 
 def _cancel_again(life: asyncio.Task[int]) -> None:
-    """Cancel a spawn that doesn't end after its first cancellation."""
+    """Cancel a spawn again if the first cancellation had no effect."""
     # The end of the loop cancels asyncio's own task inside a spawn too. Up to Python 3.12.3 the spawn has killed the
     # process then, and waits for ever to be notified of its exit.
     if life.cancelling():
@@ -319,7 +319,7 @@ def _cancel_again(life: asyncio.Task[int]) -> None:
 
 
 def _end_unwatched(exc: BaseException) -> BaseException:
-    """End a child that asyncio has started but can't watch, and return the error to raise."""
+    """End a child started but not watched by asyncio, and return the error to raise."""
     # Python 3.11 watches each child in a thread; later versions use a pidfd of asyncio's own, or a thread where no
     # pidfd could be opened. If watching fails, the child runs, and only local variables of asyncio refer to the process
     # and to the pidfd. So both are taken from the traceback.

@@ -15,7 +15,7 @@ LOGGER = logging.getLogger("runc_async")
 
 
 def log_start(invocation: Invocation, pid: int) -> None:
-    """Log the start of a command with its arguments; the same values are hidden as in `Invocation.args`."""
+    """Log the start of a command with the arguments; the same values are hidden as in `Invocation.args`."""
     if LOGGER.isEnabledFor(logging.DEBUG):  # the arguments are put together only for this line
         LOGGER.debug(
             "%s: %s (pid %d) started: %s",

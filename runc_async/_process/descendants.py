@@ -1,4 +1,4 @@
-"""Helper processes of runc, such as criu and hooks: they have to end together with runc."""
+"""Helper processes of runc, such as criu and hooks, which have to end together with runc."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Descendants:
                 os.close(self._pidfds.popitem()[1])
 
     def _kill(self) -> None:
-        """Kill the remaining processes and their own descendants."""
+        """Kill the remaining processes and all descendants."""
         for pid, pidfd in self._pidfds.items():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(pidfd, signal.SIGSTOP)  # it keeps its number, and its children, until the end

@@ -1,4 +1,4 @@
-"""Processes of an `exec` in a sandbox, such as gVisor's: they have no pids on the host, and are ended by commands."""
+"""Processes of an `exec` in a sandbox, such as gVisor's: without pids on the host, and ended by commands."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Run = Callable[[Invocation], Awaitable[Completed]]
 
 
 class Forks:
-    """Reports of the forks in one sandbox, while this event loop follows at least one `exec` there.
+    """Reports of the forks in a sandbox, while the event loop follows at least one `exec` there.
 
     Attributes:
         complete: Whether the sandbox has reported each fork since the first `exec`.
@@ -69,7 +69,7 @@ class Forks:
 
         Args:
             sandbox: The sandbox.
-            commands: The commands of its runtime.
+            commands: The commands of the runtime.
             run: Runs a command.
             like: An invocation with the environment to use.
 
@@ -93,7 +93,7 @@ class Forks:
         return forks
 
     async def _start(self, run: Run, like: Invocation) -> None:
-        """Make the sandbox report. It connects to a socket and expects its greeting back."""
+        """Make the sandbox report. The sandbox connects to a socket and expects the same greeting back."""
         loop, sandbox = self._key
         directory = self._undo.enter_context(scratch_directory("socket", "follow.json"))
         listener = self._undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
@@ -128,7 +128,7 @@ class Forks:
                 loop.add_reader(self._socket, self.read)
 
     def read(self) -> None:
-        """Read the reports that have arrived."""
+        """Read the newly arrived reports."""
         while self._socket is not None:
             try:
                 message = self._socket.recv(_MESSAGE)
@@ -148,7 +148,7 @@ class Forks:
                     self._root_of.pop(parent, None)
 
     def started_by(self, pid: int) -> set[int]:
-        """Return all descendants of a process that was started from outside, whatever their parents are now."""
+        """Return all descendants of a process started from outside, under any parent."""
         self.read()
         return {child for child, root in self._root_of.items() if root == pid}
 
@@ -164,7 +164,7 @@ class Forks:
 
 
 class Inside:
-    """The process of one `exec` in a sandbox, and the descendants of the process.
+    """The process of an `exec` in a sandbox, and the descendants of the process.
 
     Args:
         invocation: The `exec`.
@@ -197,11 +197,11 @@ class Inside:
             self._forks = await Forks.follow(self._sandbox, self._commands, self._run, self._invocation)
 
     async def stop(self, child: Child, workload: Workload | None, grace: float) -> None:
-        """End the process and its descendants, then wait for the client's report; end a client that doesn't report.
+        """End the process and all descendants, then wait for the client's report; end a silent client.
 
         Args:
             child: The client.
-            workload: The pid file that the client writes when the process runs.
+            workload: The pid file, written by the client when the process runs.
             grace: Seconds between SIGTERM and SIGKILL.
         """
         if workload is not None:  # the sandbox may be about to start it
@@ -218,7 +218,7 @@ class Inside:
         self._sent = start(self._send_after(self._sent, signum, tree=tree))
 
     async def _send_after(self, before: asyncio.Task[None] | None, signum: int, *, tree: bool) -> None:
-        """Send a signal after the previous one."""
+        """Send a signal after the previous signal."""
         # Each signal is a process of its own: without the wait, SIGTERM could overtake an earlier signal.
         if before is not None:
             await asyncio.wait([before])
@@ -236,7 +236,7 @@ class Inside:
                 await self._ask(self._commands.kill(self._sandbox.container_id, each, signum))
 
     async def kill(self) -> None:
-        """Kill the process and all descendants, including detached ones. Warn if some are left."""
+        """Kill the process and all descendants, including detached processes. Warn if some are left."""
         if not (pid := self.pid()):
             return
         await self.send(signal.SIGKILL)
@@ -264,7 +264,7 @@ class Inside:
         warnings.warn(text, CleanupWarning, stacklevel=2)
 
     async def _kill_one(self, pid: int) -> None:
-        """Kill one process."""
+        """Kill a process."""
         await self._ask(self._commands.kill(self._sandbox.container_id, pid, signal.SIGKILL))
 
     async def _left(self, pid: int) -> list[int]:
@@ -296,7 +296,7 @@ class Inside:
 
 
 def asking(like: Invocation, sandbox: Sandbox, words: tuple[str, ...]) -> Invocation:
-    """Return the invocation of a command that runs beside another one, with the same environment."""
+    """Return the invocation of a command beside another command, with the same environment."""
     return structs.replace(
         like,
         command=words[0],

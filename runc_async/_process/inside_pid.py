@@ -12,7 +12,7 @@ _PID_BYTES = 16
 
 
 class InsidePid:
-    """A private pid file, which the runtime reaches through an inherited descriptor.
+    """A private pid file, reached by the runtime through an inherited descriptor.
 
     Args:
         above: Lowest number for the descriptor.

@@ -1,4 +1,4 @@
-"""Set-up between fork and exec, done by a small helper program that then executes runc.
+"""Set-up between fork and exec, done by a small helper program before executing runc.
 
 Most calls need no helper. A helper costs an additional exec: about 1 ms for `prlimit` or `setpriv`, 15 ms for Python.
 """

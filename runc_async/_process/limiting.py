@@ -1,4 +1,4 @@
-"""Enforcement of a call's `Limits` while its process runs."""
+"""Enforcement of a call's `Limits` while the process runs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def within_limits(
 
 
 async def kill_first(child: Child, process: Workload, tree: Tree) -> None:
-    """Kill the process of an `exec` and what it has started; the runtime isn't killed, and reports the end."""
+    """Kill the process of an `exec` and all descendants; the runtime isn't killed, and reports the end."""
     await child.wait(REPORT_TIME, or_for=process.started)  # its output can come before the runtime has reported it
     with contextlib.suppress(PermissionError):
         process.send_signal(signal.SIGKILL)
@@ -140,6 +140,6 @@ class LimitWatch:
             self._next = self._loop.call_later(max(EARLIEST, left / CPUS), self._look, limit)
 
     def _end(self, reason: EndReason) -> None:
-        """Report the first limit that is reached."""
+        """Report the first reached limit."""
         if not self.exceeded.done():
             self.exceeded.set_result(reason)

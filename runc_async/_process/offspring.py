@@ -21,7 +21,7 @@ A runc that makes no container has fewer.
 
 
 class Offspring:
-    """The descendants of one runc process.
+    """The descendants of a runc process.
 
     Attributes:
         seen: The descendants, if runc was ended while creating a container; else None.
@@ -62,7 +62,7 @@ class Offspring:
                     adopt(pid)
 
     async def stop(self) -> None:
-        """Stop runc by the policy, and end its helpers: before runc, or afterwards."""
+        """Stop runc by the policy, and end the helpers: before runc, or afterwards."""
         try:
             # criu first: runc then notices the failure and undoes its own part.
             if self._stop.helpers_first and self._child.returncode is None:

@@ -71,9 +71,9 @@ def read_outcome(
 
 
 def _reported(returncode: int | None, log: bytes) -> bool:
-    """Return whether runc has ended with the exit code of a process that has no wait status.
+    """Return whether runc has ended with the exit code of a process without a wait status.
 
-    A limit of output can be reached before there is a pidfd. A killed runc has a negative code, and a runc that fails
+    A limit of output can be reached before there is a pidfd. A killed runc has a negative code, and a failed runc
     logs an error.
     """
     return returncode is not None and returncode >= 0 and not any(record.is_error for record in parse_log(log))

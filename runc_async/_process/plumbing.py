@@ -1,4 +1,4 @@
-"""Convert the streams of an invocation to descriptors: three for the child, and our ends."""
+"""Convert the streams of an invocation to descriptors: three for the child, and the caller's ends."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _NAMES = ("stdin", "stdout", "stderr")
 
 
 class RelayedPty(Pty):
-    """Our end of the terminal of an attached runc process, which copies to and from the container's terminal."""
+    """The caller's end of the terminal of an attached runc, which copies to and from the container's terminal."""
 
     def __init__(self, fd: int, send_signal: Callable[[int], object]) -> None:
-        """Take over `fd`, and a function that sends a signal to runc."""
+        """Take over `fd`, and a function to send a signal to runc."""
         super().__init__(fd)
         self._send_signal = send_signal
 
@@ -53,18 +53,18 @@ class RelayedPty(Pty):
 
 
 class Plumbing:
-    """The streams of one child: opened before the spawn, completed by `spawned`, closed after the child's exit.
+    """The streams of a child: opened before the spawn, completed by `spawned`, closed after the child's exit.
 
     Attributes:
         child: The child's descriptors 0, 1 and 2.
-        stdin: Our end of stdin, as a stream, if stdin is live and the child has been spawned.
-        stdout: Our end of stdout, likewise.
-        stderr: Our end of stderr, likewise.
-        pty: Our end of the terminal, likewise.
+        stdin: The caller's end of stdin, as a stream, if stdin is live and the child has been spawned.
+        stdout: The caller's end of stdout, likewise.
+        stderr: The caller's end of stderr, likewise.
+        pty: The caller's end of the terminal, likewise.
     """
 
     def __init__(self, streams: Streams, *, data: bytes | None, live: bool, receives: bool = False) -> None:
-        """Open all streams; after a failure, close all of them again.
+        """Open all streams; after a failure, close all streams again.
 
         Args:
             streams: The streams to open.
@@ -98,7 +98,7 @@ class Plumbing:
             raise
 
     def _open(self, streams: Streams) -> None:
-        """Open the streams of one kind."""
+        """Open the streams of a kind."""
         match streams:
             case NullIO():
                 pass
@@ -193,7 +193,7 @@ class Plumbing:
                 os.fchown(self.child[fd], *owner)
 
     def _redirect(self, streams: RedirectIO | PipedIO) -> None:
-        """Open targets that are paths, and lend targets that are descriptors."""
+        """Open paths, and lend descriptors."""
         self.child[0] = self._target(streams.stdin, os.O_RDONLY)
         self.child[1] = self._target(streams.stdout, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         if isinstance(streams.stdout, str | os.PathLike) and streams.stderr == streams.stdout:
@@ -202,7 +202,7 @@ class Plumbing:
             self.child[2] = self._target(streams.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def _target(self, target: Redirection | Target, flags: int) -> int:
-        """Open one target of a redirection; `/dev/null` without a target, or before a pipe takes the place.
+        """Open a target of a redirection; `/dev/null` without a target, or before a pipe takes the place.
 
         Raises:
             OSError: If the file can't be opened, or the descriptor isn't open.
@@ -235,7 +235,7 @@ class Plumbing:
             self._capture(master)
 
     def _capture(self, master: int) -> None:
-        """Take over our end of a terminal, and capture the output as stdout."""
+        """Take over the caller's end of a terminal, and capture the output as stdout."""
         drain = Drain(master, CAPTURE_LIMIT)
         self._ours.append(drain)
         self._outputs[0] = drain
@@ -269,7 +269,7 @@ class Plumbing:
             raise self._problem
 
     def spawned(self, send_signal: Callable[[int], object] = lambda _: None) -> None:
-        """Close our copies of the child's ends, and make streams of the other ends.
+        """Close the caller's copies of the child's ends, and make streams of the other ends.
 
         Args:
             send_signal: Sends a signal to the child; does nothing if left out.
@@ -284,12 +284,12 @@ class Plumbing:
 
     @property
     def draining(self) -> list[asyncio.Future[None]]:
-        """Futures for the end of each captured pipe that is still open."""
+        """Futures for the end of each open captured pipe."""
         return [drain.ended for drain in self._drains if not drain.ended.done()]
 
     @property
     def came(self) -> int:
-        """The number of times that data has arrived through the captured pipes."""
+        """The number of arrivals of data through the captured pipes."""
         return sum(drain.came for drain in self._drains)
 
     @property
@@ -349,7 +349,7 @@ class Plumbing:
         return b"" if output is None else output.data
 
     def close(self) -> None:
-        """Close everything except the streams that were handed out."""
+        """Close all streams not handed out."""
         self._close_childs()
         while self._ours:
             self._ours.pop().close()
@@ -357,6 +357,6 @@ class Plumbing:
             os.close(self._ends.popitem()[1])
 
     def _close_childs(self) -> None:
-        """Close our copies of the child's ends."""
+        """Close the caller's copies of the child's ends."""
         while self._childs:
             os.close(self._childs.pop())

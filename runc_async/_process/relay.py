@@ -56,7 +56,7 @@ def look_at_relay(pid: int) -> Relay | None:
 
 
 def _sources(pid: int) -> Iterator[int]:
-    """Yield the descriptors of pipes that a process only reads.
+    """Yield the descriptors of pipes only read by a process.
 
     The pipe of Go's runtime is excluded: the process writes to it too.
     """
@@ -103,7 +103,7 @@ def _is_running(pid: int) -> bool:
 
 
 async def outlive(child: Child, plumbing: Plumbing, executed: Workload, seconds: float) -> bool | None:
-    """Wait for runc after its process has ended, as long as runc may have output of the process to copy.
+    """Wait for runc after the end of the process, as long as runc may have output of the process to copy.
 
     Args:
         child: runc.

@@ -1,4 +1,4 @@
-"""`ProcessRunner` starts runc as a child of this process. `Runc` uses a `ProcessRunner` unless given another runner."""
+"""`ProcessRunner` starts runc as a child of the current process. `Runc` uses a `ProcessRunner` by default."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ProcessRunner:
         """Open the descriptors, spawn, and close the child's ends.
 
         Raises:
-            SpawnError: If this process can't have children, or may not make a file in memory.
+            SpawnError: If the current process can't have children, or may not make a file in memory.
             RuncNotFound: If there is no such program.
             OSError: If the spawn fails, or no descriptor is left.
         """
@@ -127,7 +127,7 @@ class ProcessRunner:
 
 
 class RunningProcess:
-    """A runc process, a child of this process: see `Process` for the contract.
+    """A runc process, a child of the current process: see `Process` for the contract.
 
     Attributes:
         inside: The process in a sandbox, for an `exec` in a sandbox.
@@ -143,7 +143,7 @@ class RunningProcess:
         files: ArgumentFiles,
         tree: Tree,
     ) -> None:
-        """Take over the descriptors and the child that `ProcessRunner` has opened."""
+        """Take over the descriptors and the child, opened by `ProcessRunner`."""
         self.invocation = invocation
         self.child = child
         self._plumbing = plumbing
@@ -184,17 +184,17 @@ class RunningProcess:
 
     @property
     def stdout(self) -> PipeReader | None:
-        """The reading end of stdout, if stdout is a pipe of ours."""
+        """The reading end of stdout, if stdout is a pipe."""
         return self._plumbing.stdout
 
     @property
     def stderr(self) -> PipeReader | None:
-        """The reading end of stderr, if stderr is a pipe of ours."""
+        """The reading end of stderr, if stderr is a pipe."""
         return self._plumbing.stderr
 
     @property
     def pty(self) -> Pty | None:
-        """Our end of the terminal, if there is one."""
+        """The caller's end of the terminal, if there is one."""
         return self._plumbing.pty
 
     @property
@@ -303,7 +303,7 @@ class RunningProcess:
         await self.child.stop()
 
     def _collect(self, *, timed_out: bool = False) -> Completed:
-        """Read the files in memory, and close everything except the streams that were handed out."""
+        """Read the files in memory, and close all streams not handed out."""
         if self._completed is None:
             fate = self._fate()
             if adopting():
@@ -332,7 +332,7 @@ class RunningProcess:
         return self._completed
 
     def _close(self) -> None:
-        """Close the descriptors that aren't needed after the exit, and drop the references back to this object."""
+        """Close the descriptors not needed after the exit, and drop the references back to the object."""
         # Otherwise a cycle of references would keep the captured output until the garbage collector runs.
         self.child.before_kill = self.child.note_descendants = None
         self.child.halts_first = adopting
@@ -439,7 +439,7 @@ class RunningProcess:
         self._close_streams()
 
     def _close_streams(self) -> None:
-        """Close our ends of the streams."""
+        """Close the caller's ends of the streams."""
         for stream in (self.stdin, self.stdout, self.stderr, self.pty):
             if stream is not None:
                 stream.close()

@@ -40,7 +40,7 @@ class Tree:
         leaf: The cgroup; None if there is none.
 
     Attributes:
-        launcher: Words of a program to put in front of the runtime, so that its first fork has the mark already.
+        launcher: Words of a program to put in front of the runtime, so the first fork has the mark already.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Tree:
                 workload.started.add_done_callback(lambda _: mark.put_late(workload.pid) if workload.pid else None)
 
     def cut_short(self, *, lost: bool = False) -> None:
-        """Record that we end the first process: from now on `kill` and `end` end all of the other processes.
+        """Record the caller's end of the first process: from now on `kill` and `end` end all of the other processes.
 
         Without a call, the other processes are left alone: the first process has ended by itself.
 
@@ -76,12 +76,12 @@ class Tree:
         self._is_cut_short |= self._ends_whole and (lost or not ended)
 
     def kill(self) -> None:
-        """Kill the whole tree if it was cut short; don't wait for the end."""
+        """Kill the whole tree after `cut_short`; don't wait for the end."""
         if self._is_cut_short:
             self._kill()
 
     async def end(self) -> None:
-        """Kill the whole tree if it was cut short, and wait at most `KILL_TIME` (2.0 seconds) for the end.
+        """Kill the whole tree after `cut_short`, and wait at most `KILL_TIME` (2.0 seconds) for the end.
 
         If the call is cancelled, the processes are killed, but perhaps not gone yet.
         """
@@ -92,7 +92,7 @@ class Tree:
                     await _ended(found[-1])
 
     def signal(self, signum: int) -> None:
-        """Send a signal to the whole tree. SIGKILL also reaches processes that are being forked at the same time."""
+        """Send a signal to the whole tree. SIGKILL also reaches processes forked at the same time."""
         if not self._is_exec:
             return
         if signum == signal.SIGKILL:
@@ -117,12 +117,12 @@ class Tree:
         self._signal(stopped, signal.SIGKILL)
 
     def _runtime(self) -> set[int]:
-        """Return the marked processes that belong to the runtime: all between this process and the first process."""
+        """Return the marked processes of the runtime: all between the current process and the first process."""
         process = None if self._workload is None else self._workload.process
         return {self._child.pid, *([] if process is None else ancestors(process.pid, self._child.pid))}
 
     def _found(self, spared: Collection[int]) -> Iterator[list[int]]:
-        """Yield lists of new processes, each process once, until there are no new ones."""
+        """Yield lists of new processes, each process once, until there are no new processes."""
         seen = set(spared)
         for _ in range(ROUNDS):
             found = self._members(seen)
@@ -150,7 +150,7 @@ class Tree:
 
 
 async def _ended(pid: int) -> None:
-    """Wait for the end of the process with this pid, at most `GLANCE` (0.05 seconds)."""
+    """Wait for the end of the process with the pid, at most `GLANCE` (0.05 seconds)."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
