@@ -94,17 +94,51 @@ def foreground(root: str, bundle: str) -> Operation:
 
 
 def submission(root: str, rootfs: str) -> Operation:
-    """Do a judge's work for one submission, in the way of a script: a directory, a run, its output, and no trace."""
-    config = program(rootfs)
+    """Do a judge's work for one submission: a directory, a container, its output and its figures, and no trace."""
+    config, runc = program(rootfs), ("runc", "--root", root)
 
     async def once() -> None:
         with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
+            container_id, pid_file = next(NAMES), f"{directory}/pid"
             with open(f"{directory}/config.json", "w") as file:
                 json.dump(config, file)
-            words = ("run", "--bundle", directory, next(NAMES))
-            assert await call_with_output("runc", "--root", root, *words) == b"hello\n"
+            ours, theirs = os.pipe()
+            create = (*runc, "create", "--bundle", directory, "--pid-file", pid_file, container_id)
+            process = await asyncio.create_subprocess_exec(*create, stdin=DEVNULL, stdout=theirs, stderr=DEVNULL)
+            assert await process.wait() == 0
+            os.close(theirs)
+            with open(pid_file) as file:
+                pid = int(file.read())
+            pidfd, cgroups = os.pidfd_open(pid), cgroups_of(pid)
+            await call_alone(*runc, "start", container_id)
+            await anyio.wait_readable(pidfd)
+            assert os.read(ours, 1 << 16) == b"hello\n"
+            figures = [
+                read(f"{cgroups['memory']}/memory.max_usage_in_bytes"),
+                read(f"{cgroups['cpuacct']}/cpuacct.usage"),
+            ]
+            assert all(figure.strip().isdigit() for figure in figures)
+            os.close(ours)
+            os.close(pidfd)
+            await call_alone(*runc, "delete", container_id)
 
     return once
+
+
+def cgroups_of(pid: int) -> dict[str, str]:
+    """Return the directory of a process's cgroup for each controller of cgroup v1."""
+    found: dict[str, str] = {}
+    for line in read(f"/proc/{pid}/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            found[controller] = f"/sys/fs/cgroup/{controllers}{path}"
+    return found
+
+
+def read(path: str) -> str:
+    """Read a small file."""
+    with open(path) as file:
+        return file.read()
 
 
 def program(rootfs: str) -> dict[str, object]:
