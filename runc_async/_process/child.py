@@ -16,6 +16,7 @@ from .._linux.prerequisites import too_long
 from .._linux.subreaper import adopting
 from .._shield import keep_waiting
 from ..errors import CleanupWarning, RuncNotFound
+from .spawn_turn import spawn_turn
 
 KILL_TIMEOUT = 10.0
 """Seconds for a child to exit after SIGKILL. Only an uninterruptible sleep in the kernel takes longer."""
@@ -227,7 +228,8 @@ class Child:
             # The end of the event loop cancels all tasks at once. An owner stops the child in its own way; a child
             # without an owner is killed by `_abandon`. In both cases this task ends only after the child: asyncio would
             # otherwise forget the child and leave a zombie.
-            process = await asyncio.create_subprocess_exec(*argv, **options)
+            async with spawn_turn():
+                process = await asyncio.create_subprocess_exec(*argv, **options)
         except BaseException as exc:  # noqa: BLE001 - it is raised again by whoever waits for the spawn
             if isinstance(exc, asyncio.CancelledError):
                 await asyncio.sleep(REAP_TIME)
