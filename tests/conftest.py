@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from time import monotonic, sleep  # by name: tests put other clocks into the module
 from typing import TYPE_CHECKING
 
 import criu
@@ -34,6 +35,7 @@ LAST_RESORT = 3
 pytest_plugins = ["container_fixtures"]
 
 FOOTPRINT = pytest.StashKey[leaks.Footprint]()
+LAST_RESORTS = pytest.StashKey["LastResort"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,6 +66,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Set how much is tried; register marks; ignore no signal, though `nohup` or a job in the background may do so."""
     proof.WHOLE = config.getoption("--proof")
+    config.stash[LAST_RESORTS] = LastResort()
+    config.stash[LAST_RESORTS].start()
     leaks.note_kept_records()
     # Any generated example may be slow where the machine is busy.
     hypothesis.settings.register_profile("project", deadline=None, max_examples=proof.amount(100, 25))
@@ -119,20 +123,42 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     The time limit of a test raises an exception in it. A task that can't be cancelled outlives that, and the event loop
     waits for it; then the process has to go, which xdist reports as the end of this test's worker.
     """
+    last_resort = item.config.stash[LAST_RESORTS]
     item.stash[FOOTPRINT] = leaks.footprint()
-    last_resort = threading.Timer(LAST_RESORT * time_limit(item), give_up, [item.nodeid])
-    last_resort.daemon = True
-    last_resort.start()
+    last_resort.watch(item.nodeid, LAST_RESORT * time_limit(item))
     try:
         return (yield)
     finally:
-        last_resort.cancel()
+        last_resort.watch(None)
 
 
 def time_limit(item: pytest.Item) -> float:
     """Return the seconds that a test may take."""
     mark = item.get_closest_marker("timeout")
     return float(mark.args[0] if mark else item.config.getoption("timeout") or item.config.getini("timeout") or 60)
+
+
+class LastResort(threading.Thread):
+    """The thread that ends this process if a test doesn't end: one for all tests, as to start one for each costs more.
+
+    A process forked from this one has no such thread.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="last resort", daemon=True)
+        self._watched: tuple[str, float] | None = None
+
+    def watch(self, test: str | None, limit: float = 0) -> None:
+        """Give a test this many seconds from now; None for the time between two."""
+        self._watched = (test, monotonic() + limit) if test else None
+
+    def run(self) -> None:
+        """Look once a second."""
+        while True:
+            sleep(1)
+            watched = self._watched
+            if watched and monotonic() > watched[1]:
+                give_up(watched[0])
 
 
 def give_up(test: str) -> None:
@@ -153,8 +179,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     yield
     leaks.release_kept_records()
     before = item.stash[FOOTPRINT]
-    if leaks.left_since(before, patience=0):
-        gc.collect()  # what only waits for the collector is no leak: ResourceWarning is an error already
+    if not leaks.left_since(before, patience=0):
+        return
+    gc.collect()  # what only waits for the collector is no leak: ResourceWarning is an error already
     if left := leaks.left_since(before):
         pytest.fail("left behind by the test:\n" + "\n".join(left), pytrace=False)
 

@@ -48,6 +48,8 @@ def left_since(before: Footprint, patience: float = 2.0) -> list[str]:
     def look() -> list[str]:
         release_kept_records()
         now = footprint()
+        if now == before:
+            return []
         return [
             *(f"child process {child}" for child in sorted(now.children - before.children)),
             *(f"descriptor {descriptor}" for descriptor in sorted(now.descriptors - before.descriptors)),
@@ -90,20 +92,27 @@ def persisting(look: Callable[[], list[str]], patience: float) -> list[str]:
 
 def children() -> Iterator[str]:
     """Yield each child of the calling process as `pid name state`."""
-    for thread in os.listdir(PROC / "self" / "task"):
+    # Plain paths here and below: each test asks several times, and a `Path` costs more than the look.
+    for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError):
-            for pid in (PROC / "self" / "task" / thread / "children").read_text().split():
+            for pid in _read(f"/proc/self/task/{thread}/children").split():
                 with contextlib.suppress(OSError):
                     # The name is in brackets and may hold blanks and brackets itself.
-                    name, _, rest = (PROC / pid / "stat").read_text().partition("(")[2].rpartition(")")
+                    name, _, rest = _read(f"/proc/{pid}/stat").partition("(")[2].rpartition(")")
                     yield f"{pid} {name} {rest.split()[0]}"
 
 
 def descriptors() -> Iterator[str]:
     """Yield each open descriptor of the calling process as `number target`."""
-    for entry in os.listdir(PROC / "self" / "fd"):
+    for entry in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
-            yield f"{entry} {os.readlink(PROC / 'self' / 'fd' / entry)}"
+            yield f"{entry} {os.readlink(f'/proc/self/fd/{entry}')}"
+
+
+def _read(path: str) -> str:
+    """Return the text of a small file."""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def processes(prefix: str) -> Iterator[str]:
@@ -134,9 +143,13 @@ def cgroups(prefix: str, top: Path = CGROUPS, own: Path = PROC / "self" / "cgrou
     slice, and nowhere else: criu, run by somebody else, may make copies of every cgroup on the machine.
     """
     paths = {line.split(":", 2)[2].lstrip("/") for line in own.read_text().splitlines()}
-    parents = {hierarchy / path for hierarchy in (top, *top.iterdir()) for path in ("", "system.slice", *paths)}
+    hierarchies = [str(top), *(f"{top}/{name}" for name in os.listdir(top))]
+    parents = {os.path.join(hierarchy, path) for hierarchy in hierarchies for path in ("", "system.slice", *paths)}
     for parent in sorted(parents):
-        yield from (str(found) for found in parent.glob(f"*{prefix}*") if found.is_dir())
+        with contextlib.suppress(OSError):
+            for name in os.listdir(parent):
+                if prefix in name and os.path.isdir(found := os.path.join(parent, name)):
+                    yield found
 
 
 def containers(root: Path) -> Iterator[str]:
