@@ -30,9 +30,12 @@ from runc_async import subreaper
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+    from types import FrameType
 
 LAST_RESORT = 3
 """How many times the time limit of a test its process may take before it is ended."""
+
+WALK_STACK = traceback.walk_stack
 
 FRAMES = 4
 """How many frames asyncio's debug mode notes of the stack in which a future, a task or a callback was made.
@@ -71,11 +74,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def few_frames(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:
+    """Yield what `traceback.walk_stack` does, up to `FRAMES`."""
+    return itertools.islice(WALK_STACK(frame), FRAMES)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Set how much is tried; register marks; ignore no signal, though `nohup` or a job in the background may do so."""
     proof.WHOLE = config.getoption("--proof")
-    walk_stack = traceback.walk_stack
-    pytest.MonkeyPatch().setattr(traceback, "walk_stack", lambda frame: itertools.islice(walk_stack(frame), FRAMES))
+    pytest.MonkeyPatch().setattr(traceback, "walk_stack", few_frames)
     config.stash[LAST_RESORTS] = LastResort()
     config.stash[LAST_RESORTS].start()
     leaks.note_kept_records()

@@ -95,11 +95,11 @@ def test_cgroups_are_reported(tmp_path: Path) -> None:
 
 
 def test_containers_of_a_root_are_reported(tmp_path: Path) -> None:
-    """A root directory's containers are its directories; one that doesn't exist holds none."""
-    (tmp_path / "b").mkdir()
-    (tmp_path / "a").mkdir()
+    """A root directory's containers are its directories, long names first; one that doesn't exist holds none."""
+    for name in ("b", "a", "aa"):
+        (tmp_path / name).mkdir()
     (tmp_path / "lock").touch()
-    assert list(leaks.containers(tmp_path)) == ["a", "b"]
+    assert list(leaks.containers(tmp_path)) == ["aa", "a", "b"]
     assert list(leaks.containers(tmp_path / "missing")) == []
 
 

@@ -213,11 +213,11 @@ def test_no_block_is_forgotten() -> None:
         assert kinds.count("sh") == len(pages.SHELL.findall(page.read_text())), page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_commands_are_there(page: Path) -> None:
+def test_commands_are_there() -> None:
     """A target of make that a page names is one of the Makefile."""
     targets = set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:`|^)make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)) <= targets
+    for page in PAGES:
+        assert set(re.findall(r"(?:`|^)make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)) <= targets, page
 
 
 @pytest.fixture(scope="module")
@@ -331,11 +331,10 @@ async def test_a_namespace_with_cgroup_v2_alone(scratch: Path) -> None:
     assert (ended.returncode, ended.stdout) == (3, b"hello\n"), ended.stderr
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_somewhere() -> None:
     """A link to a file of the project leads to one that is there."""
-    broken = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
-    assert broken == []
+    links = [(page, link) for page in PAGES for link in LINK.findall(page.read_text())]
+    assert [(page, link) for page, link in links if not (page.parent / link).exists()] == []
 
 
 def test_the_page_on_errors_has_all_of_them() -> None:
@@ -350,13 +349,13 @@ def test_the_page_on_errors_has_all_of_them() -> None:
     assert unexplained == {"RuncError", "CommandError", "CleanupWarning"}  # those have a sentence
 
 
-@pytest.mark.parametrize("page", [*PAGES, *sorted((PROJECT / "runc_async").rglob("*.py"))], ids=page_id)
-def test_names_are_there(page: Path) -> None:
+def test_names_are_there() -> None:
     """What a page or a docstring calls by a class of ours and a member is there, such as `Runc.open_exec`."""
-    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    named = re.findall(r"`([A-Z]\w+)\.(\w+)[^`]*`", prose)
-    ours = [(getattr(runc_async, owner), name) for owner, name in named if hasattr(runc_async, owner)]
-    assert [f"{owner.__name__}.{name}" for owner, name in ours if not has(owner, name)] == []
+    for page in (*PAGES, *sorted((PROJECT / "runc_async").rglob("*.py"))):
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        named = re.findall(r"`([A-Z]\w+)\.(\w+)[^`]*`", prose)
+        ours = [(getattr(runc_async, owner), name) for owner, name in named if hasattr(runc_async, owner)]
+        assert [f"{owner.__name__}.{name}" for owner, name in ours if not has(owner, name)] == [], page
 
 
 def has(owner: type, name: str) -> bool:

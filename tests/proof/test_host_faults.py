@@ -134,7 +134,7 @@ Said = Callable[[str, int], None]
 # no descriptor
 
 
-@pytest.mark.proof(every=8)
+@pytest.mark.proof(every=16)
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("operation", LIMITED, ids=str)
 async def test_no_descriptor(host: Host, operation: Operation, runtime: Runtime, tried: Said) -> None:
@@ -194,7 +194,7 @@ async def test_no_temporary_files(
 # no process
 
 
-@pytest.mark.proof(every=4)
+@pytest.mark.proof(every=8)
 @pytest.mark.needs("pids controller")
 @pytest.mark.parametrize("name", WITH_CHILDREN)
 async def test_no_process(host: Host, prefix: str, name: str, tried: Said) -> None:

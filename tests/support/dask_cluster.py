@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
+import proof
 from distributed import Client
 from waiting import until
 
@@ -54,7 +55,7 @@ class DaskCluster:
         return self._processes[name].returncode is not None
 
     async def start_worker(self, name: str, *, host: tuple[str, str] | None = None, **settings: str) -> None:
-        """Start a worker with a nanny.
+        """Start a worker, in a proof with a nanny: a process more, which starts a killed worker again.
 
         Args:
             name: The worker's name.
@@ -63,6 +64,7 @@ class DaskCluster:
         """
         self._env |= {f"DASK_RUNC_ASYNC__{key.upper()}": value for key, value in settings.items()}
         options = ["--nthreads", "1", "--name", name, "--local-directory", str(self._place / name)]
+        options += [] if proof.WHOLE else ["--no-nanny"]
         prefix = [] if host is None else ["nsenter", f"--net={host[0]}"]
         address = self._address if host is None else host[1]
         await self._start(name, "distributed.cli.dask_worker", "--host", address, *options, prefix=prefix)
