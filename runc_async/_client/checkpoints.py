@@ -19,7 +19,7 @@ from .._commands.argv import Creation
 from .._commands.criu import CgroupsMode, Dump, Restoration, status_descriptor
 from .._commands.options import DEFAULT, Timeout
 from .._commands.words import FileDescriptor, StrPath
-from .._runtimes.known import has_record
+from .._containers.record import has_stopped
 from ..errors import CleanupWarning
 from ..response import Response
 from ..runner import StopPolicy
@@ -161,7 +161,7 @@ class Checkpoints:
                 from .images import replaced  # noqa: PLC0415  (it loads tempfile, which takes milliseconds)
 
                 root = self._calls.state_directory()
-                images = replaced(words.absolute(image_path), lambda: not has_record(root, container_id))
+                images = replaced(words.absolute(image_path), lambda: has_stopped(root, container_id))
                 dump = structs.replace(dump, image_path=stack.enter_context(images))
             stack.enter_context(with_criu_log(dump.log_directory))
             stack.enter_context(self._undo.ending(container_id))
@@ -171,6 +171,8 @@ class Checkpoints:
                 stop=LET_CRIU_FINISH,
                 pass_fds=() if dump.status_fd is None else (dump.status_fd,),
             )
+        if self._calls.dialect.keeps_checkpointed and not leave_running:
+            await self._calls.request(argv.delete(container_id, force=True), timeout=timeout, stop=LET_FINISH)
 
     async def restore(
         self,

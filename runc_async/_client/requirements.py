@@ -14,10 +14,9 @@ from .._commands.options import DEFAULT, Timeout
 from .._commands.spec_support import ignored_parts
 from .._commands.support import UNKNOWN, check_feature, needed, sends_pidfd, supported, worth_asking
 from .._commands.words import StrPath
-from .._containers.record import own_cgroup_parents
-from .._linux.pidfd import has_ended
+from .._containers.record import has_stopped, own_cgroup_parents
 from .._process.running import ProcessRunner
-from .._runtimes.known import FEATURES, read_record, record_version
+from .._runtimes.known import FEATURES, record_version
 from ..errors import ContainerNotRunning, UnsupportedError
 from ..features import Version
 from ..ignored import Ignored
@@ -53,8 +52,7 @@ class Requirements:
         if self._calls.dialect.inside is None:
             return
         with contextlib.suppress(OSError):
-            record = read_record(self._calls.state_directory(), container_id)
-            if record is not None and (not record.process.exists() or has_ended(record.process.pid)):
+            if has_stopped(self._calls.state_directory(), container_id):
                 message = "the sandbox of the container has ended"
                 raise ContainerNotRunning((), None, container_id=container_id, message=message)
 

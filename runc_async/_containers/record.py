@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from .._linux.pidfd import has_ended
 from .._runtimes.known import DIALECTS, read_record
 
 
@@ -19,6 +20,16 @@ def has_no_cgroup(state_directory: str, container_id: str) -> bool:
         return False
     # Without a cgroup the record has no path on v1, and a missing path on v2.
     return record is not None and not any(map(os.path.isdir, record.cgroups.values()))
+
+
+def has_stopped(state_directory: str, container_id: str) -> bool:
+    """Return whether the first process of a container has ended; False without a record.
+
+    Raises:
+        OSError: If the record can't be read.
+    """
+    record = read_record(state_directory, container_id)
+    return record is not None and (not record.process.exists() or has_ended(record.process.pid))
 
 
 def own_cgroup_parents(

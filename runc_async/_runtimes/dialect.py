@@ -225,6 +225,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         leaves: Name of runtime processes left behind by a detached `run`, or at a container's end; empty for none.
         enters_own_cgroups: Whether `exec --cgroup` accepts hierarchies by name; in the other hierarchies the process
             enters the container's cgroup.
+        keeps_checkpointed: Whether a container is stopped, and not deleted, after a `checkpoint`.
         refuses_images: Whether a `checkpoint` refuses a directory with images of an earlier one.
         copies_streams: Whether an attached `run` or `exec` copies stdout and stderr separately, without their order.
         refuses_hybrid: Whether the runtime refuses hosts with both cgroup v1 and v2 mounted.
@@ -267,6 +268,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     copies: bytes = b""
     leaves: bytes = b""
     enters_own_cgroups: bool = False
+    keeps_checkpointed: bool = False
     refuses_images: bool = False
     copies_streams: bool = False
     refuses_hybrid: bool = False

@@ -129,7 +129,10 @@ WORDINGS: Final[Wordings] = {
         r"loading (?:container|sandbox)(?: \"[^\"]*\")?: open [^\n]*\.state: no such file or directory$",
     ),
     errors.ContainerExists: (r"cannot lock container metadata file: container already exists$",),
-    errors.InvalidContainerID: (r"invalid container id ",),
+    errors.InvalidContainerID: (
+        r"invalid container id ",
+        r"cannot lock container metadata file: [^\n]*: file name too long$",
+    ),
     errors.ContainerPaused: (r"cannot [\w ]+ container \"[^\"]*\" in state paused$",),
     errors.ContainerNotPaused: (r"cannot resume container \"[^\"]*\" in state (?:running|created|stopped)$",),
     errors.ContainerNotRunning: (
@@ -404,5 +407,6 @@ RUNSC: Final = Dialect(
     cgroups_at_root=True,
     dashed_ids=False,  # its own processes get the id as an option
     leaves_cgroups=True,
+    keeps_checkpointed=True,
     refuses_images=True,
 )

@@ -62,6 +62,7 @@ class ByWords(Runc):
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.needs("host kernel")
 async def test_nothing_else_changes(
     template: str, client: Runc, runtime: Runtime, root: Path, make_container: MakeContainer
 ) -> None:

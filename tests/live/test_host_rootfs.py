@@ -75,6 +75,7 @@ async def test_what_of_the_host_is_visible(client: Runc, container_id: Callable[
     assert set(found["environment"]) <= {"PATH", "TERM", "HOME", "LC_CTYPE"}
 
 
+@pytest.mark.needs("host kernel")
 async def test_the_host_cannot_be_written_to(client: Runc, container_id: Callable[[], str]) -> None:
     """What is borrowed is read-only, and setuid programs have no effect there; the rest can be written to."""
     script = (

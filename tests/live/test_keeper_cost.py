@@ -47,6 +47,7 @@ async def keeper(scratch: Path) -> AsyncIterator[Keeper]:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.needs("bare usage")
 async def test_many_containers(
     keeper: Keeper, client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:

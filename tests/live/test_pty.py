@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from runc_async.console import Pty
     from runc_async.runner import Completed, Invocation
+    from runc_async.stdio import StdIO
 
 pytestmark = [pytest.mark.runc, pytest.mark.any_loop]
 
@@ -224,10 +225,14 @@ async def test_a_terminal_behind_another_command(runtime: Runtime, root: Path, m
 
 
 async def test_a_terminal_on_one_side_only(
-    client: Runc, make_bundle: MakeBundle, container_id: Callable[[], str]
+    client: Runc, runtime: Runtime, make_bundle: MakeBundle, container_id: Callable[[], str]
 ) -> None:
-    """`PtyIO` for a process without a terminal, and the reverse, are errors that leave no container."""
-    for terminal, io in (False, PtyIO()), (True, NullIO()):
+    """`PtyIO` for a process without a terminal, and the reverse, are errors that leave no container.
+
+    runsc takes the reverse: its terminal then leads nowhere.
+    """
+    sides: list[tuple[bool, StdIO]] = [(False, PtyIO()), (True, NullIO())]
+    for terminal, io in sides[: 1 if runtime.is_sandbox else 2]:
         with pytest.raises(TerminalError):
             async with client.open_container(
                 container_id(), make_bundle(["sh"], process={"terminal": terminal}), io=io

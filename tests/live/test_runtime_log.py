@@ -51,6 +51,7 @@ async def test_the_lines_of_a_debugging_runtime(
     assert all(record.getMessage().startswith(f"container {name!r}: ") for record in debugging)
 
 
+@pytest.mark.needs("host kernel")
 async def test_a_short_name_of_a_capability(client: Runc, runtime: Runtime, make_container: MakeContainer) -> None:
     """`caps` takes the names that `add_capabilities` takes."""
     if runtime.is_crun:
