@@ -5,10 +5,13 @@ The runtime uses the first `criu` in $PATH, or in the PATH of the client's `env`
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Generator, Sequence
 
+import anyio
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 from msgspec import structs
@@ -20,7 +23,9 @@ from .._commands.criu import CgroupsMode, Dump, Restoration, status_descriptor
 from .._commands.options import DEFAULT, Timeout
 from .._commands.words import FileDescriptor, StrPath
 from .._containers.record import has_stopped
-from ..errors import CleanupWarning
+from .._runtimes.known import has_record
+from .._shield import shielded
+from ..errors import CleanupWarning, CommandError
 from ..response import Response
 from ..runner import StopPolicy
 from ..stdio import StdIO
@@ -30,6 +35,9 @@ from .undo import Undo
 
 LET_CRIU_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.grace, helpers=True)
 """Without runc, criu gives up at its next message to runc, and a dumped container runs on."""
+
+END_TIME = 2.0
+"""Seconds for a sandbox to end after its checkpoint."""
 
 LET_RESTORE_FINISH = StopPolicy(patience=LET_FINISH.patience, grace=LET_FINISH.grace, helpers=True, helpers_first=True)
 """Without criu, runc unmounts the root filesystem mounted for criu; a killed runc leaves the mount."""
@@ -156,23 +164,49 @@ class Checkpoints:
         )
         more = words.unchecked(extra_args)
         await self._requirements.require(argv.checkpoint(container_id, (*dump.words(), *more)), timeout)
+        self._requirements.require_sandbox(container_id)
         with contextlib.ExitStack() as stack:
             if self._calls.dialect.refuses_images:
                 from .images import replaced  # noqa: PLC0415  (it loads tempfile, which takes milliseconds)
 
                 root = self._calls.state_directory()
-                images = replaced(words.absolute(image_path), lambda: has_stopped(root, container_id))
+                images = replaced(
+                    words.absolute(image_path),
+                    lambda: not has_record(root, container_id) or has_stopped(root, container_id),
+                )
                 dump = structs.replace(dump, image_path=stack.enter_context(images))
             stack.enter_context(with_criu_log(dump.log_directory))
             stack.enter_context(self._undo.ending(container_id))
-            await self._calls.request(
+            request = self._calls.request(
                 argv.checkpoint(container_id, (*dump.words(), *more)),
                 timeout=timeout,
                 stop=LET_CRIU_FINISH,
                 pass_fds=() if dump.status_fd is None else (dump.status_fd,),
             )
-        if self._calls.dialect.keeps_checkpointed and not leave_running:
-            await self._calls.request(argv.delete(container_id, force=True), timeout=timeout, stop=LET_FINISH)
+            keeps = self._calls.dialect.keeps_checkpointed and not leave_running
+            await (self._deleting(container_id, request, words.absolute(dump.image_path)) if keeps else request)
+
+    async def _deleting(self, container_id: str, request: Awaitable[object], images: str) -> None:
+        """Wait for a checkpoint, and delete the container, also if a cancelled call has completed the checkpoint."""
+        root = self._calls.state_directory()
+        failed = has_stopped(root, container_id)
+
+        async def delete() -> None:
+            # The sandbox ends a moment after the command.
+            with anyio.move_on_after(END_TIME):
+                while os.listdir(images) and not has_stopped(root, container_id):  # noqa: ASYNC110 - a zombie may stay
+                    await asyncio.sleep(0.01)
+            if has_stopped(root, container_id):
+                await self._undo.remove(container_id, force=True)
+
+        try:
+            await request
+        except CommandError:
+            failed = True
+            raise
+        finally:
+            if not failed:
+                await shielded(delete())
 
     async def restore(
         self,

@@ -44,7 +44,7 @@ class Requirements:
         return self._calls.identity.version
 
     def require_sandbox(self, container_id: str) -> None:
-        """Raise if the sandbox of a container has ended: the runtime then fails without a word.
+        """Raise if the sandbox of a container has ended: the runtime then says nothing of that.
 
         Raises:
             ContainerNotRunning: If it has ended.

@@ -150,10 +150,10 @@ class Undo:
             remove_files(self._calls.state_directory(), container_id, dialect.leftovers)
         return await remove_cgroups(container_id, at_root=dialect.cgroups_at_root, **options)
 
-    async def remove(self, container_id: str) -> None:
+    async def remove(self, container_id: str, *, force: bool = False) -> None:
         """Delete a container whose process has ended, without waiting for a turn; warn if that fails."""
         delete = self._calls.invocation(
-            argv.delete(container_id, force=False), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
+            argv.delete(container_id, force=force), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=LET_FINISH
         )
 
         async def undo() -> None:

@@ -149,7 +149,11 @@ WORDINGS: Final[Wordings] = {
     ),
     errors.InvalidSignal: (r"unknown signal \"",),
     errors.TerminalError: (r"setting up console with socket ",),
-    errors.CheckpointError: (r"(?:checkpoint|restore) failed: ", r"restoring (?:container|sandbox)[^:]*: "),
+    errors.CheckpointError: (
+        r"opening state file \"[^\"]*\" failed: ",
+        r"(?:checkpoint|restore) failed: ",
+        r"restoring (?:container|sandbox)[^:]*: ",
+    ),
     errors.ExecutableNotFound: (
         r"failed to load [^\n]*: no such file or directory$",
         r"error finding executable \"[^\"]*\" in PATH [^\n]*: no such file or directory$",

@@ -186,6 +186,7 @@ async def lines(container: Container, count: int) -> list[bytes]:
     return data.splitlines()
 
 
+@pytest.mark.needs("criu")
 async def test_the_count_goes_on(
     client: Runc, make_client: Callable[[str], Runc], images: Path, prepare: Prepare, pipe: tuple[int, int]
 ) -> None:
@@ -238,6 +239,7 @@ async def test_open_restored(client: Runc, images: Path, prepare: Prepare) -> No
     assert await client.list() == []
 
 
+@pytest.mark.needs("criu")
 async def test_leave_running(client: Runc, images: Path, prepare: Prepare) -> None:
     """A container that is left running goes on, and a second one is made of what it was."""
     name, bundle = prepare(COUNTER)
@@ -273,6 +275,7 @@ async def test_a_terminal(client: Runc, images: Path, prepare: Prepare) -> None:
             seen += await restored.pty.receive()
 
 
+@pytest.mark.needs("criu")
 async def test_the_foreground(client: Runc, images: Path, prepare: Prepare, pipe: tuple[int, int]) -> None:
     """A `run` ends with 137 at the checkpoint; `restore` feeds the process, captures it, and tells its exit code."""
     (name, bundle), (reading, writing) = prepare(ECHO), pipe
@@ -378,6 +381,7 @@ async def test_the_page(
 # what fails
 
 
+@pytest.mark.needs("criu")
 async def test_without_criu(client: Runc, make_client: Callable[[str], Runc], images: Path, prepare: Prepare) -> None:
     """Where no criu is to be found, both commands say so, and the container goes on."""
     without = make_client(str(images))
@@ -393,6 +397,7 @@ async def test_without_criu(client: Runc, make_client: Callable[[str], Runc], im
     assert await client.list() == []
 
 
+@pytest.mark.needs("criu")
 async def test_what_criu_says(client: Runc, images: Path, prepare: Prepare) -> None:
     """A checkpoint that fails tells the path of criu's log, its end, and the reason; the container goes on."""
     with (images / "outside").open("w") as outside:  # a regular file from outside can't be dumped
@@ -408,6 +413,7 @@ async def test_what_criu_says(client: Runc, images: Path, prepare: Prepare) -> N
     assert (await client.state(name)).status == Status.RUNNING
 
 
+@pytest.mark.needs("criu")
 async def test_images_that_are_not_there(client: Runc, images: Path, prepare: Prepare) -> None:
     """A restore without images, or with broken ones, leaves no container."""
     name, bundle = prepare(COUNTER)
@@ -425,6 +431,7 @@ async def test_images_that_are_not_there(client: Runc, images: Path, prepare: Pr
     assert leaks.left_on_host(name) == []
 
 
+@pytest.mark.needs("criu")
 async def test_a_container_that_does_not_run(client: Runc, images: Path, prepare: Prepare) -> None:
     """What has only been created, or is stopped, can't be checkpointed, nor what isn't there."""
     name, bundle = prepare(["true"])
@@ -503,6 +510,7 @@ async def test_options_of_both(client: Runc, images: Path, prepare: Prepare, opt
         assert int((await lines(restored, 1))[0]) > 0
 
 
+@pytest.mark.needs("criu")
 async def test_established_connections(client: Runc, images: Path, prepare: Prepare) -> None:
     """A container with a TCP connection is dumped if that is asked for, and else criu names the option."""
     script = "nc -l -p 7000 -e cat & sleep 0.3; while :; do echo x; usleep 10000; done | nc 127.0.0.1 7000"
@@ -517,6 +525,7 @@ async def test_established_connections(client: Runc, images: Path, prepare: Prep
 
 
 @pytest.mark.parametrize("kind", ["apparmor", "selinux"])
+@pytest.mark.needs("criu")
 async def test_security_modules(client: Runc, images: Path, prepare: Prepare, kind: str) -> None:
     """Profile and context reach criu, which says so where the kernel has no such module."""
     name, bundle = prepare(COUNTER)
@@ -609,6 +618,7 @@ async def test_a_cancelled_restore(client: Runc, images: Path, prepare: Prepare,
         assert (await restored.state()).status == Status.RUNNING
 
 
+@pytest.mark.needs("forwarded signals")
 async def test_a_restore_out_of_time(client: Runc, images: Path, prepare: Prepare, pipe: tuple[int, int]) -> None:
     """A foreground restore is stopped with its process, which may end in its own way, and has the output so far."""
     script = "trap 'echo bye; exit 0' TERM; echo ready; sleep 60 & wait"
@@ -637,6 +647,7 @@ async def dumped(client: Runc, images: Path, prepare: Prepare, scratch: Path) ->
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("how", ["detached", "opened", "in the foreground"])
+@pytest.mark.needs("criu")
 async def test_a_restore_that_hangs(  # noqa: PLR0917 - the fixtures
     client: Runc,
     make_client: Callable[[str], Runc],
@@ -669,6 +680,7 @@ async def test_a_restore_that_hangs(  # noqa: PLR0917 - the fixtures
 
 
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "somebody else's"])
+@pytest.mark.needs("criu")
 async def test_a_restore_whose_runc_is_killed(  # noqa: PLR0917 - the fixtures
     client: Runc,
     make_client: Callable[[str], Runc],
@@ -728,6 +740,7 @@ async def test_a_cancelled_checkpoint(client: Runc, images: Path, prepare: Prepa
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.needs("criu")
 async def test_a_checkpoint_that_has_to_be_ended(client: Runc, images: Path, prepare: Prepare) -> None:
     """If runc is ended in the middle, criu gives up, and the container goes on."""
     script = "x=$(dd if=/dev/zero bs=1M count=200 2>/dev/null | tr '\\0' a); " + COUNTER[2]
@@ -746,6 +759,7 @@ async def test_a_checkpoint_that_has_to_be_ended(client: Runc, images: Path, pre
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.needs("criu")
 async def test_lazy_pages(client: Runc, images: Path, prepare: Prepare, pipe: tuple[int, int], prefix: str) -> None:
     """With lazy pages a byte on `status_fd` tells that criu serves them; nobody fetches them, and criu is ended."""
     reading, writing = pipe
@@ -765,6 +779,7 @@ async def test_lazy_pages(client: Runc, images: Path, prepare: Prepare, pipe: tu
         assert not [process for process in leaks.processes(prefix) if "criu" in process]
 
 
+@pytest.mark.needs("criu")
 async def test_a_mount_of_runc_itself(client: Runc, images: Path, prepare: Prepare, root: Path, tmp_path: Path) -> None:
     """What an `exec` that was killed has left mounted doesn't keep a checkpoint from freeing the container's id."""
     name, bundle = prepare(["sleep", "1000"])
