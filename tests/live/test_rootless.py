@@ -94,6 +94,7 @@ def as_user(place: Path, *command: str, prefix: tuple[str, ...] = (), xdg: str |
 
 
 @pytest.mark.parametrize("version", ["here", "v2"])
+@pytest.mark.needs("rootless")
 def test_without_a_cgroup_each_command_says_what_is_missing(
     version: str, runtime: Runtime, place: Path, prefix: str
 ) -> None:
@@ -127,6 +128,7 @@ exit $status
 
 
 @pytest.mark.parametrize("version", ["here", "v2"])
+@pytest.mark.needs("rootless")
 def test_with_a_cgroup_that_was_given_each_command_works(
     version: str, runtime: Runtime, place: Path, prefix: str
 ) -> None:
@@ -177,6 +179,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("directory", ["/run/user/0", "/nonexistent/directory", "/etc/passwd"])
+@pytest.mark.needs("rootless")
 def test_a_runtime_directory_of_another_user_is_named(directory: str, runtime: Runtime, place: Path) -> None:
     """What su(1) leaves in $XDG_RUNTIME_DIR is an error that names it, and never an exit code of a program."""
     found = as_user(place, "-c", XDG, runtime.command, str(place / "own"), xdg=directory)
@@ -187,6 +190,7 @@ def test_a_runtime_directory_of_another_user_is_named(directory: str, runtime: R
         assert directory in said
 
 
+@pytest.mark.needs("rootless")
 def test_the_doctor_says_what_this_user_can_do(runtime: Runtime, place: Path) -> None:
     """A container was run as this user, or none can; controllers in which it may make no cgroup are named."""
     options = ("-m", "runc_async", "--json", "--runtime", runtime.command)

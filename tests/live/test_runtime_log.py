@@ -43,6 +43,8 @@ async def test_the_lines_of_a_debugging_runtime(
     caplog.set_level(logging.DEBUG, "runc_async")
     name = await make_container()
     client = Runc(runtime.command, root=root, debug=True)
+    await client.version()  # which has no container
+    caplog.clear()
     assert (await client.exec(name, ["true"])).exit_code == 0
     debugging = [record for record in caplog.records if record.name == "runc_async"]
     if not runtime.is_crun:  # which has few such lines

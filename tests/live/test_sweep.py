@@ -19,7 +19,7 @@ from waiting import until
 
 from runc_async import Bundle, CleanupWarning, CommandError, Keeper, Runc, Swept
 from runc_async._linux.owner import Claim, HeldContainer, HeldScratch
-from runc_async._runtimes.known import RECORDS
+from runc_async._runtimes.known import read_record
 from runc_async.rootfs import Overlay
 from runc_async.spec import Spec
 from runc_async.state import Status
@@ -55,7 +55,7 @@ def killed(owners: Path, runtime: Runtime, root: Path, rootfs: Path, directory: 
         said = "" if kind == "run" else await doomed.line(process)
         names = {f"{prefix}{n}" for n in range(number)}
         if kind == "run":
-            await until(lambda: all(any((root / name / record).exists() for record in RECORDS) for name in names))
+            await until(lambda: all(read_record(str(root), name) is not None for name in names))
         process.kill()
         await process.communicate(b"")
         return said

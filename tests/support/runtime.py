@@ -24,6 +24,7 @@ NOT_IN_SANDBOX = {
     "forwarded signals",
     "missing controllers",
     "record directory",
+    "rootless",
     "bare usage",
     "criu",
     "fast events",
@@ -103,6 +104,7 @@ class Runtime(NamedTuple):
         - `criu`: that checkpoints are made by criu; tests/live/test_runsc.py has those of a sandbox.
         - `fast events`: that `events` takes a part of a second.
         - `host kernel`: that a program sees the host's kernel: its cgroups, namespaces, filters and limits.
+        - `rootless`: that a user without privileges can run containers with the default options.
         - `user namespaces`: that ids of a container are other ids on the host.
         - `process details`: the state of signals and NoNewPrivs in /proc/PID/status, names of terminals in tty(1), raw
           sockets and limits of an `exec`, which gVisor's kernel doesn't have.
