@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 from msgspec import structs
 
 from .._containers.workload import Workload
+from .._linux.files import SCARCE
 from .._linux.scratch import scratch_directory
 from .._runtimes.dialect import UNDECODABLE, Inside as Commands
 from .._runtimes.known import DIALECTS
@@ -33,6 +34,9 @@ REPORT_TIME: Final = 2.0
 
 TREE_TIME: Final = 10.0
 """Seconds for the kill of a whole tree. A tree that forks faster than this is left behind with a warning."""
+
+SCARCE_TIME: Final = 2.0
+"""Seconds for a free descriptor: without one, no command can be run."""
 
 AT_ONCE: Final = 8
 """Number of concurrent kill commands; each takes some 30 ms."""
@@ -285,8 +289,19 @@ class Inside:
         return [each.pid for each in processes if each.pid in found]
 
     async def _ask(self, words: tuple[str, ...]) -> Completed:
-        """Run a command of the runtime."""
-        return await self._run(asking(self._invocation, self._sandbox, words))
+        """Run a command of the runtime. If no descriptor gets free for that, warn and return a failure."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SCARCE_TIME
+        while True:
+            try:
+                return await self._run(asking(self._invocation, self._sandbox, words))
+            except OSError as exc:
+                if exc.errno not in SCARCE or loop.time() > deadline:
+                    name = self._sandbox.container_id
+                    text = f"processes of an exec may be left behind in container {name!r}: {exc.strerror or exc}"
+                    warnings.warn(text, CleanupWarning, stacklevel=2)
+                    return Completed(pid=0, returncode=1)
+            await asyncio.sleep(0.05)
 
     def close(self) -> None:
         """Stop following. Idempotent."""

@@ -220,6 +220,7 @@ async def test_cut_short_at_any_moment(client: Runc, make_container: MakeContain
 
 
 @pytest.mark.parametrize("io", [NullIO(), PipedIO(), PtyIO()], ids=["null", "piped", "pty"])
+@pytest.mark.needs("host pids")
 async def test_no_descriptor_is_left(client: Runc, make_container: MakeContainer, io: StdIO) -> None:
     """Wherever descriptors run out, it is an OSError, all of ours are closed again, and no process is left."""
     name = await make_container()

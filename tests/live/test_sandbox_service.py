@@ -220,6 +220,7 @@ async def test_clients_hang_up(serve: Callable[..., sandbox_server.Server], trie
     tried("requests to the sandbox service", 6)
 
 
+@pytest.mark.needs("host kernel")
 async def test_limits(
     serve: Callable[..., sandbox_server.Server], runtime: Runtime, tmp_path: Path, tried: Tried
 ) -> None:
@@ -378,6 +379,7 @@ def colours(page: Chrome, element: str) -> int:
 
 
 @needs_browser
+@pytest.mark.needs("fast events")
 def test_a_script_on_the_page(page: Chrome) -> None:
     """Output comes while the script runs, both curves are drawn, and at last stands how it ended."""
     empty = {name: colours(page, name) for name in ("output", "cpu", "memory")}

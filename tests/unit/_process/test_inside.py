@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING
 
 import leaks
 import pytest
 from children import shell
 
-from runc_async._process.inside import Forks
+from runc_async import CleanupWarning
+from runc_async._process.inside import Forks, Inside
 from runc_async._runtimes.runsc import RUNSC
 from runc_async.runner import Completed, Sandbox
 
@@ -22,6 +24,26 @@ if TYPE_CHECKING:
 async def failing(_: Invocation) -> Completed:
     """Run a runtime that fails."""
     return Completed(pid=1, returncode=1)
+
+
+async def test_a_signal_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that can't be sent for want of descriptors is sent when there are some, and else a warning."""
+    free: list[Completed] = []
+
+    async def scarce(_: Invocation) -> Completed:
+        if free:
+            return free.pop()
+        free.append(Completed(pid=1, returncode=0))
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    sandbox = Sandbox(runtime="runsc", container_id="box", options=())
+    inside = Inside(shell(""), sandbox, scarce)
+    inside.pid = lambda: 7
+    await inside.send(9)
+    assert free == []
+    monkeypatch.setattr("runc_async._process.inside.SCARCE_TIME", -1)
+    with pytest.warns(CleanupWarning, match="in container 'box': Too many open files"):
+        await inside.send(9)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
