@@ -409,6 +409,7 @@ def test_the_end_of_the_loop(
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.needs("cheap containers")
 async def test_many_at_once(client: Runc, root: Path, make_bundle: MakeBundle, container_id: Callable[[], str]) -> None:
     """Many containers are open at once, each waited for by five tasks: no thread for that, and nothing left."""
     names = [container_id() for _ in range(MANY)]

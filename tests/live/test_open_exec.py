@@ -269,6 +269,7 @@ async def test_exec_goes_on_without_a_pidfd(
     assert (response.exit_code, response.stdout) == (4, b"out\n")
 
 
+@pytest.mark.needs("cheap containers")
 async def test_many_at_once(client: Runc, make_container: MakeContainer) -> None:
     """Fifty processes talk at once, and none is left."""
     name = await make_container()

@@ -161,6 +161,7 @@ async def test_version(client: Runc, runtime: Runtime) -> None:
     assert version.spec
 
 
+@pytest.mark.needs("cheap containers")
 async def test_many_at_once(runtime: Runtime, root: Path, make_container: MakeContainer) -> None:
     """A hundred calls at once are answered, so many at a time as the client allows."""
     name = await make_container()

@@ -157,6 +157,7 @@ async def counted(client: httpx.AsyncClient, outcome: str, number: int) -> dict[
     return figures
 
 
+@pytest.mark.needs("cheap containers")
 async def test_many_at_once(serve: Callable[..., sandbox_server.Server], tried: Tried) -> None:
     """Each of many clients gets its own output and exit code, and all are counted."""
     server = serve("--at-once", "6")

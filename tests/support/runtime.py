@@ -26,6 +26,7 @@ NOT_IN_SANDBOX = {
     "record directory",
     "rootless",
     "bare usage",
+    "cheap containers",
     "criu",
     "fast events",
     "host kernel",
@@ -101,6 +102,7 @@ class Runtime(NamedTuple):
         - `missing controllers`: that a container without limits starts where cgroup v2 has no controllers.
         - `record directory`: that a container has a directory below the root directory, with its record.
         - `bare usage`: that a container uses the memory and the CPU time of its program, without a kernel of its own.
+        - `cheap containers`: that fifty containers or processes at once are no load; a sandbox is a kernel.
         - `criu`: that checkpoints are made by criu; tests/live/test_runsc.py has those of a sandbox.
         - `fast events`: that `events` takes a part of a second.
         - `host kernel`: that a program sees the host's kernel: its cgroups, namespaces, filters and limits.
