@@ -79,7 +79,14 @@ async def test_a_life(client: Runc, make_container: MakeContainer) -> None:
 
 
 @pytest.mark.any_loop
-@pytest.mark.parametrize("args", [OBEDIENT, STUBBORN], ids=["obedient", "stubborn"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        pytest.param(OBEDIENT, id="obedient"),
+        # What it leaves to process 1 of a sandbox stays a zombie there, which `ps` lists: tests/live/test_runsc.py.
+        pytest.param(STUBBORN, id="stubborn", marks=pytest.mark.needs("host pids")),
+    ],
+)
 async def test_the_way_out(client: Runc, make_container: MakeContainer, args: list[str]) -> None:
     """A process that runs still is ended, by SIGTERM or at last by SIGKILL, and the container goes on."""
     name = await make_container()

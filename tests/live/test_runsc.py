@@ -133,6 +133,17 @@ async def test_an_exec_cancelled_at_any_moment_leaves_nothing(runsc: Runsc, box:
     assert (await runsc.exec(box.id, ["true"])).exit_code == 0
 
 
+async def test_an_exec_that_ignores_sigterm(box: Container, tmp_path: Path) -> None:
+    """At the end of its block it is killed, with its children, and its status is the signal."""
+    script = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    async with box.open_exec(["sh", "-c", script], io=PipedIO(), grace=0.3) as process:
+        assert process.stdout is not None
+        await process.stdout.receive()
+    status = await process.wait()
+    assert (status.code, status.signal) == (None, signal.SIGKILL)
+    assert sandboxes.processes(box.id, tmp_path / "root") == {1}
+
+
 async def test_a_runsc_that_is_killed(box: Container, tmp_path: Path) -> None:
     """An exec whose runsc was killed is a crash, and all that it has started in the sandbox ends."""
     file, root = tmp_path / "pid", tmp_path / "root"
