@@ -595,7 +595,7 @@ async def test_manage_cgroups_mode(
 # cancelling
 
 
-@pytest.mark.proof(every=3)
+@pytest.mark.proof(every=5)
 @pytest.mark.parametrize("seconds", MOMENTS)
 async def test_a_cancelled_restore(client: Runc, images: Path, prepare: Prepare, seconds: float) -> None:
     """A restore that is cancelled at any moment leaves nothing, however it was called, and the id is free."""
@@ -723,7 +723,7 @@ async def test_a_restore_whose_runc_is_killed(  # noqa: PLR0917 - the fixtures
         assert (await again.state()).status == Status.RUNNING
 
 
-@pytest.mark.proof(every=3)
+@pytest.mark.proof(every=5)
 @pytest.mark.parametrize("seconds", MOMENTS)
 async def test_a_cancelled_checkpoint(client: Runc, images: Path, prepare: Prepare, seconds: float) -> None:
     """A checkpoint that is cancelled at any moment is done, or not, and never half."""

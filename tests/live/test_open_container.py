@@ -48,7 +48,7 @@ pytestmark = pytest.mark.runc
 MOMENTS = [0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08]
 """Seconds after which the way in is cut short; it takes about 0.06."""
 
-MANY = proof.amount(200, 50)
+MANY = proof.amount(200, 25)
 WAITS = 5
 
 OBEDIENT = ["sh", "-c", "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done"]

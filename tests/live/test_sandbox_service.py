@@ -41,7 +41,7 @@ pytestmark = [
 
 Message: TypeAlias = "dict[str, Any]"
 
-MANY = proof.amount(50, 15)
+MANY = proof.amount(50, 10)
 """How many clients come at once."""
 
 FOREVER = "echo up; while :; do sleep 1; done"
@@ -269,6 +269,7 @@ async def test_limits(
     tried("requests to the sandbox service", len(scripts))
 
 
+@pytest.mark.proof
 async def test_figures(serve: Callable[..., sandbox_server.Server]) -> None:
     """What a script uses is told while it runs: the CPU of one that computes, the memory of one that writes."""
     server = serve()
@@ -280,6 +281,7 @@ async def test_figures(serve: Callable[..., sandbox_server.Server]) -> None:
     assert [m["seconds"] for m in figures] == sorted(m["seconds"] for m in figures)
 
 
+@pytest.mark.proof
 async def test_a_client_that_reads_nothing(serve: Callable[..., sandbox_server.Server]) -> None:
     """It slows its script down, and holds its place no longer than the script's time; nothing piles up."""
     server = serve("--at-once", "1", "--output", "256", "--seconds", "2")

@@ -157,7 +157,7 @@ async def test_no_descriptor(host: Host, operation: Operation, runtime: Runtime,
 # no room
 
 
-@pytest.mark.proof(every=4)
+@pytest.mark.proof(every=8)
 @pytest.mark.parametrize("name", ON_THE_DISK)
 async def test_root_directory_full(host: Host, name: str, tried: Said) -> None:
     """With so many pages free, or none, runc fails or doesn't; nothing is left half-made."""
@@ -212,6 +212,7 @@ async def test_no_process(host: Host, prefix: str, name: str, tried: Said) -> No
 # no program
 
 
+@pytest.mark.proof(every=2)
 @pytest.mark.parametrize(
     ("how", "error"),
     [
