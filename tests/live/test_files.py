@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from runc_async.client import Runc
 
-pytestmark = pytest.mark.runc
+pytestmark = [pytest.mark.runc, pytest.mark.needs("files")]
 
 WRITABLE = {"root": {"readonly": False}}
 SIZE = int(os.environ.get("RUNC_ASYNC_FILE_SIZE", str(32 << 20)))

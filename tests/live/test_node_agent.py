@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from runc_async.client import Runc
 
-pytestmark = [pytest.mark.runc, pytest.mark.needs("memory controller")]
+pytestmark = [pytest.mark.runc, pytest.mark.needs("memory controller"), pytest.mark.needs("watch")]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RESTARTED = {"annotations": {"runc-async.restart": "on-failure"}}
