@@ -49,6 +49,7 @@ class Child:
         "_spawned",
         "before_kill",
         "halts_first",
+        "may_have_run",
         "note_descendants",
         "pid",
         "since",
@@ -62,6 +63,7 @@ class Child:
         self.before_kill: Callable[[], object] | None = None  # ends what would be orphaned, when nobody watches
         self.note_descendants: Callable[[], object] | None = None  # before each signal of `end`
         self.halts_first: Callable[[], bool] = adopting  # whether it is stopped while they are noted
+        self.may_have_run = False  # even without a pid: asyncio kills the process of a spawn that is cancelled
         self._pidfd = -1
         self._halts = 0
         self.watchers = 0
@@ -229,10 +231,13 @@ class Child:
             # without an owner is killed by `_abandon`. In both cases this task ends only after the child: asyncio would
             # otherwise forget the child and leave a zombie.
             async with spawn_turn():
+                self.may_have_run = True
                 process = await asyncio.create_subprocess_exec(*argv, **options)
         except BaseException as exc:  # noqa: BLE001 - it is raised again by whoever waits for the spawn
             if isinstance(exc, asyncio.CancelledError):
                 await asyncio.sleep(REAP_TIME)
+            else:
+                self.may_have_run = False
             exc = _end_unwatched(exc)
             self._problem = spawn_error(exc, argv, options)
             self._spawned.set()

@@ -109,8 +109,8 @@ class ProcessRunner:
                 plumbing.close()
                 if inside is not None:
                     inside.close()
-                if (attempt := current_attempt(invocation)) is not None and not child.pid:
-                    attempt.asked = False  # there is no such process, and what it could have made isn't there
+                if (attempt := current_attempt(invocation)) is not None and not child.may_have_run:
+                    attempt.asked = False  # there was no such process, and what it could have made isn't there
                 raise
             if files.workload is not None:
                 files.workload.runc_pid = child.pid

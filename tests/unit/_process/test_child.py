@@ -477,3 +477,31 @@ async def test_no_pidfd_to_watch_a_child(monkeypatch: pytest.MonkeyPatch, call: 
             await child.start(["/bin/sleep", "1000"])
     assert child.pid == 0
     assert leaks.left_since(before) == []
+
+
+async def test_a_cancelled_spawn_may_have_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spawn cancelled by the end of the loop may have had a process, and one that waited for its turn had none."""
+    begun = asyncio.Event()
+
+    async def hang(*_: object, **__: object) -> NoReturn:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError("it has been cancelled")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", hang)
+    children = [Child(), Child()]
+    starts = [asyncio.create_task(child.start(["/bin/true"])) for child in children]
+    await begun.wait()
+    for child in children:
+        assert child._life is not None  # pyright: ignore[reportPrivateUsage]
+        child._life.cancel()  # pyright: ignore[reportPrivateUsage]
+    await asyncio.wait(starts)
+    assert [child.may_have_run for child in children] == [True, False]
+
+
+async def test_a_spawn_that_fails_has_not_run() -> None:
+    """A program that isn't there has had no process."""
+    child = Child()
+    with pytest.raises(FileNotFoundError):
+        await child.start(["/nonexistent/program"])
+    assert not child.may_have_run
