@@ -6,7 +6,7 @@ Each function returns None where the general way could have another result. It d
 from __future__ import annotations
 
 import functools
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -22,7 +22,7 @@ _PECULIAR: Final = (
 
 
 @functools.cache
-def _decoder(cls: type[T]) -> msgspec.json.Decoder[T]:
+def _decoder(cls: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(cls)
 
 
@@ -38,7 +38,7 @@ def read_quickly(cls: type[T], data: bytes | str, limit: int) -> T | None:
         raw = data.encode() if isinstance(data, str) else bytes(data)
         if len(raw) > limit or any(part in raw for part in _PECULIAR):
             return None
-        found = _decoder(cls).decode(raw)
+        found: T = _decoder(cls).decode(raw)
         plain = msgspec.json.decode(raw)
         msgspec.msgpack.encode(plain)  # no number beyond 64 bits
         # In a sorted form, what msgspec has dropped (unknown keys, nulls) or taken for something else is a difference.
