@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 
@@ -54,9 +54,11 @@ class ContainerClaim:
             self._claim.change(msgspec.structs.replace(held, pid=process.pid, start_time=process.start_time))
 
     def end(self) -> None:
-        """Delete the record if the container is gone. Idempotent."""
+        """Delete the record if the container is gone; otherwise `release_gone` does so later. Idempotent."""
         if not self._exists():
             self._release()
+        elif self._claim is not None:
+            _left.add(self)
 
     def forget(self) -> None:
         """Delete the record: the container is gone, and its id belongs to another container."""
@@ -78,5 +80,16 @@ class ContainerClaim:
             return False
 
     def _release(self) -> None:
+        _left.discard(self)
         if self._claim is not None:
             self._claim.release()
+
+
+_left: Final[set[ContainerClaim]] = set()
+"""The records of containers that a cleanup couldn't delete."""
+
+
+def release_gone() -> None:
+    """Delete the records of containers that a cleanup couldn't delete, and that are gone by now."""
+    for claim in list(_left):
+        claim.end()

@@ -21,6 +21,7 @@ from ..response import Response
 from ..state import Status
 from ..stdio import NullIO, StdIO
 from .calls import LET_FINISH, Calls
+from .claim import release_gone
 from .requirements import Requirements
 from .undo import Undo
 
@@ -210,6 +211,7 @@ class Lifecycle:
                 if self._calls.dialect.inside is None or not await self._is(Status.STOPPED, container_id):
                     raise
                 await self._run_quietly(argv.delete(container_id, force=True), timeout)
+        release_gone()
 
     async def pause(self, container_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Freeze all processes of a container: runc-pause(8).
