@@ -12,8 +12,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
-
 from ._bundles.check import CONFIG, check_bundle, check_rootfs, find_rootfs
 from ._bundles.config import ConfigFile, begin, finished
 from ._bundles.init import chosen_init, with_init
@@ -67,7 +65,6 @@ class Bundle:
         self._config = config or ConfigFile(path)
         self._init = init
         self._is_small = is_small
-        self._last = b"", b""
         self._closing = closing or contextlib.ExitStack()
         self.spec = spec
         """The configuration; change it at will."""
@@ -302,14 +299,7 @@ class Bundle:
 
     def _encoded(self) -> bytes:
         """Return the contents of config.json: the spec, with the arguments wrapped by an init if there is one."""
-        # Another form of the spec, made in a tenth of the time, tells whether the last contents are still right.
-        try:
-            mark = msgspec.msgpack.encode(self.spec)
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-            mark = b""  # there will be no JSON either, or only after other steps
-        if not mark or mark != self._last[0]:
-            self._last = mark, with_init(self.spec, self._init).encode(indent=2)
-        return self._last[1]
+        return with_init(self.spec, self._init).encode(indent=2)
 
 
 async def _made_by_thread(

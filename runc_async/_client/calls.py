@@ -62,11 +62,6 @@ OWN_OUTPUT: Final = OwnOutput()
 PROCESS_COMMANDS: Final = frozenset({"create", "run", "exec", "restore"})
 """Commands whose container process inherits runc's signal mask; for other commands the check would be wasted."""
 
-SPELLED_OTHERWISE: Final = frozenset(
-    {"create", "start", "state", "ps", "kill", "pause", "resume", "delete", "events", "update", "checkpoint"}
-)
-"""Request/response commands that some runtimes spell differently, or interpret differently, as the id."""
-
 NO_GUARD: Final = contextlib.nullcontext()
 
 UNDO_TIMEOUT: Final = 20.0
@@ -282,7 +277,8 @@ class Calls:
             RuncTimeout: If runc takes longer than `timeout`. The wait for the turn doesn't count.
             RuncNotFound: If there is no runc.
         """
-        if command.name in SPELLED_OTHERWISE and self.identity.must_ask:
+        # Some runtimes spell a container's command differently, or take the beginning of an id for the id.
+        if command.container_id is not None and self.identity.must_ask:
             await self.identify(timeout)
         invocation = self.invocation(
             command,

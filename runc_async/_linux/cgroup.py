@@ -17,7 +17,7 @@ _USUAL = "/sys/fs/cgroup"
 # there are, end with a lone hyphen.
 _MOUNT = re.compile(r"[^ ]+ [^ ]+ [^ ]+ (/[^ ]*) (/[^ ]*) .*? - ([^ ]+) [^ ]* ([^ ]*)$", re.DOTALL)
 _known_mounts: dict[tuple[int, str], list[tuple[str, str]]] = {}
-"""Where hierarchies were mounted when that was last looked for, by version and controller."""
+"""The mounts of each hierarchy at the last look, by version and controller."""
 
 _EVENTS = 1 << 12
 """Bytes of a file of counters, at most: the kernel writes some 100."""
@@ -36,8 +36,8 @@ def memory_cgroup(pid: int, proc: str | Path = _PROC) -> Path | None:
         proc: The directory of procfs.
 
     Returns:
-        The directory. None if the process is gone, if its cgroup is the cgroup of the current process and
-        so counts more than the process, or if the hierarchy isn't mounted here.
+        The directory. None if the process is gone, if the cgroup is shared with the current process and so counts more
+        than the process, or if the hierarchy isn't mounted here.
     """
     return cgroup_of(pid, "memory", proc)
 

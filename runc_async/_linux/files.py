@@ -18,6 +18,7 @@ NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 """Flags to open a file that must not exist yet."""
 
 _PIECE = 1 << 16
+"""Bytes of a read: more than most small files have."""
 
 SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of a call for want of descriptors or memory, which say nothing of the file."""
@@ -54,8 +55,9 @@ def reserved(count: int) -> contextlib.ExitStack:
         OSError: If fewer are free; then none stays open.
     """
     with contextlib.ExitStack() as opening:
-        for _ in range(count):
-            opening.enter_context(opened(os.devnull, os.O_RDONLY))
+        first = opening.enter_context(opened(os.devnull, os.O_RDONLY))
+        for _ in range(count - 1):
+            opening.callback(os.close, os.dup(first))  # a third of the time of open(2)
         return opening.pop_all()
 
 
@@ -67,12 +69,21 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        content = os.read(fd, _PIECE)
-        while piece := os.read(fd, _PIECE):  # a file of procfs comes in pages
-            content += piece
-        return content
+        return read_rest(fd)
     finally:
         os.close(fd)
+
+
+def read_rest(fd: int) -> bytes:
+    """Return the contents of a small file from the present offset on.
+
+    Raises:
+        OSError: If the file can't be read.
+    """
+    content = os.read(fd, _PIECE)
+    while piece := os.read(fd, _PIECE):  # a file of procfs comes in pages
+        content += piece
+    return content
 
 
 def read_words(path: str) -> list[str]:

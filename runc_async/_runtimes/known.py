@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from .._linux.files import opened
+from .._linux.files import opened, read_rest
 from ..features import Version
 from .crun import CRUN
 from .dialect import UNDECODABLE, Dialect, Numbers, Record, RecordFile
@@ -82,14 +82,11 @@ def read_record(root: str, container_id: str) -> Record | None:
     for dialect in DIALECTS.values():
         try:
             with opened(f"{root}/{dialect.record.format(id=container_id)}", os.O_RDONLY) as fd:
-                state = os.fstat(fd)
-                content = os.read(fd, state.st_size + 1)
-                while piece := os.read(fd, state.st_size + 1):
-                    content += piece
+                found = RecordFile(root, container_id, os.fstat(fd).st_uid, read_rest(fd))
         except (FileNotFoundError, NotADirectoryError):
             continue
         try:
-            record = dialect.decode_record(RecordFile(root, container_id, state.st_uid, content))
+            record = dialect.decode_record(found)
         except UNDECODABLE:
             return None
         # A record without a pid belongs to a container that is still being created.
