@@ -114,7 +114,7 @@ bench: $(VENV)/.ready-bench host bench-peers ## measure runc_async beside others
 	@mkdir -p build
 	@$(BIN)/python -m bench --json build/bench.json --plot build/bench.png
 
-bench-quick: $(VENV)/.ready host bench-peers ## the same in a minute; fails if a ratio is much worse than its bar
+bench-quick: $(VENV)/.ready host bench-peers ## the same in two minutes; fails if a ratio is much worse than its bar
 	@$(BIN)/python -m bench --quick --guard
 
 soak: $(VENV)/.ready-bench host ## ten minutes of random operations on real containers; draws build/soak.png

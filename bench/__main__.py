@@ -20,7 +20,7 @@ AGAIN = 3
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure runc_async beside others.")
-    parser.add_argument("--quick", action="store_true", help="a minute instead of ten")
+    parser.add_argument("--quick", action="store_true", help="two minutes instead of five")
     parser.add_argument("--only", action="append", choices=sorted(SUITES), help="these suites alone")
     parser.add_argument("--rounds", type=int, help="measurements of each peer")
     parser.add_argument("--guard", action="store_true", help="fail if a ratio is worse than its bar by more than half")
