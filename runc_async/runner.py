@@ -114,6 +114,27 @@ class OwnCgroup(msgspec.Struct, frozen=True):
         return [f"--cgroup={controllers}{':' * bool(controllers)}{self.name}" for controllers, _ in self.parents]
 
 
+class PrivateRoot(msgspec.Struct, frozen=True):
+    """The runtime's root directory, reduced to a single container.
+
+    The runner replaces the argument by the path of a private directory with links to the two files. A runner without
+    support passes `path`; the runtime then takes the beginning of an id for the id.
+
+    Attributes:
+        path: The root directory.
+        record: The name of the container's record below `path`.
+        lock: The name of the container's lock below `path`.
+    """
+
+    path: str
+    record: str
+    lock: str
+
+    def __str__(self) -> str:
+        """Show the root directory."""
+        return self.path
+
+
 class Setting(msgspec.Struct, frozen=True):
     """An argument of the form `NAME=value` whose value is never shown.
 
@@ -138,7 +159,9 @@ class Setting(msgspec.Struct, frozen=True):
         return [(self.name, "***")]
 
 
-Argument: TypeAlias = str | Document | PrivateLog | PidFile | InsidePidFile | PidfdSocket | OwnCgroup | Setting
+Argument: TypeAlias = (
+    str | Document | PrivateLog | PidFile | InsidePidFile | PidfdSocket | OwnCgroup | PrivateRoot | Setting
+)
 
 
 class OwnOutput(msgspec.Struct, frozen=True):
@@ -172,7 +195,7 @@ class Sandbox(msgspec.Struct, frozen=True):
     """
 
     runtime: str
-    options: tuple[str, ...]
+    options: tuple[Argument, ...]
     container_id: str
 
 

@@ -16,7 +16,6 @@ from .._commands import argv, words
 from .._commands.argv import Command
 from .._commands.options import DEFAULT, Timeout, check_seconds, check_timeout
 from .._commands.words import StrPath
-from .._containers.alone import alone, forget
 from .._containers.ownership import MAKERS, note_start
 from .._linux.owner import note_use
 from .._linux.pidfd import has_ended
@@ -26,11 +25,22 @@ from .._process.running import ProcessRunner
 from .._runtimes.dialect import Dialect
 from .._runtimes.known import read_record
 from .._unicode import require_unicode
-from ..errors import BundleNotFound, CommandError, ContainerNotFound, ExitError
+from ..errors import BundleNotFound, CommandError, ExitError
 from ..features import Version
 from ..limits import Limits
 from ..response import Response
-from ..runner import Argument, Completed, Invocation, OwnOutput, PrivateLog, Runner, Sandbox, StopPolicy, Streams
+from ..runner import (
+    Argument,
+    Completed,
+    Invocation,
+    OwnOutput,
+    PrivateLog,
+    PrivateRoot,
+    Runner,
+    Sandbox,
+    StopPolicy,
+    Streams,
+)
 from ..state import State, Status
 from ..stdio import JOINED, CapturedIO, NullIO, PipedIO, PtyIO, StdIO
 from .identity import Identity
@@ -137,15 +147,19 @@ class Calls:
         """The dialect of the runtime; runc's for an unknown runtime."""
         return self.identity.dialect
 
-    def _options(self, command: Command | None) -> tuple[str, ...]:
+    def _options(self, command: Command | None) -> tuple[Argument, ...]:
         """Return the argument vector up to the options for the log."""
         dialect = self.dialect
         root = self.state_directory() if dialect.root_always else self._root
         container_id = None if command is None or command.name in MAKERS else command.container_id
+        rooted: tuple[Argument, ...] = words.path_option("--root", root)
         if dialect.alone and container_id is not None and root is not None and os.path.isdir(root):
-            root = alone(root, container_id, dialect.alone)
+            rooted = (
+                "--root",
+                PrivateRoot(words.absolute(root), *(name.format(id=container_id) for name in dialect.alone)),
+            )
         rootless = () if self._rootless is None else dialect.rootless(self._rootless)
-        return (self._command, *words.path_option("--root", root), *self._switches, *rootless)
+        return (self._command, *rooted, *self._switches, *rootless)
 
     def _prefix(self, command: Command | None = None) -> tuple[Argument, ...]:
         """Return the argument vector up to the command."""
@@ -308,17 +322,8 @@ class Calls:
         """Run a request/response command without waiting for a turn, and raise if runc fails."""
         note_start()
         completed = await self.runner.run(invocation)
-        try:
-            check_finished(invocation, completed)
-        except ContainerNotFound:
-            self.forget(invocation.container_id)
-            raise
+        check_finished(invocation, completed)
         return respond(invocation, completed)
-
-    def forget(self, container_id: str | None) -> None:
-        """Remove the root directory that was made for the commands of a container that is gone."""
-        if self.dialect.alone and container_id is not None:
-            forget(self.state_directory(), container_id, self.dialect.alone)
 
     def turn(self) -> contextlib.AbstractAsyncContextManager[object]:
         """Return the semaphore for commands of this client in this event loop."""

@@ -87,7 +87,6 @@ class Undo:
                 raise
             finally:
                 self._adopt_leaves()
-                self._calls.forget(container_id)
 
     async def exists(self, container_id: str) -> bool:
         """Return whether a container with the id exists."""
@@ -208,7 +207,6 @@ class Undo:
         finally:
             self._adopt_leaves()
             reap_adopted()
-            self._calls.forget(container_id)
 
     def _adopt_leaves(self) -> None:
         """Adopt the orphans of a sandbox."""

@@ -6,7 +6,9 @@ import contextlib
 import fcntl
 import os
 import warnings
+from typing import TypeAlias
 
+from .._containers.alone import alone
 from .._containers.workload import Workload
 from .._linux.fdsocket import FDSocket
 from .._linux.leaf_cgroup import LeafCgroup
@@ -20,6 +22,7 @@ from ..runner import (
     PidfdSocket,
     PidFile,
     PrivateLog,
+    PrivateRoot,
     Setting,
 )
 from .inside_pid import InsidePid
@@ -30,9 +33,11 @@ LOG_LIMIT = 1 << 20
 FIRST_INHERITED = 3
 """The first descriptor after stdin, stdout and stderr."""
 
+FileArgument: TypeAlias = Document | PrivateLog | PidFile | InsidePidFile | PidfdSocket | PrivateRoot | Setting
+
 
 class ArgumentFiles:
-    """The files of an invocation, all in memory except the pid file."""
+    """The files of an invocation, all in memory except the pid file and a private root directory."""
 
     def __init__(self, *, above: int, log_to_stderr: bool = False) -> None:
         """Start without files.
@@ -45,6 +50,7 @@ class ArgumentFiles:
         self._log_to_stderr = log_to_stderr
         self._log = -1
         self._files: list[int] = []
+        self._directories = contextlib.ExitStack()
         self.workload: Workload | None = None
         self.leaf: LeafCgroup | None = None
         self.inside_pid: InsidePid | None = None
@@ -85,7 +91,7 @@ class ArgumentFiles:
             self.leaf = LeafCgroup([directory for _, directory in wanted.parents], wanted.name)
         return [] if self.leaf is None else wanted.words()
 
-    def _word(self, argument: Document | PrivateLog | PidFile | InsidePidFile | PidfdSocket | Setting) -> str:
+    def _word(self, argument: FileArgument) -> str:
         """Return the word for an argument, with a file behind the word if necessary."""
         match argument:
             case Setting():
@@ -94,6 +100,8 @@ class ArgumentFiles:
                 return self._path(memory_file(argument.name, argument.data, above=self._above))
             case PrivateLog():
                 return self._log_path()
+            case PrivateRoot():
+                return self._reached(self._directories.enter_context(alone(argument)))
             case PidFile() | InsidePidFile():
                 return self._pid_path(argument)
             case PidfdSocket():
@@ -134,8 +142,11 @@ class ArgumentFiles:
         """Return the path of a socket, valid in any mount namespace."""
         # A path behind /proc/self/fd is resolved from the descriptor, so that runc finds the socket in other mount
         # namespaces too (and the path fits into the 108 bytes of an AF_UNIX address).
-        directory = lifted(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY), self._above)
-        return f"{self._path(directory)}/{os.path.basename(path)}"
+        return f"{self._reached(os.path.dirname(path))}/{os.path.basename(path)}"
+
+    def _reached(self, directory: str) -> str:
+        """Return the path of a directory, valid in any mount namespace."""
+        return self._path(lifted(os.open(directory, os.O_PATH | os.O_DIRECTORY), self._above))
 
     def _path(self, fd: int) -> str:
         """Let the child inherit `fd`, and return the path of `fd` in the child."""
@@ -156,6 +167,7 @@ class ArgumentFiles:
         """Close and remove all files. Idempotent."""
         self._log = -1
         self.close_console()
+        self._directories.close()
         while self._files:
             os.close(self._files.pop())
 

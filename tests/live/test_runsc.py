@@ -37,7 +37,9 @@ from runc_async import (
     UnsupportedError,
     subreaper,
 )
+from runc_async._containers.alone import alone
 from runc_async._linux.procfs import children, name_of
+from runc_async.runner import PrivateRoot
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -264,7 +266,8 @@ async def test_an_id_is_no_beginning_of_another(runsc: Runsc, tmp_path: Path) ->
             assert (await shorter.exec(["echo", "out"])).output == "out\n"
             with pytest.raises(RuncTimeout):
                 await shorter.exec(["sh", "-c", "(setsid sleep 1000 &); sleep 1000"], timeout=1, grace=0)
-            assert sandboxes.processes("web-1", root / ".alone" / "web-1") == {1}
+            with alone(PrivateRoot(str(root), "web-1_sandbox:web-1.state", "web-1_sandbox:web-1.lock")) as place:
+                assert sandboxes.processes("web-1", Path(place)) == {1}
             await shorter.pause()
             assert {state.id: state.status for state in await runsc.list()} == {"web-1": "paused", "web-10": "running"}
             await shorter.resume()

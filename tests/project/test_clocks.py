@@ -10,7 +10,6 @@ import pytest
 import runc_async
 
 ALLOWED = {
-    "_containers/alone.py": "when a directory of links was made is told by the file system as a date",
     "_containers/first_process.py": "when a process ended is told as a date",
     "_containers/ownership.py": "whether a container was made before a call is told by the runtime as a date",
     "_containers/workload.py": "when a process ended is told as a date",
