@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import warnings
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Unpack, cast
 
@@ -15,10 +15,11 @@ import anyio
 from ._client.calls import GRACE
 from ._client.claim import ContainerClaim
 from ._client.forks import open_forks
+from ._client.undo import warn
 from ._commands.options import DEFAULT, Timeout, check_seconds
 from ._commands.words import signal_number
 from ._containers.first_process import Init
-from ._containers.ownership import retried
+from ._containers.ownership import gone, retried
 from ._files.access import FileAccess
 from ._files.root import Root
 from ._host.metering import Metering
@@ -29,7 +30,6 @@ from ._shield import retried_once, shielded, start
 from ._streams.pump import discarding, reading_ahead
 from .containerprocess import ContainerProcess
 from .errors import (
-    CleanupWarning,
     ContainerNotFound,
     ContainerNotPaused,
     ContainerNotRunning,
@@ -251,7 +251,11 @@ class Container(FileAccess):
 
     def _status_of_program(self, status: ExitStatus) -> ExitStatus:
         """Return the exit status of the program, from that of the process on the host."""
-        return from_sandbox(status) if self._runc._calls.dialect.inside else status  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return from_sandbox(status) if self._in_sandbox() else status
+
+    def _in_sandbox(self) -> bool:
+        """Return whether the process that the host sees is a sandbox, and the program is inside."""
+        return self._runc._calls.dialect.inside is not None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     async def ended(self) -> None:
         """Wait until the first process ends, without its exit status.
@@ -423,7 +427,7 @@ class Container(FileAccess):
                 stream.close()
 
     async def _delete(self) -> None:
-        """Delete the container by force: quick for an ended process, and possible for a frozen one."""
+        """Delete the container, by force if necessary; warn about leftovers."""
         try:
             try:
                 await retried(self._delete_own)
@@ -433,13 +437,14 @@ class Container(FileAccess):
                 self._init.close()  # there may be no other descriptor for runc
                 await retried(self._delete_own)
         except (RuncError, OSError) as exc:
-            text = f"container {self.id!r} may be left behind: {exc}"
-            warnings.warn(text, CleanupWarning, stacklevel=2)
+            warn(f"container {self.id!r} may be left behind: {exc}")
 
     async def _delete_own(self) -> None:
         """Delete the container, unless the id belongs to another container now."""
+        delete = partial(self._runc.delete, self.id, timeout=DELETE_TIMEOUT)
         if self._process is not None and await self._runc._undo.is_foreign(self.id, self._process):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             if self._claim is not None:
                 self._claim.forget()
-        else:
-            await self._runc.delete(self.id, force=True, timeout=DELETE_TIMEOUT)
+        # By force, runc 1.2 and later sleep for 100 ms. A sandbox that has ended can only be deleted by force.
+        elif self._in_sandbox() or not (self._has_ended() and await gone(delete)):
+            await delete(force=True)

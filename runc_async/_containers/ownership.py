@@ -280,6 +280,23 @@ async def retried(work: Callable[[], Awaitable[T]]) -> T:
     return await work()
 
 
+async def gone(delete: Callable[[], Awaitable[object]]) -> bool:
+    """Delete a container; return False if the runtime refuses.
+
+    Raises:
+        CommandError: If a signal ends the runtime process.
+    """
+    try:
+        await delete()
+    except ContainerNotFound:
+        return True
+    except CommandError as exc:
+        if was_signalled(exc):
+            raise
+        return False
+    return True
+
+
 def is_being_made(container_id: str, directory: str, proc: str = "/proc") -> bool:
     """Return whether any runtime process on the host is creating a container with this id.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -159,6 +160,59 @@ async def test_a_block_that_deletes_its_container(
                 await container.wait()
             await container.delete(force=force)
         await nothing_left(client, name)
+
+
+async def test_an_ended_container_is_deleted_by_one_command(
+    *,
+    client: Runc,
+    runtime: Runtime,
+    make_bundle: MakeBundle,
+    container_id: Callable[[], str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once the first process has ended, by itself or by the end of the block, one deletion does: not by force."""
+    # By force, runc 1.2 and later sleep for 100 ms. An ended sandbox of runsc can be deleted by force alone.
+    caplog.set_level(logging.DEBUG, "runc_async")
+    for args in ["true"], ["sleep", "600"]:
+        name = container_id()
+        async with client.open_container(name, make_bundle(args)) as container:
+            if args == ["true"]:
+                await container.wait()
+        assert ["--force" in text for text in deletions(caplog, name)] == [runtime.is_sandbox]
+        await nothing_left(client, name)
+
+
+async def test_a_plain_deletion_that_is_refused(
+    *,
+    runtime: Runtime,
+    root: Path,
+    make_bundle: MakeBundle,
+    container_id: Callable[[], str],
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where the runtime refuses the plain deletion, the container is deleted by force."""
+    name, program = container_id(), folder / "runtime"
+    program.write_text(
+        f"""#!/bin/sh
+case " $* " in *" --force "*) ;; *" delete "*) exit 1 ;; esac
+exec {runtime.command} "$@"
+"""
+    )
+    program.chmod(0o755)
+    caplog.set_level(logging.DEBUG, "runc_async")
+    client = Runc(program, root=root)
+    async with client.open_container(name, make_bundle(["true"])) as container:
+        await container.wait()
+    forced = ["--force" in text for text in deletions(caplog, name)]
+    assert forced == [True] if runtime.is_sandbox else forced == [False, True]
+    await nothing_left(client, name)
+
+
+def deletions(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
+    """Return what was logged of the start of each deletion of a container."""
+    messages = [record.getMessage() for record in caplog.records if getattr(record, "container_id", None) == name]
+    return [text for text in messages if "delete (pid" in text and "started: " in text]
 
 
 # closing

@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
-from runc_async._containers.ownership import Attempt, is_being_made, recorded_process
+from runc_async._containers.ownership import Attempt, gone, is_being_made, recorded_process
 from runc_async._linux.procfs import ProcessIdentity
-from runc_async.errors import ContainerNotFound
+from runc_async.errors import CommandError, ContainerNotFound
 from runc_async.runner import Completed, Invocation, StopPolicy
 from runc_async.state import State
 
@@ -133,3 +134,29 @@ def test_cgroups_of_others() -> None:
     assert not attempt.may_hold([1, os.getpid()])
     attempt.processes.add(ProcessIdentity.of(os.getpid())._replace(start_time=LATE))
     assert not attempt.may_hold([os.getpid()])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (None, True),
+        (ContainerNotFound((), 1, container_id="web", message="container does not exist"), True),
+        (CommandError((), 1), False),
+        (CommandError((), None), False),
+    ],
+    ids=["done", "gone before", "refused", "no exit code"],
+)
+async def test_a_deletion(error: CommandError | None, expected: bool) -> None:  # noqa: FBT001
+    """What the runtime deletes or doesn't know is gone, and what the runtime refuses to delete isn't."""
+
+    async def delete() -> None:
+        if error is not None:
+            raise error
+
+    assert await gone(delete) is expected
+
+
+async def test_a_deletion_that_a_signal_ends() -> None:
+    """A deletion cut short by a signal is an error: `retried` begins anew."""
+    with pytest.raises(CommandError):
+        await gone(AsyncMock(side_effect=CommandError((), -2)))
