@@ -181,8 +181,13 @@ class ArgumentFiles:
         """Release the container's process, and remove the cgroup made for the process. Idempotent."""
         if self.workload is not None:
             self.workload.close()
-        if self.leaf is not None and not self.leaf.remove():
-            text = f"a cgroup is left behind until its container is deleted: {self.leaf.path}"
-            warnings.warn(text, CleanupWarning, stacklevel=2)
+        if self.leaf is not None:
+            self.leaf.remove_soon(_warn_of_leaf)
+            self.leaf = None
         if self.inside_pid is not None:
             self.inside_pid.close()
+
+
+def _warn_of_leaf(path: str) -> None:
+    """Warn about the cgroup of a process that couldn't be removed."""
+    warnings.warn(f"a cgroup is left behind until its container is deleted: {path}", CleanupWarning, stacklevel=2)

@@ -56,6 +56,18 @@ async def test_what_ends_by_itself_leaves_its_children(client: Runc, make_contai
 
 
 @pytest.mark.needs("host pids")
+async def test_a_child_that_is_exiting(client: Runc, make_container: MakeContainer) -> None:
+    """A child that is exiting, and can't be moved, keeps the cgroup of the exec until the exit is over: no warning."""
+    name = await make_container()
+    # The writer has 200 MB, and dies of SIGPIPE together with the shell. The kernel frees the memory first.
+    writer = "dd if=/dev/zero of=/dev/shm/$0 bs=200M count=1 2>/dev/null"
+    script = f"mkfifo /dev/shm/$0; {writer} & head -c 1 /dev/shm/$0 >/dev/null"
+    for pipe in "abc":
+        await client.exec(name, ["sh", "-c", script, pipe], check=True)
+    await until(lambda: not [*Path("/sys/fs/cgroup/pids", name).glob("runc_async-*")])
+
+
+@pytest.mark.needs("host pids")
 async def test_what_ends_before_its_block(client: Runc, make_container: MakeContainer) -> None:
     """A first process that ends by itself before the block leaves its children alone, unless `kill` is asked to."""
     name = await make_container()

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from waiting import until
 
-from runc_async._linux.leaf_cgroup import LeafCgroup
+from runc_async._linux.leaf_cgroup import EXITING, LeafCgroup
 
 HIERARCHIES = {"v1": Path("/sys/fs/cgroup/pids"), "v2": Path("/sys/fs/cgroup/unified")}
 
@@ -115,3 +116,50 @@ def test_a_zombie_is_no_member(parent: Path, start: Callable[[str], int]) -> Non
     os.kill(start(leaf.path), 9)
     assert gone(leaf)
     assert leaf.remove()
+
+
+@pytest.mark.parametrize(
+    ("removed", "attempts", "told"),
+    [
+        ([True], 1, []),
+        ([False, False, True], 3, []),
+        ([False] * (len(EXITING) + 1), len(EXITING) + 1, ["/leaf"]),
+    ],
+    ids=["at once", "later", "never"],
+)
+async def test_one_that_goes_later(
+    monkeypatch: pytest.MonkeyPatch, removed: list[bool], attempts: int, told: list[str]
+) -> None:
+    """One that can't be removed yet is tried again after each delay; only after the last it counts as left behind."""
+    monkeypatch.setattr("runc_async._linux.leaf_cgroup.EXITING", [0.001] * len(EXITING))
+    leaf = Unremovable(removed)
+    answers: list[str] = []
+    leaf.remove_soon(answers.append)
+    await until(lambda: leaf.attempts == attempts)
+    assert answers == told
+
+
+def test_one_that_stays_without_a_loop() -> None:
+    """At the end of a program, without an event loop, one that can't be removed counts as left behind at once."""
+    answers: list[str] = []
+    Unremovable([False]).remove_soon(answers.append)
+    assert answers == ["/leaf"]
+
+
+class Unremovable(LeafCgroup):
+    """One that is removed only at one of several attempts.
+
+    Args:
+        removed: What the attempts return.
+    """
+
+    def __init__(self, removed: list[bool]) -> None:
+        super().__init__([], "leaf")
+        self.directories = ["/leaf"]
+        self.attempts = 0
+        self._removed = iter(removed)
+
+    def remove(self) -> bool:
+        """Count the attempt."""
+        self.attempts += 1
+        return next(self._removed)
