@@ -245,7 +245,7 @@ class Killing(ProcessRunner):
         return process
 
     def _later(self, process: RunningProcess) -> Callable[[], None]:
-        handle = asyncio.get_running_loop().call_later(self.after, process.send_signal, signal.SIGKILL)
+        handle = asyncio.get_running_loop().call_later(self.after, process.child.send_signal, signal.SIGKILL)
         return handle.cancel
 
     @contextlib.contextmanager
