@@ -15,6 +15,7 @@ import zipfile
 from email.message import Message
 from pathlib import Path
 
+import once
 import pytest
 import trove_classifiers
 
@@ -25,11 +26,8 @@ PROJECT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the sdist and the wheel with the build backend that is installed, without a network."""
-    directory = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "-d", str(directory)]
-    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
-    return directory
+    """Return the directory of the sdist and the wheel, built without a network."""
+    return once.distributions(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from typing import Any
 import anyio
 import containers
 import feature_table
+import once
 import pages
 import pytest
 from anyio.streams.text import TextReceiveStream
@@ -222,41 +223,44 @@ def test_commands_are_there() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build what `pip install PATH_OF_THE_CHECKOUT` would, without a network."""
-    directory = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
-    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
-    (built,) = directory.iterdir()
+    """Return what `pip install PATH_OF_THE_CHECKOUT` would build."""
+    (built,) = once.distributions(tmp_path_factory).glob("*.whl")
     return built
+
+
+INSTALL = ["python3 -m venv .venv", ". .venv/bin/activate", "pip install PATH_OF_THE_CHECKOUT"]
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install this package for the pages that don't do so themselves, and return the directory of its environment."""
-    directory = tmp_path_factory.mktemp("installed")
-    for command in ("python3 -m venv .venv", f"pip install {wheel}"):
-        run_command(command, directory, directory)
-    return directory
+    """Install this package by the commands of the pages, and return the directory of its environment."""
+
+    def install(place: Path) -> None:
+        for command in INSTALL:
+            run_command(command.replace("PATH_OF_THE_CHECKOUT", str(wheel)), place, place)
+
+    return once.directory(tmp_path_factory, "installed", install)
 
 
-@pytest.mark.proof(every=4)
 @pytest.mark.runc
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if pages.commands(page) and page.name not in COMMANDS_RUN_ELSEWHERE],
     ids=page_id,
 )
-def test_the_commands_of_a_page_run(page: Path, wheel: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """They work as they stand, one after the other, where this package is installed, or is by the page itself.
+def test_the_commands_of_a_page_run(page: Path, wheel: Path, installed: Path, tmp_path: Path) -> None:
+    """They work as they stand, one after the other, where this package is installed.
 
-    The targets of make have a test of their own, and so has the web service.
+    The pages that install it do so by the same commands, which are run once for all of them. The targets of make have a
+    test of their own, and so has the web service.
     """
     commands = [
         command for command in pages.commands(page) if not command.startswith(("make ", "cd examples", "curl "))
     ]
-    environment = tmp_path
-    if commands and "python3 -m venv .venv" not in commands:
-        environment = request.getfixturevalue("installed")
+    if INSTALL[0] in commands:
+        first = commands.index(INSTALL[0])
+        assert commands[first : first + len(INSTALL)] == INSTALL
+        del commands[first : first + len(INSTALL)]
     for command in commands:
         match command.split():
             case ["apt-get", "update"]:
@@ -264,7 +268,7 @@ def test_the_commands_of_a_page_run(page: Path, wheel: Path, tmp_path: Path, req
             case ["apt-get", "install", *packages]:
                 assert set(packages) <= set(re.findall(r"[\w-]+", setup_scripts())), "what the tools install here"
             case _:
-                run_command(command.replace("PATH_OF_THE_CHECKOUT", str(wheel)), tmp_path, environment)
+                run_command(command.replace("PATH_OF_THE_CHECKOUT", str(wheel)), tmp_path, installed)
 
 
 def setup_scripts() -> str:
