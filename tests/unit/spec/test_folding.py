@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import once
 import proof
 import pytest
 import spec_documents
@@ -50,15 +51,19 @@ def spellings(name: str) -> st.SearchStrategy[str]:
     return respelled | respelled.map(lambda text: text[:-1]) | respelled.flatmap(lambda text: st.just(text + "s"))
 
 
-@pytest.fixture
-def judge(tmp_path: Path) -> Any:
-    """Build the program that asks Go's decoder, and give a function that runs it."""
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Build the program that asks Go's decoder, once in a run, and give a function that runs it."""
     go = shutil.which("go")
     if go is None:
         pytest.skip("needs go (golang-go) in $PATH: its decoder is the judge")
-    program = tmp_path / "judge"
-    env = os.environ | {"GOCACHE": str(tmp_path / "cache"), "GO111MODULE": "off", "GOFLAGS": "", "HOME": str(tmp_path)}
-    subprocess.run([go, "build", "-o", str(program), str(JUDGE)], check=True, env=env)
+
+    def build(place: Path) -> None:
+        cache = {"GOCACHE": str(place / "cache"), "HOME": str(place)}
+        env = os.environ | cache | {"GO111MODULE": "off", "GOFLAGS": ""}
+        subprocess.run([go, "build", "-o", str(place / "judge"), str(JUDGE)], check=True, env=env)
+
+    program = once.directory(tmp_path_factory, "go", build) / "judge"
 
     def ask(names: list[str], keys: list[str]) -> list[str]:
         question = json.dumps({"names": names, "keys": keys}).encode()
@@ -93,7 +98,7 @@ def test_go_folds_the_same_keys(judge: Any) -> None:
         for variant in VARIANTS.get(letter.lower(), letter.lower() + letter.upper())
     ]
 
-    @settings(max_examples=3000, database=None)
+    @settings(max_examples=proof.amount(3000, 300), database=None)
     @given(st.sampled_from(names()).flatmap(spellings) | st.text(st.characters(codec="utf-8"), max_size=6))
     def collect(key: str) -> None:
         asked.append(key)
