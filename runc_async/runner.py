@@ -117,8 +117,8 @@ class OwnCgroup(msgspec.Struct, frozen=True):
 class PrivateRoot(msgspec.Struct, frozen=True):
     """The runtime's root directory, reduced to a single container.
 
-    The runner replaces the argument by the path of a private directory with links to the two files. A runner without
-    support passes `path`; the runtime then takes the beginning of an id for the id.
+    The runner replaces the argument by the path of a directory with links to the two files. A runner without support
+    passes `path`; the runtime then takes the beginning of an id for the id.
 
     Attributes:
         path: The root directory.

@@ -101,7 +101,7 @@ class ArgumentFiles:
             case PrivateLog():
                 return self._log_path()
             case PrivateRoot():
-                return self._reached(self._directories.enter_context(alone(argument)))
+                return self._directories.enter_context(alone(argument))
             case PidFile() | InsidePidFile():
                 return self._pid_path(argument)
             case PidfdSocket():

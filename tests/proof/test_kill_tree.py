@@ -69,7 +69,7 @@ TREES = {
         f"until set -- /proc/[0-9]*; [ $# -ge {LIMIT // 2} ]; do :; done; echo up; wait"
     ),
     "stopped": (
-        "setsid sleep 3600 & kill -STOP $!; until read -r _ _ state _ </proc/$!/stat; [ $state = T ]; do :; done; "
+        "setsid sleep 3600 & until kill -STOP $!; read -r _ _ state _ </proc/$!/stat; [ $state = T ]; do :; done; "
         "echo up; kill -STOP $$; sleep 3600"
     ),
 }

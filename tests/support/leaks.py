@@ -161,7 +161,7 @@ def containers(root: Path) -> Iterator[str]:
         names = {entry.name for entry in root.iterdir() if entry.is_dir()}
         names |= {entry.name.partition("_sandbox:")[0] for entry in root.glob("*_sandbox:*.state")}
         # The longest first: runsc takes the beginning of an id for the id.
-        yield from sorted(names - {".cache", ".empty-directory"}, key=lambda name: (-len(name), name))
+        yield from sorted(names - {".cache", ".empty-directory", ".alone"}, key=lambda name: (-len(name), name))
 
 
 _kept: list[ContainerClaim] = []

@@ -1,15 +1,16 @@
-"""A root directory with one container: what is in it, and that no other command removes it."""
+"""A root directory with one container: what is in it, and when it is removed."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from pathlib import Path
 
 from children import write_program
 
 from runc_async import Runsc
-from runc_async._containers.alone import alone
+from runc_async._containers.alone import PLACE, alone
 from runc_async.runner import PrivateRoot
 
 RECORD = '{"ociVersion":"1.1.0","id":"web","status":"stopped","pid":0,"bundle":"/b"}'
@@ -22,37 +23,78 @@ def lone(root: Path, container_id: str) -> PrivateRoot:
 
 
 def test_a_container_is_seen_alone(tmp_path: Path) -> None:
-    """Its record and its lock are links to the real files, and no other container is there."""
+    """Its record and its lock are links to the real files, no other container is there, and all commands share it."""
     for root in (lone(tmp_path, "web-1"), lone(tmp_path, "web-10")):
         for name in (root.record, root.lock):
             (tmp_path / name).write_text(name)
     root = lone(tmp_path, "web-1")
-    with alone(root) as place:
+    with alone(root) as place, alone(root) as same:
+        assert place == same
         assert {file.name: file.read_text() for file in Path(place).iterdir()} == {
             name: name for name in (root.record, root.lock)
         }
-        with alone(root) as other:
-            assert other != place
-        assert Path(place, root.record).exists()
-    assert not Path(place).exists()
+    assert Path(place).is_dir()
+    with alone(root):
+        (tmp_path / root.record).unlink()
+    assert not (tmp_path / PLACE).exists()
+
+
+def test_the_last_command_removes_it(tmp_path: Path) -> None:
+    """As long as another command uses the directory of a container that is gone, it stays."""
+    root = lone(tmp_path, "web")
+    with alone(root) as place:
+        with alone(root):
+            pass
+        assert Path(place).is_dir()
+    assert not (tmp_path / PLACE).exists()
 
 
 def test_a_container_that_appears_later(tmp_path: Path) -> None:
-    """The lock that the runtime creates stays in the directory, and goes with it; a later record is found."""
+    """The lock that the runtime creates stays in the directory; when the container appears, it is the container's."""
     root = lone(tmp_path, "web")
     with alone(root) as place:
         Path(place, root.lock).write_text("the runtime's")
-        assert not list(tmp_path.iterdir())
+        assert not (tmp_path / root.lock).exists()
         (tmp_path / root.record).write_text("record")
+        (tmp_path / root.lock).write_text("lock")
         assert Path(place, root.record).read_text() == "record"
-    assert not Path(place).exists()
-    assert [file.name for file in tmp_path.iterdir()] == [root.record]
+        with alone(root):
+            assert [Path(place, name).read_text() for name in (root.record, root.lock)] == ["record", "lock"]
 
 
-def test_an_id_too_long_for_a_file(tmp_path: Path) -> None:
-    """There is no such container, and no longer id; the runtime says so."""
-    with alone(lone(tmp_path, "x" * 300)) as place:
-        assert place == str(tmp_path)
+def test_what_a_killed_process_has_left(tmp_path: Path) -> None:
+    """The directory of a container that is gone is removed when another one is made, unless a command uses it."""
+    used, left = lone(tmp_path, "used"), lone(tmp_path, "left")
+    with alone(used) as place:
+        abandoned = Path(place).with_name(left.record)
+        abandoned.mkdir()
+        (abandoned / left.record).symlink_to(tmp_path / left.record)
+        with alone(lone(tmp_path, "web")):
+            assert Path(place).is_dir()
+            assert not abandoned.exists()
+
+
+def test_a_directory_that_is_being_removed(tmp_path: Path) -> None:
+    """A command that starts meanwhile has a directory of its own."""
+    root = lone(tmp_path, "web")
+    place = tmp_path / PLACE / root.record
+    place.mkdir(parents=True)
+    fd = os.open(place, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    (tmp_path / root.record).write_text("record")
+    with alone(root) as other:
+        assert Path(other) != place
+        assert Path(other, root.record).read_text() == "record"
+    os.close(fd)
+    assert not Path(other).exists()
+
+
+def test_no_container_can_be_there(tmp_path: Path) -> None:
+    """An id too long for a file, and a root directory that isn't there, are left to the runtime."""
+    for root in (lone(tmp_path, "x" * 300), lone(tmp_path / "missing", "web")):
+        with alone(root) as place:
+            assert place == root.path
+    assert list(tmp_path.iterdir()) == []
 
 
 SCRIPT = """\
