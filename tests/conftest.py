@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from functools import cache
 from pathlib import Path
 from time import monotonic, sleep  # by name: tests put other clocks into the module
 from typing import TYPE_CHECKING
@@ -118,6 +119,7 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
+        gc.freeze()  # see `long_lived_objects`; to look through them once would cost half a second
         gc.enable()
 
 
@@ -136,10 +138,17 @@ def pytest_asyncio_loop_factories(
     del config
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if item.get_closest_marker("any_loop"):
-        uvloop = pytest.importorskip("uvloop")
-        uvloop.new_event_loop().close()  # the first loop opens a pipe for good: now, and not in a test
-        factories["uvloop"] = uvloop.new_event_loop
+        factories["uvloop"] = uvloop_factory()
     return factories
+
+
+@cache
+def uvloop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes a loop of uvloop's; the first one opens a pipe for good: now, and not in a test."""
+    uvloop = pytest.importorskip("uvloop")
+    uvloop.new_event_loop().close()
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 @pytest.hookimpl(wrapper=True)
@@ -302,7 +311,6 @@ def long_lived_objects() -> Iterator[None]:
 
     The proofs collect garbage after every point; that takes a fifth of a second where all tests are loaded.
     """
-    gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()  # at the end of the session, Hypothesis looks for referrers, which it can't see otherwise
