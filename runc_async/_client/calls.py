@@ -69,6 +69,9 @@ LET_HELPER_FINISH = StopPolicy(patience=1.0, helpers=True)
 
 OWN_OUTPUT: Final = OwnOutput()
 
+VERSION_OUTPUT: Final = OwnOutput(limit=1 << 16)
+"""For the version, a few lines: what isn't a runtime may print without end."""
+
 PROCESS_COMMANDS: Final = frozenset({"create", "run", "exec", "restore"})
 """Commands whose container process inherits runc's signal mask; for other commands the check would be wasted."""
 
@@ -182,7 +185,7 @@ class Calls:
         """Detect the runtime and its version, unless known already: see `Identity`."""
 
         async def ask() -> bytes:
-            return (await self.request(argv.version(), timeout=timeout, stop=KILL)).stdout
+            return (await self.request(argv.version(), timeout=timeout, stop=KILL, streams=VERSION_OUTPUT)).stdout
 
         return await self.identity.find(ask)
 
@@ -373,7 +376,7 @@ class Calls:
         unknown = completed.returncode and completed.process is None and isinstance(self.runner, ProcessRunner)
         if unknown and argv.has_own_pid_file(invocation.argv):
             try:
-                await self.run_now(self.invocation(argv.version(), OWN_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL))
+                await self.run_now(self.invocation(argv.version(), VERSION_OUTPUT, timeout=UNDO_TIMEOUT, stop=KILL))
             except CommandError:
                 raise command_error(invocation, completed) from None
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -159,6 +160,17 @@ async def test_a_gigabyte_is_captured(tmp_path: Path, name: str) -> None:
     with memory(16 * MEBIBYTE):
         response = await CAPTURING[name](client)
     assert (response.exit_code, response.truncated, len(response.stdout)) == (0, True, MEBIBYTE)
+
+
+async def test_a_gigabyte_instead_of_a_version(tmp_path: Path) -> None:
+    """A program that is asked for its version, since it may be any runtime, and prints a gigabyte, costs no memory."""
+    large, program = tmp_path / "large", tmp_path / "program"
+    large.touch()
+    os.truncate(large, 1 << 24)  # a script with the path of such a file may be a wrapper of a runtime
+    program.write_text(f"#!/bin/sh\n# {large}\ncase $* in *--version) exec head -c 1000000000 /dev/zero; esac\n")
+    program.chmod(0o755)
+    with memory(16 * MEBIBYTE):
+        await Runc(program, root=tmp_path / "root").kill("web")
 
 
 async def test_an_endless_line_of_events(tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ V2 = {
 }
 
 
-def make(tmp_path: Path, name: str, files: dict[str, str], *, unified: bool = False) -> None:
+def make(tmp_path: Path, name: str, files: dict[str, str], *, unified: bool = False, parent: str = "") -> None:
     """Make a container's record as runc's is, and its cgroup."""
-    cgroup = tmp_path / "cgroups" / name
+    cgroup = tmp_path / "cgroups" / parent / name
     for path, content in files.items():
         (cgroup / path).parent.mkdir(parents=True, exist_ok=True)
         (cgroup / path).write_text(content)

@@ -74,10 +74,11 @@ def test_cgroup_v1(tmp_path: Path, registry: CollectorRegistry) -> None:
 def test_cgroup_v2(tmp_path: Path, registry: CollectorRegistry) -> None:
     """The same with cgroup v2, where there is pressure too; what isn't measured is left out."""
     make(tmp_path, "web", V2, unified=True)
-    make(tmp_path, "bare", {"cpu.stat": "usage_usec 1\n", "cgroup.procs": "1\n"}, unified=True)
+    # The children of one cgroup have the same controllers.
+    make(tmp_path, "bare", {"cpu.stat": "usage_usec 1\n", "cgroup.procs": "1\n"}, unified=True, parent="other")
 
     def value(name: str, container: str = "web", **labels: str) -> float | None:
-        common = {"id": f"{tmp_path}/cgroups/{container}", "name": container, "image": "/bundle"}
+        common = {"id": f"{tmp_path}/cgroups/{container}", "name": os.path.basename(container), "image": "/bundle"}
         return registry.get_sample_value(name, common | labels)
 
     assert value("container_cpu_usage_seconds_total", cpu="total") == 12e-6
@@ -88,8 +89,8 @@ def test_cgroup_v2(tmp_path: Path, registry: CollectorRegistry) -> None:
     assert value("container_pressure_cpu_waiting_seconds_total") == 9e-6
     assert value("container_memory_failcnt") is None
     assert value("container_hugetlb_max_usage_bytes", pagesize="2MB") is None
-    assert value("container_memory_usage_bytes", "bare") is None
-    assert value("container_threads", "bare") == 1
+    assert value("container_memory_usage_bytes", "other/bare") is None
+    assert value("container_threads", "other/bare") == 1
 
 
 def test_many_scrape_at_once(tmp_path: Path, registry: CollectorRegistry) -> None:
