@@ -43,9 +43,10 @@ def discard(directory: str, *names: str) -> None:
     try:
         os.rmdir(directory)
     except OSError:
-        import shutil  # noqa: PLC0415  (as above)
+        with contextlib.suppress(ImportError):  # at the end of the interpreter; `Runc.sweep` removes it later
+            import shutil  # noqa: PLC0415  (as above)
 
-        shutil.rmtree(directory, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _place() -> str:

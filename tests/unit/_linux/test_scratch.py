@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -49,3 +51,17 @@ def test_it_is_in_memory_unless_the_user_has_chosen(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(scratch, "MEMORY", "/no/such/place")
     with scratch_directory() as directory:
         assert Path(directory).parent == Path(tempfile.gettempdir())
+
+
+def test_it_says_nothing_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
+    """A block left only by the end of the interpreter, where no module can be loaded, is no error."""
+    script = (
+        "import os, sys\n"
+        "from runc_async._linux.scratch import scratch_directory\n"
+        "block = scratch_directory('pid')\n"
+        "open(os.path.join(block.__enter__(), 'stray'), 'x').close()\n"
+        "sys.modules.pop('shutil', None)\n"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
+    assert ended.stderr == b""
