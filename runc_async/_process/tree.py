@@ -55,7 +55,8 @@ class Tree:
         self._is_cut_short = False
         # The processes of a sandbox such as gVisor's don't descend from the runtime.
         self._mark = mark if leaf is None and self._is_exec and invocation.sandbox is None else None
-        self.launcher = [] if self._mark is None else self._mark.words()
+        # The launcher takes some milliseconds; without it a fork in the first one of them may be missed.
+        self.launcher = self._mark.words() if self._mark is not None and self._ends_whole else []
 
     def spawned(self) -> None:
         """Mark the runtime process, and the reported process in case it was faster: there may be no launcher."""

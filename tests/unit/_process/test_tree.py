@@ -92,6 +92,20 @@ def stopped(pid: int) -> bool:
         return file.read().rpartition(b") ")[2][:1] == b"T"
 
 
+@pytest.mark.parametrize(
+    ("changes", "launched"), [({}, True), ({"whole": False}, False), ({"command": "run"}, False)], ids=str
+)
+async def test_the_launcher(changes: dict[str, Any], launched: bool) -> None:  # noqa: FBT001
+    """A program in front of the runtime, which takes milliseconds, is there only for what is to end whole."""
+    child = await asyncio.create_subprocess_exec("/bin/sleep", "100")
+    try:
+        launcher = tree_of(child.pid, **changes).launcher
+        assert [os.path.basename(word) for word in launcher[:1]] == ["prlimit"] * launched
+    finally:
+        child.kill()
+        await child.wait()
+
+
 @pytest.mark.parametrize("changes", [{"command": "run"}, {"whole": False}], ids=str)
 async def test_what_does_not_end(changes: dict[str, Any]) -> None:
     """What another command has started is left alone, and so is what an `exec` has that isn't to end whole."""
