@@ -167,6 +167,7 @@ async def test_a_created_one_that_is_deleted_never_started(containers: Container
         process = containers.create("web")
         await anext(stream)
         process.kill()
+        assert ended(process)  # before that, a runtime removes nothing
         (containers.root / "web" / "exec.fifo").unlink()
         containers.delete("web")
         assert await words(stream, 2) == ["web exited", "web deleted"]
