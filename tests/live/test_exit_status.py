@@ -379,7 +379,7 @@ async def main(command, root, name, bundle):
         await anyio.wait_readable(pidfd)
         begun = time.monotonic()
         status = await waiting
-        print(json.dumps([status.code, time.monotonic() - begun, len(await container.ps())]))
+        print(json.dumps([status.code, time.monotonic() - begun, len(await container.ps())]), flush=True)
         os.close(pidfd)
 
 reader = os.fork()
