@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from .._linux.cgroup import memory_cgroup, read_oom_kills
 from .._linux.exits import REAP_TIMEOUT, wait_exited, wait_pidfd, watching
-from .._linux.pidfd import HeldPidfd, has_exited, open_pidfd
+from .._linux.pidfd import HeldPidfd, has_ended, has_exited, open_pidfd
 from .._linux.procfs import ProcessIdentity, SignalView, descendants, name_of
 from .._linux.subreaper import adopt, claimed
 from ..exitstatus import ExitStatus
@@ -140,11 +140,7 @@ class Init:
 
     async def drops(self, signum: int) -> bool:
         """Return whether a signal, other than SIGKILL, is never delivered: see `SignalView.drops`."""
-        # `start` returns before the runtime's own process has become the container's program. The runtime's process
-        # catches each signal and does nothing, so wait until it is replaced.
-        with anyio.move_on_after(EXEC_TIME):
-            while name_of(self.pid).startswith(COPIES) and not self.exited:  # noqa: ASYNC110 - no event reports it
-                await anyio.sleep(LOOK_TIME)
+        await become_program(self.pid)
         try:
             return SignalView.of(self.pid).drops(signum)
         except OSError:
@@ -158,6 +154,14 @@ class Init:
             claimed[self.pid] -= 1
             if not claimed[self.pid]:
                 del claimed[self.pid]
+
+
+async def become_program(pid: int) -> None:
+    """Wait until the runtime's own process has become the container's program, at most `EXEC_TIME` (2.0 seconds)."""
+    # The start is reported before that. The runtime's process catches each signal and does nothing.
+    with anyio.move_on_after(EXEC_TIME):
+        while name_of(pid).startswith(COPIES) and not has_ended(pid):  # noqa: ASYNC110 - no event reports it
+            await anyio.sleep(LOOK_TIME)
 
 
 def merged(before: ExitStatus | None, after: ExitStatus) -> ExitStatus:

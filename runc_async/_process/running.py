@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 
 from .._answers.log import forward_log
+from .._containers.first_process import become_program
 from .._containers.ownership import current_attempt
 from .._containers.workload import Workload
 from .._linux.prerequisites import check_descriptors, check_process
@@ -350,8 +351,11 @@ class RunningProcess:
         if self.inside is not None and policy.waits_for_process:
             await self.inside.stop(self.child, self.workload, 0.0 if at_once else policy.grace)
         elif policy.waits_for_process and self.child.returncode is None:
-            executed, deaf = self._executed, drops_sigterm(self.pid)
+            executed = self._executed
             self._tree.cut_short()
+            if not at_once and self.workload is not None and self.workload.pid:
+                await become_program(self.workload.pid)
+            deaf = drops_sigterm(self.pid)
             handed_over = hands_over(self.invocation)
             if at_once and self.workload is not None and (executed is not None or handed_over):
                 await kill_first(self.child, self.workload, self._tree)

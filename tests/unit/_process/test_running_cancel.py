@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import select
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -403,3 +405,37 @@ async def test_a_tree_is_listed_before_it_is_killed(tmp_path: Path, monkeypatch:
         await process.aclose()
     async with asyncio.timeout(20):
         await gone(started)
+
+
+STARTING = """\
+import ctypes, os, signal, sys, time
+
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.unshare(0x20000000):  # CLONE_NEWPID
+    raise OSError(ctypes.get_errno(), "unshare")
+pid = os.fork()
+if not pid:
+    libc.prctl(15, b"runc:[2:INIT]", 0, 0, 0)  # PR_SET_NAME
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    time.sleep(0.5)
+    os.execvp("sleep", ["sleep", "600"])
+signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
+file = sys.argv[1]
+with open(file + ".new", "w") as new:
+    new.write(str(pid))
+time.sleep(0.1)  # the first process has its name
+os.rename(file + ".new", file)
+_, status = os.waitpid(pid, 0)
+sys.exit(128 - os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.root
+async def test_a_limit_that_ends_while_the_program_is_being_executed() -> None:
+    """A limit may end between the report of a start and execve(2): a program that SIGTERM can't reach gets no grace."""
+    # The runtime's process in the container has handlers then, and the program has none.
+    patient = StopPolicy(patience=20.0, grace=600.0, waits_for_process=True)
+    argv = (sys.executable, "-ISc", STARTING, PidFile())
+    async with asyncio.timeout(20):
+        completed = await run(Invocation(command="run", argv=argv, streams=NullIO(), stop=patient, timeout=0.01))
+    assert (completed.timed_out, completed.returncode) == (True, 128 + signal.SIGKILL)
