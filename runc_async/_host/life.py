@@ -68,6 +68,7 @@ class Life:
         record: The runtime's record; None if it was gone before it could be read.
         reported: Whether "created" was reported, and "deleted" not yet.
         touched: Whether the contents of the directory are known.
+        saw_fifo: Whether the creation of the runtime's FIFO was seen, and so each later event of the FIFO is seen too.
         number: The watch of the directory; -1 if it was gone before it could be watched.
     """
 
@@ -75,6 +76,7 @@ class Life:
         self.id = container_id
         self.number = number
         self.touched = touched
+        self.saw_fifo = False
         self.record: Record | None = None
         self.reported = False
         self._host = host
@@ -102,7 +104,8 @@ class Life:
         self._report(ChangeKind.CREATED)
         if record is None:
             return
-        self._look_at_start()
+        if not self.saw_fifo:
+            self._look_at_start()
         try:
             self._pidfd = open_pidfd(record.process)
         except ProcessLookupError:
@@ -139,7 +142,9 @@ class Life:
     def look(self) -> None:
         """Report changes, with or without an event of the kernel."""
         if self.record is not None and not self._ended:
-            self._look_at_start()
+            # The runtime also removes the FIFO of a container that has failed before its start, and then the record.
+            if not (self.saw_fifo and self._is_over):
+                self._look_at_start()
             self._look_at_kills()
             self._look_at_freezer()
 

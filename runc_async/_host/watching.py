@@ -238,6 +238,8 @@ class HostWatch:
                 self._read(life, written=True)
             elif mask & _VANISHED:
                 self._forget(life)
+        elif name in FIFOS and mask & inotify.CREATE:
+            life.saw_fifo = True
         elif name in FIFOS and mask & inotify.CLOSE_WRITE:
             life.start()
         elif name in FIFOS and mask & _VANISHED:
@@ -346,7 +348,7 @@ class HostWatch:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._root) as entries:
             names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
         for name, life in tuple(self._lives.items()):
-            life.touched = True
+            life.touched, life.saw_fifo = True, False
             if name in names and life.reported and read_record(self._root, name) == life.record:
                 life.look()
                 continue

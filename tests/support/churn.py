@@ -198,8 +198,9 @@ class Account:
             told = [word(life) for life in self.lives.get(name, [])]
             expected = [life.pattern for life in truth.get(name, [])]
             if lost:
-                # A pause may be over, and a program have ended, before the next look.
-                expected = [pattern.replace("PR", "(PR)?").replace("CS", "CS?") for pattern in expected]
+                # A pause may be over, and a program have ended, before the next look; also a program that was paused at
+                # the last one.
+                expected = [pattern.replace("PR", "(PR?)?").replace("CS", "CS?") for pattern in expected]
             # A container that was gone before it could be read, or that was refused: created and deleted, no more.
             pattern = "".join(f"({each} |-CD ){'?' if lost else ''}" for each in expected)
             if not re.fullmatch(f"(-CD )*{pattern}(-CD )*", "".join(f"{each} " for each in told)):

@@ -41,7 +41,7 @@ class Containers:
         process = subprocess.Popen(["/bin/sleep", "60"])
         self.processes.append(process)
         directory = self.root / name
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / "exec.fifo").touch()
         record = {
             "id": name,
@@ -171,6 +171,20 @@ async def test_a_created_one_that_is_deleted_never_started(containers: Container
         (containers.root / "web" / "exec.fifo").unlink()
         containers.delete("web")
         assert await words(stream, 2) == ["web exited", "web deleted"]
+
+
+async def test_one_that_fails_before_its_start(containers: Containers) -> None:
+    """What is being removed when it is seen, without the file that tells of a start, and has ended, never started."""
+    async with watch(containers) as stream:
+        (containers.root / "web").mkdir()
+        await asyncio.sleep(0.05)  # the watch of the directory stands
+        process = containers.create("web")
+        process.kill()
+        assert ended(process)
+        (containers.root / "web" / "exec.fifo").unlink()
+        assert await words(stream, 2) == ["web created", "web exited"]
+        containers.delete("web")
+        assert await words(stream, 1) == ["web deleted"]
 
 
 async def test_a_failed_creation_is_none(containers: Containers) -> None:
