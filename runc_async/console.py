@@ -12,7 +12,15 @@ import anyio
 import anyio.abc
 
 from ._streams.pipes import ReadingMixin, WritingMixin
-from ._streams.terminal import CallersInput, CallersOutput, DetachKeys, on_signals, raw_mode, window_size
+from ._streams.terminal import (
+    CallersInput,
+    CallersOutput,
+    DetachKeys,
+    on_signals,
+    raw_mode,
+    window_size,
+    woken_by_signals,
+)
 
 _MAX_SIZE = 0xFFFF  # ioctl_tty(2): unsigned short
 
@@ -146,6 +154,7 @@ class Pty(ReadingMixin, WritingMixin, anyio.abc.ByteStream):
         with (
             CallersInput(stdin) as typed,
             CallersOutput(stdout) as shown,
+            woken_by_signals(),
             raw_mode(stdin),
             on_signals([signal.SIGWINCH], lambda: self._follow(screen)),
         ):

@@ -11,6 +11,7 @@ import errno
 import os
 import select
 import signal
+import socket
 import termios
 import tty
 from collections.abc import Callable, Generator, Iterable
@@ -206,6 +207,34 @@ def on_signals(numbers: Iterable[int], act: Callable[[], object]) -> Generator[N
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+@contextlib.contextmanager
+def woken_by_signals() -> Generator[None]:
+    """Wake the event loop on each signal, unless the loop does that itself."""
+    # The kernel may deliver a signal to any thread. The handler runs in the main thread, as soon as that thread wakes.
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        try:
+            before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        except ValueError:  # not the main thread
+            yield
+            return
+        if before >= 0:
+            signal.set_wakeup_fd(before)
+            yield
+            return
+        loop.add_reader(ours, ours.recv, _CHUNK)
+        try:
+            yield
+        finally:
+            if not loop.is_closed():
+                loop.remove_reader(ours)
+            if (now := signal.set_wakeup_fd(-1)) != theirs.fileno():
+                signal.set_wakeup_fd(now)  # the application has added a handler to the loop meanwhile
 
 
 class DetachKeys:

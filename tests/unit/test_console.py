@@ -415,6 +415,31 @@ async def test_the_window_is_followed(user: User) -> None:
 
 
 @any_loop
+async def test_a_signal_of_another_thread_is_handled_at_once(user: User) -> None:
+    """The kernel may choose any thread for a signal: the loop is woken, though nothing else happens in it."""
+    loop = asyncio.get_running_loop()
+    heard: list[float] = []
+    before = signal.signal(signal.SIGWINCH, lambda *_: heard.append(loop.time()))
+
+    def send() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGWINCH)
+
+    async with running(RAW_CAT) as pty:
+        attached = await attaching(pty, user)
+        await user.until(b"ready")
+        sender = threading.Timer(0.2, send)
+        begun = loop.time()
+        sender.start()
+        await asyncio.sleep(3)  # the next time that the loop would wake by itself
+        sender.join()
+        await user.pty.send(DETACH)
+        await attached
+    signal.signal(signal.SIGWINCH, before)
+    assert len(heard) == 1
+    assert heard[0] - begun < 2
+
+
+@any_loop
 async def test_a_handler_of_the_loop_goes_on_working(user: User) -> None:
     """A handler that the application has added to its loop hears of the window during and after the attach."""
     loop = asyncio.get_running_loop()
