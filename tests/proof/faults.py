@@ -245,6 +245,8 @@ class Killing(ProcessRunner):
         return process
 
     def _later(self, process: RunningProcess) -> Callable[[], None]:
+        if not self.after:  # before a busy loop comes around to it
+            process.child.send_signal(signal.SIGKILL)
         handle = asyncio.get_running_loop().call_later(self.after, process.child.send_signal, signal.SIGKILL)
         return handle.cancel
 
