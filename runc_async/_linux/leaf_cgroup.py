@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 MOVE_ROUNDS = 20
 """Maximal number of listings of processes moved out of a leaf: each lists the forks since the last one."""
 
-
 EXITING = tuple(0.001 * 2**number for number in range(13))
 """Seconds between attempts to remove a leaf, 8 in all: the kernel frees a process's memory first, 50 ms for 200 MB."""
 

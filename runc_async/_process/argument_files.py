@@ -142,11 +142,8 @@ class ArgumentFiles:
         """Return the path of a socket, valid in any mount namespace."""
         # A path behind /proc/self/fd is resolved from the descriptor, so that runc finds the socket in other mount
         # namespaces too (and the path fits into the 108 bytes of an AF_UNIX address).
-        return f"{self._reached(os.path.dirname(path))}/{os.path.basename(path)}"
-
-    def _reached(self, directory: str) -> str:
-        """Return the path of a directory, valid in any mount namespace."""
-        return self._path(lifted(os.open(directory, os.O_PATH | os.O_DIRECTORY), self._above))
+        directory = lifted(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY), self._above)
+        return f"{self._path(directory)}/{os.path.basename(path)}"
 
     def _path(self, fd: int) -> str:
         """Let the child inherit `fd`, and return the path of `fd` in the child."""
